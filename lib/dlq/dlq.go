@@ -1,0 +1,259 @@
+// Package dlq keeps dead letters: deliveries that failed and that must not be lost.
+//
+// DLQ is what the Retrier needs, Store what the replay engine and the API need
+// besides. Memory (tests, the local host) and Redis implement both, and both pass the
+// suite in dlqtest.
+package dlq
+
+import (
+	"context"
+	"time"
+
+	"backstop/lib/sinks"
+)
+
+// OperationRetention is how long the counters and records of a bulk operation are kept
+// after its last step.
+const OperationRetention = 30 * 24 * time.Hour
+
+// DefaultLimit is the number of items that Items returns when it is given no limit.
+const DefaultLimit = 1000
+
+// DLQ is a dead-letter queue. It is safe for concurrent use. Errors are coded:
+// SINK_DLQ_UNAVAILABLE when the backend could not be reached or did not answer in
+// time (the operation may have happened; every operation can be repeated),
+// SINK_DLQ_OVERFLOW when the sink's queue is full and new dead letters are refused,
+// INVALID_ARGUMENT for bad names, ids and cursors.
+type DLQ interface {
+	// Push stores it, whose ID is ignored: the store assigns it. A push can be
+	// repeated: the same delivery id in the same generation (see Item.Replays) is
+	// stored once while its entry exists. Push does not retain it.
+	Push(ctx context.Context, it Item) error
+
+	// Items returns dead letters, newest first, of one sink, or of all sinks when
+	// sink is empty. limit <= 0 means DefaultLimit.
+	Items(ctx context.Context, sink string, limit int) ([]Item, error)
+
+	// Count returns the number of dead letters of one sink, or the sum over all sinks
+	// when sink is empty. -1 means unknown (with an error).
+	Count(ctx context.Context, sink string) (int64, error)
+
+	// Discard removes a dead letter for good, with all that is kept about it. A
+	// missing id is no error; ITEM_LEASED while a replay holds it.
+	Discard(ctx context.Context, id string) error
+
+	// Replay sends the item again, through its original, retry-wrapped sink found by
+	// the RegistryLookup that was set (none: SINK_CONFIG_INVALID). It takes the lease
+	// like every other replay (ITEM_LEASED) and never removes the item: on success it
+	// is marked delivered and is no longer due. When the Retrier dead-letters the
+	// message again, the new item lands beside the old one, linked by Origin, the old
+	// one is no longer due, and Replay returns SINK_DEAD_LETTERED.
+	Replay(ctx context.Context, id string) error
+}
+
+// RegistryLookup finds the retry-wrapped sink of a name; false when none is
+// configured.
+type RegistryLookup func(name string) (sinks.Sink, bool)
+
+// Store is a DLQ with what the replay engine and the operator's API need. It is safe
+// for concurrent use, across processes too.
+type Store interface {
+	DLQ
+
+	// SetRegistryLookup sets where Replay finds sinks.
+	SetRegistryLookup(RegistryLookup)
+
+	// Add is Push, returning the item as stored, its ID assigned.
+	Add(ctx context.Context, it Item) (Item, error)
+
+	// AddBatch adds several items, in one round trip per sink. Both slices it returns
+	// have the length of items: items[i] was stored exactly if errs[i] is nil.
+	AddBatch(ctx context.Context, items []Item) (stored []Item, errs []error)
+
+	// Get returns one dead letter by its public id, or by its bare native id where
+	// only one sink has it (else INVALID_ARGUMENT names the sinks). None:
+	// SINK_DLQ_NOT_FOUND.
+	Get(ctx context.Context, id string) (Item, error)
+
+	// Page returns dead letters newest first, filtered.
+	Page(ctx context.Context, q Query) (Page, error)
+
+	// Sinks returns the names of all sinks that ever had a dead letter, sorted.
+	Sinks(ctx context.Context) ([]string, error)
+
+	// Stats returns what is known of one sink's queue.
+	Stats(ctx context.Context, sink string) (Stats, error)
+
+	// Groups returns dead letters counted by reason and error fingerprint, of one sink
+	// or, when sink is empty, of all. The cost does not depend on the depth.
+	Groups(ctx context.Context, sink string) ([]Group, error)
+
+	// Claim leases due items, oldest due first, so that nobody else replays them.
+	// An empty result means that nothing is due.
+	Claim(ctx context.Context, c Claim) ([]Leased, error)
+
+	// Settle records what became of leased items, in one round trip per sink. The
+	// result has the length of s. A late holder (its lease expired and was taken
+	// over) is told SettleFenced and changes nothing.
+	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
+
+	// Release gives leases back untouched: the items are due again as they were before
+	// the claim. Leases that are no longer held are ignored.
+	Release(ctx context.Context, l []Lease) error
+
+	// Pause stops (or, with paused false, resumes) a sink: its due items are no longer
+	// claimed by the schedule, and senders that ask (Stats) dead-letter at once.
+	Pause(ctx context.Context, sink string, paused bool) error
+
+	// Unpark makes a parked or never-due item due now. SINK_DLQ_NOT_FOUND,
+	// ITEM_LEASED.
+	Unpark(ctx context.Context, id string) error
+
+	// Gate lets one replayer in the whole system try a sink alone (the canary). It
+	// reports whether token now holds the gate; ttl bounds it. The holder may renew.
+	Gate(ctx context.Context, sink, token string, ttl time.Duration) (bool, error)
+
+	// Ungate gives the gate back, if token still holds it.
+	Ungate(ctx context.Context, sink, token string) error
+
+	// Progress returns the counters that settlements of a bulk operation left in one
+	// sink; zero when there were none. They are kept for OperationRetention.
+	Progress(ctx context.Context, operation, sink string) (OperationCounts, error)
+}
+
+// Query selects a page of dead letters. Zero fields select everything.
+type Query struct {
+	Sink       string
+	Reason     Reason
+	DeliveryID string
+	// Q is looked for in subject, body, recipient, delivery id and last error, without
+	// regard to case.
+	Q string
+	// Fingerprint selects one Group (with Reason).
+	Fingerprint string
+	// Since and Until bound the push time: Since <= t < Until.
+	Since, Until time.Time
+	// UpTo bounds each sink to entries not newer than the given native id; sinks that
+	// are not in the map are left out. Nil: no such bound. It freezes the membership
+	// of a bulk operation.
+	UpTo map[string]string
+	// Limit is the most items in the page; <= 0 means 50, and it is at most 1,000.
+	Limit int
+	// Cursor continues after an earlier Page.
+	Cursor string
+	// MaxScan bounds the entries read by this call when a filter must scan; <= 0 means
+	// the store's default (10,000).
+	MaxScan int
+}
+
+// Page is an answer to a Query. Pages are also bounded by bytes (4 MB encoded).
+type Page struct {
+	Items []Item
+	// NextCursor continues the list; empty at its end.
+	NextCursor string
+	// Complete is false when the call stopped by its budget before the page was full:
+	// there may be more, follow NextCursor.
+	Complete bool
+	// Scanned is the number of entries that the call read.
+	Scanned int
+}
+
+// Stats describes one sink's queue.
+type Stats struct {
+	Depth    int64     // dead letters, kept-delivered ones included
+	Due      int64     // replayable by the schedule now or later, leased ones included; -1: unknown
+	Kept     int64     // delivered, kept on request; not counted against the cap
+	Parked   int64     // parked by max replays
+	Trimmed  int64     // removed by overflow since the sink exists
+	OldestAt time.Time // push time of the oldest entry; zero when empty
+	Paused   bool
+	NewestID string // native id of the newest entry; empty when there never was one
+}
+
+// Group is a number of dead letters that failed alike.
+type Group struct {
+	Sink   string `json:"sink"`
+	Reason Reason `json:"reason"`
+	// Fingerprint is LastError with numbers, ids and addresses masked (see
+	// Fingerprint).
+	Fingerprint string `json:"fingerprint"`
+	Count       int64  `json:"count"`
+}
+
+// Claim asks for leases.
+type Claim struct {
+	Sink string
+	// IDs asks for exactly these items (public ids), due or not, parked too; leased
+	// and missing ones are left out of the answer, and so are delivered ones unless
+	// Force is set. Empty: what is due, oldest first, unless the sink is paused.
+	IDs   []string
+	Force bool
+	// Limit is the most items to lease; <= 0 means 1.
+	Limit int
+	// Token identifies this claim: a retried claim with the same token gets the same
+	// items. It becomes the leases' fencing token. Empty: a random one.
+	Token string
+	// TTL is the lease's length, counted from the server's clock at the claim; it
+	// must be positive.
+	TTL time.Duration
+}
+
+// Lease is the right to replay one item until Expires.
+type Lease struct {
+	ID    string // public id
+	Token string
+	// Expires is counted from before the claim by the local clock, so it is never
+	// later than the server's own view.
+	Expires time.Time
+}
+
+// Leased is an item with its lease.
+type Leased struct {
+	Lease
+	Item Item
+}
+
+// Settlement says what became of a leased item.
+type Settlement struct {
+	Lease
+	Action Action
+	// Error is the replay's failure, kept in the item's history. Empty for success.
+	Error string
+	// Delay is when an item with ActionRetry is due again, counted from the server's
+	// clock.
+	Delay time.Duration
+	// Charge counts the replay against the item (Item.Replays).
+	Charge bool
+	// Operation is the bulk operation that this settlement belongs to; its counters in
+	// the sink are updated in the same step. Empty: none.
+	Operation string
+}
+
+// Action is what Settle does to an item.
+type Action string
+
+// The actions.
+const (
+	ActionDiscard Action = "discard" // delivered, or given up by the operator: remove it
+	ActionKeep    Action = "keep"    // delivered: mark it, no longer due
+	ActionRetry   Action = "retry"   // failed: due again after Delay
+	ActionPark    Action = "park"    // failed too often: never due until an operator replays it
+	ActionHold    Action = "hold"    // failed in a way that the schedule must not repeat (terminal, ambiguous): not due, not parked
+)
+
+// SettleResult is what Settle did with one settlement.
+type SettleResult string
+
+// The results.
+const (
+	SettleApplied SettleResult = "applied" // recorded, now or by an earlier try of the same settlement
+	SettleFenced  SettleResult = "fenced"  // the lease is no longer held: nothing was changed
+)
+
+// OperationCounts are the counters of a bulk operation within one sink.
+type OperationCounts struct {
+	Settled   int64 `json:"settled"`
+	Delivered int64 `json:"delivered"`
+	Failed    int64 `json:"failed"`
+	Discarded int64 `json:"discarded"`
+}

@@ -1,0 +1,99 @@
+package dlq
+
+import (
+	"encoding/json"
+	"time"
+
+	"backstop/lib/sinks"
+)
+
+// Reason says why a delivery became a dead letter.
+type Reason string
+
+// The reasons. Dead letters with reason terminal, ambiguous or invalid are never due
+// by themselves: an operator replays them.
+const (
+	ReasonTerminal  Reason = "terminal"  // no further attempt can cure the failure
+	ReasonExhausted Reason = "exhausted" // the last allowed attempt failed transiently
+	ReasonDeadline  Reason = "deadline"  // no time was left for another attempt
+	ReasonCanceled  Reason = "canceled"  // the caller went away
+	ReasonAmbiguous Reason = "ambiguous" // the request was sent, no answer came, and sending again may duplicate
+	ReasonConfig    Reason = "config"    // the sink is configured wrongly
+	ReasonInvalid   Reason = "invalid"   // the message can never be sent as it is
+)
+
+// Reasons lists every reason.
+var Reasons = []Reason{
+	ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid,
+}
+
+// Due reports whether a dead letter with this reason is replayed by the schedule.
+// Unknown reasons (entries written by others) are.
+func (r Reason) Due() bool {
+	return r != ReasonTerminal && r != ReasonAmbiguous && r != ReasonInvalid
+}
+
+// MaxHistory is the number of replays that an item remembers.
+const MaxHistory = 10
+
+// Item is one dead letter. Its JSON is a wire contract: the stream's field "item",
+// the API and the export share it. Times are UTC with millisecond precision or
+// better.
+//
+// Fields up to Trace never change after the push; the rest is kept by the store as
+// replays happen.
+type Item struct {
+	// ID is the public id, "<sink>~<ms>-<seq>" (see ID). The store assigns it.
+	ID string `json:"id,omitempty"`
+	// DeliveryID is the message's id, or a random one when it had none.
+	DeliveryID string `json:"delivery_id,omitempty"`
+	Sink       string `json:"sink"`
+	// At is when the delivery became a dead letter. Zero: the store's clock.
+	At time.Time `json:"at"`
+	// Recipient is the recipient as received; empty means the sink's default.
+	Recipient json.RawMessage `json:"recipient,omitempty"`
+	Message   sinks.Message   `json:"message"`
+	// Attempts is the number of Send calls made before the push.
+	Attempts  int    `json:"attempts"`
+	LastError string `json:"last_error"`
+	Reason    Reason `json:"reason,omitempty"`
+	// FirstFailedAt is when the first attempt failed; kept over replays.
+	FirstFailedAt time.Time `json:"first_failed_at,omitzero"`
+	// NotBefore is the earliest time for a replay by the schedule (Retry-After).
+	// Zero: no such limit.
+	NotBefore time.Time `json:"not_before,omitzero"`
+	// Origin is the id of the dead letter whose replay ended in this one.
+	Origin string `json:"origin,omitempty"`
+	// Trace is the caller's trace header (W3C traceparent or X-Amzn-Trace-Id).
+	Trace string `json:"trace,omitempty"`
+
+	// NextReplayAt is when the schedule will replay the item next. Zero: now (a
+	// fresh, due item) or never (see Due, Parked, DeliveredAt).
+	NextReplayAt time.Time `json:"next_replay_at,omitzero"`
+	// Replays is the number of replays that were charged to the item.
+	Replays int `json:"replays,omitempty"`
+	// Parked items are left alone by the schedule until an operator replays them.
+	Parked bool `json:"parked,omitempty"`
+	// DeliveredAt is when a replay delivered an item that was kept. Zero: not yet.
+	DeliveredAt time.Time `json:"delivered_at,omitzero"`
+	// History holds the last MaxHistory replays, oldest first.
+	History []ReplayRecord `json:"history,omitempty"`
+
+	// Raw and DecodeError stand for an entry that cannot be read: what was found,
+	// and why it could not be decoded. Such an item is never due; it can be
+	// discarded. Raw is the field "item" as stored, or the entry's fields as JSON.
+	Raw         string `json:"raw,omitempty"`
+	DecodeError string `json:"decode_error,omitempty"`
+}
+
+// ReplayRecord is one replay of an item.
+type ReplayRecord struct {
+	At time.Time `json:"at"`
+	// Error is empty for a replay that delivered.
+	Error string `json:"error,omitempty"`
+}
+
+// Due reports whether the schedule will ever replay the item as it is.
+func (it Item) Due() bool {
+	return it.DecodeError == "" && it.DeliveredAt.IsZero() && !it.Parked && (it.Reason.Due() || !it.NextReplayAt.IsZero())
+}

@@ -1,0 +1,143 @@
+// Package sinks defines what Backstop delivers (Message), where to
+// (Recipient), through what (Sink), and the coded, classified errors that every
+// sink returns.
+//
+// A sink kind lives in a package of its own and registers a Factory for its kind
+// in init; importing the package is enough to make the kind available. The suite
+// in sinktest is the contract of a Sink as code.
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+)
+
+// Message is one thing to be delivered. A Message is never modified after it was
+// handed to a Sink; Metadata is shared, not copied.
+type Message struct {
+	// ID identifies the delivery across attempts and replays. Receivers use it to
+	// drop duplicates. Empty means that the delivery cannot be recognised again.
+	ID string `json:"id,omitempty"`
+	// Subject is a short title; empty means none.
+	Subject string `json:"subject,omitempty"`
+	// Body is read by the sink: HTML for email, mrkdwn for Slack, JSON (format raw)
+	// or any text (format envelope) for webhook.
+	Body string `json:"body"`
+	// Metadata is attached verbatim where the sink can: Slack blocks (key
+	// "blocks"), webhook headers, email X-* headers. Nil means none.
+	Metadata map[string]string `json:"metadata,omitempty"`
+}
+
+// Recipient says where a message goes. Its dynamic type is defined by the sink's
+// kind (email.Recipient, webhook.Recipient); nil means the sink's own default.
+type Recipient = any
+
+// Sink sends messages to one destination.
+//
+// Send makes exactly one attempt: it never retries by itself. It returns nil when
+// the destination accepted the message, and otherwise a coded error (see Error)
+// that carries a mark (Transient, Terminal, Ambiguous, RetryAfter) wherever the
+// sink knows better than the heuristic of IsTransient. It honours ctx at once and
+// retains neither to nor m after it returned. A Sink is safe for concurrent use.
+type Sink interface {
+	// Name is the name under which the sink is configured and registered.
+	Name() string
+	Send(ctx context.Context, to Recipient, m Message) error
+}
+
+// RecipientDecoder is implemented by sinks with a recipient type of their own. It
+// turns JSON, received or stored, into that type. raw is empty or "null" when no
+// recipient was given. Errors are INVALID_ARGUMENT and name the field.
+type RecipientDecoder interface {
+	DecodeRecipient(raw []byte) (Recipient, error)
+}
+
+// Validator is implemented by sinks that can tell, without any I/O, that a message
+// can never be sent: errors are INVALID_ARGUMENT and name the field. Send applies
+// the same rules.
+type Validator interface {
+	Validate(to Recipient, m Message) error
+}
+
+// Deduplicator is implemented by sinks whose receivers can recognise a message
+// that arrives twice (by Message.ID). Only such sinks are sent to again, by
+// default, after an ambiguous outcome.
+type Deduplicator interface {
+	Deduplicates() bool
+}
+
+// as walks the chain of Unwrap() Sink and returns the first sink that is a T.
+func as[T any](s Sink) (T, bool) {
+	for s != nil {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		u, ok := s.(interface{ Unwrap() Sink })
+		if !ok {
+			break
+		}
+		s = u.Unwrap()
+	}
+	var zero T
+	return zero, false
+}
+
+// DecodeRecipient decodes raw with the RecipientDecoder of s or of the sink that s
+// wraps (found through Unwrap() Sink). A sink without one takes no recipient: then
+// an absent recipient decodes to nil and anything else is INVALID_ARGUMENT.
+func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
+	if d, ok := as[RecipientDecoder](s); ok {
+		return d.DecodeRecipient(raw)
+	}
+	if absent(raw) {
+		return nil, nil
+	}
+	return nil, &Error{Code: CodeInvalidArgument, Msg: fmt.Sprintf("recipient: sink %q takes none", s.Name())}
+}
+
+// Validate applies the Validator of s, or of the sink that s wraps, to a message.
+// A sink without one accepts everything.
+func Validate(s Sink, to Recipient, m Message) error {
+	if v, ok := as[Validator](s); ok {
+		return v.Validate(to, m)
+	}
+	return nil
+}
+
+// Deduplicates reports whether receivers of s can recognise a message that arrives
+// twice. False for sinks that do not say.
+func Deduplicates(s Sink) bool {
+	d, ok := as[Deduplicator](s)
+	return ok && d.Deduplicates()
+}
+
+func absent(raw []byte) bool {
+	var v any
+	return len(raw) == 0 || json.Unmarshal(raw, &v) == nil && v == nil
+}
+
+var (
+	sinkName   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	deliveryID = regexp.MustCompile(`^[A-Za-z0-9_:=+/@-]{1,128}$`)
+)
+
+// CheckName returns INVALID_ARGUMENT unless name can be a sink's name:
+// [a-z0-9][a-z0-9._-]{0,63}. Names become parts of Redis keys and of public ids.
+func CheckName(name string) error {
+	if !sinkName.MatchString(name) {
+		return &Error{Code: CodeInvalidArgument, Msg: fmt.Sprintf("sink name %.80q does not match %s", name, sinkName)}
+	}
+	return nil
+}
+
+// CheckID returns INVALID_ARGUMENT unless id can be a delivery id:
+// [A-Za-z0-9_:=+/@-]{1,128}. Ids become header values and parts of keys; a dot is
+// excluded because Standard Webhooks signs "id.timestamp.body".
+func CheckID(id string) error {
+	if !deliveryID.MatchString(id) {
+		return &Error{Code: CodeInvalidArgument, Msg: fmt.Sprintf("id %.140q does not match %s", id, deliveryID)}
+	}
+	return nil
+}
