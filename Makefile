@@ -1,0 +1,92 @@
+# Everything that is built, tested and shown goes through these targets; CI calls only them.
+# Run `make help` for the list.
+
+GO        ?= go
+ARCH      ?= arm64
+OUT       ?= build
+FUNCTIONS := send replay dlq-api
+HOSTARCH  := $(shell $(GO) env GOARCH)
+
+# The flags of a small, reproducible function: no cgo (the runtime has no libc of ours), no
+# RPC mode (only the old go1.x runtime used it), no paths, no symbol table.
+BUILD := CGO_ENABLED=0 $(GO) build -tags lambda.norpc -trimpath -ldflags "-s -w"
+
+# The tools are versioned in a module of their own, so that they never become our dependencies.
+TOOLS     := $(abspath build/tools)
+LINT      := $(TOOLS)/golangci-lint
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: local ## Play one story on this machine: deliveries, failures, dead letters, replay.
+	@build/backstop demo
+
+.PHONY: dev
+dev: local ## The same, staying up: HTTP API on 127.0.0.1:3000, Invoke API on :3001.
+	@build/backstop dev
+
+.PHONY: build
+build: ## Build the functions for ARCH=arm64|amd64 into build/<function>/bootstrap.
+	@for f in $(FUNCTIONS); do \
+	  echo "build $(OUT)/$$f/bootstrap ($(ARCH))"; \
+	  GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(OUT)/$$f/bootstrap ./functions/$$f || exit 1; \
+	done
+
+# What `make demo` and `make dev` run: the functions for this machine, and the CLI.
+.PHONY: local
+local:
+	@for f in $(FUNCTIONS); do $(BUILD) -o build/local/$$f/bootstrap ./functions/$$f || exit 1; done
+	@$(GO) build -o build/backstop ./cmd/backstop
+
+# `sam build` runs build-<LogicalId> with ARTIFACTS_DIR set (template.yaml, Metadata).
+.PHONY: build-SendFunction build-QueueFunction build-ReplayFunction build-DlqApiFunction
+build-SendFunction build-QueueFunction:
+	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/send
+build-ReplayFunction:
+	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/replay
+build-DlqApiFunction:
+	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/dlq-api
+
+.PHONY: test
+test: deps ## Run all tests (installs redis-server from Debian's packages when it can).
+	$(GO) vet ./...
+	$(GO) test -timeout 9m ./...
+
+.PHONY: race
+race: deps ## Run all tests with the race detector.
+	$(GO) test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: $(LINT) template ## Check format, lint rules and the template.
+	$(LINT) run ./...
+	$(LINT) fmt --diff ./...
+
+.PHONY: template
+template: ## Check template.yaml with cfn-lint.
+	@command -v cfn-lint >/dev/null || { echo "cfn-lint is missing: pip install cfn-lint" >&2; exit 1; }
+	cfn-lint template.yaml
+
+.PHONY: fmt
+fmt: $(LINT) ## Format the code.
+	$(LINT) fmt ./...
+
+$(LINT): tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: bench
+bench: deps ## Run the benchmarks, each beside its baseline.
+	$(GO) test -run '^$$' -bench . -benchmem ./lib/...
+
+.PHONY: deps
+deps: ## Install what the tests need, or say what is missing.
+	@scripts/deps.sh
+
+.PHONY: mutants
+mutants: deps ## Plant faults, one at a time, and check that the tests catch each.
+	@scripts/mutants.sh
+
+.PHONY: clean
+clean: ## Remove everything that was built.
+	rm -rf build .aws-sam

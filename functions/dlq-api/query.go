@@ -1,0 +1,87 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// query reads a request's query parameters. Unknown and repeated ones are refused: a
+// filter that is silently ignored would discard too much.
+type query struct {
+	values map[string]string
+	err    error
+}
+
+func readQuery(r *http.Request, known ...string) *query {
+	q := &query{values: map[string]string{}}
+	for name, values := range r.URL.Query() {
+		switch {
+		case !slices.Contains(known, name):
+			q.fail(invalid("query parameter %.40q is not known here; known: %s", name, strings.Join(known, ", ")))
+		case len(values) > 1:
+			q.fail(invalid("query parameter %s: given %d times", name, len(values)))
+		default:
+			q.values[name] = values[0]
+		}
+	}
+	return q
+}
+
+func (q *query) fail(err error) {
+	if q.err == nil {
+		q.err = err
+	}
+}
+
+func (q *query) text(name string) string { return q.values[name] }
+
+func (q *query) sink() string {
+	name := q.values["sink"]
+	if name != "" {
+		if err := sinks.CheckName(name); err != nil {
+			q.fail(err)
+		}
+	}
+	return name
+}
+
+func (q *query) reason() dlq.Reason {
+	reason := dlq.Reason(q.values["reason"])
+	if reason != "" && !slices.Contains(dlq.Reasons, reason) {
+		q.fail(invalid("reason: %.40q is none of %v", reason, dlq.Reasons))
+	}
+	return reason
+}
+
+func (q *query) time(name string) time.Time {
+	v := q.values[name]
+	if v == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, v)
+	if err != nil {
+		q.fail(invalid("%s: %.40q is not a time such as 2026-01-31T23:59:00Z", name, v))
+	}
+	return t
+}
+
+// maxPage is the most items of a page.
+const maxPage = 1000
+
+func (q *query) limit(unset int) int {
+	v := q.values["limit"]
+	if v == "" {
+		return unset
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > maxPage {
+		q.fail(invalid("limit: %.20q; want 1 to %d", v, maxPage))
+	}
+	return n
+}

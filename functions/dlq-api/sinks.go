@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"backstop/lib/config"
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// sinkView is one sink as the operator sees it.
+type sinkView struct {
+	Name             string    `json:"name"`
+	Kind             string    `json:"kind,omitempty"`
+	Configured       bool      `json:"configured"`
+	ConfigError      string    `json:"config_error,omitempty"`
+	Depth            int64     `json:"depth"`
+	Due              int64     `json:"due"` // -1: unknown
+	Parked           int64     `json:"parked"`
+	Kept             int64     `json:"kept"`
+	Trimmed          int64     `json:"trimmed"`
+	Paused           bool      `json:"paused"`
+	OldestAt         time.Time `json:"oldest_at,omitzero"`
+	OldestAgeSeconds int64     `json:"oldest_age_seconds"`
+}
+
+// listSinks answers with every sink that is configured or has dead letters.
+func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
+	if q := readQuery(r); q.err != nil {
+		return q.err
+	}
+	body := struct {
+		Sinks            []sinkView `json:"sinks"`
+		ConfigAgeSeconds int64      `json:"config_age_seconds"` // -1: no configuration
+		ConfigError      string     `json:"config_error,omitempty"`
+	}{Sinks: []sinkView{}, ConfigAgeSeconds: -1}
+
+	views := map[string]*sinkView{}
+	snapshot, err := h.app.Config.Get(r.Context())
+	if err == nil {
+		body.ConfigAgeSeconds = int64(h.app.Config.Age().Seconds())
+		for _, d := range snapshot.Describe() {
+			views[d.Name] = &sinkView{Name: d.Name, Kind: d.Kind, ConfigError: d.Error, Configured: true}
+		}
+	}
+	if err = errors.Join(err, h.app.Config.LastError()); err != nil {
+		body.ConfigError = err.Error()
+	}
+	names, err := h.app.Queue.Sinks(r.Context())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if views[name] == nil {
+			views[name] = &sinkView{Name: name}
+		}
+	}
+	if err := h.fill(r.Context(), views); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(views)) {
+		body.Sinks = append(body.Sinks, *views[name])
+	}
+	return answer(w, http.StatusOK, body)
+}
+
+// fill adds what the queue knows, several sinks at once.
+func (h *api) fill(ctx context.Context, views map[string]*sinkView) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	var mu sync.Mutex
+	for name, v := range views {
+		g.Go(func() error {
+			stats, err := h.app.Queue.Stats(ctx, name)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			v.set(stats)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (v *sinkView) set(s dlq.Stats) {
+	v.Depth, v.Due, v.Parked, v.Kept, v.Trimmed, v.Paused, v.OldestAt = s.Depth, s.Due, s.Parked, s.Kept, s.Trimmed, s.Paused, s.OldestAt
+	if !s.OldestAt.IsZero() {
+		v.OldestAgeSeconds = max(0, int64(time.Since(s.OldestAt).Seconds()))
+	}
+}
+
+// pause stops or resumes a sink that is configured or has dead letters.
+func (h *api) pause(paused bool) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		v := sinkView{Name: r.PathValue("name")}
+		if err := sinks.CheckName(v.Name); err != nil {
+			return err
+		}
+		if err := h.known(r.Context(), &v); err != nil {
+			return err
+		}
+		if err := h.app.Queue.Pause(r.Context(), v.Name, paused); err != nil {
+			return err
+		}
+		stats, err := h.app.Queue.Stats(r.Context(), v.Name)
+		if err != nil {
+			return err
+		}
+		v.set(stats)
+		h.app.Log.InfoContext(r.Context(), "sink paused or resumed", "sink", v.Name, "paused", paused)
+		return answer(w, http.StatusOK, v)
+	}
+}
+
+// known fills in v's configuration; SINK_NOT_FOUND when the sink is neither configured
+// nor has dead letters.
+func (h *api) known(ctx context.Context, v *sinkView) error {
+	var s *config.Sink
+	s, err := h.app.Config.Sink(ctx, v.Name)
+	if err == nil {
+		v.Configured, v.Kind = true, s.Kind
+		if s.Err != nil {
+			v.ConfigError = s.Err.Error()
+		}
+		return nil
+	}
+	names, qerr := h.app.Queue.Sinks(ctx)
+	if qerr != nil {
+		return qerr
+	}
+	if slices.Contains(names, v.Name) {
+		return nil
+	}
+	return err
+}
+
+// getDelivery tells what became of a delivery.
+func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
+	q := readQuery(r, "sink", "id")
+	key := delivery.Key{Sink: q.sink(), ID: q.text("id")}
+	if q.err == nil && (key.Sink == "" || key.ID == "") {
+		q.fail(invalid("sink and id are both needed: one id sent to two sinks is two deliveries"))
+	}
+	if q.err == nil {
+		q.err = sinks.CheckID(key.ID)
+	}
+	if q.err != nil {
+		return q.err
+	}
+	rec, known, err := h.app.Records.Get(r.Context(), key)
+	if err != nil {
+		return &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "records", Cause: err}
+	}
+	body := struct {
+		Sink      string          `json:"sink"`
+		ID        string          `json:"delivery_id"`
+		Status    delivery.Status `json:"status"`
+		ItemID    string          `json:"item_id,omitempty"`
+		UpdatedAt time.Time       `json:"updated_at,omitzero"`
+	}{rec.Sink, rec.ID, rec.Status, rec.ItemID, rec.UpdatedAt}
+	if !known {
+		// The record may have expired before its dead letter was settled.
+		page, err := h.app.Queue.Page(r.Context(), dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(page.Items) == 0 {
+			return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: "nothing is known of this delivery: it was never accepted, or finished too long ago"}
+		}
+		it := page.Items[0]
+		body.Sink, body.ID, body.Status, body.ItemID, body.UpdatedAt = key.Sink, key.ID, delivery.StatusDeadLettered, it.ID, it.At
+		if !it.DeliveredAt.IsZero() {
+			body.Status, body.UpdatedAt = delivery.StatusDelivered, it.DeliveredAt
+		}
+	}
+	return answer(w, http.StatusOK, body)
+}

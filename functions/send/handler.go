@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda/messages"
+
+	"backstop/lib/app"
+	"backstop/lib/observe"
+	"backstop/lib/problem"
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// handler takes the three shapes of events. It is safe for concurrent use.
+type handler struct {
+	app *app.App
+	// broken is why the function cannot work at all (its environment); nil when it can.
+	broken error
+	// out takes the metrics.
+	out io.Writer
+}
+
+// Invoke implements lambda.Handler.
+func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	shape, err := shapeOf(payload)
+	if err != nil {
+		return nil, functionError(err)
+	}
+	if h.broken != nil {
+		if shape == shapeHTTP {
+			return json.Marshal(problemResponse(problem.From(h.broken)))
+		}
+		return nil, functionError(h.broken)
+	}
+
+	s := &sender{
+		targets: h.app, items: h.app.Queue, records: h.app.Records, log: h.app.Log,
+		metrics: observe.NewMetrics(h.app.Env.Service), maxBytes: h.app.Env.MaxBodyBytes,
+		keepUnsendable: shape == shapeSQS,
+	}
+	defer func() {
+		h.app.Report(ctx, s.metrics)
+		if err := s.metrics.Flush(h.out); err != nil {
+			h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
+		}
+	}()
+	switch shape {
+	case shapeHTTP:
+		return h.http(ctx, s, payload)
+	case shapeSQS:
+		return h.sqs(ctx, s, payload)
+	}
+	return h.direct(ctx, s, payload)
+}
+
+// direct answers a bare request. An asynchronous caller never sees the answer and the
+// function cannot tell, so whatever is not safe is a function error: the platform
+// retries it and keeps it.
+func (h *handler) direct(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
+	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
+	r, err := parseRequest(payload)
+	if err == nil {
+		err = r.identify("")
+	}
+	if err != nil {
+		return nil, functionError(err)
+	}
+	r.trace = traceFrom(ctx, nil)
+	a, err := s.deliver(retry.WithTrace(ctx, r.trace), r)
+	if err != nil {
+		return nil, functionError(err)
+	}
+	return json.Marshal(a)
+}
+
+// functionError names the error's type by its code, for the platform and the caller.
+func functionError(err error) error {
+	p := problem.From(err)
+	return messages.InvokeResponse_Error{Type: string(p.Code), Message: text(p, err)}
+}
+
+func text(p problem.Problem, err error) string {
+	if p.Code == sinks.CodeInternal {
+		return p.Title
+	}
+	return err.Error()
+}
+
+// apiLimit is how long an HTTP API waits for the function, less a margin for the way
+// back; it counts from the moment the API got the request.
+const apiLimit = 29 * time.Second
+
+// apiContext ends when the API stops waiting, where the event says when it began.
+func apiContext(ctx context.Context, epochMS int64) (context.Context, context.CancelFunc) {
+	began := time.UnixMilli(epochMS)
+	if age := time.Since(began); age < 0 || age > 30*time.Second {
+		return context.WithCancel(ctx) // a sample event, or a clock that is off
+	}
+	return context.WithDeadline(ctx, began.Add(apiLimit))
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"backstop/lib/problem"
+	"backstop/lib/retry"
+)
+
+// route is the one route of this function.
+const route = "/v1/messages"
+
+// http answers POST /v1/messages of an HTTP API.
+func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
+	var e events.APIGatewayV2HTTPRequest
+	if err := json.Unmarshal(payload, &e); err != nil {
+		return nil, functionError(jsonFault(err))
+	}
+	ctx, cancel := apiContext(ctx, e.RequestContext.TimeEpoch)
+	defer cancel()
+	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
+	return json.Marshal(h.answer(ctx, s, e))
+}
+
+func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
+	if stage := e.RequestContext.Stage; stage != "" && stage != "$default" {
+		e.RawPath = strings.TrimPrefix(e.RawPath, "/"+stage)
+	}
+	if e.RawPath != route {
+		return problemResponse(problem.Problem{
+			Type: "about:blank", Title: "Not Found", Status: http.StatusNotFound, Code: "NOT_FOUND",
+			Detail: "this function answers POST " + route,
+		})
+	}
+	if m := e.RequestContext.HTTP.Method; m != http.MethodPost {
+		p := problemResponse(problem.Problem{
+			Type: "about:blank", Title: "Method Not Allowed", Status: http.StatusMethodNotAllowed, Code: "METHOD_NOT_ALLOWED",
+			Detail: route + " takes POST",
+		})
+		p.Headers["Allow"] = http.MethodPost
+		return p
+	}
+	body := []byte(e.Body)
+	if e.IsBase64Encoded {
+		var err error
+		if body, err = base64.StdEncoding.DecodeString(e.Body); err != nil {
+			return problemResponse(problem.From(invalid("request: body is not base64, though isBase64Encoded says so")))
+		}
+	}
+	r, err := parseRequest(body)
+	if err == nil {
+		err = r.identify(e.Headers["idempotency-key"])
+	}
+	if err != nil {
+		return problemResponse(problem.From(err))
+	}
+	r.trace = traceFrom(ctx, e.Headers)
+	a, err := s.deliver(retry.WithTrace(ctx, r.trace), r)
+	if err != nil {
+		p := problem.From(err)
+		p.DeliveryID = r.ID
+		return problemResponse(p)
+	}
+	status := http.StatusOK
+	if a.Status == retry.StatusDeadLettered {
+		status = http.StatusAccepted
+	}
+	return jsonResponse(status, "application/json", a)
+}
+
+func problemResponse(p problem.Problem) events.APIGatewayV2HTTPResponse {
+	resp := jsonResponse(p.Status, problem.ContentType, p)
+	for k, v := range p.Header() {
+		resp.Headers[k] = v
+	}
+	return resp
+}
+
+func jsonResponse(status int, contentType string, body any) events.APIGatewayV2HTTPResponse {
+	b, err := json.Marshal(body)
+	if err != nil { // the types are ours and always encode
+		status, b = http.StatusInternalServerError, []byte(`{"status":500,"code":"INTERNAL"}`)
+	}
+	return events.APIGatewayV2HTTPResponse{
+		StatusCode: status, Body: string(b),
+		Headers: map[string]string{"Content-Type": contentType, "Cache-Control": "no-store"},
+	}
+}

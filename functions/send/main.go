@@ -1,0 +1,20 @@
+// Command send delivers messages: one from an HTTP API call or a direct invocation, or
+// a batch from SQS.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"backstop/lib/app"
+	_ "backstop/lib/sinks/email"
+	_ "backstop/lib/sinks/slack"
+	_ "backstop/lib/sinks/webhook"
+)
+
+func main() {
+	a, err := app.New(context.Background())
+	lambda.StartWithOptions(&handler{app: a, broken: err, out: os.Stdout}, lambda.WithEnableSIGTERM(a.Close))
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/sinks"
+)
+
+// request is the bare request, the same in every shape of event.
+type request struct {
+	ID        string          `json:"id"`
+	Sink      string          `json:"sink"`
+	Recipient json.RawMessage `json:"recipient"`
+	Message   struct {
+		Subject  string            `json:"subject"`
+		Body     string            `json:"body"`
+		Metadata map[string]string `json:"metadata"`
+	} `json:"message"`
+
+	// fresh says that the id was made for this request, so nobody can have used it.
+	fresh bool
+	trace string
+}
+
+func invalid(format string, args ...any) error {
+	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
+}
+
+// parseRequest reads the bare request strictly. What it refuses cannot be kept as a
+// dead letter, because it names no sink or no delivery.
+func parseRequest(raw []byte) (request, error) {
+	var r request
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return request{}, jsonFault(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return request{}, invalid("request: more follows after the JSON object")
+	}
+	if r.Sink == "" {
+		return request{}, invalid("sink: missing; name the sink to send through")
+	}
+	if err := sinks.CheckName(r.Sink); err != nil {
+		return request{}, err
+	}
+	if r.ID != "" {
+		if err := sinks.CheckID(r.ID); err != nil {
+			return request{}, err
+		}
+	}
+	return r, nil
+}
+
+// jsonFault names the field of a decoding error.
+func jsonFault(err error) error {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		field := e.Field
+		if field == "" {
+			field = "request"
+		}
+		return invalid("%s: want %s, got %s", field, e.Type, e.Value)
+	}
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return invalid("request: not JSON at byte %d", e.Offset)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return invalid("request: empty or cut off; want a JSON object with sink and message")
+	}
+	return invalid("request: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// message is the request as the sink sees it.
+func (r request) message() sinks.Message {
+	return sinks.Message{ID: r.ID, Subject: r.Message.Subject, Body: r.Message.Body, Metadata: r.Message.Metadata}
+}
+
+// size counts what would be kept of the request.
+func (r request) size() int {
+	n := len(r.Recipient) + len(r.Message.Subject) + len(r.Message.Body)
+	for k, v := range r.Message.Metadata {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+// check decides whether the request can be sent through s at all, and decodes its
+// recipient.
+func (r request) check(s sinks.Sink, limit int) (sinks.Recipient, error) {
+	if n := r.size(); n > limit {
+		return nil, &sinks.Error{Code: sinks.CodeBodyTooLarge, Msg: fmt.Sprintf("message: %d bytes with subject, metadata and recipient; at most %d are taken", n, limit)}
+	}
+	if r.Message.Body == "" {
+		return nil, invalid("message.body: missing or empty")
+	}
+	to, err := sinks.DecodeRecipient(s, r.Recipient)
+	if err != nil {
+		return nil, err
+	}
+	return to, sinks.Validate(s, to, r.message())
+}
+
+// identify gives the request its delivery id: its own, else the fallback of its
+// transport (the Idempotency-Key header, the SQS message id), else a new UUIDv7.
+func (r *request) identify(fallback string) error {
+	switch {
+	case r.ID != "":
+	case fallback != "":
+		if err := sinks.CheckID(fallback); err != nil {
+			return err
+		}
+		r.ID = fallback
+	default:
+		r.ID, r.fresh = uuid.Must(uuid.NewV7()).String(), true
+	}
+	return nil
+}
+
+// traceFrom returns the caller's trace header: W3C first, then X-Ray's, then what the
+// platform gave the invocation.
+func traceFrom(ctx context.Context, headers map[string]string) string {
+	for _, name := range []string{"traceparent", "x-amzn-trace-id"} {
+		if v := headers[name]; v != "" && len(v) <= 512 {
+			return v
+		}
+	}
+	v, _ := ctx.Value("x-amzn-trace-id").(string) // set by aws-lambda-go
+	return v
+}

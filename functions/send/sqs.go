@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+	"golang.org/x/sync/errgroup"
+
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// sqs handles a batch. Records run at once, bounded, each on its own; on a FIFO queue
+// the records of a message group follow each other. The answer names exactly the
+// records that are not safe yet: the queue keeps those.
+func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
+	var e events.SQSEvent
+	if err := json.Unmarshal(payload, &e); err != nil {
+		return nil, functionError(jsonFault(err))
+	}
+	for i, rec := range e.Records {
+		if rec.MessageId == "" {
+			// An empty identifier cannot be named in the answer, so the whole batch is kept.
+			return nil, functionError(invalid("event: Records[%d].messageId: missing", i))
+		}
+	}
+	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
+
+	failed := make([]bool, len(e.Records))
+	var g errgroup.Group
+	g.SetLimit(h.app.Env.Concurrency)
+	for _, group := range groups(e.Records) {
+		g.Go(func() error {
+			for n, i := range group {
+				share := retry.WithBudget(ctx, budget.Share(len(group)-n))
+				if failed[i] = !s.record(share, e.Records[i]); failed[i] {
+					// The order of the group would be lost if a later record went first.
+					for _, rest := range group[n+1:] {
+						failed[rest] = true
+						s.skip(ctx, e.Records[rest])
+					}
+					break
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the goroutines return no error
+
+	resp := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
+	for i, rec := range e.Records {
+		if failed[i] {
+			resp.BatchItemFailures = append(resp.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: rec.MessageId})
+		}
+	}
+	return json.Marshal(resp)
+}
+
+// groups returns the indexes of records that must follow each other: those of a FIFO
+// message group. Message groups of a standard queue only spread load.
+func groups(records []events.SQSMessage) [][]int {
+	var all [][]int
+	byGroup := map[string]int{}
+	for i, rec := range records {
+		id := rec.Attributes["MessageGroupId"]
+		if id == "" || !strings.HasSuffix(rec.EventSourceARN, ".fifo") {
+			all = append(all, []int{i})
+			continue
+		}
+		at, ok := byGroup[id]
+		if !ok {
+			at = len(all)
+			byGroup[id] = at
+			all = append(all, nil)
+		}
+		all[at] = append(all[at], i)
+	}
+	return all
+}
+
+// record delivers one record and reports whether it is safe.
+func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
+	r, err := parseRequest([]byte(rec.Body))
+	if err == nil {
+		err = r.identify(rec.MessageId)
+	}
+	if err != nil {
+		s.refuse(ctx, rec, err)
+		return false
+	}
+	r.trace = traceFrom(ctx, map[string]string{"x-amzn-trace-id": rec.Attributes["AWSTraceHeader"]})
+	_, err = s.deliver(retry.WithTrace(ctx, r.trace), r)
+	return err == nil
+}
+
+// skip hands a record back that may not overtake an earlier one of its group.
+func (s *sender) skip(ctx context.Context, rec events.SQSMessage) {
+	s.refuse(ctx, rec, &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "an earlier record of its message group was handed back"})
+}
+
+// refuse notes a record that is handed back without a delivery.
+func (s *sender) refuse(ctx context.Context, rec events.SQSMessage, err error) {
+	s.observe(ctx, request{ID: rec.MessageId}, answer{}, err, 0)
+}

@@ -1,0 +1,262 @@
+// Package local is Backstop on one machine: the real functions in the local Lambda
+// host, an embedded Redis, and an inbox that stands for the outside world.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"backstop/internal/inbox"
+	"backstop/lib/lambdahost"
+)
+
+// The functions, as template.yaml names their artifacts. Queue is the send artifact
+// with the queue's time-out.
+const (
+	Send   = "send"
+	Queue  = "send-queue"
+	Replay = "replay"
+	DLQAPI = "dlq-api"
+)
+
+// Options configure a Stack. The zero value is usable but for Bin.
+type Options struct {
+	// Bin holds send/bootstrap, replay/bootstrap and dlq-api/bootstrap, built for this
+	// machine.
+	Bin string
+	// APIAddr and InvokeAddr are where the HTTP API and the Invoke API listen. Empty: a
+	// free port of 127.0.0.1.
+	APIAddr, InvokeAddr string
+	// Inbox configures the outside world.
+	Inbox inbox.Options
+	// Timeout is the time-out of Send and DLQAPI; zero: 29 s. Queue has 120 s, Replay
+	// 55 s.
+	Timeout time.Duration
+	// RedisURL is used instead of an embedded Redis when set.
+	RedisURL string
+	// Sinks is used as BACKSTOP_SINKS instead of the sample sinks when set.
+	Sinks string
+	// Samples puts sample dead letters into the embedded Redis, those that the files in
+	// events/ ask for.
+	Samples bool
+	// Env is added to every function's environment, and wins.
+	Env map[string]string
+	// Output receives what the functions write, line by line. Nil discards.
+	Output func(function, line string)
+	// Logger reports what the host does. Nil discards.
+	Logger *slog.Logger
+}
+
+// Stack is a running Backstop. Close it to stop everything.
+type Stack struct {
+	Host  *lambdahost.Host
+	Inbox *inbox.Inbox
+	// Redis is the embedded server; nil with Options.RedisURL.
+	Redis *miniredis.Miniredis
+	// APIURL and InvokeURL have no slash at the end.
+	APIURL, InvokeURL string
+	// RedisURL is where the functions keep dead letters.
+	RedisURL string
+
+	stop    context.CancelFunc
+	dir     string
+	servers []*http.Server
+	wg      sync.WaitGroup
+}
+
+// Start starts a stack that runs until ctx ends or Close.
+func Start(ctx context.Context, o Options) (_ *Stack, err error) {
+	if o.Timeout <= 0 {
+		o.Timeout = 29 * time.Second
+	}
+	s := &Stack{RedisURL: o.RedisURL}
+	ctx, s.stop = context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.Inbox, err = inbox.Start(ctx, o.Inbox); err != nil {
+		return s, err
+	}
+	if o.Sinks == "" {
+		if o.Sinks, err = s.writeSinks(); err != nil {
+			return s, err
+		}
+	}
+	if s.RedisURL == "" {
+		if err := s.embedRedis(ctx, o.Samples); err != nil {
+			return s, err
+		}
+	}
+	if err := s.startHost(ctx, o); err != nil {
+		return s, err
+	}
+	api, err := lambdahost.NewHTTPAPI(s.Host, []lambdahost.Route{
+		{Key: "POST /v1/messages", Function: Send},
+		{Key: "ANY /v1/{proxy+}", Function: DLQAPI},
+	}, lambdahost.HTTPOptions{Logger: o.Logger})
+	if err != nil {
+		return s, err
+	}
+	if s.APIURL, err = s.serve(ctx, o.APIAddr, api); err != nil {
+		return s, err
+	}
+	s.InvokeURL, err = s.serve(ctx, o.InvokeAddr, s.Host.InvokeAPI())
+	return s, err
+}
+
+func (s *Stack) startHost(ctx context.Context, o Options) error {
+	env := map[string]string{
+		"BACKSTOP_SINKS":            o.Sinks,
+		"BACKSTOP_REDIS_URL":        s.RedisURL,
+		"BACKSTOP_LOCAL":            "true",
+		"AWS_LAMBDA_LOG_FORMAT":     "JSON",
+		"AWS_EC2_METADATA_DISABLED": "true",
+	}
+	maps.Copy(env, o.Env)
+	function := func(name, artifact string, timeout time.Duration) lambdahost.Function {
+		return lambdahost.Function{
+			Name: name, Path: filepath.Join(o.Bin, artifact, "bootstrap"), Env: env, Timeout: timeout, MemoryMB: 512,
+		}
+	}
+	replay := function(Replay, "replay", 55*time.Second)
+	replay.Async = lambdahost.Async{Retries: -1, MaxAge: time.Minute} // as in template.yaml
+	var err error
+	s.Host, err = lambdahost.Start(ctx, lambdahost.Options{Logger: o.Logger, Output: o.Output},
+		function(Send, "send", o.Timeout), function(Queue, "send", 120*time.Second), replay, function(DLQAPI, "dlq-api", o.Timeout))
+	return err
+}
+
+// embedRedis starts the embedded server. Its clock for expiry stands still unless it
+// is moved.
+func (s *Stack) embedRedis(ctx context.Context, samples bool) error {
+	s.Redis = miniredis.NewMiniRedis()
+	if err := s.Redis.Start(); err != nil {
+		return fmt.Errorf("embedded Redis: %w", err)
+	}
+	s.RedisURL = "redis://" + s.Redis.Addr()
+	s.wg.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				s.Redis.FastForward(time.Second)
+			}
+		}
+	})
+	if samples {
+		return s.addSamples()
+	}
+	return nil
+}
+
+func (s *Stack) serve(ctx context.Context, addr string, h http.Handler) (string, error) {
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	s.servers = append(s.servers, srv)
+	s.wg.Go(func() { _ = srv.Serve(ln) }) // ends with Close
+	return "http://" + ln.Addr().String(), nil
+}
+
+// Close stops everything. It may be called more than once.
+func (s *Stack) Close() error {
+	s.stop()
+	var errs []error
+	for _, srv := range s.servers {
+		errs = append(errs, srv.Close())
+	}
+	if s.Host != nil {
+		errs = append(errs, s.Host.Close())
+	}
+	if s.Inbox != nil {
+		errs = append(errs, s.Inbox.Close())
+	}
+	s.wg.Wait()
+	if s.Redis != nil {
+		s.Redis.Close()
+	}
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// Paths of the inbox that the sample sinks post to.
+const (
+	PathOK    = "/hooks/ok"
+	PathFlaky = "/hooks/flaky"
+	PathDown  = "/hooks/down"
+	PathGone  = "/hooks/gone"
+	PathHang  = "/hooks/hang"
+	PathSlack = "/slack"
+)
+
+// sampleSinks are the sinks of a local run: one of each kind that works, and webhooks
+// that fail in different ways.
+var sampleSinks = map[string]string{
+	"webhook-demo":  "kind: webhook\nurl: {inbox}" + PathOK + "\n",
+	"webhook-flaky": "kind: webhook\nurl: {inbox}" + PathFlaky + "\nretry: {base_backoff: 200ms}\n",
+	"webhook-down":  "kind: webhook\nurl: {inbox}" + PathDown + "\nretry: {max_attempts: 2, base_backoff: 200ms}\n",
+	"webhook-gone":  "kind: webhook\nurl: {inbox}" + PathGone + "\n",
+	"webhook-hang":  "kind: webhook\nurl: {inbox}" + PathHang + "\nretry: {attempt_timeout: 2s}\n",
+	"slack-demo":    "kind: slack\nwebhook_url: {inbox}" + PathSlack + "\n",
+	"email-demo":    "kind: email\nsmtp_addr: {smtp}\nfrom: Backstop <backstop@example.com>\ntls: none\n",
+}
+
+func (s *Stack) writeSinks() (string, error) {
+	var err error
+	if s.dir, err = os.MkdirTemp("", "backstop-sinks-"); err != nil {
+		return "", err
+	}
+	fill := strings.NewReplacer("{inbox}", s.Inbox.URL, "{smtp}", s.Inbox.SMTPAddr)
+	for name, text := range sampleSinks {
+		if err := os.WriteFile(filepath.Join(s.dir, name+".yaml"), []byte(fill.Replace(text)), 0o600); err != nil {
+			return "", err
+		}
+	}
+	s.Inbox.HTTP.Set(PathFlaky, inbox.Times(2, inbox.Reply{Status: http.StatusServiceUnavailable}))
+	s.Inbox.HTTP.Set(PathDown, inbox.Always(inbox.Reply{Status: http.StatusServiceUnavailable}))
+	s.Inbox.HTTP.Set(PathGone, inbox.Always(inbox.Reply{Status: http.StatusNotFound}))
+	s.Inbox.HTTP.Set(PathHang, inbox.Always(inbox.Reply{Fault: inbox.Hang}))
+	return "file:" + s.dir, nil
+}
+
+// addSamples stores three dead letters as any other program would that knows the
+// layout: a stream entry with the field "item".
+func (s *Stack) addSamples() error {
+	const sink, prefix = "webhook-demo", "backstop"
+	for n := range 3 {
+		ms := int64(1767225600000 + n*1000)
+		item := fmt.Sprintf(`{"delivery_id":"sample-%[1]d","sink":%[2]q,"at":%[3]q,"recipient":null,`+
+			`"message":{"id":"sample-%[1]d","subject":"Sample %[1]d","body":"A dead letter to try things on."},`+
+			`"attempts":5,"last_error":"SINK_UNAVAILABLE: HTTP 503","reason":"exhausted"}`,
+			n+1, sink, time.UnixMilli(ms).UTC().Format(time.RFC3339))
+		if _, err := s.Redis.XAdd(prefix+":dlq:"+sink, fmt.Sprintf("%d-0", ms), []string{"item", item}); err != nil {
+			return fmt.Errorf("sample dead letters: %w", err)
+		}
+	}
+	_, err := s.Redis.SAdd(prefix+":sinks", sink)
+	return err
+}

@@ -1,0 +1,195 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"backstop/lib/config"
+	"backstop/lib/delivery"
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// Env is what a function reads from its environment. docs/configuration.md lists the
+// variables.
+type Env struct {
+	Service string        // BACKSTOP_SERVICE, default "backstop"
+	Sinks   config.Source // BACKSTOP_SINKS, required
+	// SinksTTL is how long a sink configuration counts as fresh: BACKSTOP_SINKS_TTL.
+	SinksTTL time.Duration
+
+	RedisURL      *url.URL     // BACKSTOP_REDIS_URL; nil: memory, only with BACKSTOP_LOCAL
+	RedisCluster  bool         // BACKSTOP_REDIS_CLUSTER
+	RedisPassword sinks.Secret // BACKSTOP_REDIS_PASSWORD, or ssm:/parameter
+	RedisIAMUser  string       // BACKSTOP_REDIS_IAM_USER
+	RedisIAMCache iamCache     // BACKSTOP_REDIS_IAM_CACHE
+	KeyPrefix     string       // BACKSTOP_KEY_PREFIX, default "backstop"
+
+	DLQMaxLen   int    // BACKSTOP_DLQ_MAX_LEN per sink, default 100,000; 0 or less: no cap
+	DLQOverflow string // BACKSTOP_DLQ_OVERFLOW: "reject" (default) or "trim"
+
+	// Reserve is the time kept before the deadline for the dead-letter write and the
+	// answer: BACKSTOP_RESERVE, default 1 s.
+	Reserve time.Duration
+	// Concurrency is how many deliveries one invocation makes at once:
+	// BACKSTOP_CONCURRENCY, default 50.
+	Concurrency    int
+	MaxBodyBytes   int           // BACKSTOP_MAX_BODY_BYTES, default 256 KiB
+	IdempotencyTTL time.Duration // BACKSTOP_IDEMPOTENCY_TTL, default 24 h
+	ReplayFunction string        // BACKSTOP_REPLAY_FUNCTION: name or ARN; empty: the schedule does the work
+	Local          bool          // BACKSTOP_LOCAL: the local host runs this process
+}
+
+var keyPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9._:-]{0,63}$`)
+
+// ReadEnv reads the environment through lookup (os.LookupEnv in a function). Every
+// missing or bad variable is reported, all at once; the error is SINK_CONFIG_INVALID.
+func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
+	r := envReader{lookup: lookup}
+	e := Env{
+		Service:        r.text("BACKSTOP_SERVICE", "backstop"),
+		SinksTTL:       r.duration("BACKSTOP_SINKS_TTL", config.DefaultTTL),
+		RedisCluster:   r.boolean("BACKSTOP_REDIS_CLUSTER"),
+		RedisPassword:  sinks.Secret(r.text("BACKSTOP_REDIS_PASSWORD", "")),
+		RedisIAMUser:   r.text("BACKSTOP_REDIS_IAM_USER", ""),
+		KeyPrefix:      r.text("BACKSTOP_KEY_PREFIX", "backstop"),
+		DLQMaxLen:      int(r.integer("BACKSTOP_DLQ_MAX_LEN", 100_000, -1)),
+		DLQOverflow:    r.text("BACKSTOP_DLQ_OVERFLOW", "reject"),
+		Reserve:        r.duration("BACKSTOP_RESERVE", retry.DefaultReserve),
+		Concurrency:    int(r.integer("BACKSTOP_CONCURRENCY", 50, 1)),
+		MaxBodyBytes:   int(r.integer("BACKSTOP_MAX_BODY_BYTES", 256<<10, 1)),
+		IdempotencyTTL: r.duration("BACKSTOP_IDEMPOTENCY_TTL", delivery.DefaultTTL),
+		ReplayFunction: r.text("BACKSTOP_REPLAY_FUNCTION", ""),
+		Local:          r.boolean("BACKSTOP_LOCAL"),
+	}
+	if spec := r.text("BACKSTOP_SINKS", ""); spec == "" {
+		r.fault("BACKSTOP_SINKS", "missing; set it to file:config/sinks, ssm:/path/to/sinks/* or ssm:/path/to/sinks")
+	} else if s, err := config.ParseSource(spec); err != nil {
+		r.fault("BACKSTOP_SINKS", "%s", err)
+	} else {
+		e.Sinks = s
+	}
+	e.RedisURL = r.redisURL(e.Local)
+	if e.DLQOverflow != "reject" && e.DLQOverflow != "trim" {
+		r.fault("BACKSTOP_DLQ_OVERFLOW", "%q; want reject or trim", e.DLQOverflow)
+	}
+	if !keyPrefix.MatchString(e.KeyPrefix) {
+		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, keyPrefix)
+	}
+	r.iam(&e)
+	if len(r.faults) > 0 {
+		return e, &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "environment", Cause: errors.Join(r.faults...)}
+	}
+	return e, nil
+}
+
+// environment reads the process's own environment.
+func environment() (Env, error) { return ReadEnv(os.LookupEnv) }
+
+// envReader collects the faults of an environment.
+type envReader struct {
+	lookup func(string) (string, bool)
+	faults []error
+}
+
+func (r *envReader) fault(name, format string, args ...any) {
+	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+}
+
+// text returns a variable; an empty one counts as unset, as templates make them.
+func (r *envReader) text(name, unset string) string {
+	if v, ok := r.lookup(name); ok && v != "" {
+		return v
+	}
+	return unset
+}
+
+func (r *envReader) duration(name string, unset time.Duration) time.Duration {
+	v := r.text(name, "")
+	if v == "" {
+		return unset
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		r.fault(name, "%.40q; want a positive duration such as 250ms, 1s or 24h", v)
+		return unset
+	}
+	return d
+}
+
+func (r *envReader) integer(name string, unset, least int64) int64 {
+	v := r.text(name, "")
+	if v == "" {
+		return unset
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < least {
+		r.fault(name, "%.40q; want a whole number, at least %d", v, least)
+		return unset
+	}
+	return n
+}
+
+func (r *envReader) boolean(name string) bool {
+	v := r.text(name, "false")
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		r.fault(name, "%.40q; want true or false", v)
+	}
+	return b
+}
+
+// redisURL reads BACKSTOP_REDIS_URL. Its text may hold a password, so no fault shows it.
+func (r *envReader) redisURL(local bool) *url.URL {
+	const name = "BACKSTOP_REDIS_URL"
+	v := r.text(name, "")
+	if v == "" {
+		if !local {
+			r.fault(name, "missing; set it to redis://host:port or rediss://host:port (TLS): dead letters are kept there")
+		}
+		return nil
+	}
+	u, err := url.Parse(v)
+	switch {
+	case err != nil:
+		r.fault(name, "not a URL; want redis://host:port or rediss://host:port")
+		return nil
+	case u.Scheme != "redis" && u.Scheme != "rediss":
+		r.fault(name, "scheme %.20q; want redis:// or rediss:// (TLS)", u.Scheme)
+	case u.Host == "":
+		r.fault(name, "no host; want %s://host:port", u.Scheme)
+	}
+	return u
+}
+
+func (r *envReader) iam(e *Env) {
+	const name = "BACKSTOP_REDIS_IAM_CACHE"
+	v := r.text(name, "")
+	if v == "" {
+		if e.RedisIAMUser != "" {
+			r.fault(name, "missing; BACKSTOP_REDIS_IAM_USER needs serverless:<name> or replication-group:<id>")
+		}
+		return
+	}
+	kind, cache, ok := strings.Cut(v, ":")
+	if !ok || cache == "" || kind != "serverless" && kind != "replication-group" {
+		r.fault(name, "%.80q; want serverless:<name> or replication-group:<id>", v)
+		return
+	}
+	if e.RedisIAMUser == "" {
+		r.fault("BACKSTOP_REDIS_IAM_USER", "missing; %s needs the cache user's name", name)
+	}
+	if e.RedisPassword != "" {
+		r.fault("BACKSTOP_REDIS_PASSWORD", "set together with %s; use one of them", name)
+	}
+	if e.RedisURL != nil && e.RedisURL.Scheme != "rediss" {
+		r.fault("BACKSTOP_REDIS_URL", "IAM authentication needs TLS: rediss://")
+	}
+	e.RedisIAMCache = iamCache{Name: strings.ToLower(cache), Serverless: kind == "serverless"}
+}

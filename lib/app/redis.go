@@ -1,0 +1,86 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Limits of connections: idle ones end before ElastiCache's 350 s network time-out, all
+// before IAM's 12 h.
+const (
+	connMaxIdle = 300 * time.Second
+	connMaxLife = 11 * time.Hour
+)
+
+// redisClient returns the client for e, without connecting. loadAWS is called only when
+// the password or IAM needs it.
+func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redis.UniversalClient, error) {
+	base, err := redis.ParseURL(e.RedisURL.String())
+	if err != nil {
+		return nil, errors.New("BACKSTOP_REDIS_URL: " + strings.ReplaceAll(err.Error(), e.RedisURL.String(), "(the URL)"))
+	}
+	// A try of a dead-letter write gets a quarter of the reserve, so that a second one
+	// fits; the store bounds its tries by context, which ContextTimeoutEnabled makes
+	// count. These bound everything else.
+	o := &redis.UniversalOptions{
+		Addrs: []string{base.Addr}, DB: base.DB, Username: base.Username, Password: base.Password, TLSConfig: base.TLSConfig,
+		IsClusterMode:         e.RedisCluster,
+		ContextTimeoutEnabled: true,
+		DialTimeout:           time.Second,
+		DialerRetries:         1,
+		ReadTimeout:           time.Second,
+		WriteTimeout:          time.Second,
+		PoolSize:              max(10, e.Concurrency),
+		PipelinePoolSize:      -1,
+		ConnMaxIdleTime:       connMaxIdle,
+		ConnMaxLifetime:       connMaxLife,
+		DisableIdentity:       true,
+		MaintNotificationsConfig: &maintnotifications.Config{
+			Mode: maintnotifications.ModeDisabled,
+		},
+	}
+	if o.TLSConfig != nil {
+		o.TLSConfig.MinVersion = tls.VersionTLS12
+	}
+	switch {
+	case e.RedisIAMUser != "":
+		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
+			cfg, err := loadAWS(ctx)
+			if err != nil {
+				return "", "", err
+			}
+			token, err := iamToken(ctx, cfg, e.RedisIAMCache, e.RedisIAMUser, time.Now())
+			return e.RedisIAMUser, token, err
+		}
+	case strings.HasPrefix(e.RedisPassword.Reveal(), "ssm:/"):
+		o.CredentialsProviderContext = passwordFrom(strings.TrimPrefix(e.RedisPassword.Reveal(), "ssm:"), base.Username, loadAWS)
+	case e.RedisPassword != "":
+		o.Password = e.RedisPassword.Reveal()
+	}
+	return redis.NewUniversalClient(o), nil
+}
+
+// passwordFrom reads the password from SSM for every new connection, so that a rotated
+// one is picked up; connections are few and long-lived.
+func passwordFrom(parameter, user string, loadAWS func(context.Context) (aws.Config, error)) func(context.Context) (string, string, error) {
+	return func(ctx context.Context) (string, string, error) {
+		cfg, err := loadAWS(ctx)
+		if err != nil {
+			return "", "", err
+		}
+		out, err := ssm.NewFromConfig(cfg).GetParameter(ctx, &ssm.GetParameterInput{Name: &parameter, WithDecryption: aws.Bool(true)})
+		if err != nil {
+			return "", "", fmt.Errorf("BACKSTOP_REDIS_PASSWORD: parameter %s: %w", parameter, err)
+		}
+		return user, aws.ToString(out.Parameter.Value), nil
+	}
+}

@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+
+	"backstop/lib/observe"
+	"backstop/lib/replay"
+	"backstop/lib/sinks"
+)
+
+// replayTargets finds the configured sinks for the replay engine.
+type replayTargets struct{ app *App }
+
+// Target implements replay.Targets.
+func (t replayTargets) Target(ctx context.Context, name string) (replay.Target, error) {
+	s, err := t.app.Config.Sink(ctx, name)
+	if err == nil && s.Err != nil {
+		err = &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: name, Cause: s.Err}
+	}
+	if err != nil {
+		return replay.Target{}, err
+	}
+	p := s.Replay
+	return replay.Target{Sink: s.Sink, Retry: s.Retry, Policy: replay.Policy{
+		OnSuccess: replay.OnSuccess(p.OnSuccess), Attempts: p.MaxAttempts, MaxReplays: p.MaxReplays,
+		BaseDelay: p.BaseDelay, MaxDelay: p.MaxDelay, Rate: p.Rate, Concurrency: p.Concurrency,
+	}}, nil
+}
+
+// Names implements replay.Targets.
+func (t replayTargets) Names(ctx context.Context) ([]string, error) {
+	snapshot, err := t.app.Config.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.Names(), nil
+}
+
+// replayObserver counts replays into the metrics of the invocation in ctx.
+type replayObserver struct{}
+
+func (replayObserver) ReplayDelivered(ctx context.Context, sink string) {
+	observe.MetricsFrom(ctx).Add(observe.ReplayDelivered, sink, 1)
+}
+
+func (replayObserver) ReplayFailed(ctx context.Context, sink string) {
+	observe.MetricsFrom(ctx).Add(observe.ReplayFailed, sink, 1)
+}
+
+func (replayObserver) Parked(ctx context.Context, sink string) {
+	observe.MetricsFrom(ctx).Add(observe.Parked, sink, 1)
+}

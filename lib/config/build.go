@@ -1,0 +1,224 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// digest identifies a configuration without keeping it.
+type digest [sha256.Size]byte
+
+func digestOf(kind string, raw map[string]any) digest {
+	b, err := json.Marshal([]any{kind, raw})
+	if err != nil {
+		panic(err) // the decoder makes only what JSON can hold
+	}
+	return sha256.Sum256(b)
+}
+
+var commonKeys = []string{"kind", "on_ambiguous", "replay", "retry"}
+
+// build makes the sink of one decoded block. prev is the sink of that name in the
+// previous snapshot, nil for none: what did not change is taken over from it.
+func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
+	s := &Sink{Name: d.sink, block: digestOf("", raw)}
+	if prev != nil && (prev.Err != nil || len(d.findings) > 0) {
+		prev = nil
+	}
+	if prev != nil && prev.block == s.block {
+		return prev
+	}
+
+	var c Common
+	d.section(raw, "retry", &c.Retry)
+	d.section(raw, "replay", &c.Replay)
+	var err error
+	s.Retry, err = c.Retry.config()
+	d.report(err)
+	s.Replay, err = c.Replay.config()
+	d.report(err)
+	s.Retry.OnAmbiguous = d.onAmbiguous(raw)
+
+	if s.Kind = d.kind(raw); s.Kind != "" {
+		kindKeys := map[string]any{}
+		for key, value := range raw {
+			if !slices.Contains(commonKeys, key) && value != nil {
+				kindKeys[key] = value
+			}
+		}
+		s.kindBlock = digestOf(s.Kind, kindKeys)
+		if prev != nil && prev.kindBlock == s.kindBlock {
+			s.Sink = prev.Sink
+		} else {
+			s.Sink, err = buildSink(s.Kind, s.Name, kindKeys)
+			d.reportNew(err)
+		}
+	}
+	if len(d.findings) > 0 {
+		s.Sink, s.Err = nil, d.invalid()
+	}
+	return s
+}
+
+func (d *decoder) invalid() error {
+	return &sinks.Error{
+		Code: sinks.CodeSinkConfigInvalid, Msg: fmt.Sprintf("sink %q", d.sink),
+		Cause: &InvalidError{Findings: slices.Clone(d.findings)},
+	}
+}
+
+// buildSink calls the kind's factory. A factory that panics spoils its own sink only.
+func buildSink(kind, name string, raw map[string]any) (s sinks.Sink, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s, err = nil, fmt.Errorf("the factory of kind %s panicked (%T)", kind, p)
+		}
+	}()
+	return sinks.BuildSink(kind, name, raw)
+}
+
+// section decodes a common block.
+func (d *decoder) section(raw map[string]any, key string, into any) {
+	value, ok := raw[key]
+	if !ok || value == nil {
+		return
+	}
+	block, ok := value.(map[string]any)
+	if !ok {
+		d.fault(d.position(key), key, "want a mapping of keys to values")
+		return
+	}
+	for _, fault := range faults(sinks.DecodeConfig(withoutNil(block), into)) {
+		d.reportFault(&sinks.ConfigError{Key: key + "." + fault.Key, Msg: fault.Msg, Known: fault.Known})
+	}
+}
+
+func withoutNil(block map[string]any) map[string]any {
+	out := make(map[string]any, len(block))
+	for key, value := range block {
+		if value != nil {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+func (d *decoder) onAmbiguous(raw map[string]any) retry.AmbiguousPolicy {
+	value, ok := raw["on_ambiguous"]
+	if !ok || value == nil {
+		return ""
+	}
+	text, _ := value.(string)
+	policy := retry.AmbiguousPolicy(text)
+	if policy != retry.AmbiguousResend && policy != retry.AmbiguousPark {
+		d.fault(d.position("on_ambiguous"), "on_ambiguous", "want resend or park")
+		return ""
+	}
+	return policy
+}
+
+// kind checks the key kind and returns it, "" when it names no known kind.
+func (d *decoder) kind(raw map[string]any) string {
+	kinds := sinks.FactoryKinds()
+	known := "known kinds: " + strings.Join(kinds, ", ")
+	value, ok := raw["kind"]
+	if !ok {
+		d.missingKind(raw, known)
+		return ""
+	}
+	kind, isText := value.(string)
+	switch {
+	case value == nil: // the decoder found why
+		return ""
+	case !isText:
+		d.fault(d.position("kind"), "kind", "want a text; %s", known)
+		return ""
+	case !slices.Contains(kinds, kind):
+		d.fault(d.position("kind"), "kind", "unknown kind; %s", known)
+		d.findings[len(d.findings)-1].Suggestion = nearest(kind, kinds)
+		return ""
+	}
+	return kind
+}
+
+func (d *decoder) missingKind(raw map[string]any, known string) {
+	if _, ok := raw["sinks"].(map[string]any); ok {
+		d.fault(d.position("sinks"), "sinks", "a document of several sinks must be the source itself, not one of its parts")
+		return
+	}
+	for key := range raw {
+		if nearest(key, []string{"kind"}) != "" {
+			d.fault(d.position(key), key, "unknown key")
+			d.findings[len(d.findings)-1].Suggestion = "kind"
+			return
+		}
+	}
+	d.fault(d.root, "kind", "is missing; %s", known)
+}
+
+// reportNew records what a factory found, except for what follows from faults that
+// are recorded already: a key that could not be read looks missing to the factory.
+func (d *decoder) reportNew(err error) {
+	recorded := map[string]bool{}
+	for _, f := range d.findings {
+		recorded[firstKey(f.Key)] = true
+	}
+	for _, fault := range faults(err) {
+		if len(recorded) == 0 || fault.Key != "" && !recorded[firstKey(fault.Key)] {
+			d.reportFault(fault)
+		}
+	}
+}
+
+// firstKey returns the part of a dotted path that is a key of the block itself.
+func firstKey(path string) string {
+	if i := strings.IndexAny(path, ".["); i >= 0 {
+		return path[:i]
+	}
+	return path
+}
+
+// report records what a check or a factory found.
+func (d *decoder) report(err error) {
+	for _, fault := range faults(err) {
+		d.reportFault(fault)
+	}
+}
+
+func (d *decoder) reportFault(fault *sinks.ConfigError) {
+	key := d.shown(fault.Key)
+	if key != "" && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Key == key }) {
+		return // what is wrong with a key first makes the rest unsure
+	}
+	d.fault(d.position(key), key, "%s", d.secrets.clean(fault.Msg))
+	if fault.Known == nil {
+		return
+	}
+	known, word := fault.Known, key
+	if i := strings.LastIndex(word, "."); i >= 0 {
+		word = word[i+1:]
+	} else {
+		known = append(slices.Clone(known), commonKeys...)
+	}
+	d.findings[len(d.findings)-1].Suggestion = nearest(word, known)
+}
+
+// shown returns a path that a factory named, as the decoder would show it.
+func (d *decoder) shown(path string) string {
+	if _, ok := d.at[path]; ok || path == "" || showablePath.MatchString(path) {
+		return path
+	}
+	for prefix := path; prefix != ""; {
+		prefix = prefix[:max(0, strings.LastIndexAny(prefix, ".["))]
+		if _, ok := d.at[prefix]; ok {
+			return prefix + "." + unreadableKey
+		}
+	}
+	return unreadableKey
+}

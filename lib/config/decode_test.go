@@ -1,0 +1,308 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+func TestAWholeBlockIsReadAndAbsentKeysHaveTheirDefaults(t *testing.T) {
+	s := loaded(t, write(t, map[string]string{
+		"full.yaml": `
+kind: fake
+url: https://example.org/in
+headers: {X-Token: abc, "404": "yes"}
+retry:
+  max_attempts: 3
+  base_backoff: 250ms
+  max_backoff: 2s
+  jitter_fraction: 0
+  attempt_timeout: 1m30s
+on_ambiguous: park
+replay:
+  on_success: keep
+  max_attempts: 2
+  max_replays: 4
+  base_delay: 30s
+  max_delay: 1h
+  rate: 0.5
+  concurrency: 7
+`,
+		"least.yml":    "kind: fake\nurl: x",
+		"json.yaml":    `{"kind": "fake", "url": "x", "size": 3, "strict": true}`,
+		"README.md":    "not a sink",
+		".hidden.yaml": "not a sink",
+	}), nil, nil)
+	if got := texts(s.Findings()); len(got) != 0 {
+		t.Fatalf("findings %q, want none", got)
+	}
+	if got, want := s.Names(), []string{"full", "json", "least"}; !cmp.Equal(got, want) {
+		t.Fatalf("names %q, want %q", got, want)
+	}
+
+	full, _ := s.Sink("full")
+	full.Retry.Rand = nil
+	wantRetry := retry.Config{
+		MaxAttempts: 3, BaseBackoff: 250 * time.Millisecond, MaxBackoff: 2 * time.Second, NoJitter: true,
+		AttemptTimeout: 90 * time.Second, OnAmbiguous: retry.AmbiguousPark,
+	}
+	if diff := cmp.Diff(wantRetry, full.Retry); diff != "" {
+		t.Errorf("retry (-want +got)\n%s", diff)
+	}
+	wantReplay := Replay{
+		OnSuccess: OnSuccessKeep, MaxAttempts: 2, MaxReplays: 4, BaseDelay: 30 * time.Second, MaxDelay: time.Hour, Rate: 0.5, Concurrency: 7,
+	}
+	if diff := cmp.Diff(wantReplay, full.Replay); diff != "" {
+		t.Errorf("replay (-want +got)\n%s", diff)
+	}
+	if got := urlOf(t, full); got != "https://example.org/in" {
+		t.Errorf("url %q", got)
+	}
+
+	least, _ := s.Sink("least")
+	if least.Kind != "fake" || least.Sink.Name() != "least" {
+		t.Errorf("kind %q, name %q", least.Kind, least.Sink.Name())
+	}
+	wantReplay = Replay{OnSuccess: OnSuccessDiscard, MaxAttempts: 1, MaxReplays: 10, BaseDelay: time.Minute, MaxDelay: 6 * time.Hour}
+	if diff := cmp.Diff(wantReplay, least.Replay); diff != "" {
+		t.Errorf("default replay (-want +got)\n%s", diff)
+	}
+	if least.Retry.MaxAttempts != retry.DefaultMaxAttempts || least.Retry.JitterFraction != retry.DefaultJitterFraction || least.Retry.OnAmbiguous != "" {
+		t.Errorf("default retry %+v", least.Retry)
+	}
+}
+
+// Every fault is told with its position; all faults of a block are told together.
+func TestFaultsOfABlock(t *testing.T) {
+	const ok = "kind: fake\nurl: x\n" // two lines
+	for name, c := range map[string]struct {
+		text string
+		want []string
+	}{
+		"empty":                 {"", []string{"s.yaml: s: is empty"}},
+		"only a comment":        {"# later\n", []string{"s.yaml: s: is empty"}},
+		"a list":                {"- kind: fake\n", []string{"s.yaml:1:1: s: want a mapping of keys to values"}},
+		"a text":                {"\nkind=fake\n", []string{"s.yaml:2:1: s: want a mapping of keys to values"}},
+		"two documents":         {ok + "---\n" + ok, []string{"s.yaml: s: want one YAML document, found more (---)"}},
+		"no space after colon":  {"kind: fake\nurl:x\n", []string{"s.yaml:2: s: not readable as YAML: could not find expected ':'"}},
+		"open bracket":          {"kind: fake\nsigning_secrets: [a, b\nurl: x\n", []string{"s.yaml:2: s: not readable as YAML: did not find expected ',' or ']'"}},
+		"bad indentation":       {ok + "- b\n", []string{"s.yaml:3: s: not readable as YAML: did not find expected key"}},
+		"tab":                   {"kind: fake\n\turl: x\n", []string{"s.yaml:2: s: not readable as YAML: found a tab character that violates indentation"}},
+		"not UTF-8":             {"kind: \xff\xfe\n", []string{"s.yaml:1: s: not readable as YAML: invalid leading UTF-8 octet"}},
+		"password with a star":  {"kind: fake\nurl: *hunter2\n", []string{"s.yaml: s: not readable as YAML: an alias names an unknown anchor; a text that begins with * must be quoted"}},
+		"misspelt key":          {ok + "sise: 3\n", []string{`s.yaml:3:1: s: sise: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "size"?`}},
+		"misspelt common key":   {ok + "rety: {}\n", []string{`s.yaml:3:1: s: rety: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "retry"?`}},
+		"unlike any key":        {ok + "colour: red\n", []string{`s.yaml:3:1: s: colour: unknown key; known: format, headers, signing_secrets, size, strict, url`}},
+		"misspelt key below":    {ok + "retry:\n  max_attemps: 3\n", []string{`s.yaml:4:3: s: retry.max_attemps: unknown key; known: attempt_timeout, base_backoff, jitter_fraction, max_attempts, max_backoff; did you mean "max_attempts"?`}},
+		"duplicate key":         {ok + "size: 1\nurl: y\n", []string{"s.yaml:4:1: s: url: duplicate key, first on line 2"}},
+		"duplicate key below":   {ok + "headers:\n  A: 1x\n  A: 2x\n", []string{"s.yaml:5:3: s: headers.A: duplicate key, first on line 4"}},
+		"a value as a key":      {ok + "{https://x/S3CRET}: \n", []string{"s.yaml:3:1: s: want a plain text as a key"}},
+		"a key like a value":    {"{kind: fake, url: x, url:https://x/S3CRET: y}", []string{"s.yaml:1:22: s: [unreadable key]: unknown key; known: format, headers, signing_secrets, size, strict, url"}},
+		"no value":              {"kind: fake\nurl:\n", []string{"s.yaml:2:1: s: url: has no value; give it one or remove the key"}},
+		"no kind":               {"url: x\n", []string{"s.yaml:1:1: s: kind: is missing; known kinds: fake, rude"}},
+		"misspelt kind key":     {"knd: fake\n", []string{`s.yaml:1:1: s: knd: unknown key; did you mean "kind"?`}},
+		"kind without value":    {"kind: \n", []string{"s.yaml:1:1: s: kind: has no value; give it one or remove the key"}},
+		"kind of a wrong type":  {"kind: [fake]\n", []string{"s.yaml:1:1: s: kind: want a text; known kinds: fake, rude"}},
+		"misspelt kind":         {"kind: fakr\n", []string{`s.yaml:1:1: s: kind: unknown kind; known kinds: fake, rude; did you mean "fake"?`}},
+		"unknown kind":          {"kind: telegraph\n", []string{`s.yaml:1:1: s: kind: unknown kind; known kinds: fake, rude`}},
+		"several sinks":         {"sinks:\n  a: {kind: fake}\n", []string{"s.yaml:1:1: s: sinks: a document of several sinks must be the source itself, not one of its parts"}},
+		"number for a text":     {"kind: fake\nurl: 12345\n", []string{"s.yaml:2:1: s: url: want…"}},
+		"text for a number":     {ok + "size: big\n", []string{"s.yaml:3:1: s: size: want int, got string"}},
+		"mapping for a text":    {"kind: fake\nurl: {a: b}\n", []string{"s.yaml:2:1: s: url: want…"}},
+		"text for a mapping":    {ok + "retry: often\n", []string{"s.yaml:3:1: s: retry: want a mapping of keys to values"}},
+		"too big":               {ok + "size: 99999999999999999999\n", []string{"s.yaml:3:1: s: size: want int, got number 100000000000000000000"}},
+		"not a number":          {ok + "size: .nan\n", []string{"s.yaml:3:1: s: size: not a float in range; a text that looks like one must be quoted"}},
+		"YAML tag":              {ok + "size: !secret 1\nheaders: !x {}\n", []string{"s.yaml:3:1: s: size: YAML tags are not supported", "s.yaml:4:1: s: headers: YAML tags are not supported"}},
+		"merge key":             {ok + "headers: {<<: {a: b}}\n", []string{"s.yaml:3:11: s: headers: merge keys (<<) are not supported"}},
+		"bare duration":         {ok + "retry: {base_backoff: 5}\n", []string{"s.yaml:3:9: s: retry.base_backoff: want a duration with its unit, such as 250ms"}},
+		"bad duration":          {ok + "retry: {base_backoff: 5 seconds}\n", []string{"s.yaml:3:9: s: retry.base_backoff: want a duration such as 250ms, 30s or 6h"}},
+		"zero and negative":     {ok + "retry:\n  max_attempts: 0\n  attempt_timeout: -1s\n", []string{"s.yaml:4:3: s: retry.max_attempts: want at least 1", "s.yaml:5:3: s: retry.attempt_timeout: want a positive duration"}},
+		"base above max":        {ok + "retry: {base_backoff: 2s, max_backoff: 1s}\n", []string{"s.yaml:3:9: s: retry.base_backoff: want at most max_backoff (1s), got 2s"}},
+		"jitter above 1":        {ok + "retry: {jitter_fraction: 2}\n", []string{"s.yaml:3:9: s: retry.jitter_fraction: want 0 to 1, got 2"}},
+		"bad on_ambiguous":      {ok + "on_ambiguous: maybe\n", []string{"s.yaml:3:1: s: on_ambiguous: want resend or park"}},
+		"bad replay":            {ok + "replay:\n  on_success: forget\n  max_attempts: 0\n  max_replays: -1\n  base_delay: 7h\n  max_delay: 6h\n  rate: -1\n  concurrency: 0\n", []string{"s.yaml:4:3: s: replay.on_success: want discard or keep", "s.yaml:5:3: s: replay.max_attempts: want at least 1", "s.yaml:6:3: s: replay.max_replays: want at least 1", "s.yaml:8:3: s: replay.max_delay: want at least base_delay", "s.yaml:9:3: s: replay.rate: want 0 (no limit) or more", "s.yaml:10:3: s: replay.concurrency: want at least 1"}},
+		"fault below a key":     {ok + "headers:\n  X-A: b\n  Host: example.org\n", []string{"s.yaml:5:3: s: headers.Host: not allowed"}},
+		"fault in a list":       {ok + "signing_secrets:\n  - long enough\n  - short\n", []string{"s.yaml:5:5: s: signing_secrets[1]: too short"}},
+		"missing key":           {"\n# hello\nkind: fake\n", []string{"s.yaml:3:1: s: url: required"}},
+		"everything at once":    {"kind: fake\nurl:\nsize: x\nretry: {max_attempts: x}\nformat: xml\n", []string{"s.yaml:2:1: s: url: has no value; give it one or remove the key", "s.yaml:4:9: s: retry.max_attempts: want int, got string", "s.yaml:3:1: s: size: want int, got string", "s.yaml:5:1: s: format: want raw"}},
+		"reference to nowhere":  {"kind: fake\nurl: {ssm: no-slash}\nformat: {ssm: [a]}\n", []string{"s.yaml:2:1: s: url: want {ssm: /path/of/a/parameter}", "s.yaml:3:1: s: format: want {ssm: /path/of/a/parameter}"}},
+		"reference, no client":  {"kind: fake\nurl: {ssm: /a/b}\n", []string{"s.yaml:2:1: s: url: parameter /a/b: reading SSM parameters needs an SSM client, and there is none"}},
+		"factory quotes":        {"kind: rude\nhow: quotes\nsecret: \"hunter2 \\\"x\\\"\"\n", []string{`s.yaml:1:1: s: cannot use "[redacted]" ([redacted])`}},
+		"factory panics":        {"kind: rude\nhow: panics\nsecret: hunter2 hunter2\n", []string{"s.yaml:1:1: s: the factory of kind rude panicked (string)"}},
+		"factory makes nothing": {"kind: rude\n", []string{"s.yaml:1:1: s: the factory returned no sink"}},
+		"aliases multiply":      {ok + "size: &a [1,1,1,1,1,1,1,1,1,1]\nformat: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nstrict: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nheaders: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n", []string{"s.yaml:6:14: s: headers[0][0][0][0]: too large or too deeply nested"}},
+		"an alias of itself":    {ok + "headers: &a {b: *a}\n", []string{"too large or too deeply nested"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source := write(t, map[string]string{"s.yaml": c.text, "other.yaml": "kind: fake\nurl: x\n"})
+			s := loaded(t, source, nil, nil)
+			got := texts(s.Findings())
+			switch name {
+			case "aliases multiply", "an alias of itself":
+				if len(got) == 0 || !strings.Contains(got[0], "too large or too deeply nested") {
+					t.Fatalf("findings %q, want one about the size", got)
+				}
+			default:
+				for i, want := range c.want { // the words for Go types are not ours
+					if start, ok := strings.CutSuffix(want, "…"); ok && i < len(got) && strings.HasPrefix(got[i], start) {
+						got[i] = want
+					}
+				}
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Errorf("findings (-want +got)\n%s", diff)
+				}
+			}
+			if all := strings.Join(got, " "); strings.Contains(all, "hunter2") || strings.Contains(all, "S3CRET") {
+				t.Errorf("findings show a value: %s", all)
+			}
+
+			bad, ok := s.Sink("s")
+			if !ok || bad.Sink != nil || sinks.CodeOf(bad.Err) != sinks.CodeSinkConfigInvalid {
+				t.Errorf("the faulty sink: %v, want it kept with SINK_CONFIG_INVALID", bad)
+			}
+			if invalid, ok := errors.AsType[*InvalidError](bad.Err); !ok || !cmp.Equal(invalid.Findings, s.Findings()) {
+				t.Errorf("the sink's error is %v, want its findings", bad.Err)
+			}
+			if other, _ := s.Sink("other"); other.Err != nil {
+				t.Errorf("the other sink: %v, want it untouched", other.Err)
+			}
+			findings, err := Check(t.Context(), source, nil)
+			if err != nil || !cmp.Equal(findings, s.Findings()) {
+				t.Errorf("Check returned %v, %v", findings, err)
+			}
+		})
+	}
+}
+
+func TestAliasesStandForTheirAnchor(t *testing.T) {
+	source := write(t, map[string]string{"all.yaml": `
+sinks:
+  a: {kind: fake, url: a, retry: &r {max_attempts: 2}}
+  b: {kind: fake, url: b, retry: *r}
+`})
+	source.path += "/all.yaml"
+	s := loaded(t, source, nil, nil)
+	if b, _ := s.Sink("b"); b.Err != nil || b.Retry.MaxAttempts != 2 {
+		t.Errorf("retry %+v, error %v", b.Retry, b.Err)
+	}
+}
+
+func TestADocumentOfSeveralSinks(t *testing.T) {
+	const good = "  good: {kind: fake, url: x}\n"
+	for name, c := range map[string]struct {
+		text string
+		want []string // findings
+		left []string // names
+		fail bool     // no configuration at all
+	}{
+		"good":               {text: "sinks:\n" + good, left: []string{"good"}},
+		"empty":              {text: "", want: []string{"all.yaml: is empty"}, fail: true},
+		"not YAML":           {text: "sinks: {\n", want: []string{"all.yaml:2: not readable as YAML: did not find expected node content"}, fail: true},
+		"no sinks":           {text: "{}\n", want: []string{`all.yaml: no sinks: want a mapping "sinks" of names to blocks`}, fail: true},
+		"empty sinks":        {text: "sinks: {}\n", want: []string{"all.yaml:1:1: sinks: want at least one sink: a mapping of names to blocks"}, fail: true},
+		"list of sinks":      {text: "sinks:\n- a\n", want: []string{"all.yaml:1:1: sinks: want at least one sink: a mapping of names to blocks"}, fail: true},
+		"misspelt sinks":     {text: "sink:\n" + good, want: []string{`all.yaml:1:1: sink: unknown key; a document of several sinks has only the key sinks; did you mean "sinks"?`}, fail: true},
+		"one sink's block":   {text: "kind: fake\nurl: x\n", want: []string{"all.yaml:1:1: kind: unknown key; a document of several sinks has only the key sinks", "all.yaml:2:1: url: unknown key; a document of several sinks has only the key sinks"}, fail: true},
+		"another key":        {text: "version: 1\nsinks:\n" + good, want: []string{"all.yaml:1:1: version: unknown key; a document of several sinks has only the key sinks"}, left: []string{"good"}},
+		"a sink is a text":   {text: "sinks:\n" + good + "  bad: x\n", want: []string{"all.yaml:3:3: bad: want a mapping of keys to values"}, left: []string{"bad", "good"}},
+		"a sink is faulty":   {text: "sinks:\n" + good + "  bad:\n    kind: fake\n    url: x\n    retry:\n      max_atempts: 3\n", want: []string{`all.yaml:7:7: bad: retry.max_atempts: unknown key; known: attempt_timeout, base_backoff, jitter_fraction, max_attempts, max_backoff; did you mean "max_attempts"?`}, left: []string{"bad", "good"}},
+		"a name comes twice": {text: "sinks:\n" + good + "  bad: {kind: fake, url: x}\n  bad: {kind: fake, url: y}\n", want: []string{"all.yaml:4:3: bad: configured twice, first in all.yaml"}, left: []string{"bad", "good"}},
+		"a bad name":         {text: "sinks:\n" + good + "  Bad: {kind: fake, url: x}\n", want: []string{"all.yaml:3:3: Bad: the name does not match [a-z0-9][a-z0-9._-]{0,63}: the sink is left out"}, left: []string{"good"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source := write(t, map[string]string{"all.yaml": c.text})
+			source.path += "/all.yaml"
+			findings, err := Check(t.Context(), source, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, f := range findings {
+				findings[i].Message = strings.ReplaceAll(f.Message, source.path, "all.yaml")
+			}
+			if diff := cmp.Diff(append([]string{}, c.want...), texts(findings)); diff != "" {
+				t.Errorf("findings (-want +got)\n%s", diff)
+			}
+			s, err := load(t.Context(), source, nil, nil)
+			if c.fail {
+				if err == nil {
+					t.Errorf("loaded %q, want an error", s.Names())
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.left, s.Names()); diff != "" {
+				t.Errorf("names (-want +got)\n%s", diff)
+			}
+			if ok, _ := s.Sink("good"); ok.Err != nil {
+				t.Errorf("the good sink: %v", ok.Err)
+			}
+		})
+	}
+}
+
+func TestTheSameNameInTwoFilesSpoilsIt(t *testing.T) {
+	source := write(t, map[string]string{"a.yaml": "kind: fake\nurl: x", "a.yml": "kind: fake\nurl: y", "b.yaml": "kind: fake\nurl: x"})
+	s := loaded(t, source, nil, nil)
+	if a, _ := s.Sink("a"); a.Err == nil || !strings.Contains(a.Err.Error(), "configured twice") {
+		t.Errorf("error %v, want that it is configured twice", a.Err)
+	}
+	if b, _ := s.Sink("b"); b.Err != nil {
+		t.Errorf("the other sink: %v", b.Err)
+	}
+}
+
+func TestDescribeShowsNameKindAndErrorOnly(t *testing.T) {
+	s := loaded(t, write(t, map[string]string{"a.yaml": "kind: fake\nurl: hunter2", "b.yaml": "kind: hunter2"}), nil, nil)
+	d := s.Describe()
+	if len(d) != 2 || d[0] != (Description{Name: "a", Kind: "fake"}) {
+		t.Fatalf("descriptions %+v", d)
+	}
+	if d[1].Kind != "" || !strings.Contains(d[1].Error, "unknown kind") || strings.Contains(d[1].Error, "hunter2") {
+		t.Errorf("description of the faulty sink %+v", d[1])
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		"", "kind: fake\nurl: x\n", "sinks:\n  a: {kind: fake, url: x}\n", "sinks: {a: &a {b: *a}}", "kind: rude\nhow: panics\n",
+		"kind: fake\nurl: {ssm: /a}\nheaders: {a: {ssm: /b:3}}\n", "a: *b", "? [a]\n: b", "<<: {a: b}", "kind: !x y\n", "kind: fake\nsize: 0x1F\n",
+		"kind: fake\nurl: 2026-01-01\nretry: {base_backoff: 1s, jitter_fraction: .inf}\n", "---\n---\n", "\xff", "{a: b, a: c}", "[[[[[[[[",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		lines := strings.Count(text, "\n") + strings.Count(text, "\r") + strings.Count(text, "\u0085") + strings.Count(text, "\u2028") + strings.Count(text, "\u2029") + 2
+		for _, name := range []string{"", "s"} {
+			blocks, findings, err := split([]Document{{Source: "doc", Name: name, Text: sinks.Secret(text)}})
+			if invalid, ok := errors.AsType[*InvalidError](err); ok {
+				findings = invalid.Findings
+			} else if err != nil {
+				t.Fatalf("error %v, want an *InvalidError", err)
+			}
+			values := map[string]resolved{}
+			for _, ref := range references(blocks) {
+				values[ref] = resolved{value: "a referred value"}
+			}
+			for _, b := range blocks {
+				sink, faults := b.sink(values, nil)
+				if (sink.Sink == nil) != (sink.Err != nil) || (sink.Err == nil) != (len(faults) == 0) {
+					t.Errorf("sink %v, error %v, findings %v", sink.Sink, sink.Err, faults)
+				}
+				findings = append(findings, faults...)
+			}
+			for _, finding := range findings {
+				if finding.Message == "" || finding.Line > lines || strings.Contains(finding.String(), "a referred value") {
+					t.Errorf("finding %q in %q", finding, text)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/invopop/jsonschema"
+
+	"backstop/lib/config"
+	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/slack"
+	"backstop/lib/sinks/webhook"
+)
+
+// The built-in kinds, by the struct that their factory decodes.
+var kinds = map[string]any{
+	email.Kind:   &email.Config{},
+	slack.Kind:   &slack.Config{},
+	webhook.Kind: &webhook.Config{},
+}
+
+const (
+	durationPattern  = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
+	parameterPattern = `^/[A-Za-z0-9_./-]+(:[A-Za-z0-9_.-]+)?$`
+	namePattern      = `^[a-z0-9][a-z0-9._-]{0,63}$`
+)
+
+// generate returns the schema: one sink's block, or a document of several.
+func generate() ([]byte, error) {
+	r := &jsonschema.Reflector{
+		Anonymous: true, DoNotReference: true,
+		Mapper: func(t reflect.Type) *jsonschema.Schema {
+			if t == reflect.TypeFor[config.Duration]() {
+				return &jsonschema.Schema{Type: "string", Pattern: durationPattern}
+			}
+			return nil
+		},
+	}
+	// Fields are described by their Go comments.
+	if err := r.AddGoComments("backstop", "lib/sinks", jsonschema.WithFullComment()); err != nil {
+		return nil, fmt.Errorf("reading the kinds' source (run in the module's root): %w", err)
+	}
+	if r.CommentMap["backstop/lib/sinks/webhook.Config.URL"] == "" {
+		return nil, fmt.Errorf("no comments found: run in the module's root")
+	}
+
+	definitions := jsonschema.Definitions{
+		"reference": {
+			Type: "object", Description: "The value of a parameter in SSM Parameter Store.",
+			Properties: jsonschema.NewProperties(), Required: []string{"ssm"}, AdditionalProperties: jsonschema.FalseSchema,
+		},
+	}
+	definitions["reference"].Properties.Set("ssm", &jsonschema.Schema{Type: "string", Pattern: parameterPattern})
+
+	sink := &jsonschema.Schema{}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		definitions[kind] = block(r, kind)
+		sink.OneOf = append(sink.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + kind})
+	}
+	definitions["custom"] = custom()
+	sink.OneOf = append(sink.OneOf, &jsonschema.Schema{Ref: "#/$defs/custom"})
+	definitions["sink"] = sink
+
+	several := &jsonschema.Schema{
+		Type: "object", Description: "Several sinks by name.",
+		Properties: jsonschema.NewProperties(), Required: []string{"sinks"}, AdditionalProperties: jsonschema.FalseSchema,
+	}
+	several.Properties.Set("sinks", &jsonschema.Schema{
+		Type: "object", PropertyNames: &jsonschema.Schema{Pattern: namePattern},
+		AdditionalProperties: &jsonschema.Schema{Ref: "#/$defs/sink"},
+	})
+	root := &jsonschema.Schema{
+		Version: jsonschema.Version, Title: "Backstop sink configuration",
+		OneOf:       []*jsonschema.Schema{{Ref: "#/$defs/sink"}, several},
+		Definitions: definitions,
+	}
+	// The encoder escapes nothing here, but the schema's own MarshalJSON does.
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(root); err != nil {
+		return nil, err
+	}
+	return []byte(strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(b.String())), nil
+}
+
+// block returns the schema of one kind's block: its own keys and the common ones.
+func block(r *jsonschema.Reflector, kind string) *jsonschema.Schema {
+	common, own := r.Reflect(&config.Common{}), r.Reflect(kinds[kind])
+	s := &jsonschema.Schema{
+		Type: "object", Description: own.Description, Properties: jsonschema.NewProperties(),
+		Required: append([]string{"kind"}, own.Required...), AdditionalProperties: jsonschema.FalseSchema,
+	}
+	s.Properties.Set("kind", &jsonschema.Schema{Const: kind, Description: "The sink's kind."})
+	for p := own.Properties.Oldest(); p != nil; p = p.Next() {
+		s.Properties.Set(p.Key, referable(p.Value))
+	}
+	for p := common.Properties.Oldest(); p != nil; p = p.Next() {
+		if p.Key != "kind" {
+			s.Properties.Set(p.Key, p.Value)
+		}
+	}
+	return s
+}
+
+// custom returns the schema of a kind that somebody else registered: nothing is known
+// of its own keys.
+func custom() *jsonschema.Schema {
+	builtin := &jsonschema.Schema{}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		builtin.Enum = append(builtin.Enum, kind)
+	}
+	s := &jsonschema.Schema{
+		Type: "object", Description: "A kind of your own.",
+		Properties: jsonschema.NewProperties(), Required: []string{"kind"},
+	}
+	s.Properties.Set("kind", &jsonschema.Schema{Type: "string", Not: builtin})
+	return s
+}
+
+// referable lets every text within s be a reference instead.
+func referable(s *jsonschema.Schema) *jsonschema.Schema {
+	switch {
+	case s.Type == "string":
+		plain := *s
+		plain.Description = ""
+		return &jsonschema.Schema{Description: s.Description, OneOf: []*jsonschema.Schema{&plain, {Ref: "#/$defs/reference"}}}
+	case s.Items != nil:
+		s.Items = referable(s.Items)
+	case s.Type == "object" && s.Properties.Len() == 0 && s.AdditionalProperties != nil:
+		s.AdditionalProperties = referable(s.AdditionalProperties)
+	}
+	return s
+}

@@ -1,0 +1,133 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"backstop/lib/sinks"
+)
+
+// Source is a place that configuration is read from. The zero value is not usable;
+// see ParseSource.
+type Source struct {
+	scheme string // "file" or "ssm"
+	path   string
+	all    bool // ssm: every parameter directly under path
+}
+
+var parameterPath = regexp.MustCompile(`^(/[A-Za-z0-9_.-]+)+$`)
+
+// ParseSource reads the name of a source:
+//
+//	file:config/sinks           every *.yaml and *.yml file of a folder, one sink each
+//	file:sinks.yaml             one document, "sinks: {name: {...}}"
+//	ssm:/backstop/prod/sinks/*  every parameter directly under a path, one sink each
+//	ssm:/backstop/prod/sinks    one parameter with such a document
+//
+// In the forms with one sink each, the file's name without its extension, or the last
+// part of the parameter's name, is the sink's name. Nothing is read yet.
+func ParseSource(spec string) (Source, error) {
+	scheme, rest, ok := strings.Cut(spec, ":")
+	switch {
+	case ok && scheme == "file":
+		if rest == "" {
+			return Source{}, fmt.Errorf("source %q: want file:PATH of a folder or a file", spec)
+		}
+		return Source{scheme: scheme, path: filepath.Clean(rest)}, nil
+	case ok && scheme == "ssm":
+		name, all := strings.CutSuffix(rest, "/*")
+		if strings.HasSuffix(name, "/") {
+			return Source{}, fmt.Errorf("source %q: write ssm:%s/* for every parameter under a path", spec, strings.TrimRight(name, "/"))
+		}
+		if !parameterPath.MatchString(name) {
+			return Source{}, fmt.Errorf("source %q: want ssm:/path/* or ssm:/path, with full parameter names", spec)
+		}
+		return Source{scheme: scheme, path: name, all: all}, nil
+	}
+	return Source{}, fmt.Errorf("source %q: want file:PATH, ssm:/PATH/* or ssm:/PATH", spec)
+}
+
+// String returns the source as it was named.
+func (s Source) String() string {
+	if s.all {
+		return s.scheme + ":" + s.path + "/*"
+	}
+	return s.scheme + ":" + s.path
+}
+
+// SSM reports whether the source itself is read from SSM Parameter Store. References
+// ({ssm: /path}) may make any source need a client.
+func (s Source) SSM() bool { return s.scheme == "ssm" }
+
+// Document is one file or parameter as it was read.
+type Document struct {
+	Source string // file, or ssm: and the parameter
+	// Name is the name of the document's one sink; empty for a document of several.
+	Name string
+	// Text is the YAML text, which may contain secrets.
+	Text sinks.Secret
+}
+
+// Documents reads the source. A source with no documents is an error, and so is one
+// that needs a client when client is nil. References are not resolved.
+func (s Source) Documents(ctx context.Context, client SSM) ([]Document, error) {
+	var docs []Document
+	var err error
+	switch {
+	case !s.SSM():
+		docs, err = s.files()
+	case client == nil:
+		err = errNoClient
+	case s.all:
+		docs, err = s.parameters(ctx, client)
+	default:
+		docs, err = s.parameter(ctx, client)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s, err)
+	}
+	return docs, nil
+}
+
+// files reads a folder or one file.
+func (s Source) files() ([]Document, error) {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		text, err := fs.ReadFile(os.DirFS(filepath.Dir(s.path)), filepath.Base(s.path))
+		return []Document{{Source: s.path, Text: sinks.Secret(text)}}, err
+	}
+	dir := os.DirFS(s.path)
+	entries, err := fs.ReadDir(dir, ".")
+	if err != nil {
+		return nil, err
+	}
+	var docs []Document
+	for _, e := range entries {
+		ext := path.Ext(e.Name())
+		if ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		text, err := fs.ReadFile(dir, e.Name())
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, Document{
+			Source: filepath.Join(s.path, e.Name()),
+			Name:   strings.TrimSuffix(e.Name(), ext),
+			Text:   sinks.Secret(text),
+		})
+	}
+	if len(docs) == 0 {
+		return nil, fmt.Errorf("no *.yaml files in %s", s.path)
+	}
+	return docs, nil
+}

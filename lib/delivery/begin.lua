@@ -1,0 +1,26 @@
+-- Takes a delivery for an owner, or tells what is known of it.
+-- KEYS[1]  the record (string, JSON, TTL)
+-- ARGV[1]  owner token
+-- ARGV[2]  fingerprint of the content
+-- ARGV[3]  lease in ms
+-- ARGV[4]  how long the record is kept in ms
+-- ARGV[5]  the new record as JSON, without until
+-- returns  {state, record}; record is the one found, '' when there was none
+local found = redis.call('GET', KEYS[1])
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local state = 'started'
+if found then
+  local r = cjson.decode(found)
+  if r.fingerprint ~= ARGV[2] then return {'reused', found} end
+  if r.status ~= 'in_progress' then return {'finished', found} end
+  if r.token ~= ARGV[1] then
+    if r.until_ms > now then return {'in_progress', found} end
+    state = 'taken_over'
+  end
+end
+local r = cjson.decode(ARGV[5])
+r.token = ARGV[1]
+r.until_ms = now + tonumber(ARGV[3])
+redis.call('SET', KEYS[1], cjson.encode(r), 'PX', ARGV[4])
+return {state, found or ''}

@@ -1,0 +1,111 @@
+// Package delivery remembers what became of a delivery, so that the same delivery id
+// sent again to the same sink is answered instead of sent twice.
+//
+// It narrows duplicates; it is not what keeps messages. A delivery whose record cannot
+// be read or written goes out all the same.
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"time"
+)
+
+// DefaultTTL is how long a finished delivery is remembered.
+const DefaultTTL = 24 * time.Hour
+
+// Key names a delivery. One event id sent to two sinks is two deliveries.
+type Key struct {
+	Sink string
+	ID   string
+}
+
+// hash is the part of a store's key that stands for k: fixed in length and free of
+// characters that mean something in a key.
+func (k Key) hash() string {
+	h := sha256.New()
+	_, _ = io.WriteString(h, k.Sink+"\x00"+k.ID)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Status is what is known of a delivery.
+type Status string
+
+// The statuses.
+const (
+	StatusInProgress   Status = "in_progress"
+	StatusDelivered    Status = "delivered"
+	StatusDeadLettered Status = "dead_lettered"
+	StatusDiscarded    Status = "discarded" // dead-lettered, then given up by an operator
+)
+
+// Record is what is kept about a delivery.
+type Record struct {
+	Sink   string `json:"sink"`
+	ID     string `json:"delivery_id"`
+	Status Status `json:"status"`
+	// ItemID is the dead letter, when there is one.
+	ItemID string `json:"item_id,omitempty"`
+	// UpdatedAt is when Status was set. For an operation in progress: when it began.
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	// Answer is the answer that the first call got, as the sender encoded it; a
+	// duplicate gets it again. Empty while in progress.
+	Answer string `json:"answer,omitempty"`
+	// Fingerprint stands for the content (see Fingerprint).
+	Fingerprint string `json:"fingerprint,omitempty"`
+}
+
+// State is the answer of Begin.
+type State string
+
+// The states.
+const (
+	// StateStarted: the caller owns the delivery now.
+	StateStarted State = "started"
+	// StateTakenOver: the caller owns the delivery now; an earlier owner's lease ended
+	// without a word. It may have sent or dead-lettered the message: look for the
+	// dead letter before sending.
+	StateTakenOver State = "taken_over"
+	// StateInProgress: somebody else owns the delivery.
+	StateInProgress State = "in_progress"
+	// StateFinished: the delivery was finished before; the record says how.
+	StateFinished State = "finished"
+	// StateReused: the id was used for other content.
+	StateReused State = "reused"
+)
+
+// Store keeps records. It is safe for concurrent use, across processes too. An error
+// means that the record could not be read or written, not that the delivery is in
+// doubt; every call can be repeated.
+type Store interface {
+	// Begin takes the delivery for token, for the length of lease, and tells what is
+	// known of it otherwise. The lease must outlive the invocation.
+	Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error)
+	// Finish records the fate of a delivery that token owns. It reports false when
+	// somebody else owns the record by now; then nothing is changed.
+	Finish(ctx context.Context, k Key, token string, r Record) (bool, error)
+	// Release forgets a delivery that token owns and that was handed back.
+	Release(ctx context.Context, k Key, token string) error
+	// Update sets the status of a finished delivery, keeping its answer: a replay
+	// delivered it, or it was discarded. Unknown deliveries are left unknown.
+	Update(ctx context.Context, k Key, s Status) error
+	// Get returns the record of a delivery; false when nothing is known.
+	Get(ctx context.Context, k Key) (Record, bool, error)
+}
+
+// Fingerprint identifies the content of a delivery: everything of the request that
+// decides what the recipient gets. Object keys within recipient count in any order;
+// recipient may be empty.
+func Fingerprint(recipient json.RawMessage, subject, body string, metadata map[string]string) string {
+	var to any
+	if len(recipient) > 0 && json.Unmarshal(recipient, &to) != nil {
+		to = string(recipient)
+	}
+	h := sha256.New()
+	// encoding/json sorts the keys of maps; a hash does not fail to be written to.
+	_ = json.NewEncoder(h).Encode([]any{to, subject, body, metadata})
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

@@ -1,0 +1,124 @@
+package delivery
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed begin.lua
+var beginLua string
+
+//go:embed finish.lua
+var finishLua string
+
+//go:embed update.lua
+var updateLua string
+
+var (
+	beginScript  = redis.NewScript(beginLua)
+	finishScript = redis.NewScript(finishLua)
+	updateScript = redis.NewScript(updateLua)
+)
+
+// Redis keeps records as strings "<prefix>:delivery:<hash of sink and id>" with a time
+// to live. Every script touches one key.
+type Redis struct {
+	client redis.UniversalClient
+	prefix string
+	ttl    time.Duration
+}
+
+// NewRedis returns a store on client. An empty prefix means "backstop", a ttl <= 0
+// DefaultTTL.
+func NewRedis(client redis.UniversalClient, prefix string, ttl time.Duration) *Redis {
+	if prefix == "" {
+		prefix = "backstop"
+	}
+	if ttl <= 0 {
+		ttl = DefaultTTL
+	}
+	return &Redis{client: client, prefix: prefix, ttl: ttl}
+}
+
+// owned is a record as it is stored: with its owner.
+type owned struct {
+	Record
+	Token   string `json:"token,omitempty"`
+	UntilMS int64  `json:"until_ms,omitempty"`
+}
+
+func (s *Redis) key(k Key) string { return s.prefix + ":delivery:" + k.hash() }
+
+// Begin implements Store.
+func (s *Redis) Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
+	fresh, err := json.Marshal(Record{Sink: k.Sink, ID: k.ID, Status: StatusInProgress, UpdatedAt: time.Now().UTC(), Fingerprint: fingerprint})
+	if err != nil {
+		return "", Record{}, err
+	}
+	reply, err := beginScript.Run(ctx, s.client, []string{s.key(k)}, token, fingerprint, lease.Milliseconds(),
+		max(s.ttl, lease).Milliseconds(), fresh).StringSlice()
+	if err != nil {
+		return "", Record{}, fmt.Errorf("begin delivery: %w", err)
+	}
+	if len(reply) != 2 {
+		return "", Record{}, fmt.Errorf("begin delivery: %d values in the answer", len(reply))
+	}
+	var found owned
+	if reply[1] != "" {
+		if err := json.Unmarshal([]byte(reply[1]), &found); err != nil {
+			return "", Record{}, fmt.Errorf("begin delivery: record: %w", err)
+		}
+	}
+	return State(reply[0]), found.Record, nil
+}
+
+// Finish implements Store.
+func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (bool, error) {
+	b, err := json.Marshal(owned{Record: r, Token: token})
+	if err != nil {
+		return false, err
+	}
+	n, err := finishScript.Run(ctx, s.client, []string{s.key(k)}, token, b, s.ttl.Milliseconds()).Int()
+	if err != nil {
+		return false, fmt.Errorf("finish delivery: %w", err)
+	}
+	return n == 1, nil
+}
+
+// Release implements Store.
+func (s *Redis) Release(ctx context.Context, k Key, token string) error {
+	if err := finishScript.Run(ctx, s.client, []string{s.key(k)}, token, "", 0).Err(); err != nil {
+		return fmt.Errorf("release delivery: %w", err)
+	}
+	return nil
+}
+
+// Update implements Store.
+func (s *Redis) Update(ctx context.Context, k Key, status Status) error {
+	if err := updateScript.Run(ctx, s.client, []string{s.key(k)}, string(status), time.Now().UTC().Format(time.RFC3339Nano)).Err(); err != nil {
+		return fmt.Errorf("update delivery: %w", err)
+	}
+	return nil
+}
+
+// Get implements Store.
+func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
+	b, err := s.client.Get(ctx, s.key(k)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return Record{}, false, nil
+	}
+	if err != nil {
+		return Record{}, false, fmt.Errorf("get delivery: %w", err)
+	}
+	var found owned
+	if err := json.Unmarshal(b, &found); err != nil {
+		return Record{}, false, fmt.Errorf("get delivery: record: %w", err)
+	}
+	return found.Record, true, nil
+}

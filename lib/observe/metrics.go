@@ -1,0 +1,155 @@
+package observe
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Namespace is the CloudWatch namespace of every metric.
+const Namespace = "Backstop"
+
+// Metric is a metric's name and its CloudWatch unit.
+type Metric struct {
+	Name string
+	Unit string
+}
+
+// The metrics. Each is published under the dimensions Service, and Service and Sink;
+// those with a reason also under Service and Reason.
+var (
+	Delivered       = Metric{"Delivered", "Count"}             // deliveries that arrived
+	DeadLettered    = Metric{"DeadLettered", "Count"}          // deliveries kept in the DLQ, by reason
+	HandedBack      = Metric{"HandedBack", "Count"}            // deliveries that the caller still owns, by code
+	Duplicate       = Metric{"Duplicate", "Count"}             // deliveries answered from their record
+	Attempts        = Metric{"Attempts", "Count"}              // Send calls
+	AttemptLatency  = Metric{"AttemptLatency", "Milliseconds"} // mean time of a delivery's attempts
+	Unguarded       = Metric{"Unguarded", "Count"}             // deliveries whose idempotency record could not be read or written
+	DLQDepth        = Metric{"DLQDepth", "Count"}              // dead letters in a sink
+	DLQOldestAge    = Metric{"DLQOldestAge", "Seconds"}        // age of the oldest dead letter
+	Trimmed         = Metric{"Trimmed", "Count"}               // dead letters removed by overflow
+	ReplayDelivered = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
+	ReplayFailed    = Metric{"ReplayFailed", "Count"}          // replays that failed
+	Parked          = Metric{"Parked", "Count"}                // dead letters that a replay parked
+	ConfigAge       = Metric{"ConfigAge", "Seconds"}           // age of the sink configuration in use
+)
+
+// maxValues is the most values that one metric of an EMF line may have.
+const maxValues = 100
+
+// Metrics collects the metrics of one invocation. It is safe for concurrent use.
+type Metrics struct {
+	service string
+	mu      sync.Mutex
+	lines   map[dimensions]map[Metric][]float64
+}
+
+type dimensions struct{ sink, reason string }
+
+// NewMetrics returns an empty collection for a service.
+func NewMetrics(service string) *Metrics {
+	return &Metrics{service: service, lines: map[dimensions]map[Metric][]float64{}}
+}
+
+type metricsKey struct{}
+
+// WithMetrics returns a context that carries m to those who count deep inside an
+// invocation.
+func WithMetrics(ctx context.Context, m *Metrics) context.Context {
+	return context.WithValue(ctx, metricsKey{}, m)
+}
+
+// MetricsFrom returns the collection in ctx, or one that nobody flushes.
+func MetricsFrom(ctx context.Context) *Metrics {
+	if m, ok := ctx.Value(metricsKey{}).(*Metrics); ok {
+		return m
+	}
+	return NewMetrics("")
+}
+
+// Add records a value. Counts are summed up, other units keep their values. An empty
+// sink publishes under the service alone.
+func (m *Metrics) Add(metric Metric, sink string, value float64) {
+	m.add(dimensions{sink: sink}, metric, value)
+}
+
+// AddReason is Add, and publishes the value by reason as well.
+func (m *Metrics) AddReason(metric Metric, sink, reason string, value float64) {
+	m.add(dimensions{sink: sink}, metric, value)
+	if reason != "" {
+		m.add(dimensions{reason: reason}, metric, value)
+	}
+}
+
+func (m *Metrics) add(d dimensions, metric Metric, value float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	line := m.lines[d]
+	if line == nil {
+		line = map[Metric][]float64{}
+		m.lines[d] = line
+	}
+	values := line[metric]
+	switch {
+	case metric.Unit == "Count" && len(values) > 0:
+		values[0] += value
+	case len(values) < maxValues:
+		line[metric] = append(values, value)
+	}
+}
+
+// Flush writes what was collected as EMF lines and starts anew.
+func (m *Metrics) Flush(w io.Writer) error {
+	m.mu.Lock()
+	lines := m.lines
+	m.lines = map[dimensions]map[Metric][]float64{}
+	m.mu.Unlock()
+
+	now := time.Now()
+	for _, d := range slices.SortedFunc(maps.Keys(lines), func(a, b dimensions) int {
+		return cmp.Or(cmp.Compare(a.sink, b.sink), cmp.Compare(a.reason, b.reason))
+	}) {
+		b, err := json.Marshal(m.line(now, d, lines[d]))
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(append(b, '\n')); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// line is one EMF document. "level" makes Lambda's JSON log format pass it on.
+func (m *Metrics) line(now time.Time, d dimensions, values map[Metric][]float64) map[string]any {
+	doc := map[string]any{"level": "INFO", "timestamp": now.UTC().Format(time.RFC3339Nano), "Service": m.service}
+	sets := [][]string{{"Service"}}
+	switch {
+	case d.reason != "":
+		doc["Reason"] = d.reason
+		sets = [][]string{{"Service", "Reason"}}
+	case d.sink != "":
+		doc["Sink"] = d.sink
+		sets = append(sets, []string{"Service", "Sink"})
+	}
+	type definition struct{ Name, Unit string }
+	var defs []definition
+	for _, metric := range slices.SortedFunc(maps.Keys(values), func(a, b Metric) int { return cmp.Compare(a.Name, b.Name) }) {
+		defs = append(defs, definition(metric))
+		if v := values[metric]; len(v) == 1 {
+			doc[metric.Name] = v[0]
+		} else {
+			doc[metric.Name] = v
+		}
+	}
+	doc["_aws"] = map[string]any{
+		"Timestamp":         now.UnixMilli(),
+		"CloudWatchMetrics": []any{map[string]any{"Namespace": Namespace, "Dimensions": sets, "Metrics": defs}},
+	}
+	return doc
+}

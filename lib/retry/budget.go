@@ -1,0 +1,138 @@
+package retry
+
+import (
+	"context"
+	"time"
+)
+
+// DefaultReserve is the time kept at the end of an invocation for the dead-letter
+// write and the answer.
+const DefaultReserve = time.Second
+
+// minAttempt is the shortest attempt worth starting, when there is time enough.
+const minAttempt = 250 * time.Millisecond
+
+// leastStore is the time that a dead-letter write gets after the deadline: where no
+// platform has stopped the process, storing late beats losing.
+const leastStore = 100 * time.Millisecond
+
+// Budget divides the time until a deadline. The platform stops the process at the
+// deadline without a margin, so the last part, the reserve, is kept free of attempts:
+//
+//	now ........ attempts ........ | grace | dead-letter write, twice | answer |
+//	                            Attempts                                   Deadline
+//
+// The grace and the answer are a quarter of the reserve each.
+type Budget struct {
+	// Deadline is when the answer must have been given. Zero: no deadline.
+	Deadline time.Time
+	// Attempts is when the last attempt must have ended. Zero: no deadline.
+	Attempts time.Time
+	// Reserve is the time between Attempts and the deadline; without a deadline, the
+	// time that a dead-letter write may take.
+	Reserve time.Duration
+	// Least is the shortest attempt worth starting.
+	Least time.Duration
+}
+
+// NewBudget divides the time that ctx has left. The reserve is never more than a
+// quarter of it; <= 0 means DefaultReserve.
+func NewBudget(ctx context.Context, reserve time.Duration) Budget {
+	if reserve <= 0 {
+		reserve = DefaultReserve
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return Budget{Reserve: reserve, Least: minAttempt}
+	}
+	whole := max(time.Until(deadline), 0)
+	reserve = min(reserve, whole/4)
+	return Budget{
+		Deadline: deadline,
+		Attempts: deadline.Add(-reserve),
+		Reserve:  reserve,
+		Least:    min(minAttempt, whole/8),
+	}
+}
+
+// Share returns b with its time for attempts cut to an nth, counted from now: what one
+// of n deliveries that follow each other may spend. n < 2 returns b.
+func (b Budget) Share(n int) Budget {
+	if b.Attempts.IsZero() || n < 2 {
+		return b
+	}
+	now := time.Now()
+	b.Attempts = now.Add(max(b.Attempts.Sub(now), 0) / time.Duration(n))
+	return b
+}
+
+// Fits reports whether an attempt that starts after wait can still be useful.
+func (b Budget) Fits(wait time.Duration) bool {
+	return b.Attempts.IsZero() || time.Until(b.Attempts)-wait >= b.Least
+}
+
+// attemptDeadline is when an attempt that starts now must end.
+func (b Budget) attemptDeadline(timeout time.Duration) time.Time {
+	end := time.Now().Add(timeout)
+	if !b.Attempts.IsZero() && b.Attempts.Before(end) {
+		return b.Attempts
+	}
+	return end
+}
+
+// grace is how long a sink may take to return after its attempt's context ended.
+func (b Budget) grace() time.Duration { return b.Reserve / 4 }
+
+// storeContext returns the context of a dead-letter write. Neither a spent budget nor
+// a caller that went away cancels it: a write always has its chance, even when a
+// careless sink used up the reserve.
+func (b Budget) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	now := time.Now()
+	end := now.Add(b.Reserve)
+	if !b.Deadline.IsZero() {
+		end = b.Deadline.Add(-b.Reserve / 4)
+		if late := now.Add(b.Reserve / 4); late.After(end) {
+			end = late
+		}
+		if !now.Before(b.Deadline) {
+			end = now.Add(leastStore)
+		}
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// AnswerContext returns the context for what is left to note after the outcome is
+// safe. It outlives the caller and a spent budget, and ends before the deadline.
+func (b Budget) AnswerContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(b.Reserve / 4)
+	if !b.Deadline.IsZero() && b.Deadline.Add(-b.Reserve/16).Before(end) {
+		end = b.Deadline.Add(-b.Reserve / 16)
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// Lease is the length of a lease that outlives the invocation: the time to the
+// deadline and a margin, or longer than any invocation when there is none.
+func (b Budget) Lease() time.Duration {
+	const margin, longest = 5 * time.Second, 15 * time.Minute
+	if b.Deadline.IsZero() {
+		return longest + margin
+	}
+	return max(time.Until(b.Deadline), 0) + margin
+}
+
+type budgetKey struct{}
+
+// WithBudget makes every delivery under ctx use b, so that deliveries of one
+// invocation share one reserve however late they start.
+func WithBudget(ctx context.Context, b Budget) context.Context {
+	return context.WithValue(ctx, budgetKey{}, b)
+}
+
+// BudgetOf returns the Budget in ctx, or a new one with the given reserve.
+func BudgetOf(ctx context.Context, reserve time.Duration) Budget {
+	if b, ok := ctx.Value(budgetKey{}).(Budget); ok {
+		return b
+	}
+	return NewBudget(ctx, reserve)
+}

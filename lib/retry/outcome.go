@@ -1,0 +1,70 @@
+package retry
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// Status is the fate of a delivery.
+type Status string
+
+// The statuses. A delivery that is neither delivered nor dead-lettered still belongs
+// to the caller.
+const (
+	StatusDelivered    Status = "delivered"
+	StatusDeadLettered Status = "dead_lettered"
+	StatusHandedBack   Status = "handed_back"
+)
+
+// Outcome tells the whole truth about one delivery.
+type Outcome struct {
+	Status Status
+	// DeliveryID is the message's id, or the one it was given.
+	DeliveryID string
+	// Attempts is the number of Send calls that were really made.
+	Attempts int
+	// Reason says why the delivery failed; empty when it was delivered.
+	Reason dlq.Reason
+	// Err is the last attempt's error, or why there was none; nil when delivered.
+	Err error
+	// StoreErr is why a dead letter could not be stored; nil when it was, or when no
+	// DLQ is set.
+	StoreErr error
+	// Item is the dead letter: as stored, when Status is dead_lettered and the DLQ
+	// returns it (see dlq.Store.Add); otherwise as it would have been. Zero when
+	// delivered.
+	Item dlq.Item
+	// NotBefore is the earliest time for the next attempt that the receiver asked
+	// for. Zero: none.
+	NotBefore time.Time
+	// Trying is the time spent in attempts, without the waits between them.
+	Trying time.Duration
+	// Elapsed is the time from the call to the outcome, the dead-letter write
+	// included.
+	Elapsed time.Duration
+}
+
+// Error returns nil when the delivery is safe (delivered or dead-lettered), else why
+// the caller still owns it: the coded store error joined with the last attempt's, or
+// the latter alone when no DLQ is set.
+func (o Outcome) Error() error {
+	if o.Status != StatusHandedBack {
+		return nil
+	}
+	if o.StoreErr == nil {
+		return o.Err
+	}
+	code := sinks.CodeOf(o.StoreErr)
+	if code == "" {
+		code = sinks.CodeDLQUnavailable
+	}
+	return &sinks.Error{
+		Code:  code,
+		Msg:   fmt.Sprintf("delivery %s failed (%s) and could not be dead-lettered", o.DeliveryID, o.Reason),
+		Cause: errors.Join(o.StoreErr, o.Err),
+	}
+}

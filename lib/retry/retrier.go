@@ -1,0 +1,306 @@
+package retry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// Retrier is a Sink that retries another one within the deadline of its context and
+// keeps what still failed in a DLQ. It is safe for concurrent use once its fields are
+// set.
+type Retrier struct {
+	Inner sinks.Sink
+	Cfg   Config
+	// DLQ keeps failed deliveries. Nil disables the push: the caller keeps the
+	// message.
+	DLQ dlq.DLQ
+	// IsTransientFn decides which failures are tried again. Nil: sinks.IsTransient.
+	IsTransientFn func(error) bool
+	// Reserve is the time kept before the deadline for the dead-letter write and the
+	// answer (see Budget). Zero: DefaultReserve.
+	Reserve time.Duration
+	// Logger is told about defects of a sink (panics). Nil: slog.Default.
+	Logger *slog.Logger
+}
+
+// NewRetrier returns a Retrier around inner. Its configuration is normalized.
+func NewRetrier(inner sinks.Sink, cfg Config, queue dlq.DLQ) *Retrier {
+	return &Retrier{Inner: inner, Cfg: cfg.Normalize(), DLQ: queue}
+}
+
+// WrapSink returns s with retries, and s itself when it already has them, at any
+// depth.
+func WrapSink(s sinks.Sink, cfg Config, queue dlq.DLQ) sinks.Sink {
+	for inner := s; inner != nil; {
+		if r, ok := inner.(interface{ IsRetrier() bool }); ok && r.IsRetrier() {
+			return s
+		}
+		u, ok := inner.(interface{ Unwrap() sinks.Sink })
+		if !ok {
+			break
+		}
+		inner = u.Unwrap()
+	}
+	return NewRetrier(s, cfg, queue)
+}
+
+// Name returns the inner sink's name.
+func (r *Retrier) Name() string { return r.Inner.Name() }
+
+// IsRetrier returns true.
+func (r *Retrier) IsRetrier() bool { return true }
+
+// Unwrap returns the inner sink.
+func (r *Retrier) Unwrap() sinks.Sink { return r.Inner }
+
+// Send delivers m. It returns nil when the message was delivered or the failure was
+// recorded in the DLQ, and an error only when that push failed or no DLQ is set. Use
+// Deliver to tell the two apart.
+func (r *Retrier) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+	return r.Deliver(ctx, to, m).Error()
+}
+
+// Deliver sends m until it is delivered, fails for good, or no further attempt fits
+// into ctx's deadline; a failure is then pushed to the DLQ on a context of its own. A
+// message without an id gets one.
+func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Message) Outcome {
+	start := time.Now()
+	if m.ID == "" {
+		m.ID = uuid.Must(uuid.NewV7()).String()
+	}
+	budget := BudgetOf(ctx, r.Reserve)
+	out := r.attempts(ctx, budget, to, m)
+	if out.Status != StatusDelivered {
+		r.store(ctx, budget, to, m, &out)
+	}
+	out.Elapsed = time.Since(start)
+	return out
+}
+
+// DeadLetter records a delivery as failed without attempting it: what is known to be
+// unsendable, or must wait.
+func (r *Retrier) DeadLetter(ctx context.Context, to sinks.Recipient, m sinks.Message, reason dlq.Reason, cause error) Outcome {
+	start := time.Now()
+	if m.ID == "" {
+		m.ID = uuid.Must(uuid.NewV7()).String()
+	}
+	out := Outcome{Status: StatusHandedBack, DeliveryID: m.ID, Reason: reason, Err: cause}
+	out.Item.FirstFailedAt = start
+	r.store(ctx, BudgetOf(ctx, r.Reserve), to, m, &out)
+	out.Elapsed = time.Since(start)
+	return out
+}
+
+// attempts makes the attempts. Its outcome is delivered or handed back.
+func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipient, m sinks.Message) Outcome {
+	cfg := r.Cfg.Normalize()
+	out := Outcome{Status: StatusHandedBack, DeliveryID: m.ID}
+	for {
+		// A Retry-After is never shortened: a wait that does not fit, or that is longer
+		// than any of our own, is left to the replay.
+		wait := max(cfg.BackoffFor(out.Attempts+1), time.Until(out.NotBefore))
+		if !budget.Fits(wait) || wait > cfg.longestWait() {
+			return out.ended(dlq.ReasonDeadline, fmt.Errorf("no time for attempt %d", out.Attempts+1))
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
+		}
+
+		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
+		out.Attempts++
+		began := time.Now()
+		err := r.attempt(actx, budget.grace(), to, m)
+		out.Trying += time.Since(began)
+		timedOut := actx.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil {
+			out.Status, out.Reason, out.Err, out.NotBefore = StatusDelivered, "", nil, time.Time{}
+			return out
+		}
+
+		if out.Item.FirstFailedAt.IsZero() {
+			out.Item.FirstFailedAt = time.Now()
+		}
+		out.Err, out.NotBefore = err, time.Time{}
+		if d := sinks.RetryAfterOf(err); d > 0 {
+			out.NotBefore = time.Now().Add(d)
+		}
+		again := r.again(cfg, err, timedOut)
+		switch {
+		case again && ctx.Err() != nil:
+			out.Reason = endReason(ctx.Err())
+		case again && out.Attempts < cfg.MaxAttempts:
+			continue
+		case again:
+			out.Reason = dlq.ReasonExhausted
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			out.Reason = endReason(ctx.Err())
+		default:
+			out.Reason = finalReason(err)
+		}
+		return out
+	}
+}
+
+// ended is for a delivery whose next attempt cannot start. The last attempt's error
+// stays the one that is reported.
+func (o Outcome) ended(reason dlq.Reason, why error) Outcome {
+	o.Reason = reason
+	if o.Err == nil {
+		o.Err = &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "not attempted", Cause: why}
+	}
+	return o
+}
+
+// again decides whether an attempt's failure may be cured by another attempt. An
+// attempt that timed out while the delivery lives is the attempt's failure, decided
+// before IsTransient sees a context error.
+func (r *Retrier) again(cfg Config, err error, timedOut bool) bool {
+	if sinks.IsAmbiguous(err) {
+		if cfg.OnAmbiguous == "" {
+			return sinks.Deduplicates(r.Inner)
+		}
+		return cfg.OnAmbiguous == AmbiguousResend
+	}
+	if timedOut && errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	if r.IsTransientFn != nil {
+		return r.IsTransientFn(err)
+	}
+	return sinks.IsTransient(err)
+}
+
+// endReason tells a spent deadline from a caller that went away.
+func endReason(err error) dlq.Reason {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return dlq.ReasonDeadline
+	}
+	return dlq.ReasonCanceled
+}
+
+// finalReason is the reason of a failure that no attempt can cure.
+func finalReason(err error) dlq.Reason {
+	if sinks.IsAmbiguous(err) {
+		return dlq.ReasonAmbiguous
+	}
+	switch sinks.CodeOf(err) {
+	case sinks.CodeSinkConfigInvalid, sinks.CodeSinkNotFound:
+		return dlq.ReasonConfig
+	case sinks.CodeInvalidArgument, sinks.CodeBodyTooLarge:
+		return dlq.ReasonInvalid
+	}
+	return dlq.ReasonTerminal
+}
+
+// attempt calls Send once. A panic is a failure of the attempt. A sink that does not
+// return soon after its context ended is left behind: nobody knows what it still does,
+// so the outcome is ambiguous.
+func (r *Retrier) attempt(ctx context.Context, grace time.Duration, to sinks.Recipient, m sinks.Message) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				// The value of a panic may hold anything, a secret too; the runtime's own
+				// texts do not.
+				what := fmt.Sprintf("%T", p)
+				if re, ok := p.(runtime.Error); ok {
+					what = re.Error()
+				}
+				r.logger().ErrorContext(ctx, "sink panicked", "sink", r.Name(), "delivery_id", m.ID,
+					"panic", what, "stack", string(debug.Stack()))
+				done <- sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
+			}
+		}()
+		done <- r.Inner.Send(ctx, to, m)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return sinks.Ambiguous(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: fmt.Sprintf("sink %q ignored the end of its attempt", r.Name())})
+	}
+}
+
+// store pushes the failed delivery and completes out.
+func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, m sinks.Message, out *Outcome) {
+	it := dlq.Item{
+		DeliveryID: m.ID, Sink: r.Name(), Message: m, Attempts: out.Attempts, Reason: out.Reason,
+		LastError: out.Err.Error(), FirstFailedAt: out.Item.FirstFailedAt, NotBefore: out.NotBefore,
+		Trace: traceOf(ctx),
+	}
+	var err error
+	if it.Recipient, err = encodeRecipient(to); err != nil {
+		// Without its recipient it would go to the sink's default: never by itself.
+		it.Reason, it.LastError = dlq.ReasonInvalid, it.LastError+"; recipient lost: "+err.Error()
+		out.Reason = it.Reason
+	}
+	out.Item = it
+	if r.DLQ == nil {
+		return
+	}
+	sctx, cancel := budget.storeContext(ctx)
+	defer cancel()
+	if a, ok := r.DLQ.(interface {
+		Add(ctx context.Context, it dlq.Item) (dlq.Item, error)
+	}); ok {
+		it, err = a.Add(sctx, it)
+	} else {
+		err = r.DLQ.Push(sctx, it)
+	}
+	if err != nil {
+		out.StoreErr = err
+		return
+	}
+	out.Status, out.Item = StatusDeadLettered, it
+}
+
+func encodeRecipient(to sinks.Recipient) (json.RawMessage, error) {
+	switch to := to.(type) {
+	case nil:
+		return nil, nil
+	case json.RawMessage:
+		return to, nil
+	}
+	return json.Marshal(to)
+}
+
+func (r *Retrier) logger() *slog.Logger {
+	if r.Logger != nil {
+		return r.Logger
+	}
+	return slog.Default()
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
