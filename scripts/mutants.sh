@@ -33,9 +33,6 @@ mutant() {
 mutant 'dead-letter write on the ended context' lib/retry/budget.go \
   's/context\.WithDeadline\(context\.WithoutCancel\(ctx\), end\)\n\}\n\n\/\/ AnswerContext/context.WithDeadline(ctx, end)\n}\n\n\/\/ AnswerContext/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
-mutant 'dead-letter write on a canceled caller' lib/retry/budget.go \
-  's/context\.WithDeadline\(context\.WithoutCancel\(ctx\), end\)\n\}\n\n\/\/ AnswerContext/context.WithDeadline(ctx, end)\n}\n\n\/\/ AnswerContext/' \
-  ./lib/retry 'TestACanceledCallerIsDeadLetteredOnALiveContext'
 mutant 'attempt started too late' lib/retry/budget.go \
   's/return b\.Attempts\.IsZero\(\) \|\| .*\n/return true\n/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +12,12 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/akrylysov/algnhsa"
+
 	"backstop/lib/app"
 	"backstop/lib/problem"
+	"backstop/lib/replay"
+	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
 
@@ -52,6 +57,9 @@ func (h *api) handle(pattern string, f func(http.ResponseWriter, *http.Request) 
 			return
 		}
 		p := problem.From(err)
+		if errors.Is(err, replay.ErrAlreadyDelivered) {
+			p.Status = http.StatusConflict
+		}
 		if p.Code == sinks.CodeInternal {
 			h.app.Log.ErrorContext(r.Context(), "request failed", "route", pattern, "error", err.Error())
 		}
@@ -67,6 +75,9 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			problem.From(nil).Write(w)
 		}
 	}()
+	ctx, cancel := h.context(r.Context())
+	defer cancel()
+	r = r.WithContext(ctx)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 	next, pattern := h.mux.Handler(r)
@@ -75,6 +86,15 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.mux.ServeHTTP(w, r)
+}
+
+// context divides the time that API Gateway gives the request.
+func (h *api) context(ctx context.Context) (context.Context, context.CancelFunc) {
+	cancel := func() {}
+	if e, ok := algnhsa.APIGatewayV2RequestFromContext(ctx); ok {
+		ctx, cancel = app.APIContext(ctx, e.RequestContext.TimeEpoch)
+	}
+	return retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve)), cancel
 }
 
 // refusal turns the mux's own plain-text answers into problems.

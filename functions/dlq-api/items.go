@@ -6,6 +6,7 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/replay"
 	"backstop/lib/sinks"
 )
 
@@ -161,4 +162,26 @@ func (h *api) noteDiscarded(r *http.Request, it dlq.Item) {
 	if err != nil {
 		h.app.Log.WarnContext(r.Context(), "idempotency record not updated", "delivery_id", it.DeliveryID, "error", err.Error())
 	}
+}
+
+// replayItem sends one item again, now.
+func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
+	var o struct {
+		OnSuccess replay.OnSuccess `json:"on_success"`
+		Force     bool             `json:"force"`
+		Sink      string           `json:"sink"`
+	}
+	if err := decode(r, &o); err != nil {
+		return err
+	}
+	if o.Sink != "" {
+		if err := sinks.CheckName(o.Sink); err != nil {
+			return err
+		}
+	}
+	result, err := h.app.Engine.ReplayOne(r.Context(), r.PathValue("id"), replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink})
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, result)
 }

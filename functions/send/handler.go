@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"time"
 
 	"github.com/aws/aws-lambda-go/lambda/messages"
 
@@ -88,17 +87,4 @@ func text(p problem.Problem, err error) string {
 		return p.Title
 	}
 	return err.Error()
-}
-
-// apiLimit is how long an HTTP API waits for the function, less a margin for the way
-// back; it counts from the moment the API got the request.
-const apiLimit = 29 * time.Second
-
-// apiContext ends when the API stops waiting, where the event says when it began.
-func apiContext(ctx context.Context, epochMS int64) (context.Context, context.CancelFunc) {
-	began := time.UnixMilli(epochMS)
-	if age := time.Since(began); age < 0 || age > 30*time.Second {
-		return context.WithCancel(ctx) // a sample event, or a clock that is off
-	}
-	return context.WithDeadline(ctx, began.Add(apiLimit))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"backstop/lib/app"
 	"backstop/lib/problem"
 	"backstop/lib/retry"
 )
@@ -22,7 +23,7 @@ func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, 
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return nil, functionError(jsonFault(err))
 	}
-	ctx, cancel := apiContext(ctx, e.RequestContext.TimeEpoch)
+	ctx, cancel := app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	defer cancel()
 	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
 	return json.Marshal(h.answer(ctx, s, e))

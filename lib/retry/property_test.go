@@ -110,8 +110,8 @@ type world struct {
 	stored   int
 	item     dlq.Item
 	storeCtx context.Context
+	storeErr error // of storeCtx when the write began
 	storeAt  time.Time
-	storeEnd time.Time
 }
 
 type sendRecord struct {
@@ -184,16 +184,10 @@ type storing struct {
 
 func (s storing) Push(ctx context.Context, it dlq.Item) error {
 	s.mu.Lock()
-	s.storeCtx, s.storeAt = ctx, time.Now()
-	early := ctx.Err()
+	s.storeCtx, s.storeAt, s.storeErr = ctx, time.Now(), ctx.Err()
 	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.storeEnd = time.Now()
-		s.mu.Unlock()
-	}()
-	if early != nil {
-		return early
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	unreachable := &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "no answer"}
 	timer := time.NewTimer(s.Store)
@@ -334,7 +328,7 @@ func (w *world) judge(out retry.Outcome, elapsed time.Duration, canceled bool) (
 			fail("no dead-letter write was tried")
 			return broken
 		}
-		if end, ok := w.storeCtx.Deadline(); !ok || end.Sub(w.storeAt) <= 0 {
+		if end, ok := w.storeCtx.Deadline(); !ok || end.Sub(w.storeAt) <= 0 || w.storeErr != nil {
 			fail("the dead-letter write began on an ended or endless context")
 		}
 	}

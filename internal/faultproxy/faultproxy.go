@@ -1,0 +1,200 @@
+// Package faultproxy stands between a client and a TCP server in tests and loses, holds
+// or delays what passes. Other than general proxies it can lose a reply after the
+// server has carried out the request, which is what makes a retried write dangerous.
+package faultproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Faults is what the proxy does. The zero value passes everything on.
+type Faults struct {
+	// Refuse resets new connections, and those that are open.
+	Refuse bool
+	// Hold passes nothing on, in either direction, and keeps connections open.
+	Hold bool
+	// Delay holds each chunk of an answer back.
+	Delay time.Duration
+	// DropReplies is the probability with which an answer is lost: the server has
+	// carried out the request, and the client's connection is reset.
+	DropReplies float64
+}
+
+// Proxy is a running proxy. It is safe for concurrent use.
+type Proxy struct {
+	// Addr is where clients connect, host:port.
+	Addr string
+
+	target  string
+	ln      net.Listener
+	dropped atomic.Int64
+	wg      sync.WaitGroup
+
+	mu      sync.Mutex
+	faults  Faults
+	changed chan struct{} // closed at every change
+	rand    *rand.Rand
+	conns   map[net.Conn]struct{}
+}
+
+// Start starts a proxy to target on a free loopback port. Which replies it drops depends
+// on seed and on the order in which they pass.
+func Start(ctx context.Context, target string, seed uint64) (*Proxy, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("faultproxy: %w", err)
+	}
+	p := &Proxy{
+		Addr: ln.Addr().String(), target: target, ln: ln, changed: make(chan struct{}),
+		rand: rand.New(rand.NewPCG(seed, seed)), conns: map[net.Conn]struct{}{},
+	}
+	p.wg.Go(func() { p.accept(ctx) })
+	return p, nil
+}
+
+// Set changes what the proxy does from now on.
+func (p *Proxy) Set(f Faults) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = f
+	close(p.changed)
+	p.changed = make(chan struct{})
+	if f.Refuse {
+		for c := range p.conns {
+			reset(c)
+		}
+	}
+}
+
+// Dropped is the number of replies that were lost so far.
+func (p *Proxy) Dropped() int64 { return p.dropped.Load() }
+
+// Close ends the proxy and all connections.
+func (p *Proxy) Close() error {
+	err := p.ln.Close()
+	p.Set(Faults{Refuse: true})
+	p.wg.Wait()
+	return err
+}
+
+func (p *Proxy) accept(ctx context.Context) {
+	for {
+		client, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.serve(ctx, client) })
+	}
+}
+
+// keep registers a connection, unless connections are refused now.
+func (p *Proxy) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.faults.Refuse {
+		reset(c)
+		return false
+	}
+	p.conns[c] = struct{}{}
+	return true
+}
+
+func (p *Proxy) forget(c net.Conn) {
+	p.mu.Lock()
+	delete(p.conns, c)
+	p.mu.Unlock()
+	_ = c.Close()
+}
+
+func (p *Proxy) serve(ctx context.Context, client net.Conn) {
+	if !p.keep(client) {
+		return
+	}
+	defer p.forget(client)
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.target)
+	if err != nil {
+		reset(client)
+		return
+	}
+	if !p.keep(server) {
+		return
+	}
+	defer p.forget(server)
+
+	done := make(chan struct{}, 2)
+	go func() {
+		p.pump(server, client, false)
+		done <- struct{}{}
+	}()
+	go func() {
+		p.pump(client, server, true)
+		done <- struct{}{}
+	}()
+	<-done
+	reset(client)
+	_ = server.Close()
+	<-done
+}
+
+var errDropped = errors.New("reply dropped")
+
+// pump passes chunks from src to dst. Loopback answers of a request that was sent alone
+// come in one chunk, so losing a chunk loses a reply.
+func (p *Proxy) pump(dst io.Writer, src net.Conn, reply bool) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if err := p.pass(src, reply); err != nil {
+				return
+			}
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// pass waits until a chunk may pass, or reports that it is lost.
+func (p *Proxy) pass(src net.Conn, reply bool) error {
+	for {
+		p.mu.Lock()
+		f, changed := p.faults, p.changed
+		_, open := p.conns[src]
+		drop := reply && f.DropReplies > 0 && p.rand.Float64() < f.DropReplies
+		p.mu.Unlock()
+		switch {
+		case f.Refuse || !open:
+			return net.ErrClosed
+		case f.Hold:
+			<-changed
+			continue
+		case drop:
+			p.dropped.Add(1)
+			return errDropped
+		}
+		if reply && f.Delay > 0 {
+			time.Sleep(f.Delay)
+		}
+		return nil
+	}
+}
+
+// reset closes a connection without a graceful end.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = c.Close()
+}
