@@ -41,9 +41,9 @@ type Options struct {
 	APIAddr, InvokeAddr string
 	// Inbox configures the outside world.
 	Inbox inbox.Options
-	// Timeout is the time-out of Send and DLQAPI; zero: 29 s. Queue has 120 s, Replay
-	// 55 s.
-	Timeout time.Duration
+	// Timeout is the time-out of Send and DLQAPI; zero: 29 s. QueueTimeout is that of
+	// Queue; zero: 120 s. Replay has 55 s.
+	Timeout, QueueTimeout time.Duration
 	// RedisURL is used instead of an embedded Redis when set.
 	RedisURL string
 	// Sinks is used as BACKSTOP_SINKS instead of the sample sinks when set.
@@ -81,6 +81,9 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 29 * time.Second
 	}
+	if o.QueueTimeout <= 0 {
+		o.QueueTimeout = 120 * time.Second
+	}
 	s := &Stack{RedisURL: o.RedisURL}
 	ctx, s.stop = context.WithCancel(ctx)
 	defer func() {
@@ -90,6 +93,16 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	}()
 	if s.Inbox, err = inbox.Start(ctx, o.Inbox); err != nil {
 		return s, err
+	}
+	if o.Bin, err = filepath.Abs(o.Bin); err != nil {
+		return s, err
+	}
+	// Functions run in the folder of their binary.
+	if path, ok := strings.CutPrefix(o.Sinks, "file:"); ok {
+		if path, err = filepath.Abs(path); err != nil {
+			return s, err
+		}
+		o.Sinks = "file:" + path
 	}
 	if o.Sinks == "" {
 		if o.Sinks, err = s.writeSinks(); err != nil {
@@ -136,7 +149,7 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 	replay.Async = lambdahost.Async{Retries: -1, MaxAge: time.Minute} // as in template.yaml
 	var err error
 	s.Host, err = lambdahost.Start(ctx, lambdahost.Options{Logger: o.Logger, Output: o.Output},
-		function(Send, "send", o.Timeout), function(Queue, "send", 120*time.Second), replay, function(DLQAPI, "dlq-api", o.Timeout))
+		function(Send, "send", o.Timeout), function(Queue, "send", o.QueueTimeout), replay, function(DLQAPI, "dlq-api", o.Timeout))
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/redis/go-redis/v9"
 
 	"backstop/lib/config"
 	"backstop/lib/delivery"
@@ -93,6 +94,7 @@ func (a *App) compose() error {
 		if err != nil {
 			return &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
 		}
+		redis.SetLogger(redisLog{a.Log})
 		a.close = client.Close
 		overflow := dlq.OverflowReject
 		if a.Env.DLQOverflow == "trim" {

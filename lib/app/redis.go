@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -67,6 +68,15 @@ func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redi
 		o.Password = e.RedisPassword.Reveal()
 	}
 	return redis.NewUniversalClient(o), nil
+}
+
+// redisLog passes what the client library says of its connections to our log: every
+// line of a function's output is JSON.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the client library's logger.
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "redis", "detail", fmt.Sprintf(format, v...))
 }
 
 // passwordFrom reads the password from SSM for every new connection, so that a rotated

@@ -1,0 +1,289 @@
+package email_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/textproto"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"backstop/lib/sinks"
+	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/sinktest"
+)
+
+const (
+	user = "mailer"
+	pass = "pa55-w0rd-s3cret"
+)
+
+var recipient = email.Recipient{Address: "ann@example.org"}
+
+// scripted is an SMTP server that does one thing wrong. It speaks the protocol by
+// hand, because a real server cannot be made to break off where it hurts.
+//
+// Besides sinktest's behaviours it knows "<stage> <reply>", such as "RCPT 550 no",
+// where {line} in the reply stands for what the client sent, "<stage> close",
+// "<stage> reset" and "<stage> hang". Stages are the commands, "greeting" and "." (the final dot).
+type scripted struct {
+	addr string
+
+	mu          sync.Mutex
+	attempts    int
+	accepted    []string
+	connections int
+	open        int
+	stop        chan struct{}
+}
+
+func newScripted(tb testing.TB, b sinktest.Behaviour) *scripted {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := &scripted{addr: l.Addr().String(), stop: make(chan struct{})}
+	if b == sinktest.Refuse {
+		l.Close()
+		return s
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.count(func() { s.connections++; s.open++ })
+			wg.Go(func() {
+				defer s.count(func() { s.open-- })
+				defer c.Close()
+				// A client that is ill-behaved must not hold the test.
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				s.serve(c, b)
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		close(s.stop)
+		l.Close()
+		wg.Wait()
+	})
+	return s
+}
+
+func (s *scripted) count(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
+	r := textproto.NewReader(bufio.NewReader(c))
+	stage, action, _ := strings.Cut(string(b), " ")
+	// say answers at a stage, and reports whether the conversation goes on.
+	say := func(at, line, reply string) bool {
+		if at == stage {
+			switch action {
+			case "reset":
+				if t, ok := c.(*net.TCPConn); ok {
+					_ = t.SetLinger(0)
+				}
+				return false
+			case "close":
+				return false
+			case "hang":
+				<-s.stop
+				return false
+			}
+			reply = strings.ReplaceAll(strings.ReplaceAll(action, "{line}", line), `\r\n`, "\r\n")
+		}
+		_, err := io.WriteString(c, reply+"\r\n")
+		return err == nil
+	}
+	switch b {
+	case sinktest.ResetEarly:
+		stage, action = "greeting", "reset"
+	case sinktest.ResetLate:
+		stage, action = ".", "reset"
+	case sinktest.HangEarly:
+		<-s.stop
+		return
+	}
+	if !say("greeting", "", "220 scripted ESMTP") {
+		return
+	}
+	for {
+		line, err := r.ReadLine()
+		if err != nil {
+			return
+		}
+		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+		reply := "250 2.0.0 fine"
+		switch verb {
+		case "EHLO":
+			s.count(func() { s.attempts++ })
+			reply = "250-scripted\r\n250-AUTH PLAIN\r\n250-ENHANCEDSTATUSCODES\r\n250 8BITMIME"
+		case "AUTH":
+			reply = "235 2.7.0 welcome"
+		case "DATA":
+			reply = "354 go ahead"
+		case "QUIT":
+			say("QUIT", line, "221 2.0.0 bye")
+			return
+		}
+		if !say(verb, line, reply) {
+			return
+		}
+		if verb != "DATA" || stage == "DATA" && !strings.HasPrefix(action, "354") {
+			continue
+		}
+		if stage == "text" { // breaks off within the message
+			_, _ = r.ReadLine()
+			return
+		}
+		text, err := r.ReadDotBytes()
+		if err != nil {
+			return
+		}
+		s.count(func() { s.accepted = append(s.accepted, string(text)) })
+		switch b {
+		case sinktest.HangLate:
+			<-s.stop
+			return
+		case sinktest.Garbage:
+			_, _ = io.WriteString(c, "\x00\x01 this is not SMTP\r\n")
+			return
+		case sinktest.Drip:
+			for _, ch := range "250 2.0.0 ok\r\n" {
+				_, _ = io.WriteString(c, string(ch))
+				time.Sleep(20 * time.Millisecond)
+			}
+			continue
+		case sinktest.Endless, sinktest.Huge:
+			for n := 0; n < 4<<20 || b == sinktest.Endless; n += 1000 {
+				if _, err := io.WriteString(c, "250-"+strings.Repeat("x", 994)+"\r\n"); err != nil {
+					return
+				}
+			}
+		}
+		if !say(".", "", "250 2.0.0 taken") {
+			return
+		}
+	}
+}
+
+func (s *scripted) destination(sink sinks.Sink) *sinktest.Destination {
+	return &sinktest.Destination{
+		Sink:        sink,
+		Attempts:    func() int { s.mu.Lock(); defer s.mu.Unlock(); return s.attempts },
+		Accepted:    func() []string { s.mu.Lock(); defer s.mu.Unlock(); return s.accepted },
+		Connections: func() int { s.mu.Lock(); defer s.mu.Unlock(); return s.connections },
+		Open:        func() int { s.mu.Lock(); defer s.mu.Unlock(); return s.open },
+	}
+}
+
+func TestConformance(t *testing.T) {
+	rows := []sinktest.Row{
+		{Does: sinktest.Accept, Want: sinktest.Delivered},
+		{Does: sinktest.Refuse, Want: sinktest.Transient, Text: "connect: connection refused"},
+		{Does: sinktest.ResetEarly, Want: sinktest.Transient, Text: "connection "},
+		{Does: sinktest.ResetLate, Want: sinktest.Ambiguous, Text: "the message was sent and not answered"},
+		{Does: sinktest.HangEarly, Want: sinktest.Ended, Text: "greeting: ended before the message was sent"},
+		{Does: sinktest.HangLate, Want: sinktest.Ambiguous, Text: "timed out"},
+		{Does: sinktest.Garbage, Want: sinktest.Ambiguous},
+		{Does: sinktest.Drip, Want: sinktest.Delivered},
+		{Does: sinktest.Endless, Want: sinktest.Ambiguous, Text: "says too much"},
+		{Does: sinktest.Huge, Want: sinktest.Ambiguous, Text: "says too much"},
+
+		{Does: "greeting 421 4.3.2 shutting down", Want: sinktest.Transient, Text: "greeting: SMTP 421 4.3.2 shutting down"},
+		{Does: "greeting 554 5.7.1 go away", Want: sinktest.Terminal, Text: "SMTP 554 5.7.1 go away"},
+		{Does: "greeting hello", Want: sinktest.Transient},
+		{Does: "EHLO close", Want: sinktest.Transient, Text: "EHLO: connection closed"},
+		{Does: "AUTH 454 4.7.0 later", Want: sinktest.Transient, Text: "AUTH: SMTP 454 4.7.0 later"},
+		{Does: "AUTH 535 5.7.8 you sent {line}", Want: sinktest.Terminal, Text: "SMTP 535 5.7.8 you sent AUTH PLAIN [redacted]"},
+		{Does: "AUTH 535 5.7.8 not " + pass, Want: sinktest.Terminal, Text: "SMTP 535 5.7.8 not [redacted]"},
+		{Does: "MAIL 451 4.3.0 greylisted", Want: sinktest.Transient, Text: "MAIL FROM: SMTP 451 4.3.0 greylisted"},
+		{Does: "MAIL 530 5.7.0 authenticate", Want: sinktest.Terminal, Text: "MAIL FROM: SMTP 530 5.7.0"},
+		{Does: "RCPT 450 4.2.0 greylisted", Want: sinktest.Transient, Text: "RCPT TO: SMTP 450 4.2.0 greylisted"},
+		{Does: "RCPT 550 5.1.1 <ann@example.org> unknown", Want: sinktest.Terminal, Text: "RCPT TO: SMTP 550 5.1.1 <[recipient]> unknown"},
+		{Does: `RCPT 550-5.1.1 no\r\n550 5.1.1 such user`, Want: sinktest.Terminal, Text: "SMTP 550 5.1.1 no 5.1.1 such user"},
+		{Does: sinktest.Behaviour("RCPT 550 " + strings.Repeat("x", 900)), Want: sinktest.Terminal, Text: strings.Repeat("x", 200) + "..."},
+		{Does: "RCPT 550 a\x00\x1b[31mb\xff", Want: sinktest.Terminal, Text: "SMTP 550 a  [31mb?"},
+		{Does: "RCPT reset", Want: sinktest.Transient, Text: "RCPT TO: "},
+		{Does: "DATA 452 4.3.1 full", Want: sinktest.Transient, Text: "DATA: SMTP 452 4.3.1 full"},
+		{Does: "DATA 554 5.7.1 no", Want: sinktest.Terminal, Text: "DATA: SMTP 554 5.7.1 no"},
+		{Does: "DATA close", Want: sinktest.Transient, Text: "DATA: connection closed"},
+		{Does: ". 451 4.7.1 try later", Want: sinktest.Transient, Text: "message: SMTP 451 4.7.1 try later"},
+		{Does: ". 421 4.3.2 shutting down", Want: sinktest.Transient, Text: "message: SMTP 421"},
+		{Does: ". 552 5.3.4 too big", Want: sinktest.Terminal, Text: "message: SMTP 552 5.3.4 too big"},
+		{Does: ". 354 what", Want: sinktest.Ambiguous},
+		{Does: ". close", Want: sinktest.Ambiguous, Text: "the message was sent and not answered: connection closed"},
+		{Does: "QUIT close", Want: sinktest.Delivered},
+		{Does: "QUIT 500 what", Want: sinktest.Delivered},
+	}
+	sinktest.Run(t, sinktest.Harness{
+		Name: "mail",
+		Open: func(tb testing.TB, b sinktest.Behaviour) *sinktest.Destination {
+			tb.Helper()
+			server := newScripted(tb, b)
+			s, err := email.New("mail", email.Config{
+				SMTPAddr: server.addr, From: "Shop <shop@example.com>", AuthUser: user, AuthPass: pass, TLS: email.TLSNone,
+			}, nil)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return server.destination(s)
+		},
+		Recipient: recipient,
+		Message: func(marker string) sinks.Message {
+			return sinks.Message{Subject: "Order", Body: "<p>" + marker + "</p>", Metadata: map[string]string{"order": "42"}}
+		},
+		Rows:    rows,
+		Without: map[sinktest.Behaviour]string{sinktest.Compressed: "SMTP knows no compressed replies"},
+		Secrets: []string{pass, base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + pass))},
+	})
+}
+
+// A message that was not handed over whole cannot have been taken: that is no
+// ambiguous outcome, however late it happens.
+func TestConnectionLostWithinTheMessageIsTransient(t *testing.T) {
+	server := newScripted(t, "text close")
+	s, err := email.New("mail", email.Config{SMTPAddr: server.addr, From: "shop@example.com", TLS: email.TLSNone}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Send(t.Context(), recipient, sinks.Message{ID: "d", Body: strings.Repeat("more than the network buffers ", 150_000)})
+	if !sinks.IsTransient(err) || sinks.IsAmbiguous(err) {
+		t.Errorf("Send = %v, want a transient error", err)
+	}
+}
+
+// A deadline that passes within the conversation is the context's end: the server has
+// nothing that it could have taken.
+func TestDeadlineBeforeTheFinalDotIsTheContextsEnd(t *testing.T) {
+	for _, stage := range []sinktest.Behaviour{"EHLO hang", "AUTH hang", "MAIL hang", "RCPT hang", "DATA hang"} {
+		t.Run(string(stage), func(t *testing.T) {
+			t.Parallel()
+			server := newScripted(t, stage)
+			s, err := email.New("mail", email.Config{
+				SMTPAddr: server.addr, From: "shop@example.com", AuthUser: user, AuthPass: pass, TLS: email.TLSNone,
+			}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			err = s.Send(ctx, recipient, sinks.Message{ID: "d", Body: "x"})
+			if !errors.Is(err, context.DeadlineExceeded) || sinks.IsAmbiguous(err) {
+				t.Errorf("Send = %v, want an error that wraps context.DeadlineExceeded", err)
+			}
+		})
+	}
+}

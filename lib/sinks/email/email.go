@@ -1,0 +1,242 @@
+// Package email delivers messages over SMTP: one address and one connection for each
+// message.
+//
+// The body is HTML; a plain-text alternative is made from it. Metadata becomes X-*
+// headers: the key "order" is sent as X-Order, the key "X-Order" as it is. The
+// Message-ID is made of the delivery id, the sink's name and the sender's domain, so
+// that it is the same in every attempt and replay and mail systems can recognise a
+// message that arrives twice.
+//
+// A 4xx reply and a lost connection are transient, a 5xx reply and a bad certificate
+// terminal. When the connection is lost after the final dot, nobody knows whether the
+// server took the message (RFC 1047): that is ambiguous.
+package email
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/mail"
+	"strconv"
+	"strings"
+
+	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/recipient"
+)
+
+// Kind is the name of this kind in configurations.
+const Kind = "email"
+
+// The ways to protect the connection.
+const (
+	// TLSStartTLS upgrades the connection and refuses a server that cannot.
+	TLSStartTLS = "starttls"
+	// TLSImplicit speaks TLS from the first byte (port 465).
+	TLSImplicit = "implicit"
+	// TLSNone sends everything in the clear, for a relay on a trusted network.
+	TLSNone = "none"
+)
+
+func init() { sinks.RegisterFactory(Kind, Factory(nil)) }
+
+// Config is the configuration of an email sink.
+type Config struct {
+	// SMTPAddr is the server's host and port, such as "smtp.example.org:587". Required.
+	SMTPAddr string `json:"smtp_addr"`
+	// From is the sender, "news@example.org" or "News <news@example.org>". Required.
+	From string `json:"from"`
+	// AuthUser and AuthPass log in when they are set; both or neither. A password is
+	// never sent in the clear, except to the local host.
+	AuthUser string       `json:"auth_user,omitempty"`
+	AuthPass sinks.Secret `json:"auth_pass,omitempty"`
+	// TLS is TLSStartTLS (default), TLSImplicit or TLSNone.
+	TLS string `json:"tls,omitempty"`
+}
+
+// Options are what a configuration cannot say. The zero value, and a nil pointer,
+// trust the system's certificate authorities.
+type Options struct {
+	// RootCAs are the certificate authorities to trust. Nil: the system's.
+	RootCAs *x509.CertPool
+}
+
+// Factory returns the kind's factory.
+func Factory(o *Options) sinks.Factory {
+	return func(name string, raw map[string]any) (sinks.Sink, error) {
+		var c Config
+		if err := sinks.DecodeConfig(raw, &c); err != nil {
+			return nil, err
+		}
+		s, err := New(name, c, o)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// Recipient is the addressee of one message.
+type Recipient struct {
+	// Address is one address, "ann@example.org" or "Ann <ann@example.org>". Required.
+	Address string `json:"address"`
+}
+
+// Sink sends messages through one SMTP server. It is safe for concurrent use.
+type Sink struct {
+	name string
+	host string
+	addr string
+	from *mail.Address
+	user string
+	pass sinks.Secret
+	mode string
+	tls  *tls.Config
+}
+
+var (
+	_ sinks.Sink             = (*Sink)(nil)
+	_ sinks.RecipientDecoder = (*Sink)(nil)
+	_ sinks.Validator        = (*Sink)(nil)
+)
+
+// New returns the sink called name. All faults of c are reported together, as
+// *sinks.ConfigError values. It does no I/O.
+func New(name string, c Config, o *Options) (*Sink, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	var faults []error
+	fault := func(key, msg string) { faults = append(faults, &sinks.ConfigError{Key: key, Msg: msg}) }
+
+	host, port, err := net.SplitHostPort(c.SMTPAddr)
+	if n, perr := strconv.ParseUint(port, 10, 16); c.SMTPAddr == "" {
+		fault("smtp_addr", "required")
+	} else if err != nil || perr != nil || n == 0 || host == "" {
+		fault("smtp_addr", `want host:port, such as "smtp.example.org:587"`)
+	}
+	from, err := parseAddress(c.From)
+	if c.From == "" {
+		fault("from", "required")
+	} else if err != nil {
+		fault("from", err.Error())
+	}
+	switch {
+	case c.AuthUser != "" && c.AuthPass == "":
+		fault("auth_pass", "required with auth_user")
+	case c.AuthUser == "" && c.AuthPass != "":
+		fault("auth_user", "required with auth_pass")
+	}
+	mode := c.TLS
+	switch mode {
+	case "":
+		mode = TLSStartTLS
+	case TLSStartTLS, TLSImplicit:
+	case TLSNone:
+		if c.AuthUser != "" && host != "localhost" && host != "127.0.0.1" && host != "::1" {
+			fault("tls", "none would send auth_pass in the clear")
+		}
+	default:
+		fault("tls", fmt.Sprintf("want %s, %s or %s, got %.40q", TLSStartTLS, TLSImplicit, TLSNone, c.TLS))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return &Sink{
+		name: name, host: host, addr: c.SMTPAddr, from: from, user: c.AuthUser, pass: c.AuthPass, mode: mode,
+		tls: &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+	}, nil
+}
+
+// Name returns the sink's name.
+func (s *Sink) Name() string { return s.name }
+
+// Format keeps the sink's secrets out of any formatted output.
+func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
+
+// DecodeRecipient decodes {"address": "..."} into a Recipient, and an absent one into
+// nil, which Send and Validate refuse. Errors are INVALID_ARGUMENT and name the field.
+func (*Sink) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
+	address, given, err := recipient.Decode(raw, "address")
+	if err != nil || !given {
+		return nil, err
+	}
+	r := Recipient{Address: address}
+	if _, err := addressee(r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Validate reports whether m can be sent to to at all.
+func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
+	rcpt, err := addressee(to)
+	if err != nil {
+		return err
+	}
+	_, err = s.compose(rcpt, m)
+	return err
+}
+
+// Send delivers m once, over a connection of its own.
+func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+	rcpt, err := addressee(to)
+	if err != nil {
+		return err
+	}
+	text, err := s.compose(rcpt, m)
+	if err != nil {
+		return err
+	}
+	return s.transmit(ctx, rcpt, text)
+}
+
+func addressee(to sinks.Recipient) (*mail.Address, error) {
+	switch r := to.(type) {
+	case nil:
+		return nil, invalid("recipient", `required, {"address": "..."}`)
+	case Recipient:
+		if r.Address == "" {
+			return nil, invalid("recipient.address", "required")
+		}
+		a, err := parseAddress(r.Address)
+		if err != nil {
+			return nil, invalid("recipient.address", err.Error())
+		}
+		return a, nil
+	default:
+		return nil, invalid("recipient", fmt.Sprintf("want an email.Recipient, got %T", to))
+	}
+}
+
+// maxAddress is the longest address that SMTP transports (RFC 5321, 4.5.3.1), with
+// room for a display name.
+const maxAddress = 256 + 128
+
+// parseAddress reads exactly one address. Its errors do not quote it.
+func parseAddress(text string) (*mail.Address, error) {
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+		return nil, errors.New("holds a control character or is not valid UTF-8")
+	}
+	if len(text) > maxAddress {
+		return nil, fmt.Errorf("longer than %d bytes", maxAddress)
+	}
+	if list, err := mail.ParseAddressList(text); err == nil && len(list) > 1 {
+		return nil, errors.New("want one address, not a list")
+	}
+	a, err := mail.ParseAddress(text)
+	if err != nil {
+		return nil, errors.New("not an address")
+	}
+	if strings.ContainsFunc(a.Address, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) {
+		return nil, errors.New("not an address that can be mailed to")
+	}
+	return a, nil
+}
+
+func invalid(field, why string) error {
+	return sinks.Terminal(&sinks.Error{Code: sinks.CodeInvalidArgument, Msg: field + ": " + why})
+}

@@ -1,0 +1,219 @@
+package sinktest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"sync"
+	"testing"
+	"time"
+
+	"backstop/lib/sinks"
+)
+
+// HTTPServer is a scripted HTTP receiver on loopback.
+type HTTPServer struct {
+	// URL is where it listens. It is https for the behaviours that break off or hang
+	// before the message is sent: over plain TCP a small request is on its way before
+	// anybody can hang up.
+	URL string
+
+	mu          sync.Mutex
+	attempts    int
+	accepted    []string
+	connections int
+	open        int
+	stop        chan struct{}
+}
+
+// NewHTTPServer starts a receiver that does b to every request, until tb ends. ok is
+// the body of an accepting answer, which has status 200. Behaviours that are not the
+// package's own are looked up in answers, whose handlers find the body read.
+func NewHTTPServer(tb testing.TB, b Behaviour, ok string, answers map[Behaviour]http.HandlerFunc) *HTTPServer {
+	tb.Helper()
+	s := &HTTPServer{stop: make(chan struct{})}
+	switch b {
+	case Refuse:
+		l := listen(tb)
+		s.URL = "http://" + l.Addr().String()
+		l.Close()
+		return s
+	case ResetEarly, HangEarly:
+		s.serveRaw(tb, b == ResetEarly)
+		return s
+	}
+	answer, found := answers[b]
+	if !found {
+		answer = s.answer(tb, b, ok)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.count(func() { s.attempts++ })
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		text, err := httputil.DumpRequest(r, true)
+		if err != nil {
+			tb.Errorf("DumpRequest: %v", err)
+		}
+		s.count(func() { s.accepted = append(s.accepted, string(text)) })
+		answer(w, r)
+	}))
+	server.Config.MaxHeaderBytes = 4 << 20
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			s.count(func() { s.connections++; s.open++ })
+		case http.StateClosed, http.StateHijacked:
+			s.count(func() { s.open-- })
+		}
+	}
+	server.Start()
+	s.URL = server.URL
+	tb.Cleanup(func() {
+		close(s.stop)
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return s
+}
+
+// Destination returns the server with the sink that sends to it.
+func (s *HTTPServer) Destination(sink sinks.Sink) *Destination {
+	return &Destination{Sink: sink, Attempts: s.Attempts, Accepted: s.Accepted, Connections: s.Connections, Open: s.Open}
+}
+
+// Attempts counts the requests whose head was read.
+func (s *HTTPServer) Attempts() int { return get(s, &s.attempts) }
+
+// Accepted returns the requests that were read to their end.
+func (s *HTTPServer) Accepted() []string { return get(s, &s.accepted) }
+
+// Connections counts the connections that were made.
+func (s *HTTPServer) Connections() int { return get(s, &s.connections) }
+
+// Open counts the connections that are not closed.
+func (s *HTTPServer) Open() int { return get(s, &s.open) }
+
+func get[T any](s *HTTPServer, v *T) T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *v
+}
+
+func (s *HTTPServer) count(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+// serveRaw accepts connections and resets or ignores them.
+func (s *HTTPServer) serveRaw(tb testing.TB, reset bool) {
+	tb.Helper()
+	l := listen(tb)
+	s.URL = "https://" + l.Addr().String()
+	var conns []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.count(func() { s.connections++ })
+			if reset {
+				abort(c)
+				continue
+			}
+			conns = append(conns, c)
+		}
+	}()
+	tb.Cleanup(func() {
+		l.Close()
+		<-done
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+}
+
+func listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return l
+}
+
+// abort closes with a reset instead of a regular end.
+func abort(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	c.Close()
+}
+
+// answer is what the package's own behaviours answer once the request is read.
+func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerFunc {
+	tb.Helper()
+	return func(w http.ResponseWriter, r *http.Request) {
+		flusher := http.NewResponseController(w)
+		switch b {
+		case Accept:
+			_, _ = io.WriteString(w, ok)
+		case ResetLate, Garbage:
+			c, _, err := flusher.Hijack()
+			if err != nil {
+				tb.Errorf("Hijack: %v", err)
+				return
+			}
+			if b == Garbage {
+				_, _ = io.WriteString(c, "\x00\x01\x02 this is not HTTP\r\n\r\n")
+				c.Close()
+				return
+			}
+			abort(c)
+		case HangLate:
+			select {
+			case <-r.Context().Done():
+			case <-s.stop:
+			}
+		case Drip:
+			for i := range len(ok) {
+				_, _ = io.WriteString(w, ok[i:i+1])
+				_ = flusher.Flush()
+				time.Sleep(100 * time.Millisecond)
+			}
+		case Endless:
+			for {
+				if _, err := io.WriteString(w, "xxxxxxxxxxxxxxxx"); err != nil {
+					return
+				}
+				_ = flusher.Flush()
+				select {
+				case <-r.Context().Done():
+					return
+				case <-s.stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		case Huge:
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 2<<20))
+		case Compressed:
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			_, _ = z.Write(make([]byte, 8<<20))
+			_ = z.Close()
+		default:
+			tb.Errorf("the server knows no behaviour %q", b)
+		}
+	}
+}

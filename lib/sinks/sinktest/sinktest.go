@@ -1,0 +1,159 @@
+// Package sinktest is the contract of a sinks.Sink as code. Every kind passes it,
+// built in or not:
+//
+//	func TestConformance(t *testing.T) {
+//		sinktest.Run(t, sinktest.Harness{...})
+//	}
+//
+// The suite drives a sink against destinations that misbehave in scripted ways, on
+// loopback. Kinds that post over HTTP can script theirs with NewHTTPServer.
+package sinktest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"backstop/lib/sinks"
+)
+
+// Behaviour is what a destination does with what is sent to it. A harness may add
+// behaviours of its own, such as the answers that its protocol knows.
+type Behaviour string
+
+// The behaviours that every harness shows, or says in Harness.Without why not.
+const (
+	Accept     Behaviour = "accept"                            // take the message
+	Refuse     Behaviour = "refuse connections"                // nobody listens
+	ResetEarly Behaviour = "reset before the message is sent"  // the connection opens and breaks
+	ResetLate  Behaviour = "reset after the message is sent"   // everything was read, no answer
+	HangEarly  Behaviour = "hang before the message is sent"   // the connection opens, nothing happens
+	HangLate   Behaviour = "hang after the message is sent"    // everything was read, nothing happens
+	Garbage    Behaviour = "answer what is not the protocol"   // everything was read, nonsense comes back
+	Drip       Behaviour = "accept, the answer comes in drips" // complete within a second
+	Endless    Behaviour = "accept, the answer never ends"     // beyond any limit
+	Huge       Behaviour = "accept, the answer is huge"        // at least 1 MiB, then it ends
+	Compressed Behaviour = "accept, the answer is compressed"  // unasked, and large when inflated
+)
+
+// Outcome is what a sink says of one attempt.
+type Outcome string
+
+// The outcomes. Every error but an ended one carries a mark (sinks.Transient,
+// sinks.Terminal, sinks.Ambiguous, sinks.RetryAfter).
+const (
+	Delivered Outcome = "delivered" // nil
+	Transient Outcome = "transient" // sinks.IsTransient
+	Terminal  Outcome = "terminal"  // marked, neither transient nor ambiguous
+	Ambiguous Outcome = "ambiguous" // sinks.IsAmbiguous
+	Ended     Outcome = "ended"     // unmarked, wraps the context's error
+)
+
+// Row is one row of a kind's table: what the destination does, and what the sink
+// must say then.
+type Row struct {
+	Does Behaviour
+	Want Outcome
+	// Text must occur in the error's text, such as "HTTP 503". Empty: any text.
+	Text string
+	// RetryAfter is the wait that the error must carry.
+	RetryAfter time.Duration
+}
+
+// Destination is a scripted server with a sink that sends to it. Its functions are
+// called while the sink sends.
+type Destination struct {
+	Sink sinks.Sink
+	// Attempts counts the messages that were begun to be sent.
+	Attempts func() int
+	// Accepted returns what was taken, each message as it came over the wire.
+	Accepted func() []string
+	// Connections counts the connections that were made, Open those that are not
+	// closed. Both are nil for a kind without connections.
+	Connections, Open func() int
+}
+
+// Harness describes a kind to the suite.
+type Harness struct {
+	// Name is the name of the sinks that Open returns.
+	Name string
+	// Open starts a fresh destination that does b to everything that comes, and a
+	// sink that sends to it. It cleans up with tb.Cleanup.
+	Open func(tb testing.TB, b Behaviour) *Destination
+	// Recipient is given to Send. Nil: the sink's default.
+	Recipient sinks.Recipient
+	// Message returns a message that the kind can send, with marker somewhere in its
+	// body. The suite sets its ID when it is empty.
+	Message func(marker string) sinks.Message
+	// Rows is the kind's table. It has one row at least for every Behaviour that is
+	// not in Without.
+	Rows []Row
+	// Without names the behaviours that the kind cannot meet, and why.
+	Without map[Behaviour]string
+	// Reuses says that messages in a row share one connection. Without it, each Send
+	// closes the connection that it made.
+	Reuses bool
+	// Secrets are the secrets that Open configures. They must appear in no text.
+	Secrets []string
+}
+
+// fixed are the outcomes that no kind may judge otherwise.
+var fixed = map[Behaviour][]Outcome{
+	Accept:     {Delivered},
+	Refuse:     {Transient},
+	ResetEarly: {Transient},
+	ResetLate:  {Ambiguous},
+	HangEarly:  {Ended},
+	HangLate:   {Ambiguous},
+	Garbage:    {Transient, Terminal, Ambiguous},
+	Drip:       {Delivered},
+	Endless:    {Delivered, Transient, Terminal, Ambiguous},
+	Huge:       {Delivered, Transient, Terminal, Ambiguous},
+	Compressed: {Delivered, Transient, Terminal, Ambiguous},
+}
+
+// check is one rule of the contract.
+type check struct {
+	name string
+	rule string
+	run  func(testing.TB, Harness)
+}
+
+// Run runs the whole contract against the kind that h describes.
+func Run(t *testing.T, h Harness) {
+	t.Helper()
+	for _, c := range checks {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log("the rule: " + c.rule)
+				}
+			})
+			c.run(t, h)
+		})
+	}
+	for _, r := range h.Rows {
+		t.Run("table/"+strings.ReplaceAll(string(r.Does), " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			row(t, h, r)
+		})
+	}
+}
+
+// complete is the rule that no behaviour is left out silently.
+func complete(tb testing.TB, h Harness) {
+	tb.Helper()
+	for b, allowed := range fixed {
+		i := slices.IndexFunc(h.Rows, func(r Row) bool { return r.Does == b })
+		switch why, without := h.Without[b]; {
+		case i < 0 && why == "":
+			tb.Errorf("the table has no row for %q, and Without gives no reason", b)
+		case i >= 0 && without:
+			tb.Errorf("%q has a row and is in Without", b)
+		case i >= 0 && !slices.Contains(allowed, h.Rows[i].Want):
+			tb.Errorf("the table says %s for %q, the contract allows %v", h.Rows[i].Want, b, allowed)
+		}
+	}
+}

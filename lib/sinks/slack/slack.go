@@ -1,0 +1,228 @@
+// Package slack delivers messages through a Slack incoming webhook.
+//
+// A message's subject becomes a bold first line and its body, which is mrkdwn, the
+// text below. Metadata can carry one thing, under the key "blocks": a JSON array of
+// Block Kit blocks, which Slack shows instead of the text (the text remains the
+// notification). Other metadata has no place in a Slack message and is left out.
+//
+// Only 200 with the body "ok" is a delivery. 429 and 5xx are transient, every other
+// answer is terminal. Slack cannot recognise a message that arrives twice.
+package slack
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/httpsend"
+)
+
+// Kind is the name of this kind in configurations.
+const Kind = "slack"
+
+// Slack's limits: it refuses longer texts and more blocks.
+const (
+	maxText   = 40_000 // characters
+	maxBlocks = 50
+)
+
+func init() { sinks.RegisterFactory(Kind, Factory(nil)) }
+
+// Config is the configuration of a Slack sink.
+type Config struct {
+	// WebhookURL is the incoming webhook's URL, which is all that protects the
+	// channel. Required.
+	WebhookURL sinks.Secret `json:"webhook_url"`
+}
+
+// Options are what a configuration cannot say. The zero value, and a nil pointer,
+// connect directly and trust the system's certificate authorities.
+type Options struct {
+	// Proxy selects the proxy of a request, as http.Transport.Proxy does. Nil: none.
+	Proxy func(*http.Request) (*url.URL, error)
+	// RootCAs are the certificate authorities to trust. Nil: the system's.
+	RootCAs *x509.CertPool
+}
+
+// Factory returns the kind's factory. To give every Slack sink a proxy, register it
+// again: sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{...})).
+func Factory(o *Options) sinks.Factory {
+	return func(name string, raw map[string]any) (sinks.Sink, error) {
+		var c Config
+		if err := sinks.DecodeConfig(raw, &c); err != nil {
+			return nil, err
+		}
+		s, err := New(name, c, o)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// Sink posts messages to one Slack channel. It is safe for concurrent use.
+type Sink struct {
+	name   string
+	url    *url.URL
+	label  string
+	client *httpsend.Client
+}
+
+var (
+	_ sinks.Sink             = (*Sink)(nil)
+	_ sinks.RecipientDecoder = (*Sink)(nil)
+	_ sinks.Validator        = (*Sink)(nil)
+)
+
+// New returns the sink called name. A fault of c is a *sinks.ConfigError. It does no
+// I/O.
+func New(name string, c Config, o *Options) (*Sink, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	u, err := url.Parse(c.WebhookURL.Reveal())
+	switch {
+	case c.WebhookURL == "":
+		return nil, &sinks.ConfigError{Key: "webhook_url", Msg: "required"}
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, &sinks.ConfigError{Key: "webhook_url", Msg: "not an http or https URL"} // nothing of it: it is secret
+	}
+	return &Sink{
+		name:   name,
+		url:    u,
+		label:  sinks.SafeURL(u.String(), false),
+		client: httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs}),
+	}, nil
+}
+
+// Name returns the sink's name.
+func (s *Sink) Name() string { return s.name }
+
+// Format keeps the sink's secrets out of any formatted output.
+func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
+
+// DecodeRecipient returns nil, nil for anything: the webhook's URL decides the
+// channel.
+func (*Sink) DecodeRecipient([]byte) (sinks.Recipient, error) { return nil, nil }
+
+// Validate reports whether m can be sent at all.
+func (s *Sink) Validate(_ sinks.Recipient, m sinks.Message) error {
+	_, err := payload(m)
+	return err
+}
+
+// controls are the characters that Slack gives a meaning of its own; the body is
+// mrkdwn and may use them, the subject is plain text.
+var controls = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "\r\n", " ", "\n", " ", "\r", " ")
+
+// payload builds the request's body.
+func payload(m sinks.Message) ([]byte, error) {
+	if !utf8.ValidString(m.Subject) {
+		return nil, invalid("message.subject", "not valid UTF-8")
+	}
+	if !utf8.ValidString(m.Body) {
+		return nil, invalid("message.body", "not valid UTF-8")
+	}
+	text := m.Body
+	if m.Subject != "" {
+		text = strings.TrimSuffix("*"+controls.Replace(m.Subject)+"*\n"+m.Body, "\n")
+	}
+	if n := utf8.RuneCountInString(text); n > maxText {
+		return nil, invalid("message.body", fmt.Sprintf("%d characters with the subject, Slack takes %d", n, maxText))
+	}
+	blocks, err := decodeBlocks(m.Metadata["blocks"])
+	if err != nil {
+		return nil, invalid("message.metadata.blocks", err.Error())
+	}
+	if text == "" && blocks == nil {
+		return nil, invalid("message.body", "empty, and there are no subject and no blocks")
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err = e.Encode(struct {
+		Text   string            `json:"text,omitempty"`
+		Blocks []json.RawMessage `json:"blocks,omitempty"`
+	}{text, blocks})
+	return b.Bytes(), err
+}
+
+func decodeBlocks(raw string) ([]json.RawMessage, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	var blocks []json.RawMessage
+	if err := json.Unmarshal([]byte(raw), &blocks); err != nil || !utf8.ValidString(raw) {
+		return nil, errors.New("not a JSON array of blocks")
+	}
+	if len(blocks) == 0 || len(blocks) > maxBlocks {
+		return nil, fmt.Errorf("%d blocks, Slack takes 1 to %d", len(blocks), maxBlocks)
+	}
+	for i, b := range blocks {
+		var block struct {
+			Type string `json:"type"`
+		}
+		if err := json.Unmarshal(b, &block); err != nil || block.Type == "" {
+			return nil, fmt.Errorf("block %d is not an object with a type", i+1)
+		}
+	}
+	return blocks, nil
+}
+
+// words are the answers that Slack's incoming webhooks are known to give. Any other
+// text of an answer is not shown: it may hold what was sent.
+var words = map[string]bool{
+	"action_prohibited": true, "as_user_not_supported": true, "channel_is_archived": true, "channel_not_found": true,
+	"invalid_blocks": true, "invalid_blocks_format": true, "invalid_payload": true, "invalid_token": true,
+	"message_limit_exceeded": true, "missing_text_or_fallback_or_attachments": true, "msg_too_long": true,
+	"no_active_hooks": true, "no_service": true, "no_service_id": true, "no_team": true, "no_text": true,
+	"posting_to_general_channel_denied": true, "rate_limited": true, "ratelimited": true, "rollup_error": true,
+	"team_disabled": true, "too_many_attachments": true, "user_not_found": true,
+}
+
+// Send posts m once.
+func (s *Sink) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) error {
+	body, err := payload(m)
+	if err != nil {
+		return err
+	}
+	header := http.Header{"Content-Type": {"application/json"}, "User-Agent": {"backstop"}}
+	resp, err := s.client.Post(ctx, httpsend.Request{URL: s.url, Label: s.label, Header: header, Body: body})
+	if err != nil {
+		return err
+	}
+	word := string(bytes.TrimSpace(resp.Body))
+	if resp.Status == http.StatusOK {
+		switch {
+		case word == "ok" && resp.Whole:
+			return nil
+		case !resp.Whole && strings.HasPrefix("ok", word):
+			// The status is the one of a delivery, and the word broke off.
+			return sinks.Ambiguous(&sinks.Error{
+				Code: sinks.CodeSinkUnavailable,
+				Msg:  fmt.Sprintf("POST %s: HTTP 200 OK, but the answer broke off", s.label),
+			})
+		}
+	}
+	detail := ""
+	switch {
+	case words[word]:
+		detail = word
+	case resp.Status == http.StatusOK:
+		detail = "unexpected answer"
+	}
+	return resp.Error(s.label, detail, resp.Status == http.StatusTooManyRequests || resp.Status >= 500)
+}
+
+func invalid(field, why string) error {
+	return sinks.Terminal(&sinks.Error{Code: sinks.CodeInvalidArgument, Msg: field + ": " + why})
+}

@@ -1,0 +1,105 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"backstop/lib/sinks"
+)
+
+// The formats of a request's body.
+const (
+	// FormatEnvelope posts {"subject","body","metadata"}, the body as a string.
+	FormatEnvelope = "envelope"
+	// FormatRaw posts the message's body itself, byte for byte; it must be JSON.
+	FormatRaw = "raw"
+)
+
+// Config is the configuration of a webhook sink.
+type Config struct {
+	// URL receives the messages that bring no URL of their own. Required; http or
+	// https. It is the operator's: neither the address guard nor AllowedHosts apply,
+	// and it may hold credentials or a token.
+	URL sinks.Secret `json:"url"`
+	// Headers are added to every request that goes to the scheme, host and port of
+	// URL. Recipients' URLs elsewhere never get them: they may be credentials.
+	Headers map[string]sinks.Secret `json:"headers,omitempty"`
+	// SigningSecrets sign every request by Standard Webhooks: base64, usually with the
+	// prefix "whsec_". Several sign side by side while one replaces the other. Empty:
+	// requests are not signed.
+	SigningSecrets []sinks.Secret `json:"signing_secrets,omitempty"`
+	// Format is FormatEnvelope (default) or FormatRaw.
+	Format string `json:"format,omitempty"`
+	// AllowPrivateRecipients lets recipients' URLs lead to loopback and private
+	// addresses. Link-local and metadata addresses are refused in any case.
+	AllowPrivateRecipients bool `json:"allow_private_recipients,omitempty"`
+	// AllowedHosts narrows the hosts of recipients' URLs: names and addresses, or
+	// "*.example.org" for every name below example.org. Empty: any public host.
+	AllowedHosts []string `json:"allowed_hosts,omitempty"`
+}
+
+// parse checks c and fills s. It reports all faults together.
+func (c Config) parse(s *Sink) error {
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf(format, args...)})
+	}
+
+	u, err := url.Parse(c.URL.Reveal())
+	switch {
+	case c.URL == "":
+		fault("url", "required")
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		fault("url", "not an http or https URL") // nothing of it: it is secret
+	default:
+		u.Fragment, u.RawFragment = "", ""
+		s.url = u
+	}
+
+	s.headers = http.Header{}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		key, value := "headers."+name, c.Headers[name].Reveal()
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case !validName(name):
+			fault(key, "not a header name")
+		case ownHeader(canonical):
+			fault(key, "this header is set by the sink or by HTTP itself")
+		case s.headers[canonical] != nil:
+			fault(key, "given twice in different capitalization")
+		case !validValue(value):
+			fault(key, "the value holds a control character")
+		default:
+			s.headers[canonical] = []string{value}
+		}
+	}
+	for i, secret := range c.SigningSecrets {
+		key, err := signingKey(secret)
+		if err != nil {
+			fault(fmt.Sprintf("signing_secrets[%d]", i), "%v", err)
+		}
+		s.keys = append(s.keys, key)
+	}
+	switch c.Format {
+	case "", FormatEnvelope:
+	case FormatRaw:
+		s.raw = true
+	default:
+		fault("format", "want %s or %s, got %.40q", FormatEnvelope, FormatRaw, c.Format)
+	}
+	s.guard.private = c.AllowPrivateRecipients
+	for i, h := range c.AllowedHosts {
+		h = strings.ToLower(strings.TrimSuffix(h, "."))
+		if _, err := netip.ParseAddr(h); err != nil && !plainName(strings.TrimPrefix(h, "*.")) {
+			fault(fmt.Sprintf("allowed_hosts[%d]", i), `want a host name, an address or "*.example.org", without scheme, port and path`)
+		}
+		s.guard.hosts = append(s.guard.hosts, h)
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,250 @@
+// Package webhook delivers messages as HTTP POST requests, by the Standard Webhooks
+// conventions (https://www.standardwebhooks.com): the headers webhook-id, which is
+// the same in every attempt and replay, webhook-timestamp and webhook-signature.
+//
+// Any 2xx answer is a delivery. 408, 425, 429 and 5xx are transient, every other
+// answer is terminal; redirects are not followed.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/httpsend"
+	"backstop/lib/sinks/internal/recipient"
+)
+
+// Kind is the name of this kind in configurations.
+const Kind = "webhook"
+
+func init() { sinks.RegisterFactory(Kind, Factory(nil)) }
+
+// Options are what a configuration cannot say. The zero value, and a nil pointer,
+// connect directly and trust the system's certificate authorities.
+type Options struct {
+	// Proxy selects the proxy for requests to the sink's own URL, as
+	// http.Transport.Proxy does. Nil: none. Recipients' URLs never use a proxy, so
+	// that the address guard sees the address that is really connected to.
+	Proxy func(*http.Request) (*url.URL, error)
+	// RootCAs are the certificate authorities to trust. Nil: the system's.
+	RootCAs *x509.CertPool
+}
+
+// Factory returns the kind's factory. To give every webhook sink a proxy, register it
+// again: sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{...})).
+func Factory(o *Options) sinks.Factory {
+	return func(name string, raw map[string]any) (sinks.Sink, error) {
+		var c Config
+		if err := sinks.DecodeConfig(raw, &c); err != nil {
+			return nil, err
+		}
+		s, err := New(name, c, o)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// Recipient is where one message goes instead of the sink's own URL.
+type Recipient struct {
+	// URL must be http or https, without credentials, on port 80, 443 or at least
+	// 1024, and lead to a public address, unless the sink allows private ones. Empty:
+	// the sink's own URL.
+	URL string `json:"url,omitempty"`
+}
+
+// Sink posts messages. It is safe for concurrent use.
+type Sink struct {
+	name    string
+	url     *url.URL
+	headers http.Header // the operator's, for url's origin only
+	keys    [][]byte
+	raw     bool
+	guard   guard
+	own     *httpsend.Client // to url
+	guarded *httpsend.Client // to recipients' URLs
+}
+
+var (
+	_ sinks.Sink             = (*Sink)(nil)
+	_ sinks.RecipientDecoder = (*Sink)(nil)
+	_ sinks.Validator        = (*Sink)(nil)
+	_ sinks.Deduplicator     = (*Sink)(nil)
+)
+
+// New returns the sink called name. All faults of c are reported together, as
+// *sinks.ConfigError values. It does no I/O.
+func New(name string, c Config, o *Options) (*Sink, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	s := &Sink{name: name}
+	if err := c.parse(s); err != nil {
+		return nil, err
+	}
+	s.own = httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})
+	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.checkAddr, RootCAs: o.RootCAs})
+	return s, nil
+}
+
+// Name returns the sink's name.
+func (s *Sink) Name() string { return s.name }
+
+// Deduplicates returns true: receivers recognise a message by its webhook-id.
+func (*Sink) Deduplicates() bool { return true }
+
+// Format keeps the sink's secrets out of any formatted output.
+func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
+
+// DecodeRecipient decodes {"url": "..."} into a Recipient, and an absent one into
+// nil. Errors are INVALID_ARGUMENT and name the field.
+func (s *Sink) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
+	url, given, err := recipient.Decode(raw, "url")
+	if err != nil || !given {
+		return nil, err
+	}
+	r := Recipient{URL: url}
+	if _, err := s.target(r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// target is a URL with what belongs to it.
+type target struct {
+	url     *url.URL
+	label   string
+	client  *httpsend.Client
+	headers http.Header
+}
+
+// target finds out where a message to r goes.
+func (s *Sink) target(to sinks.Recipient) (target, error) {
+	own := target{url: s.url, label: sinks.SafeURL(s.url.String(), false), client: s.own, headers: s.headers}
+	switch r := to.(type) {
+	case nil:
+		return own, nil
+	case Recipient:
+		if r.URL == "" {
+			return own, nil
+		}
+		u, err := s.guard.checkURL(r.URL)
+		if err != nil {
+			return target{}, err
+		}
+		t := target{url: u, label: sinks.SafeURL(r.URL, true), client: s.guarded}
+		if u.Scheme == s.url.Scheme && u.Host == s.url.Host {
+			t.headers = s.headers
+		}
+		return t, nil
+	default:
+		return target{}, invalid("recipient", fmt.Sprintf("want a webhook.Recipient, got %T", to))
+	}
+}
+
+// Validate reports whether m can be sent to to at all.
+func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
+	if _, err := s.target(to); err != nil {
+		return err
+	}
+	_, _, err := s.request(m)
+	return err
+}
+
+// request returns the headers that come from m, and the body.
+func (s *Sink) request(m sinks.Message) (http.Header, []byte, error) {
+	if m.ID != "" {
+		if err := sinks.CheckID(m.ID); err != nil {
+			return nil, nil, sinks.Terminal(err)
+		}
+	}
+	h, err := s.metadataHeader(m.Metadata)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err := s.body(m)
+	return h, body, err
+}
+
+func (s *Sink) body(m sinks.Message) ([]byte, error) {
+	if !utf8.ValidString(m.Body) {
+		return nil, invalid("message.body", "not valid UTF-8")
+	}
+	if s.raw {
+		if !json.Valid([]byte(m.Body)) {
+			return nil, invalid("message.body", "not JSON, which the format raw posts")
+		}
+		return []byte(m.Body), nil
+	}
+	if !utf8.ValidString(m.Subject) {
+		return nil, invalid("message.subject", "not valid UTF-8")
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	metadata := m.Metadata
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	err := e.Encode(struct {
+		Subject  string            `json:"subject"`
+		Body     string            `json:"body"`
+		Metadata map[string]string `json:"metadata"`
+	}{m.Subject, m.Body, metadata})
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// Send posts m once. A message without an ID gets a fresh one for this attempt.
+func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+	t, err := s.target(to)
+	if err != nil {
+		return err
+	}
+	h, body, err := s.request(m)
+	if err != nil {
+		return err
+	}
+	for name, values := range t.headers {
+		h[name] = values
+	}
+	id := m.ID
+	if id == "" {
+		id = uuid.Must(uuid.NewV7()).String()
+	}
+	now := time.Now().Unix()
+	h.Set("Content-Type", "application/json")
+	h.Set("webhook-id", id)
+	h.Set("webhook-timestamp", strconv.FormatInt(now, 10))
+	if len(s.keys) > 0 {
+		h.Set("webhook-signature", signature(s.keys, id, now, body))
+	}
+	if h["User-Agent"] == nil {
+		h.Set("User-Agent", "backstop")
+	}
+
+	resp, err := t.client.Post(ctx, httpsend.Request{URL: t.url, Label: t.label, Header: h, Body: body})
+	if err != nil {
+		return err
+	}
+	switch st := resp.Status; {
+	case st >= 200 && st <= 299:
+		return nil
+	case st == http.StatusRequestTimeout, st == http.StatusTooEarly, st == http.StatusTooManyRequests, st >= 500:
+		return resp.Error(t.label, "", true)
+	default:
+		return resp.Error(t.label, "", false)
+	}
+}
