@@ -52,11 +52,11 @@ build-DlqApiFunction:
 .PHONY: test
 test: deps ## Run all tests (installs redis-server from Debian's packages when it can).
 	$(GO) vet ./...
-	$(GO) test -timeout 9m ./...
+	$(GO) test -parallel 8 -timeout 9m ./...
 
 .PHONY: race
 race: deps ## Run all tests with the race detector.
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -parallel 8 -timeout 20m ./...
 
 .PHONY: lint
 lint: $(LINT) template ## Check format, lint rules and the template.
@@ -82,6 +82,13 @@ bench: deps ## Run the benchmarks, each beside its baseline.
 .PHONY: deps
 deps: ## Install what the tests need, or say what is missing.
 	@scripts/deps.sh
+
+# A run of 100,000 takes some minutes and is bounded at 10.
+N    ?= 100000
+SEED ?= 0
+.PHONY: soak
+soak: deps ## Account for N=100000 deliveries under faults; SEED=n repeats a run.
+	$(GO) test ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
 
 .PHONY: mutants
 mutants: deps ## Plant faults, one at a time, and check that the tests catch each.

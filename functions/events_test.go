@@ -78,6 +78,7 @@ func failures(ids ...string) func(*testing.T, []byte) {
 }
 
 func TestEachSampleEventGetsTheAnswerItsNamePromises(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../events/*.json")
 	if err != nil {
 		t.Fatal(err)
@@ -106,6 +107,7 @@ func TestEachSampleEventGetsTheAnswerItsNamePromises(t *testing.T) {
 }
 
 func TestTheAWSCLIInvokesEachSampleEvent(t *testing.T) {
+	t.Parallel()
 	aws, err := exec.LookPath("aws")
 	if err != nil {
 		t.Fatal("the AWS CLI is missing: pip install awscli")
@@ -113,6 +115,7 @@ func TestTheAWSCLIInvokesEachSampleEvent(t *testing.T) {
 	dir := t.TempDir()
 	for _, tt := range eventTests {
 		t.Run(tt.file, func(t *testing.T) {
+			t.Parallel()
 			s := start(t, local.Options{Samples: true})
 			out := filepath.Join(dir, tt.file)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

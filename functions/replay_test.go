@@ -14,6 +14,7 @@ import (
 // A dlq-api process that has never pushed anything works on what a send process stored
 // before it started, in every sink.
 func TestAColdAPIFindsWhatOthersStored(t *testing.T) {
+	t.Parallel()
 	s := start(t, onRedis(t))
 	s.Inbox.Mail.Set(inbox.StageData, inbox.Always(inbox.Reply{Status: 550}))
 	s.Inbox.HTTP.Set(local.PathSlack, inbox.Always(inbox.Reply{Status: 404, Body: "no_service"}))
@@ -63,7 +64,10 @@ func TestAColdAPIFindsWhatOthersStored(t *testing.T) {
 }
 
 func TestAReplayRunTwiceAtOnceDeliversEachOnce(t *testing.T) {
-	s := start(t, onRedis(t))
+	t.Parallel()
+	o := onRedis(t)
+	o.Timeout = 4 * time.Second
+	s := start(t, o)
 	const n = 40
 	ids := map[string]bool{}
 	for i := range n {

@@ -15,6 +15,7 @@ import (
 )
 
 func TestBadInputIsRefusedByName(t *testing.T) {
+	t.Parallel()
 	s := start(t, onRedis(t))
 	big := strings.Repeat("x", 256<<10)
 	tests := []struct {
@@ -68,6 +69,7 @@ func TestBadInputIsRefusedByName(t *testing.T) {
 }
 
 func TestOtherAWSEventsAreRefusedByName(t *testing.T) {
+	t.Parallel()
 	s := start(t, onRedis(t))
 	for name, payload := range map[string]string{
 		"SNS":         `{"Records":[{"EventSource":"aws:sns","Sns":{"Message":"x"}}]}`,
@@ -85,6 +87,7 @@ func TestOtherAWSEventsAreRefusedByName(t *testing.T) {
 
 // An asynchronous caller never sees an answer, so that only what is safe is no error.
 func TestADirectInvokeFailsByNameUnlessTheMessageIsSafe(t *testing.T) {
+	t.Parallel()
 	s := start(t, onRedis(t))
 	for payload, want := range map[string]string{
 		`{"sink":"webhook-demo","message":{"body":"x"}}`:                                    "",
@@ -101,6 +104,7 @@ func TestADirectInvokeFailsByNameUnlessTheMessageIsSafe(t *testing.T) {
 }
 
 func TestABadEnvironmentIsNamedAndNothingIsAcknowledged(t *testing.T) {
+	t.Parallel()
 	o := onRedis(t)
 	o.Env["BACKSTOP_SINKS"], o.Env["BACKSTOP_RESERVE"] = "nowhere", "later"
 	s := start(t, o)
@@ -120,6 +124,7 @@ func TestABadEnvironmentIsNamedAndNothingIsAcknowledged(t *testing.T) {
 }
 
 func TestNoSinkConfigurationAtAllHandsBack(t *testing.T) {
+	t.Parallel()
 	o := onRedis(t)
 	o.Env["BACKSTOP_SINKS"] = "file:" + t.TempDir()
 	s := start(t, o)
@@ -138,6 +143,7 @@ func batch(sink string, ids ...string) []byte {
 }
 
 func TestADuplicateGetsTheFirstAnswerAgain(t *testing.T) {
+	t.Parallel()
 	s := start(t, onRedis(t))
 	for sink, status := range map[string]int{"webhook-demo": 200, "webhook-gone": 202} {
 		first := send(t, s, sink, "order-1", "hello")
@@ -160,6 +166,7 @@ func TestADuplicateGetsTheFirstAnswerAgain(t *testing.T) {
 }
 
 func TestTheIdempotencyKeyIsTheDeliveryID(t *testing.T) {
+	t.Parallel()
 	s := start(t, onRedis(t))
 	body := `{"sink":"webhook-demo","message":{"body":"x"}}`
 	a := call(t, s, http.MethodPost, "/v1/messages", body, "Idempotency-Key", "key-1")
@@ -173,7 +180,10 @@ func TestTheIdempotencyKeyIsTheDeliveryID(t *testing.T) {
 }
 
 func TestOneOfTwoAtOnceIsToldThatTheOtherIsUnderWay(t *testing.T) {
-	s := start(t, onRedis(t))
+	t.Parallel()
+	o := onRedis(t)
+	o.Timeout = 4 * time.Second
+	s := start(t, o)
 	var wg sync.WaitGroup
 	wg.Go(func() { send(t, s, "webhook-hang", "m1", "x") })
 	eventually(t, "the first is under way", func() error {
@@ -194,6 +204,7 @@ func TestOneOfTwoAtOnceIsToldThatTheOtherIsUnderWay(t *testing.T) {
 // Sinks that hang, drip or hang up, at different time-outs: no invocation passes its
 // deadline, and each leaves its dead letter.
 func TestNoInvocationPassesItsDeadline(t *testing.T) {
+	t.Parallel()
 	faults := map[string]struct {
 		path   string
 		reply  inbox.Reply
@@ -236,6 +247,7 @@ func TestNoInvocationPassesItsDeadline(t *testing.T) {
 }
 
 func TestWithRedisDownOnlyWhatIsNotDeliveredIsHandedBack(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	o := onRedis(t)
 	o.RedisURL, o.Timeout = server.URL(), 10*time.Second
@@ -263,6 +275,7 @@ func TestWithRedisDownOnlyWhatIsNotDeliveredIsHandedBack(t *testing.T) {
 }
 
 func TestAFullQueueHandsBackAndStoresOnceThereIsRoom(t *testing.T) {
+	t.Parallel()
 	o := onRedis(t)
 	o.Env["BACKSTOP_DLQ_MAX_LEN"] = "2"
 	s := start(t, o)

@@ -10,8 +10,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -33,12 +33,12 @@ type Proxy struct {
 	// Addr is where clients connect, host:port.
 	Addr string
 
-	target  string
-	ln      net.Listener
-	dropped atomic.Int64
-	wg      sync.WaitGroup
+	target string
+	ln     net.Listener
+	wg     sync.WaitGroup
 
 	mu      sync.Mutex
+	dropped []time.Time
 	faults  Faults
 	changed chan struct{} // closed at every change
 	rand    *rand.Rand
@@ -74,8 +74,12 @@ func (p *Proxy) Set(f Faults) {
 	}
 }
 
-// Dropped is the number of replies that were lost so far.
-func (p *Proxy) Dropped() int64 { return p.dropped.Load() }
+// Dropped returns when replies were lost so far.
+func (p *Proxy) Dropped() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.dropped)
+}
 
 // Close ends the proxy and all connections.
 func (p *Proxy) Close() error {
@@ -172,7 +176,10 @@ func (p *Proxy) pass(src net.Conn, reply bool) error {
 		p.mu.Lock()
 		f, changed := p.faults, p.changed
 		_, open := p.conns[src]
-		drop := reply && f.DropReplies > 0 && p.rand.Float64() < f.DropReplies
+		drop := !f.Hold && reply && f.DropReplies > 0 && p.rand.Float64() < f.DropReplies
+		if drop {
+			p.dropped = append(p.dropped, time.Now())
+		}
 		p.mu.Unlock()
 		switch {
 		case f.Refuse || !open:
@@ -181,7 +188,6 @@ func (p *Proxy) pass(src net.Conn, reply bool) error {
 			<-changed
 			continue
 		case drop:
-			p.dropped.Add(1)
 			return errDropped
 		}
 		if reply && f.Delay > 0 {

@@ -1,0 +1,484 @@
+// Package soak drives the real functions through faults and accounts for every
+// delivery. `go test` runs a short one; `make soak` runs N deliveries.
+package soak
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"backstop/internal/faultproxy"
+	"backstop/internal/local"
+	"backstop/internal/redistest"
+	"backstop/lib/lambdahost"
+)
+
+var (
+	flagN        = flag.Int("soak.n", 1500, "deliveries")
+	flagSeed     = flag.Uint64("soak.seed", 0, "seed; 0 takes a random one")
+	flagRestarts = flag.Int("soak.restarts", 1, "restarts of Redis (SIGKILL)")
+	flagKills    = flag.Int("soak.kills", 3, "processes killed while busy (SIGKILL)")
+	flagDrop     = flag.Float64("soak.drop", 0.01, "share of Redis' replies that are lost")
+)
+
+const (
+	workers   = 8
+	batchSize = 10
+	functionT = 5 * time.Second
+)
+
+// fate is what the driver knows of a delivery.
+type fate struct {
+	acked      bool
+	killed     bool // a process died with it in hand
+	handedBack int
+}
+
+// soak is one run.
+type soak struct {
+	w     *world
+	stack *local.Stack
+	log   *journal
+	queue chan int
+	ctx   context.Context
+
+	mu    sync.Mutex
+	fates []fate
+	acked atomic.Int64
+	kills atomic.Int64
+}
+
+func TestSoak(t *testing.T) {
+	seed := *flagSeed
+	if seed == 0 {
+		seed = rand.Uint64N(1 << 32)
+	}
+	t.Logf("soak: SEED=%d N=%d", seed, *flagN)
+	server := redistest.Start(t, redistest.WithAppendOnly())
+	proxy, err := faultproxy.Start(context.Background(), server.Addr, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+
+	w := newWorld(t, *flagN, seed)
+	bin := filepath.Join(t.TempDir(), "bin")
+	if err := local.Build(t.Context(), "../..", bin); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	j := &journal{w: w, unguarded: map[int]bool{}, refused: map[int][]time.Time{}}
+	stack, err := local.Start(ctx, local.Options{
+		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, Output: j.line,
+		Env: map[string]string{"BACKSTOP_CONCURRENCY": "10"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stack.Close()
+	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
+
+	s := &soak{w: w, stack: stack, log: j, queue: make(chan int, *flagN), ctx: ctx, fates: make([]fate, *flagN)}
+	began := time.Now()
+	restarts := s.trouble(t, server)
+	s.drive(t)
+	restarted := <-restarts
+	sent := time.Since(began)
+
+	proxy.Set(faultproxy.Faults{})
+	entries := readDeadLetters(t, server, w)
+	r := s.reconcile(entries, proxy.Dropped(), restarted)
+	replayed := s.replayAll(t)
+	r.replayed, r.notReplayed = s.reconcileReplay(t, entries, readDeadLetters(t, server, w))
+	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
+
+	if stats := stack.Host.Stats(local.Queue).Timeouts + stack.Host.Stats(local.Send).Timeouts; stats != 0 {
+		t.Errorf("%d invocations passed their deadline", stats)
+	}
+	if len(restarted) < *flagRestarts || int(s.kills.Load()) < *flagKills {
+		t.Errorf("only %d restarts and %d kills happened: the run was too short for its faults", len(restarted), s.kills.Load())
+	}
+	for _, fault := range r.faults {
+		t.Error(fault)
+	}
+}
+
+// drive sends every delivery until it is acknowledged, as SQS and API callers do.
+func (s *soak) drive(t *testing.T) {
+	t.Helper()
+	var http []int
+	for i := range s.fates {
+		if i%10 == 9 {
+			http = append(http, i)
+		} else {
+			s.queue <- i
+		}
+	}
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(s.poll)
+	}
+	wg.Go(func() {
+		for _, i := range http {
+			s.post(i)
+		}
+	})
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Second):
+				fmt.Printf("soak: %d of %d acknowledged\n", s.acked.Load(), len(s.fates))
+			}
+		}
+	}()
+	wg.Wait()
+	close(stop)
+	if n := int(s.acked.Load()); n != len(s.fates) {
+		t.Errorf("%d of %d deliveries were acknowledged in time", n, len(s.fates))
+	}
+}
+
+// done reports whether everything is acknowledged or time is up.
+func (s *soak) done() bool { return int(s.acked.Load()) == len(s.fates) || s.ctx.Err() != nil }
+
+// poll invokes the queue's function with batches until all is acknowledged.
+func (s *soak) poll() {
+	for !s.done() {
+		batch := s.take()
+		if len(batch) == 0 {
+			pause(s.ctx, 20*time.Millisecond)
+			continue
+		}
+		failed := s.invoke(batch)
+		for _, i := range batch {
+			if failed[i] {
+				// The visibility time-out.
+				time.AfterFunc(500*time.Millisecond, func() { s.queue <- i })
+			} else {
+				s.ack(i)
+			}
+		}
+	}
+}
+
+func (s *soak) take() (batch []int) {
+	for len(batch) < batchSize {
+		select {
+		case i := <-s.queue:
+			batch = append(batch, i)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// invoke sends a batch and returns what was handed back.
+func (s *soak) invoke(batch []int) map[int]bool {
+	records := make([]string, len(batch))
+	for n, i := range batch {
+		body, _ := json.Marshal(s.w.request(i))
+		records[n] = fmt.Sprintf(`{"messageId":"%d","body":%s,"attributes":{},"eventSource":"aws:sqs","eventSourceARN":"arn:aws:sqs:eu-central-1:1:q"}`, i, body)
+	}
+	res, err := s.stack.Host.Invoke(s.ctx, lambdahost.Invocation{
+		Function: local.Queue, Payload: []byte(`{"Records":[` + strings.Join(records, ",") + `]}`),
+	})
+	failed := map[int]bool{}
+	var answer struct {
+		BatchItemFailures []struct{ ItemIdentifier string }
+	}
+	if err != nil || res.FunctionError != "" || json.Unmarshal(res.Payload, &answer) != nil {
+		s.mu.Lock()
+		for _, i := range batch {
+			failed[i], s.fates[i].killed = true, true
+		}
+		s.mu.Unlock()
+		return failed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range answer.BatchItemFailures {
+		var i int
+		if _, err := fmt.Sscan(f.ItemIdentifier, &i); err == nil {
+			failed[i] = true
+			s.fates[i].handedBack++
+		}
+	}
+	return failed
+}
+
+func (s *soak) ack(i int) {
+	s.mu.Lock()
+	s.fates[i].acked = true
+	s.mu.Unlock()
+	s.acked.Add(1)
+}
+
+// post sends a delivery over the HTTP API until it is answered with 200, 202, or the
+// 400 of a message that can never be sent.
+func (s *soak) post(i int) {
+	for s.ctx.Err() == nil {
+		req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, s.stack.APIURL+"/v1/messages", bytes.NewReader([]byte(s.w.request(i))))
+		if err != nil {
+			return
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			continue
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		switch {
+		case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusAccepted:
+			s.ack(i)
+			return
+		case resp.StatusCode == http.StatusBadRequest && s.w.classOf(i).name == "invalid":
+			s.mu.Lock()
+			s.fates[i].handedBack++
+			s.mu.Unlock()
+			s.acked.Add(1) // refused for good: the caller's, not stored
+			return
+		}
+		s.mu.Lock()
+		s.fates[i].handedBack++
+		if resp.StatusCode == http.StatusInternalServerError {
+			s.fates[i].killed = true
+		}
+		s.mu.Unlock()
+		pause(s.ctx, 200*time.Millisecond)
+	}
+}
+
+// trouble restarts Redis and kills processes, spread over the run by what has been
+// acknowledged. It answers with the times of the restarts.
+func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.Time {
+	t.Helper()
+	out := make(chan [][2]time.Time, 1)
+	n := len(s.fates)
+	go func() {
+		var restarts [][2]time.Time
+		for !s.done() {
+			progress := float64(s.acked.Load()) / float64(n)
+			if want := int(progress * float64(*flagRestarts+1) * 1.1); len(restarts) < min(want, *flagRestarts) {
+				from := time.Now()
+				server.Restart(t)
+				restarts = append(restarts, [2]time.Time{from, time.Now()})
+			}
+			if want := int(progress * float64(*flagKills+1) * 1.2); int(s.kills.Load()) < min(want, *flagKills) {
+				f := local.Queue
+				if s.kills.Load()%5 == 4 {
+					f = local.Send
+				}
+				if s.stack.Host.Kill(f) {
+					s.kills.Add(1)
+				}
+			}
+			pause(s.ctx, 5*time.Millisecond)
+		}
+		out <- restarts
+	}()
+	return out
+}
+
+// entry is a dead letter as it stands in the stream.
+type entry struct {
+	at     time.Time
+	reason string
+}
+
+// readDeadLetters reads every stream, past the proxy and past our code.
+func readDeadLetters(t *testing.T, server *redistest.Server, w *world) map[int][]entry {
+	t.Helper()
+	client := server.Client(t)
+	entries := map[int][]entry{}
+	for _, c := range classes {
+		messages, err := client.XRange(context.Background(), "backstop:dlq:"+c.name, "-", "+").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range messages {
+			var it struct {
+				DeliveryID string `json:"delivery_id"`
+				Reason     string `json:"reason"`
+			}
+			raw, _ := m.Values["item"].(string)
+			if err := json.Unmarshal([]byte(raw), &it); err != nil {
+				t.Fatalf("entry %s: %v", m.ID, err)
+			}
+			i, ok := w.index(it.DeliveryID)
+			if !ok {
+				t.Fatalf("entry %s belongs to no delivery: %s", m.ID, raw)
+			}
+			var ms int64
+			if _, err := fmt.Sscanf(m.ID, "%d-", &ms); err != nil {
+				t.Fatal(err)
+			}
+			entries[i] = append(entries[i], entry{time.UnixMilli(ms), it.Reason})
+		}
+	}
+	return entries
+}
+
+// replayAll heals the receiver and runs the schedule until nothing is due.
+func (s *soak) replayAll(t *testing.T) (runs int) {
+	t.Helper()
+	s.w.heal()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); runs++ {
+		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
+		if err != nil || res.FunctionError != "" {
+			t.Errorf("replay: %v %s", err, res.Payload)
+			return runs
+		}
+		var sum struct{ Remaining int }
+		if err := json.Unmarshal(res.Payload, &sum); err != nil {
+			t.Fatal(err)
+		}
+		if sum.Remaining == 0 {
+			return runs + 1
+		}
+		pause(context.Background(), 200*time.Millisecond)
+	}
+	t.Error("dead letters are still due after two minutes of replays")
+	return runs
+}
+
+// result is the account of a run.
+type result struct {
+	accepted, delivered, deadLettered, refused int
+	both, duplicates                           int
+	handedBackEvents, storedAndHandedBack      int
+	replayed, notReplayed                      int
+	reasons                                    map[string]int
+	faults                                     []string
+}
+
+func (r *result) fault(format string, args ...any) {
+	if len(r.faults) < 20 {
+		r.faults = append(r.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// reconcile holds every delivery against what arrived and what is stored.
+func (s *soak) reconcile(entries map[int][]entry, drops []time.Time, restarts [][2]time.Time) *result {
+	r := &result{accepted: len(s.fates), reasons: map[string]int{}}
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for i, f := range s.fates {
+		stored, arrived := entries[i], s.w.arrived(i)
+		c := s.w.classOf(i)
+		explained := c.blurred || f.killed || s.log.unguarded[i]
+		r.handedBackEvents += f.handedBack
+		for _, e := range stored {
+			r.reasons[e.reason]++
+		}
+		switch {
+		case len(stored) > 1:
+			r.fault("%s (%s) is stored %d times", s.w.id(i), c.name, len(stored))
+		case len(stored) == 1:
+			r.deadLettered++
+		case arrived > 0:
+			r.delivered++
+		case f.acked:
+			r.fault("%s (%s) is LOST: acknowledged, and neither arrived nor stored", s.w.id(i), c.name)
+		default:
+			r.refused++
+		}
+		if len(stored) > 0 && arrived > 0 {
+			r.both++
+			if !explained {
+				r.fault("%s (%s) arrived and is stored, without a reason", s.w.id(i), c.name)
+			}
+		}
+		if arrived > 1 {
+			r.duplicates++
+			if !explained {
+				r.fault("%s (%s) arrived %d times, without a reason", s.w.id(i), c.name, arrived)
+			}
+		}
+		for _, at := range s.log.refused[i] {
+			if len(stored) == 0 || !stored[0].at.Before(at) {
+				continue
+			}
+			r.storedAndHandedBack++
+			if !lostBetween(stored[0].at, at, drops, restarts) {
+				r.fault("%s (%s) was stored and handed back, and no reply was lost in between", s.w.id(i), c.name)
+			}
+		}
+	}
+	return r
+}
+
+// lostBetween reports whether a reply of Redis was lost in a span of time.
+func lostBetween(from, to time.Time, drops []time.Time, restarts [][2]time.Time) bool {
+	const slack = 100 * time.Millisecond
+	from, to = from.Add(-slack), to.Add(slack)
+	return slices.ContainsFunc(drops, func(at time.Time) bool { return at.After(from) && at.Before(to) }) ||
+		slices.ContainsFunc(restarts, func(r [2]time.Time) bool { return r[0].Before(to) && r[1].After(from) })
+}
+
+// reconcileReplay checks that what was due has arrived and is gone, and that the rest
+// is still there.
+func (s *soak) reconcileReplay(t *testing.T, before, after map[int][]entry) (replayed, kept int) {
+	t.Helper()
+	for i, stored := range before {
+		held := stored[0].reason == "terminal" || stored[0].reason == "invalid" || stored[0].reason == "ambiguous"
+		switch {
+		case held && len(after[i]) == 1:
+			kept++
+		case held:
+			t.Errorf("%s (%s) must wait for an operator and is gone", s.w.id(i), stored[0].reason)
+		case len(after[i]) > 0:
+			t.Errorf("%s (%s) was due and is still there", s.w.id(i), stored[0].reason)
+		case s.w.arrived(i) == 0:
+			t.Errorf("%s (%s) is LOST: replayed and never arrived", s.w.id(i), stored[0].reason)
+		default:
+			replayed++
+		}
+	}
+	return replayed, kept
+}
+
+func (r *result) print(out io.Writer, seed uint64, took time.Duration, restarts, kills, drops, runs int) {
+	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	defer func() { _ = t.Flush() }()
+	row := func(what string, n any) { _, _ = fmt.Fprintf(t, "  %s\t%v\n", what, n) }
+	_, _ = fmt.Fprintf(t, "\nsoak: seed %d, %s\n\n", seed, took.Round(time.Second))
+	row("deliveries accepted", r.accepted)
+	row("  delivered", r.delivered)
+	row("  dead-lettered", r.deadLettered)
+	for _, reason := range slices.Sorted(maps.Keys(r.reasons)) {
+		row("    "+reason, r.reasons[reason])
+	}
+	row("  refused for good (the caller's)", r.refused)
+	row("handed back and sent again", r.handedBackEvents)
+	row("stored and handed back, reply lost", r.storedAndHandedBack)
+	row("arrived more than once, explained", r.duplicates)
+	row("arrived and stored, explained", r.both)
+	row("Redis restarts", restarts)
+	row("processes killed", kills)
+	row("Redis replies dropped", drops)
+	row(fmt.Sprintf("replayed in %d runs", runs), r.replayed)
+	row("left for the operator", r.notReplayed)
+	lost := r.accepted - r.delivered - r.deadLettered - r.refused
+	_, _ = fmt.Fprintf(t, "\nsoak: accepted=%d delivered=%d dead_lettered=%d refused=%d lost=%d unexplained=%d\n",
+		r.accepted, r.delivered, r.deadLettered, r.refused, lost, len(r.faults))
+}

@@ -1,0 +1,227 @@
+package soak
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// class is how the world treats a delivery.
+type class struct {
+	name  string
+	share int // of 1,000 deliveries
+	// answer decides about one request, given a random number in [0, 1).
+	answer func(r float64) reply
+	// blurred classes end ambiguously: the receiver took a message whose answer never
+	// came, so a second copy is expected.
+	blurred bool
+}
+
+type reply struct {
+	status     int
+	retryAfter string
+	reset      bool // the connection is reset after the request was taken
+	hang       bool // no answer until the client gives up; the request was taken
+}
+
+func always(r reply) func(float64) reply { return func(float64) reply { return r } }
+
+func sometimes(p float64, r reply) func(float64) reply {
+	return func(x float64) reply {
+		if x < p {
+			return r
+		}
+		return reply{status: http.StatusOK}
+	}
+}
+
+var classes = []class{
+	{"ok", 720, always(reply{status: 200}), false},
+	{"flaky", 120, sometimes(0.4, reply{status: 503}), false},
+	{"down", 60, always(reply{status: 503}), false},
+	{"gone", 30, always(reply{status: 404}), false},
+	{"invalid", 20, nil, false}, // a recipient that cannot be sent to
+	{"later", 20, sometimes(0.5, reply{status: 429, retryAfter: "1"}), false},
+	{"reset", 25, sometimes(0.5, reply{reset: true}), true},
+	{"hang", 5, sometimes(0.3, reply{hang: true}), true},
+}
+
+// world is the receiver, and the truth about what arrived.
+type world struct {
+	url    string
+	seed   uint64
+	class  []uint8 // by delivery
+	healed bool
+
+	mu       sync.Mutex
+	accepted []uint16 // requests answered with 200, by delivery
+	taken    []uint16 // requests taken but not answered, by delivery
+	rand     *rand.Rand
+}
+
+func newWorld(tb testing.TB, n int, seed uint64) *world {
+	tb.Helper()
+	w := &world{seed: seed, class: make([]uint8, n), accepted: make([]uint16, n), taken: make([]uint16, n), rand: rand.New(rand.NewPCG(seed, 1))}
+	for i := range w.class {
+		at := w.rand.IntN(1000)
+		for c, k := range classes {
+			if at -= k.share; at < 0 {
+				w.class[i] = uint8(c)
+				break
+			}
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	srv := &http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = srv.Serve(ln) }()
+	tb.Cleanup(func() { _ = srv.Close() })
+	w.url = "http://" + ln.Addr().String()
+	return w
+}
+
+func (w *world) classOf(i int) class { return classes[w.class[i]] }
+
+// id names a delivery; index reads it back.
+func (w *world) id(i int) string { return fmt.Sprintf("soak-%d-%d", w.seed, i) }
+
+func (w *world) index(id string) (int, bool) {
+	n, ok := strings.CutPrefix(id, fmt.Sprintf("soak-%d-", w.seed))
+	if !ok {
+		return 0, false
+	}
+	i, err := strconv.Atoi(n)
+	return i, err == nil && i >= 0 && i < len(w.class)
+}
+
+func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	i, ok := w.index(r.Header.Get("Webhook-Id"))
+	if !ok {
+		http.Error(rw, "whose is this?", http.StatusTeapot)
+		return
+	}
+	_, _ = bufio.NewReader(r.Body).WriteTo(discard{})
+	w.mu.Lock()
+	a := reply{status: http.StatusOK}
+	if !w.healed {
+		a = w.classOf(i).answer(w.rand.Float64())
+	}
+	switch {
+	case a.status == http.StatusOK:
+		w.accepted[i]++
+	case a.reset || a.hang:
+		w.taken[i]++
+	}
+	w.mu.Unlock()
+	switch {
+	case a.hang:
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	case a.reset:
+		panic(http.ErrAbortHandler)
+	}
+	if a.retryAfter != "" {
+		rw.Header().Set("Retry-After", a.retryAfter)
+	}
+	rw.WriteHeader(a.status)
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+func (w *world) heal() {
+	w.mu.Lock()
+	w.healed = true
+	w.mu.Unlock()
+}
+
+// arrived is how often a delivery reached the receiver.
+func (w *world) arrived(i int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return int(w.accepted[i]) + int(w.taken[i])
+}
+
+// sinks writes a configuration with a sink per class.
+func (w *world) sinks(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	for _, c := range classes {
+		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 3, base_backoff: 10ms, attempt_timeout: 300ms}\nreplay: {concurrency: 16}\n", w.url, c.name)
+		if err := os.WriteFile(filepath.Join(dir, c.name+".yaml"), []byte(text), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return "file:" + dir
+}
+
+// request is the bare request of a delivery.
+func (w *world) request(i int) string {
+	c := w.classOf(i)
+	recipient := "null"
+	if c.name == "invalid" {
+		recipient = `{"url":"ftp://nowhere"}`
+	}
+	return fmt.Sprintf(`{"id":%q,"sink":%q,"recipient":%s,"message":{"subject":"soak","body":"%d"}}`, w.id(i), c.name, recipient, i)
+}
+
+// journal collects what the functions logged about deliveries.
+type journal struct {
+	w  *world
+	mu sync.Mutex
+	// unguarded deliveries had an idempotency record that could not be read or written.
+	unguarded map[int]bool
+	// refused is when a delivery was handed back because the queue could not be reached.
+	refused map[int][]time.Time
+	lines   int
+}
+
+func (j *journal) line(_, line string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines++
+	record := strings.Contains(line, "idempotency record not available")
+	refused := strings.Contains(line, "SINK_DLQ_UNAVAILABLE")
+	if !record && !refused {
+		return
+	}
+	var l struct {
+		ID     string `json:"delivery_id"`
+		Status string `json:"status"`
+	}
+	if json.Unmarshal([]byte(line), &l) != nil {
+		return
+	}
+	i, ok := j.w.index(l.ID)
+	switch {
+	case !ok:
+	case record:
+		j.unguarded[i] = true
+	case l.Status == "handed_back":
+		j.refused[i] = append(j.refused[i], time.Now())
+	}
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
