@@ -12,6 +12,7 @@ import (
 	"backstop/internal/inbox"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
+	"backstop/lib/lambdahost"
 )
 
 func TestBadInputIsRefusedByName(t *testing.T) {
@@ -294,5 +295,32 @@ func TestAFullQueueHandsBackAndStoresOnceThereIsRoom(t *testing.T) {
 	}
 	if a := call(t, s, "GET", "/v1/deliveries?sink=webhook-gone&id=m1", ""); a.text("status") != "discarded" {
 		t.Errorf("the record of the discarded one: %s", a.raw)
+	}
+}
+
+// An asynchronous event that is not safe is retried by the platform and then kept by
+// it; one that is safe is never repeated.
+func TestAnAsynchronousEventIsKeptUnlessItIsSafe(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := start(t, local.Options{RedisURL: server.URL(), Timeout: 4 * time.Second})
+	server.Kill(t)
+	for _, sink := range []string{"webhook-demo", "webhook-gone"} {
+		payload := fmt.Sprintf(`{"id":"m-%[1]s","sink":%[1]q,"message":{"body":"x"}}`, sink)
+		if _, err := s.Host.InvokeAsync(lambdahost.Invocation{Function: local.Send, Payload: []byte(payload)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the platform gives up on one event", func() error {
+		if n := s.Host.Stats(local.Send).AsyncFailures; n != 1 {
+			return fmt.Errorf("%d events were given up", n)
+		}
+		return nil
+	})
+	if n := s.Host.Stats(local.Send).AsyncRetries; n != 2 {
+		t.Errorf("%d retries, want 2 of the one event that was not safe", n)
+	}
+	if n := s.Inbox.HTTP.CountByID(inbox.Arrival.Accepted)["m-webhook-demo"]; n != 1 {
+		t.Errorf("the safe one arrived %d times, want once", n)
 	}
 }

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
+	"path"
 	"runtime/debug"
-	"strings"
 
 	"github.com/akrylysov/algnhsa"
 
@@ -21,21 +17,30 @@ import (
 	"backstop/lib/sinks"
 )
 
-// maxRequest bounds a request's body. The largest are lists of ids.
+// maxRequest bounds a request's body, in bytes. The largest are lists of ids.
 const maxRequest = 1 << 20
+
+// Codes of HTTP itself and of this API, besides those of package sinks.
+const (
+	codeNotFound           sinks.Code = "NOT_FOUND"
+	codeMethodNotAllowed   sinks.Code = "METHOD_NOT_ALLOWED"
+	codePreconditionFailed sinks.Code = "PRECONDITION_FAILED"
+	codeAlreadyDelivered   sinks.Code = "ALREADY_DELIVERED"
+)
 
 // api answers the operator's HTTP API. It is safe for concurrent use.
 type api struct {
-	app *app.App
-	mux *http.ServeMux
+	app     *app.App
+	starter *starter
+	mux     *http.ServeMux
 }
 
 // newAPI returns the handler. With broken set, every request is answered with it.
-func newAPI(a *app.App, broken error) http.Handler {
+func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	if broken != nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.From(broken).Write(w) })
 	}
-	h := &api{app: a, mux: http.NewServeMux()}
+	h := &api{app: a, starter: s, mux: http.NewServeMux()}
 	h.handle("GET /v1/sinks", h.listSinks)
 	h.handle("POST /v1/sinks/{name}/pause", h.pause(true))
 	h.handle("POST /v1/sinks/{name}/resume", h.pause(false))
@@ -46,6 +51,14 @@ func newAPI(a *app.App, broken error) http.Handler {
 	h.handle("GET /v1/dlq/items/{id}", h.getItem)
 	h.handle("DELETE /v1/dlq/items/{id}", h.discardItem)
 	h.handle("POST /v1/dlq/items/{id}/replay", h.replayItem)
+	h.handle("POST /v1/dlq/items/{id}/unpark", h.unparkItem)
+	h.handle("GET /v1/dlq/operations", h.listOperations)
+	h.handle("POST /v1/dlq/operations", h.createOperation)
+	h.handle("GET /v1/dlq/operations/{op}", h.getOperation)
+	h.handle("POST /v1/dlq/operations/{op}/cancel", h.cancelOperation)
+	h.handle("GET /v1/dlq/export", h.exportItems)
+	h.handle("POST /v1/dlq/import", h.importItems)
+	h.handle("GET /v1/openapi.yaml", getDocument)
 	return h
 }
 
@@ -56,10 +69,7 @@ func (h *api) handle(pattern string, f func(http.ResponseWriter, *http.Request) 
 		if err == nil {
 			return
 		}
-		p := problem.From(err)
-		if errors.Is(err, replay.ErrAlreadyDelivered) {
-			p.Status = http.StatusConflict
-		}
+		p := problemOf(err)
 		if p.Code == sinks.CodeInternal {
 			h.app.Log.ErrorContext(r.Context(), "request failed", "route", pattern, "error", err.Error())
 		}
@@ -69,6 +79,9 @@ func (h *api) handle(pattern string, f func(http.ResponseWriter, *http.Request) 
 
 // ServeHTTP answers one request. Unknown routes and wrong methods are problems too.
 func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		w = bodiless{w}
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			h.app.Log.ErrorContext(r.Context(), "request panicked", "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
@@ -77,9 +90,13 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	ctx, cancel := h.context(r.Context())
 	defer cancel()
-	r = r.WithContext(ctx)
+	r = unstaged(r.WithContext(ctx))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+	if path.Clean(r.URL.Path) != r.URL.Path {
+		// The mux would redirect, which spoils a signature, and guess what an empty id means.
+		noRoute().Write(w)
+		return
+	}
 	next, pattern := h.mux.Handler(r)
 	if pattern == "" {
 		refusal{ResponseWriter: w}.write(next, r)
@@ -97,6 +114,19 @@ func (h *api) context(ctx context.Context) (context.Context, context.CancelFunc)
 	return retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve)), cancel
 }
 
+// audit logs what an operator did, and who it was.
+func (h *api) audit(ctx context.Context, what string, attrs ...any) {
+	if who := actor(ctx); who != "" {
+		attrs = append(attrs, "actor", who)
+	}
+	h.app.Log.InfoContext(ctx, what, attrs...) //nolint:sloglint // each caller's text is static
+}
+
+// bodiless drops the body of an answer to HEAD; the platform would pass it on.
+type bodiless struct{ http.ResponseWriter }
+
+func (bodiless) Write(b []byte) (int, error) { return len(b), nil }
+
 // refusal turns the mux's own plain-text answers into problems.
 type refusal struct {
 	http.ResponseWriter
@@ -109,56 +139,31 @@ func (f refusal) Write(b []byte) (int, error) { return len(b), nil }
 func (f refusal) write(next http.Handler, r *http.Request) {
 	f.status = new(int)
 	next.ServeHTTP(f, r)
-	p := problem.Problem{Type: "about:blank", Title: http.StatusText(*f.status), Status: *f.status, Code: "NOT_FOUND"}
+	p := noRoute()
 	if *f.status == http.StatusMethodNotAllowed {
-		p.Code, p.Detail = "METHOD_NOT_ALLOWED", "this route takes "+f.Header().Get("Allow")
-	} else {
-		p.Status, p.Title = http.StatusNotFound, http.StatusText(http.StatusNotFound)
-		p.Detail = "no such route; GET /v1/openapi.yaml lists them"
+		p = httpProblem(*f.status, codeMethodNotAllowed, "this route takes "+f.Header().Get("Allow"))
 	}
 	p.Write(f.ResponseWriter)
 }
 
+// httpProblem is a problem that HTTP has a word for.
+func httpProblem(status int, code sinks.Code, detail string) problem.Problem {
+	return problem.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
+}
+
+// problemOf returns the problem for a route's error.
+func problemOf(err error) problem.Problem {
+	if changed, ok := errors.AsType[*changedError](err); ok {
+		return httpProblem(http.StatusPreconditionFailed, codePreconditionFailed, changed.Error())
+	}
+	p := problem.From(err)
+	if errors.Is(err, replay.ErrAlreadyDelivered) {
+		p.Type, p.Title = "urn:backstop:problem:"+string(codeAlreadyDelivered), "The item was delivered already"
+		p.Status, p.Code = http.StatusConflict, codeAlreadyDelivered
+	}
+	return p
+}
+
 func invalid(format string, args ...any) error {
 	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
-}
-
-// answer writes body as JSON, without HTML escaping.
-func answer(w http.ResponseWriter, status int, body any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	if _, err := w.Write(b.Bytes()); err != nil {
-		slog.Debug("answer not written", "error", err.Error())
-	}
-	return nil
-}
-
-// decode reads a request's JSON body strictly. An empty body leaves into as it is.
-func decode(r *http.Request, into any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	if err != nil {
-		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return &sinks.Error{Code: sinks.CodeBodyTooLarge, Msg: fmt.Sprintf("request body: at most %d bytes", tooLarge.Limit)}
-		}
-		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
-			return invalid("%s: want %s, got %s", te.Field, te.Type, te.Value)
-		}
-		return invalid("request body: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return invalid("request body: more follows after the JSON object")
-	}
-	return nil
 }

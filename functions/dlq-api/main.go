@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 
-	"github.com/akrylysov/algnhsa"
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"backstop/lib/app"
@@ -14,7 +13,7 @@ import (
 )
 
 func main() {
-	a, err := app.New(context.Background())
-	lambda.StartWithOptions(algnhsa.New(newAPI(a, err), &algnhsa.Options{RequestType: algnhsa.RequestTypeAPIGatewayV2}),
-		lambda.WithEnableSIGTERM(a.Close))
+	ctx := context.Background()
+	a, err := app.New(ctx)
+	lambda.StartWithOptions(newEvents(newAPI(a, err, newStarter(ctx, a))), lambda.WithEnableSIGTERM(a.Close))
 }

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/akrylysov/algnhsa"
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambda/messages"
+
+	"backstop/lib/problem"
+	"backstop/lib/sinks"
+)
+
+// An answer travels as a string inside a JSON document of at most 6 MB. What is
+// escaped there can be six times as long; base64 is always a third longer.
+const (
+	maxAnswer = 4 << 20   // of any answer, in bytes
+	maxText   = 700 << 10 // of an answer that is not sent in base64
+)
+
+// Content types of answers. The adapter tells by them what goes out in base64.
+const (
+	typeJSON      = "application/json"
+	typeLargeJSON = "application/json; charset=utf-8"
+	typeLines     = "application/x-ndjson"
+	typeYAML      = "application/yaml"
+)
+
+// lambdaEvents turns HTTP API events into requests for an http.Handler.
+type lambdaEvents struct{ lambda.Handler }
+
+func newEvents(h http.Handler) lambdaEvents {
+	return lambdaEvents{algnhsa.New(h, &algnhsa.Options{
+		RequestType:        algnhsa.RequestTypeAPIGatewayV2,
+		BinaryContentTypes: []string{typeLargeJSON, typeLines},
+	})}
+}
+
+// Invoke implements lambda.Handler.
+func (l lambdaEvents) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	answer, err := l.Handler.Invoke(ctx, payload)
+	if err == nil {
+		return answer, nil
+	}
+	if _, ok := errors.AsType[url.EscapeError](err); ok {
+		// The gateway decodes paths; one that still has a stray % is no route of ours.
+		p := noRoute()
+		b, err := json.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(events.APIGatewayV2HTTPResponse{StatusCode: p.Status, Headers: p.Header(), Body: string(b)})
+	}
+	return nil, messages.InvokeResponse_Error{
+		Type: string(sinks.CodeInvalidArgument), Message: "event: not an HTTP API event of payload format 2.0: " + err.Error(),
+	}
+}
+
+func noRoute() problem.Problem {
+	return httpProblem(http.StatusNotFound, codeNotFound, "no such route; GET /v1/openapi.yaml lists them")
+}
+
+// unstaged returns r without the stage at the beginning of its path.
+func unstaged(r *http.Request) *http.Request {
+	e, _ := algnhsa.APIGatewayV2RequestFromContext(r.Context())
+	stage := e.RequestContext.Stage
+	if stage == "" || stage == "$default" {
+		return r
+	}
+	rest, ok := strings.CutPrefix(r.URL.Path, "/"+stage+"/")
+	if !ok {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.URL.Path, r.URL.RawPath = "/"+rest, ""
+	return r
+}
+
+// maxActor bounds what is kept of an identity.
+const maxActor = 256
+
+// actor is who calls, as the gateway's authorizer knows them: an IAM identity's ARN, or
+// the e-mail address or subject of a token. Empty where there is no authorizer.
+func actor(ctx context.Context) string {
+	e, _ := algnhsa.APIGatewayV2RequestFromContext(ctx)
+	a := e.RequestContext.Authorizer
+	var who string
+	switch {
+	case a == nil:
+	case a.IAM != nil:
+		who = a.IAM.UserARN
+	case a.JWT != nil:
+		if who = a.JWT.Claims["email"]; who == "" {
+			who = a.JWT.Claims["sub"]
+		}
+	}
+	return strings.ToValidUTF8(who[:min(len(who), maxActor)], "")
+}

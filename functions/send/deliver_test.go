@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"backstop/lib/app"
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/observe"
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// fakeSink answers with err, and counts.
+type fakeSink struct {
+	err   error
+	panic bool
+	sent  int
+}
+
+func (s *fakeSink) Name() string { return "ops" }
+func (s *fakeSink) Send(context.Context, sinks.Recipient, sinks.Message) error {
+	s.sent++
+	if s.panic {
+		panic("boom")
+	}
+	return s.err
+}
+
+type targets map[string]app.Target
+
+func (t targets) Target(_ context.Context, name string) (app.Target, error) {
+	if target, ok := t[name]; ok {
+		return target, nil
+	}
+	return app.Target{}, &sinks.Error{Code: sinks.CodeSinkNotFound, Msg: name}
+}
+
+// bench is a sender on memory.
+type bench struct {
+	*sender
+	sink  *fakeSink
+	queue dlq.Store
+}
+
+func newBench(sinkErr error) *bench {
+	b := &bench{sink: &fakeSink{err: sinkErr}, queue: dlq.NewMemory()}
+	quiet := slog.New(slog.DiscardHandler)
+	r := retry.NewRetrier(b.sink, retry.Config{MaxAttempts: 2}, b.queue)
+	r.Logger = quiet
+	b.sender = &sender{
+		targets: targets{"ops": {Retrier: r}}, items: b.queue, records: delivery.NewMemory(0),
+		log: quiet, metrics: observe.NewMetrics("test"), maxBytes: 1000,
+	}
+	return b
+}
+
+func ask(id, body string) request {
+	r := request{ID: id, Sink: "ops"}
+	r.Message.Body = body
+	return r
+}
+
+var errGone = sinks.Terminal(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 404"})
+
+func wantCode(t *testing.T, err error, want sinks.Code) {
+	t.Helper()
+	if sinks.CodeOf(err) != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// The owner of a record died after its push: the dead letter is the answer, and
+// nothing is sent again.
+func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
+	b := newBench(errGone)
+	ctx := t.Context()
+	r := ask("m1", "x")
+	fp := delivery.Fingerprint(nil, "", "x", nil)
+	if _, _, err := b.records.Begin(ctx, delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := b.queue.Add(ctx, dlq.Item{DeliveryID: "m1", Sink: "ops", Reason: dlq.ReasonExhausted, Attempts: 3, LastError: "HTTP 503"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := b.deliver(ctx, r)
+	if err != nil || a.Status != retry.StatusDeadLettered || a.ItemID != stored.ID || a.Attempts != 3 || !a.Duplicate || b.sink.sent != 0 {
+		t.Errorf("got %+v, %v after %d sends; want the dead letter and no send", a, err, b.sink.sent)
+	}
+	if a, err = b.deliver(ctx, r); err != nil || a.ItemID != stored.ID {
+		t.Errorf("the record was not completed: %+v, %v", a, err)
+	}
+}
+
+// The owner died before it did anything that can be seen: the message is sent.
+func TestTakingOverWithoutADeadLetterSends(t *testing.T) {
+	b := newBench(nil)
+	fp := delivery.Fingerprint(nil, "", "x", nil)
+	if _, _, err := b.records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != retry.StatusDelivered || b.sink.sent != 1 {
+		t.Errorf("got %+v, %v after %d sends", a, err, b.sink.sent)
+	}
+}
+
+// brokenRecords fails every call.
+type brokenRecords struct{ delivery.Store }
+
+var errRecords = errors.New("records are away")
+
+func (brokenRecords) Begin(context.Context, delivery.Key, string, string, time.Duration) (delivery.State, delivery.Record, error) {
+	return "", delivery.Record{}, errRecords
+}
+
+func (brokenRecords) Finish(context.Context, delivery.Key, string, delivery.Record) (bool, error) {
+	return false, errRecords
+}
+func (brokenRecords) Release(context.Context, delivery.Key, string) error { return errRecords }
+
+func TestARecordThatIsAwayNeverStopsADelivery(t *testing.T) {
+	for _, sinkErr := range []error{nil, errGone} {
+		b := newBench(sinkErr)
+		b.records = brokenRecords{}
+		a, err := b.deliver(t.Context(), ask("m1", "x"))
+		if err != nil || b.sink.sent != 1 {
+			t.Errorf("sink error %v: got %+v, %v after %d sends", sinkErr, a, err, b.sink.sent)
+		}
+	}
+}
+
+func TestAHandedBackDeliveryReleasesItsRecord(t *testing.T) {
+	b := newBench(errGone)
+	full := dlq.NewMemory(dlq.WithMaxLen(1), dlq.WithOverflow(dlq.OverflowReject))
+	if err := full.Push(t.Context(), dlq.Item{Sink: "ops", DeliveryID: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
+	target.Retrier.DLQ = full
+	_, err := b.deliver(t.Context(), ask("m1", "x"))
+	wantCode(t, err, sinks.CodeDLQOverflow)
+	target.Retrier.DLQ = b.queue
+	if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Duplicate {
+		t.Errorf("sent again: %+v, %v; want it to be a first time", a, err)
+	}
+}
+
+func TestAPanicIsOneDeliverysOwn(t *testing.T) {
+	b := newBench(nil)
+	b.sink.panic = true
+	a, err := b.deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Status != retry.StatusDeadLettered || a.Reason != dlq.ReasonTerminal {
+		t.Errorf("a sink's panic: %+v, %v", a, err)
+	}
+	b.targets = nil // a defect of our own
+	_, err = b.deliver(t.Context(), ask("m2", "x"))
+	wantCode(t, err, sinks.CodeInternal)
+}
+
+func TestNoAttemptWithoutTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, time.Second))
+		time.Sleep(8900 * time.Millisecond)
+		_, err := b.deliver(ctx, ask("m1", "x"))
+		wantCode(t, err, sinks.CodeNotAttempted)
+		if b.sink.sent != 0 {
+			t.Error("it was sent all the same")
+		}
+		if _, known, _ := b.records.Get(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}); known {
+			t.Error("a record was left")
+		}
+	})
+}
+
+func TestASinkWithABadConfigurationDeadLetters(t *testing.T) {
+	b := newBench(nil)
+	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
+	target.ConfigErr = &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "url: missing"}
+	b.targets = targets{"ops": target}
+	a, err := b.deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
+		t.Errorf("got %+v, %v after %d sends; want reason config and no attempt", a, err, b.sink.sent)
+	}
+}
+
+func TestUnsendableIsRefusedOrKept(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		b := newBench(nil)
+		b.keepUnsendable = keep
+		a, err := b.deliver(t.Context(), ask("m1", ""))
+		if keep {
+			if err != nil || a.Reason != dlq.ReasonInvalid {
+				t.Errorf("from a queue: %+v, %v; want a dead letter, reason invalid", a, err)
+			}
+			continue
+		}
+		wantCode(t, err, sinks.CodeInvalidArgument)
+		if n, _ := b.queue.Count(t.Context(), ""); n != 0 {
+			t.Errorf("%d dead letters of what was refused", n)
+		}
+	}
+}
