@@ -123,3 +123,33 @@ func TestAReplayRunTwiceAtOnceDeliversEachOnce(t *testing.T) {
 		t.Errorf("the failing one: %d %s; want replays 1 and a later due time", item.status, item.raw)
 	}
 }
+
+// A paused sink is left alone: sends go straight to the queue, the schedule skips it,
+// and everything goes out once it is resumed.
+func TestAPausedSinkIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	s := start(t, onRedis(t))
+	if a := call(t, s, "POST", "/v1/sinks/webhook-demo/pause", ""); a.status != 200 || a.body["paused"] != true {
+		t.Fatalf("pause: %d %s", a.status, a.raw)
+	}
+	a := send(t, s, "webhook-demo", "m1", "x")
+	if a.status != 202 || a.number("attempts") != 0 {
+		t.Errorf("send to a paused sink: %d %s, want 202 without an attempt", a.status, a.raw)
+	}
+	if res := invoke(t, s, local.Replay, []byte(`{}`)); len(s.Inbox.HTTP.Arrivals()) != 0 {
+		t.Errorf("the schedule sent to a paused sink: %s", res.Payload)
+	}
+	if a := call(t, s, "POST", "/v1/sinks/webhook-demo/resume", ""); a.status != 200 || a.body["paused"] != false {
+		t.Errorf("resume: %d %s", a.status, a.raw)
+	}
+	if res := invoke(t, s, local.Replay, []byte(`{}`)); len(s.Inbox.HTTP.Arrivals()) != 1 {
+		t.Errorf("after the resume %d arrived, want 1: %s", len(s.Inbox.HTTP.Arrivals()), res.Payload)
+	}
+	eventually(t, "sends go out again", func() error {
+		if a := send(t, s, "webhook-demo", fmt.Sprint("m", time.Now().UnixNano()), "x"); a.status != 200 {
+			return fmt.Errorf("%d %s", a.status, a.raw)
+		}
+		return nil
+	})
+	wantProblem(t, "a sink that nobody knows", call(t, s, "POST", "/v1/sinks/nobody/pause", ""), 404, "SINK_NOT_FOUND")
+}

@@ -75,6 +75,10 @@ func (s *sender) deliver(ctx context.Context, r request) (a answer, err error) {
 	return s.once(ctx, budget, r, send)
 }
 
+// errPaused is why a delivery to a paused sink was not attempted. Its reason is config,
+// which the schedule replays once the sink is resumed.
+var errPaused = &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "an operator has paused the sink"}
+
 // plan decides how r is handled; an error refuses it.
 func (s *sender) plan(target app.Target, r request) (func(context.Context) retry.Outcome, error) {
 	m := r.message()
@@ -88,6 +92,8 @@ func (s *sender) plan(target app.Target, r request) (func(context.Context) retry
 	}
 	to, err := r.check(target.Retrier, s.maxBytes)
 	switch {
+	case err == nil && target.Paused:
+		return deadLetter(dlq.ReasonConfig, errPaused), nil
 	case err == nil:
 		return func(ctx context.Context) retry.Outcome { return target.Retrier.Deliver(ctx, to, m) }, nil
 	case s.keepUnsendable:

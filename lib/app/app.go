@@ -38,6 +38,7 @@ type App struct {
 
 	close   func() error
 	targets sync.Map // *config.Sink -> Target
+	pauses  pauses
 
 	trimMu  sync.Mutex
 	trimmed map[string]int // by sink, since the last report
@@ -51,6 +52,9 @@ type Target struct {
 	// ConfigErr says what is wrong with the sink's configuration; nil when it can
 	// send. Its deliveries are dead-lettered without an attempt.
 	ConfigErr error
+	// Paused says that an operator has paused the sink, as of two seconds ago at most.
+	// Its deliveries are dead-lettered without an attempt.
+	Paused bool
 }
 
 // New reads the environment and connects nothing yet but the sink configuration, which
@@ -85,10 +89,13 @@ func (a *App) compose() error {
 	} else if a.Env.Sinks.SSM() {
 		return &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "AWS configuration", Cause: err}
 	}
+	useProxy(a.Env.Proxy)
 	a.Config = config.NewCache(a.Env.Sinks, options)
 
+	var operations replay.OperationStore
 	if a.Env.RedisURL == nil {
 		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
+		operations = replay.NewMemoryOperations()
 	} else {
 		client, err := redisClient(a.Env, func(context.Context) (aws.Config, error) { return loadAWS() })
 		if err != nil {
@@ -101,11 +108,13 @@ func (a *App) compose() error {
 			overflow = dlq.OverflowTrim
 		}
 		a.Queue = dlq.NewRedis(client, dlq.WithKeyPrefix(a.Env.KeyPrefix), dlq.WithMaxLen(a.Env.DLQMaxLen),
-			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed))
+			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names))
 		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
+		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
 	}
+	a.pauses.stats = a.Queue
 	a.Engine = &replay.Engine{
-		Store: a.Queue, Targets: replayTargets{a}, Records: a.Records, Observer: replayObserver{}, Log: a.Log,
+		Store: a.Queue, Targets: replayTargets{a}, Operations: operations, Records: a.Records, Observer: replayObserver{}, Log: a.Log,
 		Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
 	}
 	return nil
@@ -150,8 +159,15 @@ func (a *App) Target(ctx context.Context, name string) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
+	t := a.target(s)
+	t.Paused = a.pauses.paused(ctx, name)
+	return t, nil
+}
+
+// target returns what is made of a configured sink, the same until it changes.
+func (a *App) target(s *config.Sink) Target {
 	if t, ok := a.targets.Load(s); ok {
-		return t.(Target), nil //nolint:errcheck // the map holds nothing else
+		return t.(Target) //nolint:errcheck // the map holds nothing else
 	}
 	t := Target{Sink: s, ConfigErr: s.Err}
 	inner := s.Sink
@@ -167,7 +183,7 @@ func (a *App) Target(ctx context.Context, name string) (Target, error) {
 		return true
 	})
 	a.targets.Store(s, t)
-	return t, nil
+	return t
 }
 
 // broken stands for a sink that cannot be built.

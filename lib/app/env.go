@@ -44,6 +44,9 @@ type Env struct {
 	IdempotencyTTL time.Duration // BACKSTOP_IDEMPOTENCY_TTL, default 24 h
 	ReplayFunction string        // BACKSTOP_REPLAY_FUNCTION: name or ARN; empty: the schedule does the work
 	Local          bool          // BACKSTOP_LOCAL: the local host runs this process
+
+	// Proxy selects the proxy of a URL: HTTP_PROXY, HTTPS_PROXY, NO_PROXY. Nil: none.
+	Proxy func(*url.URL) (*url.URL, error)
 }
 
 var keyPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9._:-]{0,63}$`)
@@ -83,6 +86,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, keyPrefix)
 	}
 	r.iam(&e)
+	e.Proxy = r.proxy()
 	if len(r.faults) > 0 {
 		return e, &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "environment", Cause: errors.Join(r.faults...)}
 	}

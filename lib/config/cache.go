@@ -161,6 +161,15 @@ func (c *Cache) Sink(ctx context.Context, name string) (*Sink, error) {
 	}
 }
 
+// Names returns the names of the sinks in the configuration in use, sorted, without
+// waiting for anything; nil while there is none.
+func (c *Cache) Names() []string {
+	if e := c.current.Load(); e != nil {
+		return e.snapshot.Names()
+	}
+	return nil
+}
+
 // Age is how old the configuration in use is, -1 while there is none.
 func (c *Cache) Age() time.Duration {
 	if e := c.current.Load(); e != nil {

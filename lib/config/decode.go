@@ -116,6 +116,18 @@ func (d *decoder) fault(p position, key, format string, args ...any) {
 	})
 }
 
+// refuse records a fault that the decoder itself found. A key within another one may
+// be a value that slid into a key's place ("auth_pass: {hunter2}"), so only the common
+// blocks' keys are named that deep; the position leads to the others.
+func (d *decoder) refuse(p position, path, format string, args ...any) {
+	if first, _, nested := strings.Cut(path, "."); nested && (!slices.Contains(commonKeys, first) || !commonPath.MatchString(path)) {
+		path = first
+	}
+	d.fault(p, path, format, args...)
+}
+
+var commonPath = regexp.MustCompile(`^[a-z_.]+$`)
+
 // position returns where a key, or the nearest known key around it, is.
 func (d *decoder) position(key string) position {
 	for key != "" {
@@ -135,13 +147,13 @@ func (d *decoder) value(n *yaml.Node, path string, at position, depth int) any {
 	}
 	if d.nodes > maxNodes || depth > maxDepth {
 		d.tooLarge = true
-		d.fault(at, path, "too large or too deeply nested")
+		d.refuse(at, path, "too large or too deeply nested")
 		return nil
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		if n.ShortTag() != "!!map" {
-			d.fault(at, path, "YAML tags are not supported")
+			d.refuse(at, path, "YAML tags are not supported")
 			return nil
 		}
 		if path != "" && len(n.Content) == 2 && n.Content[0].Value == "ssm" {
@@ -150,7 +162,7 @@ func (d *decoder) value(n *yaml.Node, path string, at position, depth int) any {
 		return d.mapping(n, path, depth)
 	case yaml.SequenceNode:
 		if n.ShortTag() != "!!seq" {
-			d.fault(at, path, "YAML tags are not supported")
+			d.refuse(at, path, "YAML tags are not supported")
 			return nil
 		}
 		list := make([]any, len(n.Content))
@@ -168,7 +180,7 @@ func (d *decoder) value(n *yaml.Node, path string, at position, depth int) any {
 	case yaml.ScalarNode:
 		return d.scalar(n, path, at)
 	}
-	d.fault(at, path, "not a value")
+	d.refuse(at, path, "not a value")
 	return nil
 }
 
@@ -180,10 +192,10 @@ func (d *decoder) mapping(n *yaml.Node, path string, depth int) map[string]any {
 		at := where(key)
 		switch {
 		case key.Kind != yaml.ScalarNode:
-			d.fault(at, path, "want a plain text as a key")
+			d.refuse(at, path, "want a plain text as a key")
 			continue
 		case key.ShortTag() == "!!merge":
-			d.fault(at, path, "merge keys (<<) are not supported")
+			d.refuse(at, path, "merge keys (<<) are not supported")
 			continue
 		}
 		keyPath := showKey(key.Value)
@@ -191,7 +203,7 @@ func (d *decoder) mapping(n *yaml.Node, path string, depth int) map[string]any {
 			keyPath = path + "." + keyPath
 		}
 		if p, ok := first[key.Value]; ok {
-			d.fault(at, keyPath, "duplicate key, first on line %d", p.line)
+			d.refuse(at, keyPath, "duplicate key, first on line %d", p.line)
 			continue
 		}
 		first[key.Value] = at
@@ -210,7 +222,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, at position) any {
 		}
 		return n.Value
 	case "!!null":
-		d.fault(at, path, "has no value; give it one or remove the key")
+		d.refuse(at, path, "has no value; give it one or remove the key")
 		return nil
 	case "!!bool":
 		var b bool
@@ -228,11 +240,11 @@ func (d *decoder) scalar(n *yaml.Node, path string, at position) any {
 			out = f
 		}
 	default:
-		d.fault(at, path, "YAML tags are not supported")
+		d.refuse(at, path, "YAML tags are not supported")
 		return nil
 	}
 	if out == nil {
-		d.fault(at, path, "not a %s in range; a text that looks like one must be quoted", strings.TrimPrefix(n.ShortTag(), "!!"))
+		d.refuse(at, path, "not a %s in range; a text that looks like one must be quoted", strings.TrimPrefix(n.ShortTag(), "!!"))
 	}
 	return out
 }
@@ -240,12 +252,12 @@ func (d *decoder) scalar(n *yaml.Node, path string, at position) any {
 // referred returns the value of the parameter that {ssm: ...} names.
 func (d *decoder) referred(n *yaml.Node, path string, at position) any {
 	if n.Kind != yaml.ScalarNode || !reference.MatchString(n.Value) {
-		d.fault(at, path, "want {ssm: /path/of/a/parameter}")
+		d.refuse(at, path, "want {ssm: /path/of/a/parameter}")
 		return nil
 	}
 	value, err := d.resolve(n.Value)
 	if err != nil {
-		d.fault(at, path, "parameter %s: %s", n.Value, err)
+		d.refuse(at, path, "parameter %s: %s", n.Value, err)
 		d.unsettled = d.unsettled || !errors.Is(err, errNoParameter)
 		return nil
 	}

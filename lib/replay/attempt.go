@@ -1,0 +1,282 @@
+package replay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// settleTime is how long before a lease's end the last attempt under it must have
+// ended: time to settle.
+const settleTime = 2 * time.Second
+
+// Status is the outcome of one replay.
+type Status string
+
+// The statuses.
+const (
+	StatusDelivered Status = "delivered"
+	StatusFailed    Status = "failed"
+	StatusParked    Status = "parked" // failed too often: the schedule leaves it alone
+
+	statusDropped Status = "discarded" // by a bulk operation, unsent
+)
+
+// attempt is what one replay of a leased item is made with.
+type attempt struct {
+	target    Target
+	budget    retry.Budget
+	onSuccess OnSuccess
+	operation string // the bulk operation it belongs to; empty: none
+	elsewhere bool   // target is not the item's own sink
+}
+
+// replayed is the outcome of a replay, before it is settled.
+type replayed struct {
+	leased     dlq.Leased
+	settlement dlq.Settlement
+	status     Status // empty: nothing was sent, the item is given back
+	reason     dlq.Reason
+	attempts   int
+	err        error
+	elapsed    time.Duration
+	// sinkFailed: the failure says something of the sink, not of this message alone.
+	sinkFailed bool
+}
+
+// replay sends a leased item and decides how to settle it.
+func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
+	start := time.Now()
+	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
+	to, err := sinks.DecodeRecipient(a.target.Sink, l.Item.Recipient)
+	if err != nil {
+		rep.reason, rep.err = dlq.ReasonInvalid, err
+		e.failed(a, &rep, time.Time{})
+		return rep
+	}
+
+	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
+	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
+	out := retrier.Deliver(retry.WithBudget(ctx, withinLease(a.budget, l.Lease)), to, messageOf(l.Item))
+	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
+	switch {
+	case out.Status == retry.StatusDelivered:
+		rep.status, rep.settlement.Action = StatusDelivered, dlq.ActionDiscard
+		if a.onSuccess == OnSuccessKeep {
+			rep.settlement.Action = dlq.ActionKeep
+		}
+	case out.Attempts > 0:
+		e.failed(a, &rep, out.NotBefore)
+	}
+	return rep
+}
+
+// withinLease returns b with its attempts ended in time for settling under the lease.
+func withinLease(b retry.Budget, l dlq.Lease) retry.Budget {
+	if end := l.Expires.Add(-settleTime); b.Attempts.IsZero() || end.Before(b.Attempts) {
+		b.Attempts = end
+	}
+	return b
+}
+
+// messageOf returns the item's message under the delivery's own id, which receivers
+// know it by. What others wrote may have no id: then the item's, spelled as an id, is
+// the same in every replay.
+func messageOf(it dlq.Item) sinks.Message {
+	m := it.Message
+	m.ID = cmp.Or(m.ID, it.DeliveryID, strings.NewReplacer("~", ":", ".", "_").Replace(it.ID))
+	return m
+}
+
+// failed decides how a failure is settled.
+func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
+	it, p, s := rep.leased.Item, a.target.Policy, &rep.settlement
+	s.Error = markedBy(a.operation, rep.err)
+	s.Delay = p.delay(it.Replays, e.rand())
+	rep.status = StatusFailed
+	final := rep.reason == dlq.ReasonTerminal || rep.reason == dlq.ReasonInvalid
+	rep.sinkFailed = !final
+	if ours(rep.reason) || a.elsewhere {
+		// It says nothing of the item, or of its own sink: it stays as it was.
+		s.Action = before(it)
+		s.Delay = p.delay(0, e.rand())
+	} else {
+		s.Charge = true
+		switch {
+		case it.Replays+1 >= p.MaxReplays:
+			s.Action, rep.status = dlq.ActionPark, StatusParked
+		case final || rep.reason == dlq.ReasonAmbiguous:
+			s.Action = dlq.ActionHold
+		default:
+			s.Action = dlq.ActionRetry
+		}
+	}
+	if s.Action != dlq.ActionRetry {
+		s.Delay = 0
+		return
+	}
+	for _, t := range []time.Time{notBefore, it.NotBefore} {
+		s.Delay = max(s.Delay, time.Until(t))
+	}
+}
+
+// ours reports whether the failure is not the item's or its receiver's: the sink's
+// configuration, or our own end.
+func ours(r dlq.Reason) bool { return r == dlq.ReasonConfig || r == dlq.ReasonCanceled }
+
+// before is the action that leaves an item as due as it was before its claim.
+func before(it dlq.Item) dlq.Action {
+	switch {
+	case it.Parked:
+		return dlq.ActionPark
+	case it.Due():
+		return dlq.ActionRetry
+	}
+	return dlq.ActionHold
+}
+
+// errFenced is the outcome of a replay whose lease somebody else held by the time it
+// was settled.
+var errFenced = errors.New("another replayer holds the item by now: nothing was recorded")
+
+// settled tells everybody concerned what became of a replay. err is why the outcome
+// could not be recorded, nil when it was.
+func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
+	it := rep.leased.Item
+	attrs := []any{
+		"delivery_id", it.DeliveryID, "item_id", it.ID, "sink", it.Sink, "status", string(rep.status),
+		"reason", string(rep.reason), "attempts", rep.attempts, "elapsed_ms", rep.elapsed.Milliseconds(), "replays", it.Replays,
+	}
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, key, value)
+		}
+	}
+	add("code", string(sinks.CodeOf(rep.err)))
+	add("operation", rep.settlement.Operation)
+	add("trace", it.Trace)
+	if err != nil {
+		e.log().WarnContext(ctx, "replay not recorded", append(attrs, "error", err.Error())...)
+		return
+	}
+	if rep.status == statusDropped {
+		e.log().InfoContext(ctx, "discarded", attrs...)
+		return
+	}
+	e.log().InfoContext(ctx, "replay", attrs...)
+	if o := e.Observer; o != nil {
+		switch rep.status {
+		case StatusDelivered:
+			o.ReplayDelivered(ctx, it.Sink)
+		case StatusParked:
+			o.Parked(ctx, it.Sink)
+			o.ReplayFailed(ctx, it.Sink)
+		case StatusFailed:
+			o.ReplayFailed(ctx, it.Sink)
+		}
+	}
+}
+
+// note updates the delivery's record. The item is settled whether or not that works.
+func (e *Engine) note(ctx context.Context, it dlq.Item, s delivery.Status) {
+	if e.Records == nil || it.DeliveryID == "" {
+		return
+	}
+	if err := e.Records.Update(ctx, delivery.Key{Sink: it.Sink, ID: it.DeliveryID}, s); err != nil {
+		e.log().WarnContext(ctx, "delivery record not updated", "delivery_id", it.DeliveryID, "sink", it.Sink, "error", err.Error())
+	}
+}
+
+// settleContext returns the context in which outcomes are recorded. Neither a spent
+// budget nor a caller that went away ends it: a message that was sent must not be
+// taken for unsent. It leaves time for the answer.
+func settleContext(ctx context.Context, b retry.Budget) (context.Context, context.CancelFunc) {
+	const least, longest = 100 * time.Millisecond, 30 * time.Second
+	now := time.Now()
+	end := now.Add(longest)
+	if !b.Deadline.IsZero() {
+		end = b.Deadline.Add(-b.Reserve / 4)
+		if soonest := now.Add(least); end.Before(soonest) {
+			end = soonest
+		}
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// settle records outcomes, again and again while the store cannot be reached: a
+// settlement can be repeated.
+func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.SettleResult, err error) {
+	const untilTheEnd = math.MaxInt
+	err = repeat(ctx, untilTheEnd, func() error {
+		results, err = e.Store.Settle(ctx, s)
+		return err
+	})
+	if err == nil && len(results) != len(s) {
+		err = &sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("settle: %d results for %d items", len(results), len(s))}
+	}
+	return results, err
+}
+
+// claim leases items; a repeated claim gets the same ones by its token.
+func (e *Engine) claim(ctx context.Context, c dlq.Claim) (leased []dlq.Leased, err error) {
+	c.Token = uuid.NewString()
+	err = repeat(ctx, storeTries, func() error {
+		leased, err = e.Store.Claim(ctx, c)
+		return err
+	})
+	return leased, err
+}
+
+// storeTries is how often a call to the store is made before its sink is left alone.
+const storeTries = 3
+
+// repeat makes a call to the store up to so many times while the store cannot be
+// reached, until ctx ends.
+func repeat(ctx context.Context, times int, call func() error) error {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := call()
+		times--
+		if sinks.CodeOf(err) != sinks.CodeDLQUnavailable || times == 0 || sleep(ctx, wait) != nil {
+			return err
+		}
+	}
+}
+
+// release gives leases back. When that fails they run out by themselves.
+func (e *Engine) release(ctx context.Context, b retry.Budget, leased []dlq.Leased) {
+	leases := make([]dlq.Lease, len(leased))
+	for i, l := range leased {
+		leases[i] = l.Lease
+	}
+	ctx, cancel := settleContext(ctx, b)
+	defer cancel()
+	if err := repeat(ctx, storeTries, func() error { return e.Store.Release(ctx, leases) }); err != nil {
+		e.log().WarnContext(ctx, "leases not given back", "items", len(leases), "error", err.Error())
+	}
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

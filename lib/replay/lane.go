@@ -1,0 +1,320 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"backstop/lib/dlq"
+	"backstop/lib/retry"
+)
+
+// leastBreak is the least number of failures in a row after which a sink is left
+// alone, however few sends it takes at once.
+const leastBreak = 3
+
+// gatePoll is how often a replayer asks again for a gate that another one holds.
+const gatePoll = 200 * time.Millisecond
+
+// lane replays the items of one sink within a run: so many at once, so many per
+// second.
+type lane struct {
+	run     *run
+	sink    string
+	attempt attempt
+	need    time.Duration // what a send must have left to start; 0: no deadline
+	slots   slots
+	limiter *rate.Limiter // nil: no pacing
+	settler *settler
+	sends   sync.WaitGroup
+	inARow  atomic.Int64 // failures of the sink since its last success
+	// unsettled counts outcomes that could not be recorded, fenced those that must not
+	// be.
+	unsettled, fenced atomic.Int64
+}
+
+func (r *run) newLane(ctx context.Context, name string, t Target, b retry.Budget, operation string) *lane {
+	l := &lane{
+		run: r, sink: name,
+		attempt: attempt{target: t, budget: b, onSuccess: t.Policy.OnSuccess, operation: operation},
+		slots:   make(slots, t.Policy.Concurrency),
+		limiter: r.limiter(name, t.Policy.Rate),
+	}
+	if r.request.OnSuccess != "" {
+		l.attempt.onSuccess = r.request.OnSuccess
+	}
+	if r.whole > 0 {
+		// A send that is cut off by our own end may have arrived all the same, and would
+		// be charged to the item: it is not started. An invocation shorter than a whole
+		// attempt makes do with half of itself.
+		l.need = min(t.Retry.AttemptTimeout, r.whole/2)
+	}
+	l.settler = newSettler(ctx, r.Engine, r.budget, func(rep replayed, err error) { l.settled(ctx, rep, err) })
+	return l
+}
+
+// limiter returns the pace of a sink; nil: none.
+func (e *Engine) limiter(sink string, perSecond float64) *rate.Limiter {
+	if perSecond == 0 {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.limiters == nil {
+		e.limiters = map[string]*rate.Limiter{}
+	}
+	l := e.limiters[sink]
+	if l == nil {
+		l = rate.NewLimiter(rate.Limit(perSecond), 1)
+		e.limiters[sink] = l
+	} else if l.Limit() != rate.Limit(perSecond) {
+		l.SetLimit(rate.Limit(perSecond))
+	}
+	return l
+}
+
+// wait returns when every send that was started is settled.
+func (l *lane) wait() { l.sends.Wait() }
+
+// close waits, and ends the lane.
+func (l *lane) close() {
+	l.wait()
+	l.settler.close()
+}
+
+// fits reports whether a send that starts after wait can end before the budget does.
+func (l *lane) fits(wait time.Duration) bool {
+	b := l.attempt.budget
+	return b.Attempts.IsZero() || time.Until(b.Attempts)-wait >= max(l.need, b.Least)
+}
+
+// covers reports whether the lease outlives a send that starts now, settling included.
+// Its end was counted from before the claim: fencing protects the item, only this
+// protects the receiver.
+func (l *lane) covers(lease dlq.Lease) bool {
+	need := l.attempt.target.Retry.AttemptTimeout
+	if l.need > 0 {
+		need = l.need
+	}
+	return time.Until(lease.Expires) >= need+settleTime
+}
+
+// canary sends one due item alone, alone in the whole system, and reports whether the
+// sink may take more. It may not when nothing is due, or the failure is the sink's.
+func (l *lane) canary(ctx context.Context) bool {
+	token := uuid.NewString()
+	if !l.gate(ctx, token) {
+		return false
+	}
+	defer l.ungate(ctx, token)
+	if !l.run.batches.take(ctx) {
+		return false
+	}
+	leased := l.claimDue(ctx, 1)
+	started := len(leased) > 0 && l.start(ctx, leased[0])
+	l.run.batches.give()
+	if !started {
+		l.giveBack(ctx, leased)
+		return false
+	}
+	return !l.send(ctx, leased[0]).sinkFailed
+}
+
+// gate waits until no other replayer tries this sink alone.
+func (l *lane) gate(ctx context.Context, token string) bool {
+	cfg, p := l.attempt.target.Retry, l.attempt.target.Policy
+	ttl := time.Duration(p.Attempts)*cfg.AttemptTimeout + time.Duration(p.Attempts-1)*2*cfg.MaxBackoff + 5*time.Second
+	if p.Rate > 0 {
+		ttl += time.Duration(float64(time.Second) / p.Rate)
+	}
+	for l.fits(0) {
+		var held bool
+		err := repeat(ctx, storeTries, func() (err error) {
+			held, err = l.run.Store.Gate(ctx, l.sink, token, ttl)
+			return err
+		})
+		if err != nil {
+			l.run.tally.fail(l.sink, err)
+			return false
+		}
+		if held {
+			return true
+		}
+		if sleep(ctx, gatePoll) != nil {
+			break
+		}
+	}
+	return false
+}
+
+func (l *lane) ungate(ctx context.Context, token string) {
+	ctx, cancel := settleContext(ctx, l.run.budget)
+	defer cancel()
+	if err := repeat(ctx, storeTries, func() error { return l.run.Store.Ungate(ctx, l.sink, token) }); err != nil {
+		l.run.log().WarnContext(ctx, "gate not given back", "sink", l.sink, "error", err.Error())
+	}
+}
+
+// drain replays what is due until nothing is, or the sink fails too often in a row.
+func (l *lane) drain(ctx context.Context) {
+	for l.goesOn(ctx) && l.batch(ctx) {
+		continue
+	}
+}
+
+// goesOn reports whether another send may be started.
+func (l *lane) goesOn(ctx context.Context) bool {
+	return ctx.Err() == nil && l.fits(0) && !l.broken()
+}
+
+func (l *lane) broken() bool {
+	return l.attempt.operation == "" && l.inARow.Load() >= int64(max(leastBreak, l.attempt.target.Policy.Concurrency))
+}
+
+// batchSize is how many items are claimed at once: what can be started soon.
+func (l *lane) batchSize() int {
+	p := l.attempt.target.Policy
+	n := 2 * p.Concurrency
+	if p.Rate > 0 {
+		n = min(n, max(1, int(2*p.Rate)))
+	}
+	return n
+}
+
+// batch claims some items and starts to send them. It reports whether there may be
+// more to do.
+func (l *lane) batch(ctx context.Context) bool {
+	if !l.run.batches.take(ctx) {
+		return false
+	}
+	defer l.run.batches.give()
+	leased := l.claimDue(ctx, l.batchSize())
+	return len(leased) > 0 && l.sendAll(ctx, leased)
+}
+
+// claim leases items.
+func (l *lane) claim(ctx context.Context, c dlq.Claim) ([]dlq.Leased, error) {
+	c.Sink, c.TTL = l.sink, l.run.budget.Lease()
+	leased, err := l.run.claim(ctx, c)
+	l.run.tally.sink(l.sink, func(s *SinkSummary) { s.Claimed += int64(len(leased)) })
+	return leased, err
+}
+
+// claimDue leases up to n due items, within the run's quota.
+func (l *lane) claimDue(ctx context.Context, n int) []dlq.Leased {
+	if n = l.run.quota.borrow(n); n == 0 {
+		return nil
+	}
+	leased, err := l.claim(ctx, dlq.Claim{Limit: n})
+	l.run.quota.giveBack(n, len(leased))
+	if err != nil && ctx.Err() == nil {
+		l.run.tally.fail(l.sink, err)
+	}
+	return leased
+}
+
+// sendAll starts to send leased items, in order, and gives back those that can no
+// longer be started; then it reports false.
+func (l *lane) sendAll(ctx context.Context, leased []dlq.Leased) bool {
+	for i, item := range leased {
+		if !l.start(ctx, item) {
+			l.giveBack(ctx, leased[i:])
+			return false
+		}
+		go l.send(ctx, item)
+	}
+	return true
+}
+
+// start waits for the sink's pace and for a free slot, and reports whether the item
+// may be sent then. send gives the slots back.
+func (l *lane) start(ctx context.Context, item dlq.Leased) bool {
+	if !l.slots.take(ctx) {
+		return false
+	}
+	if !l.goesOn(ctx) || !l.pace(ctx) || !l.run.slots.take(ctx) {
+		l.slots.give()
+		return false
+	}
+	if !l.goesOn(ctx) || !l.covers(item.Lease) {
+		l.run.slots.give()
+		l.slots.give()
+		return false
+	}
+	l.sends.Add(1)
+	return true
+}
+
+// pace waits for the sink's rate; false when the wait does not fit.
+func (l *lane) pace(ctx context.Context) bool {
+	if l.limiter == nil {
+		return true
+	}
+	turn := l.limiter.Reserve()
+	if wait := turn.Delay(); wait > 0 && (!l.fits(wait) || sleep(ctx, wait) != nil) {
+		turn.Cancel()
+		return false
+	}
+	return true
+}
+
+// send replays a started item and hands its outcome to the settler.
+func (l *lane) send(ctx context.Context, item dlq.Leased) replayed {
+	// The slots are held until the settler takes the outcome: a store that does not
+	// settle is not given more to settle.
+	defer l.slots.give()
+	defer l.run.slots.give()
+	rep := l.run.replay(ctx, l.attempt, item)
+	if rep.status == "" {
+		l.giveBack(ctx, []dlq.Leased{item})
+		l.sends.Done()
+		rep.sinkFailed = true // nothing was learned: nobody follows
+		return rep
+	}
+	if rep.sinkFailed {
+		l.inARow.Add(1)
+	} else {
+		l.inARow.Store(0)
+	}
+	l.settler.in <- rep
+	return rep
+}
+
+// settled counts an outcome. It is called by the settler, once for every send.
+func (l *lane) settled(ctx context.Context, rep replayed, err error) {
+	defer l.sends.Done()
+	l.run.settled(ctx, rep, err)
+	if errors.Is(err, errFenced) {
+		l.fenced.Add(1)
+	} else if err != nil {
+		l.unsettled.Add(1)
+		l.run.tally.fail(l.sink, err)
+		l.run.lost(err)
+	}
+	l.run.tally.sink(l.sink, func(s *SinkSummary) {
+		switch {
+		case err != nil:
+			s.Skipped++
+		case rep.status == StatusDelivered:
+			s.Delivered++
+		case rep.status == StatusParked:
+			s.Parked++
+		case rep.status == StatusFailed:
+			s.Failed++
+		}
+	})
+}
+
+// giveBack releases items that were not sent.
+func (l *lane) giveBack(ctx context.Context, leased []dlq.Leased) {
+	if len(leased) == 0 {
+		return
+	}
+	l.run.release(ctx, l.run.budget, leased)
+	l.run.tally.sink(l.sink, func(s *SinkSummary) { s.Skipped += int64(len(leased)) })
+}

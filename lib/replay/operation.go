@@ -1,0 +1,303 @@
+package replay
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// MaxOperationIDs is the most items that a bulk operation can list by id.
+const MaxOperationIDs = 1000
+
+// OperationAction is what a bulk operation does to its items.
+type OperationAction string
+
+// The actions.
+const (
+	OperationReplay  OperationAction = "replay"  // one attempt for each
+	OperationDiscard OperationAction = "discard" // removed for good, kept ones too
+)
+
+// OperationStatus is the state of a bulk operation.
+type OperationStatus string
+
+// The states. The last three are final.
+const (
+	OperationQueued    OperationStatus = "queued"
+	OperationRunning   OperationStatus = "running"
+	OperationCompleted OperationStatus = "completed" // every item was settled or skipped
+	OperationCanceled  OperationStatus = "canceled"
+	OperationFailed    OperationStatus = "failed" // some sink could not be worked on; Error says which
+)
+
+// Final reports whether the operation is over.
+func (s OperationStatus) Final() bool {
+	return s == OperationCompleted || s == OperationCanceled || s == OperationFailed
+}
+
+// Filter selects dead letters by what never changes in them. Zero fields select
+// everything. See dlq.Query.
+type Filter struct {
+	Sink        string     `json:"sink,omitempty"`
+	Reason      dlq.Reason `json:"reason,omitempty"`
+	DeliveryID  string     `json:"delivery_id,omitempty"`
+	Q           string     `json:"q,omitempty"`
+	Fingerprint string     `json:"fingerprint,omitempty"`
+	Since       time.Time  `json:"since,omitzero"`
+	Until       time.Time  `json:"until,omitzero"`
+}
+
+// query returns the filter within one sink, or all when sink is empty, bounded to
+// entries not newer than those given by sink.
+func (f Filter) query(sink string, upTo map[string]string) dlq.Query {
+	return dlq.Query{
+		Sink: sink, Reason: f.Reason, DeliveryID: f.DeliveryID, Q: f.Q, Fingerprint: f.Fingerprint,
+		Since: f.Since, Until: f.Until, UpTo: upTo,
+	}
+}
+
+// everything reports whether the filter selects a sink's whole queue.
+func (f Filter) everything() bool {
+	f.Sink = ""
+	return f == Filter{}
+}
+
+// OperationRequest asks for a bulk operation.
+type OperationRequest struct {
+	Action OperationAction `json:"action"`
+	// Filter selects the items, or IDs lists them: one of the two.
+	Filter *Filter  `json:"filter,omitempty"`
+	IDs    []string `json:"ids,omitempty"`
+	// All allows a filter that selects everything, or none at all.
+	All bool `json:"all,omitempty"`
+	// DryRun only says what would be done.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Reason is why, in the operator's words.
+	Reason string `json:"reason,omitempty"`
+	// Actor is who asks, as the authorizer knows them.
+	Actor string `json:"-"`
+	// IdempotencyKey makes the request repeatable: the same key is the same operation.
+	// Empty: every call is another one.
+	IdempotencyKey string `json:"-"`
+}
+
+// validate returns INVALID_ARGUMENT naming the field.
+func (r OperationRequest) validate() error {
+	if r.Action != OperationReplay && r.Action != OperationDiscard {
+		return invalid("action: want replay or discard, got %.40q", r.Action)
+	}
+	if len(r.IDs) > 0 {
+		if r.Filter != nil || r.All {
+			return invalid("ids: give either ids or a filter (or all), not both")
+		}
+		if len(r.IDs) > MaxOperationIDs {
+			return invalid("ids: at most %d, got %d; use a filter", MaxOperationIDs, len(r.IDs))
+		}
+		for i, id := range r.IDs {
+			if _, err := dlq.ParseID(id); err != nil {
+				return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("ids[%d]", i), Cause: err}
+			}
+		}
+		return nil
+	}
+	if (r.Filter == nil || *r.Filter == Filter{}) {
+		if !r.All {
+			return invalid("filter: it is empty; give a filter or ids, or all: true for every dead letter")
+		}
+		return nil
+	}
+	if r.Filter.Sink != "" {
+		if err := sinks.CheckName(r.Filter.Sink); err != nil {
+			return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: "filter.sink", Cause: err}
+		}
+	}
+	if r.Filter.Reason != "" && !slices.Contains(dlq.Reasons, r.Filter.Reason) {
+		return invalid("filter.reason: unknown reason %.40q", r.Filter.Reason)
+	}
+	return nil
+}
+
+// Operation is the durable record of a bulk operation.
+type Operation struct {
+	ID     string          `json:"id"`
+	Action OperationAction `json:"action"`
+	Filter *Filter         `json:"filter,omitempty"`
+	IDs    []string        `json:"ids,omitempty"` // public ids
+	All    bool            `json:"all,omitempty"`
+	DryRun bool            `json:"dry_run,omitempty"`
+	Reason string          `json:"reason,omitempty"`
+	Actor  string          `json:"actor,omitempty"`
+
+	Status     OperationStatus `json:"status"`
+	CreatedAt  time.Time       `json:"created_at"`
+	StartedAt  time.Time       `json:"started_at,omitzero"`
+	FinishedAt time.Time       `json:"finished_at,omitzero"`
+	// Total is the number of items that the preview found at the creation: all of
+	// them when TotalComplete is set, else at least so many.
+	Total         int64 `json:"total"`
+	TotalComplete bool  `json:"total_complete"`
+	// The counters are sums over Sinks.
+	OperationCounts
+	// Error says which sinks could not be worked on.
+	Error string `json:"error,omitempty"`
+	// Sinks is the progress by sink.
+	Sinks map[string]SinkProgress `json:"sinks,omitempty"`
+	// Preview is the sample of a dry run; else nil.
+	Preview *Preview `json:"-"`
+}
+
+// OperationCounts are the counters of a bulk operation. They are kept by the queue's
+// store, in the same step as each settlement, so no crash makes them wrong.
+type OperationCounts struct {
+	dlq.OperationCounts
+	// Skipped items were not settled: those that a replay delivered before the
+	// operation and that were kept, that cannot be decoded, or that another replayer
+	// would not let go of. Items that vanished meanwhile are not counted.
+	Skipped int64 `json:"skipped"`
+}
+
+// SinkProgress is how far an operation got in one sink.
+type SinkProgress struct {
+	// NewestID is the native id of the newest entry at the creation: newer ones are no
+	// members. Empty when the members are listed.
+	NewestID string `json:"newest_id,omitempty"`
+	// Cursor is the place after the last finished slice.
+	Cursor string `json:"cursor,omitempty"`
+	// Read is set when every slice was visited; what is Left is tried again.
+	Read bool `json:"read,omitempty"`
+	// Left are items that another replayer held when their slice came, the first of
+	// them at LeftSince.
+	Left      []string  `json:"left,omitempty"`
+	LeftSince time.Time `json:"left_since,omitzero"`
+	Done      bool      `json:"done"`
+	OperationCounts
+	// Error says why the sink could not be worked on.
+	Error string `json:"error,omitempty"`
+}
+
+// sum fills in the counters from those of the sinks.
+func (o *Operation) sum() {
+	o.OperationCounts = OperationCounts{}
+	for _, p := range o.Sinks {
+		o.Settled += p.Settled
+		o.Delivered += p.Delivered
+		o.Failed += p.Failed
+		o.Discarded += p.Discarded
+		o.Skipped += p.Skipped
+	}
+}
+
+// filter returns the filter; the zero one when none was given.
+func (o *Operation) filter() Filter {
+	if o.Filter == nil {
+		return Filter{}
+	}
+	return *o.Filter
+}
+
+// idsOf returns the listed items of one sink.
+func (o *Operation) idsOf(sink string) []string {
+	var ids []string
+	for _, id := range o.IDs {
+		if strings.HasPrefix(id, sink+"~") {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// sameRequest reports whether both ask for the same.
+func (o *Operation) sameRequest(other Operation) bool {
+	a, b := o.filter(), other.filter()
+	sameTime := a.Since.Equal(b.Since) && a.Until.Equal(b.Until)
+	a.Since, a.Until, b.Since, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return sameTime && a == b && o.Action == other.Action && o.All == other.All && slices.Equal(o.IDs, other.IDs)
+}
+
+var operationID = regexp.MustCompile(`^op-[0-9a-f-]{32,36}$`)
+
+func checkOperationID(id string) error {
+	if !operationID.MatchString(id) {
+		return invalid("operation: %.60q is no operation's id", id)
+	}
+	return nil
+}
+
+// newOperationID returns the id that belongs to an idempotency key, or a new one.
+func newOperationID(key string) string {
+	if key == "" {
+		return "op-" + uuid.Must(uuid.NewV7()).String()
+	}
+	h := sha256.Sum256([]byte(key))
+	return "op-" + hex.EncodeToString(h[:16])
+}
+
+func operationNotFound(id string) error {
+	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("no operation %.60q; they are kept for %s", id, dlq.OperationRetention)}
+}
+
+// markedBy returns the failure's text for the item's history, naming the operation: so
+// that one which resumes after a crash knows the items that it has tried.
+func markedBy(operation string, err error) string {
+	if operation == "" {
+		return err.Error()
+	}
+	return "operation " + operation + ": " + err.Error()
+}
+
+// triedBy reports whether the operation has tried the item, and not delivered it.
+func triedBy(operation string, it dlq.Item) bool {
+	return slices.ContainsFunc(it.History, func(r dlq.ReplayRecord) bool {
+		return strings.HasPrefix(r.Error, "operation "+operation+": ")
+	})
+}
+
+// OperationStore keeps the records of bulk operations for dlq.OperationRetention after
+// their last change. It is safe for concurrent use, across processes too. Errors are
+// SINK_DLQ_UNAVAILABLE, and SINK_DLQ_NOT_FOUND for unknown ids.
+type OperationStore interface {
+	// Create stores op unless there is one of its id; it returns the stored one.
+	Create(ctx context.Context, op Operation) (Operation, error)
+	// Get returns one operation.
+	Get(ctx context.Context, id string) (Operation, error)
+	// List returns operations, newest first.
+	List(ctx context.Context, limit int) ([]Operation, error)
+	// Unfinished returns the ids of operations that are not final, oldest first. It
+	// may name final ones too.
+	Unfinished(ctx context.Context) ([]string, error)
+	// Take makes owner the one who works on the operation, for the length of ttl; then
+	// it is running. False when it is final, or another owner's time is not over.
+	Take(ctx context.Context, id, owner string, ttl time.Duration) (Operation, bool, error)
+	// Save records progress and prolongs (or with a TTL <= 0 ends) the owner's time.
+	// It returns the status after that: OperationCanceled when somebody canceled the
+	// operation meanwhile, and ErrOperationTaken when owner is not its owner any more,
+	// which changes nothing.
+	Save(ctx context.Context, id, owner string, c OperationChange) (OperationStatus, error)
+	// Cancel makes an operation canceled unless it is final. Its owner is told at its
+	// next Save.
+	Cancel(ctx context.Context, id string) (Operation, error)
+}
+
+// OperationChange is what an owner saves.
+type OperationChange struct {
+	TTL time.Duration
+	// Sink and Progress replace the progress of one sink. Sink empty: none.
+	Sink     string
+	Progress SinkProgress
+	// Status is the final status. Empty: it goes on.
+	Status OperationStatus
+	Error  string
+}
+
+// ErrOperationTaken means that somebody else works on the operation by now.
+var ErrOperationTaken = &sinks.Error{Code: sinks.CodeItemLeased, Msg: "another replayer works on the operation"}

@@ -1,0 +1,171 @@
+package replay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// Bounds of one preview.
+const (
+	previewSample  = 10
+	previewScan    = 200_000 // entries read
+	previewTime    = 5 * time.Second
+	previewPage    = 1000
+	previewPerCall = 10_000
+)
+
+// Preview is what a bulk operation would do.
+type Preview struct {
+	// Count is the number of items found.
+	Count int64 `json:"count"`
+	// Complete is false when the preview stopped by its bounds: there may be more.
+	Complete bool `json:"complete"`
+	// Scanned is the number of entries read.
+	Scanned int64 `json:"scanned"`
+	// Sample is the first items, newest first.
+	Sample []dlq.Item `json:"sample"`
+}
+
+// Preview counts what a bulk operation with this request would work on, through the
+// same filter. It changes nothing and is bounded in entries and time.
+func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, error) {
+	if err := r.validate(); err != nil {
+		return Preview{}, err
+	}
+	op, err := e.freeze(ctx, r)
+	if err != nil {
+		return Preview{}, err
+	}
+	return e.preview(ctx, op)
+}
+
+// freeze returns the operation with its members fixed: ids in their public form, or
+// the newest entry of every sink.
+func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, error) {
+	op := Operation{
+		Action: r.Action, Filter: r.Filter, All: r.All, DryRun: r.DryRun, Reason: r.Reason, Actor: r.Actor,
+		Status: OperationQueued, CreatedAt: time.Now().UTC(), Sinks: map[string]SinkProgress{},
+	}
+	if len(r.IDs) > 0 {
+		return op, e.freezeIDs(ctx, r.IDs, &op)
+	}
+	var names []string
+	if r.Filter != nil && r.Filter.Sink != "" {
+		names = []string{r.Filter.Sink}
+	} else {
+		var err error
+		if names, err = e.Store.Sinks(ctx); err != nil {
+			return op, err
+		}
+	}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxCalls)
+	for _, name := range names {
+		g.Go(func() error {
+			st, err := e.Store.Stats(ctx, name)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if st.NewestID != "" {
+				op.Sinks[name] = SinkProgress{NewestID: st.NewestID}
+				op.Total += st.Depth
+			}
+			return nil
+		})
+	}
+	return op, g.Wait()
+}
+
+// freezeIDs lists the members. A bare native id is looked up; one that is not there is
+// no member.
+func (e *Engine) freezeIDs(ctx context.Context, ids []string, op *Operation) error {
+	seen := map[string]bool{}
+	for _, s := range ids {
+		id, err := dlq.ParseID(s)
+		if err != nil {
+			return err
+		}
+		if id.Sink == "" {
+			it, err := e.Store.Get(ctx, s)
+			if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if id, err = dlq.ParseID(it.ID); err != nil {
+				return err
+			}
+		}
+		if !seen[id.String()] {
+			seen[id.String()] = true
+			op.IDs = append(op.IDs, id.String())
+			op.Sinks[id.Sink] = SinkProgress{}
+		}
+	}
+	return nil
+}
+
+// preview counts the members of a frozen operation.
+func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
+	p := Preview{Complete: true, Sample: []dlq.Item{}}
+	if len(op.IDs) > 0 {
+		return p, e.previewIDs(ctx, op, &p)
+	}
+	f, upTo := op.filter(), map[string]string{}
+	for name, progress := range op.Sinks {
+		upTo[name] = progress.NewestID
+	}
+	q := f.query(f.Sink, upTo)
+	q.Limit, q.MaxScan = previewPage, previewPerCall
+	if f.everything() {
+		q.Limit = previewSample // whole queues are counted by their depths
+	}
+	for end := time.Now().Add(previewTime); ; {
+		page, err := e.Store.Page(ctx, q)
+		if err != nil {
+			return p, err
+		}
+		p.Scanned += int64(page.Scanned)
+		p.Count += int64(len(page.Items))
+		p.Sample = append(p.Sample, page.Items[:min(len(page.Items), previewSample-len(p.Sample))]...)
+		q.Cursor = page.NextCursor
+		switch {
+		case f.everything():
+			p.Count = op.Total
+			return p, nil
+		case q.Cursor == "":
+			return p, nil
+		case p.Scanned >= previewScan || time.Now().After(end):
+			p.Complete = false
+			return p, nil
+		}
+	}
+}
+
+func (e *Engine) previewIDs(ctx context.Context, op Operation, p *Preview) error {
+	for _, id := range op.IDs {
+		it, err := e.Store.Get(ctx, id)
+		if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p.Scanned++
+		p.Count++
+		if len(p.Sample) < previewSample {
+			p.Sample = append(p.Sample, it)
+		}
+	}
+	return nil
+}

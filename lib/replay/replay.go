@@ -1,0 +1,133 @@
+// Package replay sends dead letters again: on a schedule, for an operator, and in bulk.
+//
+// An Engine claims items under leases, sends each through its sink, and settles what
+// became of it. Two replays never send the same item at once: a lease outlives the
+// invocation that holds it, and what a late holder settles is refused by its fencing
+// token. Failed items are due again later and later, and are parked in the end.
+package replay
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// DefaultConcurrency is the number of sends at once, over all sinks, of one Run.
+const DefaultConcurrency = 50
+
+// Engine replays dead letters. Its fields are set before its first use and never
+// changed; then it is safe for concurrent use, within the process and, through the
+// store, across processes. It must not be copied.
+type Engine struct {
+	// Store holds the dead letters. Required.
+	Store dlq.Store
+	// Targets finds the sinks. Required.
+	Targets Targets
+	// Operations holds the bulk operations. Nil: there are none.
+	Operations OperationStore
+	// Records is told when a dead letter is settled for good. Nil: nobody is.
+	Records Records
+	// Observer counts replays. Nil: nobody does.
+	Observer Observer
+	// Log gets one line per replay, without body, recipient or URL. Nil: slog.Default.
+	Log *slog.Logger
+	// Reserve is the time kept before the deadline for settling and the answer (see
+	// retry.Budget). Zero: retry.DefaultReserve.
+	Reserve time.Duration
+	// Concurrency bounds the sends at once, over all sinks, of one Run. Zero:
+	// DefaultConcurrency. Policy.Concurrency bounds those of one sink.
+	Concurrency int
+	// Rand returns numbers in [0, 1) for jitter; it must be safe for concurrent use.
+	// Nil: math/rand/v2.
+	Rand func() float64
+
+	mu       sync.Mutex
+	limiters map[string]*rate.Limiter // by sink; paces all runs of this process together
+}
+
+// Target is a configured sink, as a replay uses it.
+type Target struct {
+	// Sink sends the message. Retries around it are taken off: the engine makes
+	// Policy.Attempts attempts of its own, and the item stays where it is.
+	Sink sinks.Sink
+	// Retry gives the waits between attempts, their time-out and the policy for
+	// ambiguous outcomes; its MaxAttempts is not used.
+	Retry retry.Config
+	// Policy says how the sink's dead letters are replayed.
+	Policy Policy
+}
+
+// Targets finds configured sinks. It is safe for concurrent use.
+type Targets interface {
+	// Target returns the sink of that name. Any error means that it cannot be sent to
+	// now, through no fault of its dead letters: SINK_NOT_FOUND, SINK_CONFIG_INVALID.
+	Target(ctx context.Context, sink string) (Target, error)
+	// Names returns the names of the configured sinks. Dead letters written by others
+	// are found through them.
+	Names(ctx context.Context) ([]string, error)
+}
+
+// Records keeps what became of a delivery; a delivery.Store is one.
+type Records interface {
+	Update(ctx context.Context, k delivery.Key, s delivery.Status) error
+}
+
+// Observer counts what replays did. It is called from many goroutines at once, with
+// the context of the Run or ReplayOne.
+type Observer interface {
+	ReplayDelivered(ctx context.Context, sink string)
+	// ReplayFailed is called for every replay that failed, parked items included.
+	ReplayFailed(ctx context.Context, sink string)
+	// Parked is called besides ReplayFailed when the item is parked.
+	Parked(ctx context.Context, sink string)
+}
+
+func (e *Engine) log() *slog.Logger {
+	if e.Log != nil {
+		return e.Log
+	}
+	return slog.Default()
+}
+
+func (e *Engine) rand() float64 {
+	if e.Rand != nil {
+		return e.Rand()
+	}
+	return rand.Float64()
+}
+
+// target returns a sink with its policy complete and its retries taken off.
+func (e *Engine) target(ctx context.Context, name string) (Target, error) {
+	t, err := e.Targets.Target(ctx, name)
+	if err != nil {
+		return Target{}, err
+	}
+	t.Sink, t.Retry, t.Policy = bare(t.Sink), t.Retry.Normalize(), t.Policy.Normalize()
+	t.Retry.MaxAttempts = t.Policy.Attempts
+	return t, nil
+}
+
+// bare returns the sink below the innermost Retrier: one that fails instead of
+// dead-lettering.
+func bare(s sinks.Sink) sinks.Sink {
+	for outer := s; ; {
+		u, ok := outer.(interface{ Unwrap() sinks.Sink })
+		if !ok {
+			return s
+		}
+		r, ok := outer.(interface{ IsRetrier() bool })
+		outer = u.Unwrap()
+		if ok && r.IsRetrier() {
+			s = outer
+		}
+	}
+}

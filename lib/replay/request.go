@@ -1,0 +1,109 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"backstop/lib/sinks"
+)
+
+// Request asks for a Run. The zero value replays what is due in every sink.
+type Request struct {
+	// Sinks narrows the run to these sinks. Empty: all.
+	Sinks []string `json:"sinks,omitempty"`
+	// Limit is the most due items to replay; 0: no limit. Bulk operations are not
+	// counted.
+	Limit int `json:"limit,omitempty"`
+	// OnSuccess overrides the policy of every sink. Empty: it does not.
+	OnSuccess OnSuccess `json:"on_success,omitempty"`
+	// Operation runs this bulk operation and nothing else.
+	Operation string `json:"operation,omitempty"`
+}
+
+// ParseRequest reads the input of a Run: nothing at all, a Request, an EventBridge
+// event (known by its detail-type) or the Scheduler's {"trigger":"schedule",
+// "time":"..."}; the last two ask for the zero Request. Anything else is
+// INVALID_ARGUMENT and names the field.
+func ParseRequest(b []byte) (Request, error) {
+	var fields map[string]json.RawMessage
+	if len(bytes.TrimSpace(b)) == 0 {
+		return Request{}, nil
+	}
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return Request{}, invalid("request: want a JSON object: %v", err)
+	}
+	if _, ok := fields["detail-type"]; ok {
+		return Request{}, nil
+	}
+	if _, ok := fields["trigger"]; ok {
+		return Request{}, parseTrigger(b)
+	}
+	var r Request
+	if err := decode(b, &r); err != nil {
+		return Request{}, err
+	}
+	return r, r.validate()
+}
+
+func parseTrigger(b []byte) error {
+	var t struct {
+		Trigger string `json:"trigger"`
+		Time    string `json:"time"`
+	}
+	if err := decode(b, &t); err != nil {
+		return err
+	}
+	if t.Trigger != "schedule" {
+		return invalid("trigger: want \"schedule\", got %.40q", t.Trigger)
+	}
+	return nil
+}
+
+func (r Request) validate() error {
+	for i, name := range r.Sinks {
+		if err := sinks.CheckName(name); err != nil {
+			return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("sinks[%d]", i), Cause: err}
+		}
+	}
+	if r.Limit < 0 {
+		return invalid("limit: want 0 (no limit) or more, got %d", r.Limit)
+	}
+	if r.Operation != "" {
+		if err := checkOperationID(r.Operation); err != nil {
+			return err
+		}
+	}
+	return checkOnSuccess(r.OnSuccess)
+}
+
+func checkOnSuccess(s OnSuccess) error {
+	if s != "" && s != OnSuccessDiscard && s != OnSuccessKeep {
+		return invalid("on_success: want discard or keep, got %.40q", s)
+	}
+	return nil
+}
+
+// decode reads one JSON object strictly.
+func decode(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
+		return invalid("%s: want %s, got %s", te.Field, te.Type, te.Value)
+	}
+	if err != nil {
+		return invalid("request: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return invalid("request: more follows after the JSON object")
+	}
+	return nil
+}
+
+func invalid(format string, args ...any) error {
+	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,51 @@
+package replay_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"backstop/lib/replay"
+	"backstop/lib/sinks"
+)
+
+func TestParseRequest(t *testing.T) {
+	tests := []struct {
+		name, in string
+		want     replay.Request
+		fault    string // "": none; else what the error names
+	}{
+		{"nothing", ``, replay.Request{}, ""},
+		{"null", `null`, replay.Request{}, ""},
+		{"an empty object", `{}`, replay.Request{}, ""},
+		{"everything", `{"sinks":["a","b"],"limit":3,"on_success":"keep"}`, replay.Request{Sinks: []string{"a", "b"}, Limit: 3, OnSuccess: "keep"}, ""},
+		{"an operation", `{"operation":"op-0193b3e0-0000-7000-8000-000000000000"}`, replay.Request{Operation: "op-0193b3e0-0000-7000-8000-000000000000"}, ""},
+		{"an EventBridge event", `{"version":"0","id":"x","detail-type":"Scheduled Event","source":"aws.events","detail":{}}`, replay.Request{}, ""},
+		{"the Scheduler's input", `{"trigger":"schedule","time":"2026-01-01T00:00:00Z"}`, replay.Request{}, ""},
+		{"another trigger", `{"trigger":"finger"}`, replay.Request{}, "trigger"},
+		{"a trigger with more", `{"trigger":"schedule","sinks":["a"]}`, replay.Request{}, "sinks"},
+		{"an unknown field", `{"sink":"a"}`, replay.Request{}, `"sink"`},
+		{"a wrong type", `{"limit":"3"}`, replay.Request{}, "limit"},
+		{"a negative limit", `{"limit":-1}`, replay.Request{}, "limit"},
+		{"a bad sink name", `{"sinks":["a","{b}"]}`, replay.Request{}, "sinks[1]"},
+		{"a bad choice", `{"on_success":"drop"}`, replay.Request{}, "on_success"},
+		{"a bad operation", `{"operation":"x"}`, replay.Request{}, "operation"},
+		{"an array", `[]`, replay.Request{}, "request"},
+		{"not JSON", `{`, replay.Request{}, "request"},
+		{"an SQS event", `{"Records":[]}`, replay.Request{}, "Records"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := replay.ParseRequest([]byte(tt.in))
+			if tt.fault == "" {
+				if err != nil || !reflect.DeepEqual(got, tt.want) {
+					t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
+				}
+				return
+			}
+			if sinks.CodeOf(err) != sinks.CodeInvalidArgument || !strings.Contains(err.Error(), tt.fault) {
+				t.Errorf("got %v, want INVALID_ARGUMENT naming %s", err, tt.fault)
+			}
+		})
+	}
+}

@@ -1,0 +1,194 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// maxBatches is the number of sinks, in one Run, that may hold items which are claimed
+// and not yet being sent. It bounds memory: a claim is up to about 1 MB.
+const maxBatches = 16
+
+// maxCalls is the number of queues that are counted at once.
+const maxCalls = 16
+
+// run is one Run.
+type run struct {
+	*Engine
+	budget  retry.Budget
+	whole   time.Duration // for attempts, at the start; 0: no deadline
+	request Request
+	slots   slots // sends under way
+	batches slots // sinks with claimed items that are not being sent yet
+	quota   *quota
+	tally   tally
+
+	mu  sync.Mutex
+	err error // outcomes that could not be recorded
+}
+
+// Run works on unfinished bulk operations and replays what is due, until nothing is
+// left, or no further send fits into ctx's deadline, or ctx ends. What it claimed and
+// did not send is given back; what it sent is settled before it returns.
+//
+// Faults of one sink are in its part of the summary. The error is for the whole: a
+// store that could not be reached (SINK_DLQ_UNAVAILABLE), outcomes that could not be
+// recorded, or an unknown operation (SINK_DLQ_NOT_FOUND); the summary is still true.
+func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
+	if err := req.validate(); err != nil {
+		return Summary{}, err
+	}
+	budget := retry.BudgetOf(ctx, e.Reserve)
+	r := &run{
+		Engine: e, budget: budget, request: req,
+		slots:   make(slots, positive(e.Concurrency, DefaultConcurrency)),
+		batches: make(slots, maxBatches),
+		quota:   newQuota(req.Limit),
+		tally:   tally{sinks: map[string]*SinkSummary{}},
+	}
+	working := ctx
+	if !budget.Attempts.IsZero() {
+		r.whole = max(time.Until(budget.Attempts), 1)
+		// A store that does not answer must leave time for settling.
+		var cancel context.CancelFunc
+		working, cancel = context.WithDeadline(ctx, budget.Attempts)
+		defer cancel()
+	}
+	err := r.work(working)
+	r.remaining(ctx)
+	return r.tally.summary(), coded(errors.Join(err, r.err))
+}
+
+func positive(n, otherwise int) int {
+	if n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+// coded makes a store's error without a code one with a code.
+func coded(err error) error {
+	if err == nil || sinks.CodeOf(err) != "" {
+		return err
+	}
+	return &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "replay", Cause: err}
+}
+
+func (r *run) work(ctx context.Context) error {
+	if r.request.Operation != "" {
+		return r.operation(ctx, r.budget, r.request.Operation)
+	}
+	names, err := r.names(ctx)
+	if err != nil {
+		return err
+	}
+	// Bulk operations have half of the time first, and what is left in the end: a large
+	// one must not keep the schedule from its work.
+	err = r.operations(ctx, r.budget.Share(2))
+	failed := make([]error, len(names))
+	var lanes sync.WaitGroup
+	for i, name := range names {
+		lanes.Go(func() { failed[i] = r.schedule(ctx, name) })
+	}
+	lanes.Wait()
+	if len(names) > 0 && !slices.Contains(failed, nil) {
+		return errors.Join(err, failed[0])
+	}
+	return errors.Join(err, r.operations(ctx, r.budget))
+}
+
+// names returns the sinks to work on.
+func (r *run) names(ctx context.Context) ([]string, error) {
+	if len(r.request.Sinks) > 0 {
+		names := slices.Clone(r.request.Sinks)
+		slices.Sort(names)
+		return slices.Compact(names), nil
+	}
+	names, err := r.Store.Sinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	configured, err := r.Targets.Names(ctx)
+	if err != nil {
+		r.log().WarnContext(ctx, "configured sinks not known", "error", err.Error())
+	}
+	names = append(names, configured...)
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// schedule replays what is due in one sink. A queue that cannot be read is its own
+// fault and holds up no other; the error is returned for the one who sees all of them.
+func (r *run) schedule(ctx context.Context, name string) error {
+	st, err := r.Store.Stats(ctx, name)
+	if err != nil {
+		r.tally.fail(name, err)
+		r.tally.sink(name, func(s *SinkSummary) { s.Remaining = -1 })
+		return err
+	}
+	if st.Depth == 0 {
+		return nil
+	}
+	r.tally.sink(name, func(s *SinkSummary) { s.Remaining, s.Paused = st.Due, st.Paused })
+	if st.Due == 0 {
+		return nil
+	}
+	var target Target
+	if !st.Paused {
+		target, err = r.target(ctx, name)
+	}
+	if st.Paused || err != nil {
+		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Due })
+		if err != nil {
+			r.tally.fail(name, err)
+		}
+		return nil
+	}
+	l := r.newLane(ctx, name, target, r.budget, "")
+	defer l.close()
+	if l.canary(ctx) {
+		l.drain(ctx)
+	}
+	return nil
+}
+
+// remaining counts what is left in the sinks that were worked on.
+func (r *run) remaining(ctx context.Context) {
+	ctx, cancel := r.budget.AnswerContext(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.SetLimit(maxCalls)
+	for _, name := range r.tally.names() {
+		var touched bool
+		r.tally.sink(name, func(s *SinkSummary) { touched = s.Claimed > 0 })
+		if !touched {
+			continue
+		}
+		g.Go(func() error {
+			st, err := r.Store.Stats(ctx, name)
+			if err != nil {
+				st.Due = -1
+			}
+			r.tally.sink(name, func(s *SinkSummary) { s.Remaining = st.Due })
+			return nil
+		})
+	}
+	_ = g.Wait() // its functions return nil
+}
+
+// lost notes an outcome that could not be recorded.
+func (r *run) lost(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}

@@ -1,0 +1,102 @@
+package replay
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/retry"
+)
+
+// maxGroup is the most outcomes that are settled in one call.
+const maxGroup = 100
+
+// settler records the outcomes of one sink, in groups: while one call is under way the
+// next outcomes gather.
+type settler struct {
+	engine *Engine
+	ctx    context.Context // of the run; ended or not
+	budget retry.Budget
+	// settled is called for each outcome, with what came of recording it.
+	settled func(replayed, error)
+
+	in   chan replayed
+	done chan struct{}
+}
+
+func newSettler(ctx context.Context, e *Engine, b retry.Budget, settled func(replayed, error)) *settler {
+	s := &settler{engine: e, ctx: ctx, budget: b, settled: settled, in: make(chan replayed, maxGroup), done: make(chan struct{})}
+	go s.loop()
+	return s
+}
+
+// close records what is left and returns when all of it is settled.
+func (s *settler) close() {
+	close(s.in)
+	<-s.done
+}
+
+func (s *settler) loop() {
+	defer close(s.done)
+	for rep := range s.in {
+		group := []replayed{rep}
+	gather:
+		for len(group) < maxGroup {
+			select {
+			case rep, ok := <-s.in:
+				if !ok {
+					break gather
+				}
+				group = append(group, rep)
+			default:
+				break gather
+			}
+		}
+		s.settle(group)
+	}
+}
+
+func (s *settler) settle(group []replayed) {
+	ctx, cancel := settleContext(s.ctx, s.budget)
+	defer cancel()
+	settlements := make([]dlq.Settlement, len(group))
+	for i, rep := range group {
+		settlements[i] = rep.settlement
+	}
+	results, err := s.engine.settle(ctx, settlements)
+	var notes errgroup.Group
+	notes.SetLimit(8)
+	for i, rep := range group {
+		switch {
+		case err != nil:
+			s.settled(rep, err)
+		case results[i] == dlq.SettleFenced:
+			s.settled(rep, errFenced)
+		default:
+			s.settled(rep, nil)
+			if status := recordStatus(rep); status != "" {
+				notes.Go(func() error {
+					s.engine.note(ctx, rep.leased.Item, status)
+					return nil
+				})
+			}
+		}
+	}
+	_ = notes.Wait() // its functions return nil
+}
+
+// recordStatus is what a settlement makes of the delivery; empty: nothing new.
+func recordStatus(rep replayed) delivery.Status {
+	switch rep.settlement.Action {
+	case dlq.ActionDiscard, dlq.ActionKeep:
+		return delivery.StatusDelivered
+	case dlq.ActionDrop:
+		if rep.leased.Item.DeliveredAt.IsZero() {
+			return delivery.StatusDiscarded
+		}
+	case dlq.ActionRetry, dlq.ActionPark, dlq.ActionHold:
+	}
+	return ""
+}

@@ -1,0 +1,91 @@
+package replay
+
+import "sync"
+
+// Counts are the numbers of a Run, in all or of one sink.
+type Counts struct {
+	// Claimed items were leased, those of bulk operations included.
+	Claimed int64 `json:"claimed"`
+	// Delivered, Failed and Parked items were replayed; Parked ones failed too, and
+	// are not in Failed.
+	Delivered int64 `json:"delivered"`
+	Failed    int64 `json:"failed"`
+	Parked    int64 `json:"parked"`
+	// Skipped items were claimed and given back, or lost to another replayer, or are
+	// due in a sink that is paused or not configured.
+	Skipped int64 `json:"skipped"`
+	// Remaining items will be replayed by the schedule, now or later. -1: unknown.
+	Remaining int64 `json:"remaining"`
+}
+
+// SinkSummary is the part of one sink.
+type SinkSummary struct {
+	Counts
+	Paused bool `json:"paused,omitempty"`
+	// Error says why the sink was left out or left early.
+	Error string `json:"error,omitempty"`
+}
+
+// Summary is what a Run did. Sinks without dead letters are left out.
+type Summary struct {
+	Counts
+	Sinks map[string]SinkSummary `json:"sinks"`
+}
+
+// tally collects a Summary. It is safe for concurrent use.
+type tally struct {
+	mu    sync.Mutex
+	sinks map[string]*SinkSummary
+}
+
+// sink changes the part of a sink.
+func (t *tally) sink(name string, change func(*SinkSummary)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.sinks[name]
+	if s == nil {
+		s = &SinkSummary{}
+		t.sinks[name] = s
+	}
+	change(s)
+}
+
+// fail notes the first error of a sink.
+func (t *tally) fail(name string, err error) {
+	t.sink(name, func(s *SinkSummary) {
+		if s.Error == "" {
+			s.Error = err.Error()
+		}
+	})
+}
+
+// names returns the sinks with a part.
+func (t *tally) names() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	names := make([]string, 0, len(t.sinks))
+	for name := range t.sinks {
+		names = append(names, name)
+	}
+	return names
+}
+
+func (t *tally) summary() Summary {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := Summary{Sinks: make(map[string]SinkSummary, len(t.sinks))}
+	for name, s := range t.sinks {
+		out.Sinks[name] = *s
+		out.Claimed += s.Claimed
+		out.Delivered += s.Delivered
+		out.Failed += s.Failed
+		out.Parked += s.Parked
+		out.Skipped += s.Skipped
+		if s.Remaining < 0 || out.Remaining < 0 {
+			out.Remaining = -1
+		} else {
+			out.Remaining += s.Remaining
+		}
+	}
+	return out
+}
