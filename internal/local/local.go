@@ -42,8 +42,8 @@ type Options struct {
 	// Inbox configures the outside world.
 	Inbox inbox.Options
 	// Timeout is the time-out of Send and DLQAPI; zero: 29 s. QueueTimeout is that of
-	// Queue; zero: 120 s. Replay has 55 s.
-	Timeout, QueueTimeout time.Duration
+	// Queue, zero: 120 s; ReplayTimeout that of Replay, zero: 55 s.
+	Timeout, QueueTimeout, ReplayTimeout time.Duration
 	// RedisURL is used instead of an embedded Redis when set.
 	RedisURL string
 	// Sinks is used as BACKSTOP_SINKS instead of the sample sinks when set.
@@ -83,6 +83,9 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	}
 	if o.QueueTimeout <= 0 {
 		o.QueueTimeout = 120 * time.Second
+	}
+	if o.ReplayTimeout <= 0 {
+		o.ReplayTimeout = 55 * time.Second
 	}
 	s := &Stack{RedisURL: o.RedisURL}
 	ctx, s.stop = context.WithCancel(ctx)
@@ -145,7 +148,7 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 			Name: name, Path: filepath.Join(o.Bin, artifact, "bootstrap"), Env: env, Timeout: timeout, MemoryMB: 512,
 		}
 	}
-	replay := function(Replay, "replay", 55*time.Second)
+	replay := function(Replay, "replay", o.ReplayTimeout)
 	replay.Async = lambdahost.Async{Retries: -1, MaxAge: time.Minute} // as in template.yaml
 	var err error
 	s.Host, err = lambdahost.Start(ctx, lambdahost.Options{Logger: o.Logger, Output: o.Output},
