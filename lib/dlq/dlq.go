@@ -16,6 +16,12 @@ import (
 // after its last step.
 const OperationRetention = 30 * 24 * time.Hour
 
+// MaxGroups is the number of groups that a sink's dead letters are counted in.
+const MaxGroups = 1000
+
+// FingerprintOther stands for the dead letters that are in no group of their own.
+const FingerprintOther = "(other)"
+
 // DefaultLimit is the number of items that Items returns when it is given no limit.
 const DefaultLimit = 1000
 
@@ -26,8 +32,10 @@ const DefaultLimit = 1000
 // INVALID_ARGUMENT for bad names, ids and cursors.
 type DLQ interface {
 	// Push stores it, whose ID is ignored: the store assigns it. A push can be
-	// repeated: the same delivery id in the same generation (see Item.Replays) is
-	// stored once while its entry exists. Push does not retain it.
+	// repeated: the same delivery id in the same generation (Item.Replays and
+	// Item.Origin) is stored once, for as long as its entry exists and is not marked
+	// delivered. Under a context made by WithOrigin the item is linked to its origin.
+	// Push does not retain it.
 	Push(ctx context.Context, it Item) error
 
 	// Items returns dead letters, newest first, of one sink, or of all sinks when
@@ -47,7 +55,10 @@ type DLQ interface {
 	// like every other replay (ITEM_LEASED) and never removes the item: on success it
 	// is marked delivered and is no longer due. When the Retrier dead-letters the
 	// message again, the new item lands beside the old one, linked by Origin, the old
-	// one is no longer due, and Replay returns SINK_DEAD_LETTERED.
+	// one is held (Item.Held), and Replay returns SINK_DEAD_LETTERED. When the sink
+	// returns an error, the message was recorded nowhere else: the item stays as it was
+	// and Replay returns that error. An item that was delivered or cannot be decoded is
+	// INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
 	Replay(ctx context.Context, id string) error
 }
 
@@ -63,7 +74,8 @@ type Store interface {
 	// SetRegistryLookup sets where Replay finds sinks.
 	SetRegistryLookup(RegistryLookup)
 
-	// Add is Push, returning the item as stored, its ID assigned.
+	// Add is Push, returning the item as stored, its ID assigned; of a repeated push,
+	// the id of the entry that is there already.
 	Add(ctx context.Context, it Item) (Item, error)
 
 	// AddBatch adds several items, in one round trip per sink. Both slices it returns
@@ -78,18 +90,23 @@ type Store interface {
 	// Page returns dead letters newest first, filtered.
 	Page(ctx context.Context, q Query) (Page, error)
 
-	// Sinks returns the names of all sinks that ever had a dead letter, sorted.
+	// Sinks returns the names of all sinks that ever had a dead letter, and of those
+	// given with WithSinks, sorted.
 	Sinks(ctx context.Context) ([]string, error)
 
 	// Stats returns what is known of one sink's queue.
 	Stats(ctx context.Context, sink string) (Stats, error)
 
 	// Groups returns dead letters counted by reason and error fingerprint, of one sink
-	// or, when sink is empty, of all. The cost does not depend on the depth.
+	// or, when sink is empty, of all, largest first. Each sink has at most MaxGroups of
+	// them; the others, and entries written by others, are counted together under
+	// FingerprintOther and no reason. The cost does not depend on the depth.
 	Groups(ctx context.Context, sink string) ([]Group, error)
 
 	// Claim leases due items, oldest due first, so that nobody else replays them.
-	// An empty result means that nothing is due.
+	// An empty result means that nothing is due. An answer is bounded by bytes (about
+	// 1 MB, at least one item) as well as by its limit: to claim many ids, ask again for
+	// those after the last one returned until the answer is empty.
 	Claim(ctx context.Context, c Claim) ([]Leased, error)
 
 	// Settle records what became of leased items, in one round trip per sink. The
@@ -105,8 +122,8 @@ type Store interface {
 	// claimed by the schedule, and senders that ask (Stats) dead-letter at once.
 	Pause(ctx context.Context, sink string, paused bool) error
 
-	// Unpark makes a parked or never-due item due now. SINK_DLQ_NOT_FOUND,
-	// ITEM_LEASED.
+	// Unpark makes an item that is parked, held, never due or due later due now. A
+	// delivered item stays as it is. SINK_DLQ_NOT_FOUND, ITEM_LEASED.
 	Unpark(ctx context.Context, id string) error
 
 	// Gate lets one replayer in the whole system try a sink alone (the canary). It
@@ -129,7 +146,7 @@ type Query struct {
 	// Q is looked for in subject, body, recipient, delivery id and last error, without
 	// regard to case.
 	Q string
-	// Fingerprint selects one Group (with Reason).
+	// Fingerprint selects one Group (with Reason); FingerprintOther those without one.
 	Fingerprint string
 	// Since and Until bound the push time: Since <= t < Until.
 	Since, Until time.Time
@@ -141,12 +158,13 @@ type Query struct {
 	Limit int
 	// Cursor continues after an earlier Page.
 	Cursor string
-	// MaxScan bounds the entries read by this call when a filter must scan; <= 0 means
-	// the store's default (10,000).
+	// MaxScan bounds the entries read by this call; <= 0 means 10,000. A call also
+	// stops when it has read 4 MB.
 	MaxScan int
 }
 
-// Page is an answer to a Query. Pages are also bounded by bytes (4 MB encoded).
+// Page is an answer to a Query. Pages are also bounded by bytes (4 MB encoded, at
+// least one item).
 type Page struct {
 	Items []Item
 	// NextCursor continues the list; empty at its end.
@@ -161,13 +179,13 @@ type Page struct {
 // Stats describes one sink's queue.
 type Stats struct {
 	Depth    int64     // dead letters, kept-delivered ones included
-	Due      int64     // replayable by the schedule now or later, leased ones included; -1: unknown
+	Due      int64     // replayable by the schedule now or later, leased ones included
 	Kept     int64     // delivered, kept on request; not counted against the cap
 	Parked   int64     // parked by max replays
 	Trimmed  int64     // removed by overflow since the sink exists
 	OldestAt time.Time // push time of the oldest entry; zero when empty
-	Paused   bool
-	NewestID string // native id of the newest entry; empty when there never was one
+	Paused   bool      // see Pause
+	NewestID string    // native id of the newest entry; empty when there is none
 }
 
 // Group is a number of dead letters that failed alike.
@@ -183,15 +201,18 @@ type Group struct {
 // Claim asks for leases.
 type Claim struct {
 	Sink string
-	// IDs asks for exactly these items (public ids), due or not, parked too; leased
+	// IDs asks for exactly these items (at most 1,000), due or not, parked too; leased
 	// and missing ones are left out of the answer, and so are delivered ones unless
-	// Force is set. Empty: what is due, oldest first, unless the sink is paused.
+	// Force is set. Undecodable ones are included (they can be discarded). Empty: what
+	// is due, oldest first, unless the sink is paused.
 	IDs   []string
 	Force bool
-	// Limit is the most items to lease; <= 0 means 1.
+	// Limit is the most items to lease, at most 1,000; <= 0 means 1, or with IDs all of
+	// them.
 	Limit int
 	// Token identifies this claim: a retried claim with the same token gets the same
-	// items. It becomes the leases' fencing token. Empty: a random one.
+	// items, less those settled or released since. It becomes the leases' fencing token
+	// and matches [A-Za-z0-9._:-]{1,64}. Empty: a random one.
 	Token string
 	// TTL is the lease's length, counted from the server's clock at the claim; it
 	// must be positive.
@@ -217,7 +238,8 @@ type Leased struct {
 type Settlement struct {
 	Lease
 	Action Action
-	// Error is the replay's failure, kept in the item's history. Empty for success.
+	// Error is the replay's failure, kept in the item's history (cut to 1 KB). Empty for
+	// success.
 	Error string
 	// Delay is when an item with ActionRetry is due again, counted from the server's
 	// clock.
@@ -225,16 +247,20 @@ type Settlement struct {
 	// Charge counts the replay against the item (Item.Replays).
 	Charge bool
 	// Operation is the bulk operation that this settlement belongs to; its counters in
-	// the sink are updated in the same step. Empty: none.
+	// the sink are updated in the same step: Delivered by ActionDiscard and ActionKeep,
+	// Discarded by ActionDrop, Failed by the others. It matches
+	// [A-Za-z0-9._:-]{1,64}. Empty: none.
 	Operation string
 }
 
-// Action is what Settle does to an item.
+// Action is what Settle does to an item. An item that was delivered before (see
+// Claim.Force) stays delivered and not due, whatever becomes of it but its removal.
 type Action string
 
 // The actions.
 const (
-	ActionDiscard Action = "discard" // delivered, or given up by the operator: remove it
+	ActionDiscard Action = "discard" // delivered: remove it
+	ActionDrop    Action = "drop"    // given up by the operator: remove it
 	ActionKeep    Action = "keep"    // delivered: mark it, no longer due
 	ActionRetry   Action = "retry"   // failed: due again after Delay
 	ActionPark    Action = "park"    // failed too often: never due until an operator replays it

@@ -41,7 +41,7 @@ const MaxHistory = 10
 // better.
 //
 // Fields up to Trace never change after the push; the rest is kept by the store as
-// replays happen.
+// replays happen. Only Replays may be given to a push: it is the new item's generation.
 type Item struct {
 	// ID is the public id, "<sink>~<ms>-<seq>" (see ID). The store assigns it.
 	ID string `json:"id,omitempty"`
@@ -70,10 +70,15 @@ type Item struct {
 	// NextReplayAt is when the schedule will replay the item next. Zero: now (a
 	// fresh, due item) or never (see Due, Parked, DeliveredAt).
 	NextReplayAt time.Time `json:"next_replay_at,omitzero"`
-	// Replays is the number of replays that were charged to the item.
+	// Replays is the number of replays that were charged to the item, and to the items
+	// that it descends from (see Origin).
 	Replays int `json:"replays,omitempty"`
-	// Parked items are left alone by the schedule until an operator replays them.
+	// Parked items were replayed too often: the schedule leaves them alone until an
+	// operator replays them.
 	Parked bool `json:"parked,omitempty"`
+	// Held items failed a replay in a way that the schedule must not repeat (terminal,
+	// ambiguous, dead-lettered again): an operator may replay them.
+	Held bool `json:"held,omitempty"`
 	// DeliveredAt is when a replay delivered an item that was kept. Zero: not yet.
 	DeliveredAt time.Time `json:"delivered_at,omitzero"`
 	// History holds the last MaxHistory replays, oldest first.
@@ -95,5 +100,6 @@ type ReplayRecord struct {
 
 // Due reports whether the schedule will ever replay the item as it is.
 func (it Item) Due() bool {
-	return it.DecodeError == "" && it.DeliveredAt.IsZero() && !it.Parked && (it.Reason.Due() || !it.NextReplayAt.IsZero())
+	return it.DecodeError == "" && it.DeliveredAt.IsZero() && !it.Parked && !it.Held &&
+		(it.Reason.Due() || !it.NextReplayAt.IsZero())
 }

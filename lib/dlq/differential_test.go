@@ -1,0 +1,243 @@
+package dlq_test
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"backstop/internal/redistest"
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// TestMemoryAndRedisAgree runs random histories of one queue on both backends and
+// compares every answer. Memory is the model: its rules are short, Redis' are not.
+func TestMemoryAndRedisAgree(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		// Each history is some 30 steps of several round trips: fewer than by default.
+		if err := f.Value.Set("30"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		overflow := rapid.SampledFrom([]dlq.Overflow{dlq.OverflowReject, dlq.OverflowTrim}).Draw(rt, "overflow")
+		opts := []dlq.Option{dlq.WithMaxLen(rapid.IntRange(0, 6).Draw(rt, "max")), dlq.WithOverflow(overflow)}
+		prefix := redistest.Prefix()
+		h := &history{
+			rt: rt, ctx: t, ids: [2]map[string]string{{}, {}},
+			stores: [2]dlq.Store{dlq.NewMemory(opts...), dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...)},
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"push":    h.push,
+			"claim":   h.claim,
+			"take":    h.take,
+			"settle":  h.settle,
+			"release": h.release,
+			"discard": h.discard,
+			"unpark":  h.unpark,
+			"":        h.compare,
+		})
+		for _, fault := range auditQueue(t.Context(), c, prefix, "mail") {
+			rt.Error(fault)
+		}
+	})
+}
+
+// history is what was done to two stores, alike. Items are known by a label, since the
+// stores assign different ids.
+type history struct {
+	rt     *rapid.T
+	ctx    *testing.T
+	stores [2]dlq.Store
+	ids    [2]map[string]string // label -> id
+	labels []string
+	leases [2][]dlq.Lease // alike
+	held   []string       // label of each lease
+}
+
+func (h *history) label(store int, id string) string {
+	for l, got := range h.ids[store] {
+		if got == id {
+			return l
+		}
+	}
+	return "unknown " + id
+}
+
+// both runs f on each store and compares what it says.
+func (h *history) both(what string, f func(i int, s dlq.Store) string) {
+	h.rt.Helper()
+	want, got := f(0, h.stores[0]), f(1, h.stores[1])
+	if want != got {
+		h.rt.Fatalf("%s: Memory says %s, Redis says %s", what, want, got)
+	}
+}
+
+func (h *history) push(rt *rapid.T) {
+	it := message("mail", rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(rt, "delivery"))
+	it.Reason = rapid.SampledFrom([]dlq.Reason{dlq.ReasonExhausted, dlq.ReasonExhausted, dlq.ReasonTerminal}).Draw(rt, "reason")
+	if rapid.IntRange(0, 4).Draw(rt, "later") == 0 {
+		it.NotBefore = time.Now().Add(time.Hour)
+	}
+	label := fmt.Sprintf("%s.%d", it.DeliveryID, len(h.labels))
+	h.labels = append(h.labels, label)
+	h.both("push", func(i int, s dlq.Store) string {
+		stored, err := s.Add(h.ctx.Context(), it)
+		if err != nil {
+			return string(sinks.CodeOf(err))
+		}
+		if l := h.label(i, stored.ID); !strings.HasPrefix(l, "unknown") {
+			return "exists as " + l
+		}
+		h.ids[i][label] = stored.ID
+		return "stored"
+	})
+}
+
+func (h *history) leased(c dlq.Claim) {
+	h.rt.Helper()
+	var all [2][]dlq.Leased
+	h.both("claim", func(i int, s dlq.Store) string {
+		c := c
+		c.IDs = slices.Clone(c.IDs)
+		for j, l := range c.IDs {
+			c.IDs[j] = h.ids[i][l]
+		}
+		leased, err := s.Claim(h.ctx.Context(), c)
+		if err != nil {
+			return err.Error()
+		}
+		all[i] = leased
+		var labels []string
+		for _, l := range leased {
+			labels = append(labels, h.label(i, l.ID))
+		}
+		// Items that became due in the same millisecond have no order.
+		slices.Sort(labels)
+		return strings.Join(labels, " ")
+	})
+	for i := range all {
+		slices.SortFunc(all[i], func(a, b dlq.Leased) int { return strings.Compare(h.label(i, a.ID), h.label(i, b.ID)) })
+	}
+	for j := range all[0] {
+		h.held = append(h.held, h.label(0, all[0][j].ID))
+		h.leases[0] = append(h.leases[0], all[0][j].Lease)
+		h.leases[1] = append(h.leases[1], all[1][j].Lease)
+	}
+}
+
+// claim leases all that is due: of a part, the stores may choose differently.
+func (h *history) claim(rt *rapid.T) {
+	h.rt = rt
+	time.Sleep(2 * time.Millisecond) // what is due now is due for both
+	h.leased(dlq.Claim{Sink: "mail", Limit: 1000, TTL: time.Hour, Token: fmt.Sprint("c", len(h.held))})
+}
+
+func (h *history) known(rt *rapid.T) []string {
+	var known []string
+	for _, l := range h.labels {
+		if h.ids[0][l] != "" {
+			known = append(known, l)
+		}
+	}
+	if len(known) == 0 {
+		rt.Skip("nothing was pushed")
+	}
+	return known
+}
+
+func (h *history) take(rt *rapid.T) {
+	h.rt = rt
+	ids := rapid.SliceOfN(rapid.SampledFrom(h.known(rt)), 1, 3).Draw(rt, "ids")
+	h.leased(dlq.Claim{Sink: "mail", IDs: ids, Force: rapid.Bool().Draw(rt, "force"), TTL: time.Hour, Token: fmt.Sprint("t", len(h.held))})
+}
+
+func (h *history) lease(rt *rapid.T) int {
+	if len(h.held) == 0 {
+		rt.Skip("nothing was leased")
+	}
+	return rapid.IntRange(0, len(h.held)-1).Draw(rt, "lease")
+}
+
+func (h *history) settle(rt *rapid.T) {
+	h.rt = rt
+	j := h.lease(rt) // held still, or settled or released before
+	st := dlq.Settlement{
+		Action: rapid.SampledFrom([]dlq.Action{
+			dlq.ActionDiscard, dlq.ActionDrop, dlq.ActionKeep, dlq.ActionRetry, dlq.ActionPark, dlq.ActionHold,
+		}).Draw(rt, "action"),
+		Charge: rapid.Bool().Draw(rt, "charge"), Operation: "op",
+	}
+	if rapid.Bool().Draw(rt, "later") {
+		st.Delay = time.Hour
+	}
+	if st.Action != dlq.ActionDiscard && st.Action != dlq.ActionKeep {
+		st.Error = "no"
+	}
+	h.both(fmt.Sprintf("settle %s of %s", st.Action, h.held[j]), func(i int, s dlq.Store) string {
+		st.Lease = h.leases[i][j]
+		results, err := s.Settle(h.ctx.Context(), []dlq.Settlement{st})
+		return fmt.Sprint(results, err)
+	})
+}
+
+func (h *history) release(rt *rapid.T) {
+	h.rt = rt
+	j := h.lease(rt)
+	h.both("release", func(i int, s dlq.Store) string {
+		return fmt.Sprint(s.Release(h.ctx.Context(), []dlq.Lease{h.leases[i][j]}))
+	})
+}
+
+func (h *history) discard(rt *rapid.T) {
+	h.rt = rt
+	l := rapid.SampledFrom(h.known(rt)).Draw(rt, "item")
+	h.both("discard "+l, func(i int, s dlq.Store) string {
+		return string(sinks.CodeOf(s.Discard(h.ctx.Context(), h.ids[i][l])))
+	})
+}
+
+func (h *history) unpark(rt *rapid.T) {
+	h.rt = rt
+	l := rapid.SampledFrom(h.known(rt)).Draw(rt, "item")
+	h.both("unpark "+l, func(i int, s dlq.Store) string {
+		return string(sinks.CodeOf(s.Unpark(h.ctx.Context(), h.ids[i][l])))
+	})
+}
+
+// compare looks at everything that can be asked.
+func (h *history) compare(rt *rapid.T) {
+	h.rt = rt
+	h.both("stats", func(i int, s dlq.Store) string {
+		st, err := s.Stats(h.ctx.Context(), "mail")
+		st.NewestID, st.OldestAt = "", time.Time{}
+		return fmt.Sprintf("%+v %v", st, err)
+	})
+	h.both("groups", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Groups(h.ctx.Context(), "mail")) })
+	h.both("progress", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Progress(h.ctx.Context(), "op", "mail")) })
+	var all [2][]dlq.Item
+	for i, s := range h.stores {
+		items, err := s.Items(h.ctx.Context(), "mail", 0)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		for _, it := range items {
+			it.ID = h.label(i, it.ID)
+			it.At, it.DeliveredAt, it.NextReplayAt = time.Time{}, it.DeliveredAt.Truncate(time.Hour*100000), it.NextReplayAt.Truncate(2*time.Hour)
+			for k := range it.History {
+				it.History[k].At = time.Time{}
+			}
+			all[i] = append(all[i], it)
+		}
+	}
+	if diff := cmp.Diff(all[0], all[1]); diff != "" {
+		rt.Fatalf("items (-Memory +Redis):\n%s", diff)
+	}
+}

@@ -1,0 +1,235 @@
+package dlq
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/sinks"
+)
+
+// entry is a dead letter as both backends keep it.
+type entry struct {
+	sink   string
+	native string
+	size   int    // bytes of the entry and its state
+	item   string // the field "item"; meaningless when absent is set
+	absent bool   // there is no field "item"
+	lazy   bool   // the fields were too large to be read along
+	other  map[string]string
+
+	pushKey   string
+	group     string // empty: counted under FingerprintOther
+	groupText string // what group stands for, at a push: fingerprint, line feed, reason
+	notBefore string // notBeforeNow, notBeforeNever, or Unix milliseconds; empty: written by others
+
+	state state
+	due   int64 // when the schedule replays it, Unix milliseconds; 0: fresh, or never
+}
+
+// Values of entry.notBefore.
+const (
+	notBeforeNow   = "0"
+	notBeforeNever = "never"
+)
+
+// state is what replays have made of an entry. The scripts read and write its JSON.
+type state struct {
+	Replays     int            `json:"replays,omitempty"` // besides those in the item itself
+	Parked      bool           `json:"parked,omitempty"`
+	Held        bool           `json:"held,omitempty"`
+	DeliveredAt int64          `json:"delivered_at,omitempty"` // Unix milliseconds
+	History     []historyEntry `json:"history,omitempty"`
+}
+
+type historyEntry struct {
+	At    int64  `json:"at"`
+	Error string `json:"error,omitempty"`
+}
+
+// maxErrorText bounds an error text in the history, in bytes.
+const maxErrorText = 1024
+
+// prepare completes an item for its push.
+func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
+	if err := sinks.CheckName(it.Sink); err != nil {
+		return it, err
+	}
+	if c := carrierOf(ctx); c != nil {
+		c.link(&it)
+	}
+	it.ID, it.NextReplayAt, it.Parked, it.Held, it.DeliveredAt, it.History = "", time.Time{}, false, false, time.Time{}, nil
+	it.Raw, it.DecodeError = "", ""
+	if it.At.IsZero() {
+		it.At = now.Truncate(time.Millisecond)
+	}
+	it.At = it.At.UTC()
+	if it.DeliveryID == "" {
+		it.DeliveryID = it.Message.ID
+	}
+	if it.DeliveryID == "" {
+		it.DeliveryID = uuid.Must(uuid.NewV7()).String()
+	}
+	if len(it.Recipient) > 0 && !json.Valid(it.Recipient) {
+		// What a caller sent as a recipient must not keep its message from being stored.
+		b, err := json.Marshal(string(it.Recipient))
+		if err != nil {
+			return it, err
+		}
+		it.Recipient = b
+	}
+	return it, nil
+}
+
+// newEntry encodes a prepared item; everything but the native id.
+func newEntry(it Item) (entry, error) {
+	b, err := encodeJSON(it)
+	if err != nil {
+		return entry{}, invalid("item cannot be encoded: %v", err)
+	}
+	fp := Fingerprint(it.LastError)
+	e := entry{
+		sink:      it.Sink,
+		item:      string(b),
+		pushKey:   hash(16, it.DeliveryID, strconv.Itoa(it.Replays), it.Origin),
+		group:     groupID(it.Reason, fp),
+		groupText: fp + "\n" + string(it.Reason),
+		notBefore: notBeforeNow,
+	}
+	switch {
+	case !it.Reason.Due():
+		e.notBefore = notBeforeNever
+	case it.NotBefore.After(it.At):
+		e.due = it.NotBefore.UnixMilli()
+		e.notBefore = strconv.FormatInt(e.due, 10)
+	}
+	return e, nil
+}
+
+// groupID names a group within its sink.
+func groupID(r Reason, fingerprint string) string { return hash(6, string(r), fingerprint) }
+
+func hash(n int, parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(strconv.Itoa(len(p)) + ":" + p))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:n])
+}
+
+// encodeJSON encodes without HTML escaping, which would double the size of HTML bodies.
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// stored returns a pushed item as its entry will be decoded.
+func (e entry) stored(it Item) Item {
+	it.ID = e.id().String()
+	if e.due > e.pushedAt().UnixMilli() {
+		it.NextReplayAt = time.UnixMilli(e.due).UTC()
+	}
+	return it
+}
+
+func (e entry) id() ID { return ID{Sink: e.sink, Native: e.native} }
+
+func (e entry) pushedAt() time.Time {
+	ms, _ := splitNative(e.native)
+	return time.UnixMilli(int64(ms)).UTC()
+}
+
+// decode returns the entry as an Item.
+func (e entry) decode() Item { return e.withState(e.pushed()) }
+
+// pushed returns the entry as it was pushed. One that cannot be read comes with Raw and
+// DecodeError; nothing is ever skipped.
+func (e entry) pushed() Item {
+	it, err := e.decodeItem()
+	if err != nil {
+		raw := e.item
+		if e.absent {
+			b, encErr := encodeJSON(e.other)
+			if encErr != nil {
+				b = []byte(encErr.Error())
+			}
+			raw = string(b)
+		}
+		it = Item{Raw: raw, DecodeError: err.Error()}
+	}
+	it.ID, it.Sink = e.id().String(), e.sink
+	if it.At.IsZero() {
+		it.At = e.pushedAt()
+	}
+	if it.DeliveryID == "" {
+		it.DeliveryID = it.Message.ID
+	}
+	return it
+}
+
+// withState adds to a pushed item what replays have made of it.
+func (e entry) withState(it Item) Item {
+	it.Replays += e.state.Replays
+	it.Parked, it.Held = e.state.Parked, e.state.Held
+	if e.state.DeliveredAt > 0 {
+		it.DeliveredAt = time.UnixMilli(e.state.DeliveredAt).UTC()
+	}
+	for _, h := range e.state.History {
+		it.History = append(it.History, ReplayRecord{At: time.UnixMilli(h.At).UTC(), Error: h.Error})
+	}
+	if e.due > e.pushedAt().UnixMilli() {
+		it.NextReplayAt = time.UnixMilli(e.due).UTC()
+	}
+	return it
+}
+
+// decodeItem reads the field "item". Keys are matched without regard to case, so that
+// what others wrote from untagged Go structs is read too.
+func (e entry) decodeItem() (Item, error) {
+	if e.absent {
+		return Item{}, errors.New("the entry has no field item")
+	}
+	var w struct {
+		Item
+		Message   *sinks.Message `json:"message"`
+		LastError *string        `json:"LastError"` // last_error as an untagged Go field
+	}
+	if err := json.Unmarshal([]byte(e.item), &w); err != nil {
+		return Item{}, err
+	}
+	if w.Message == nil {
+		return Item{}, errors.New("the item has no message")
+	}
+	w.Item.Message = *w.Message
+	if w.Item.LastError == "" && w.LastError != nil {
+		w.Item.LastError = *w.LastError
+	}
+	// Mutable fields are the store's, whatever the entry says.
+	w.NextReplayAt, w.Parked, w.Held, w.DeliveredAt, w.History = time.Time{}, false, false, time.Time{}, nil
+	w.Raw, w.DecodeError = "", ""
+	return w.Item, nil
+}
+
+// setFields takes the fields of a stream entry.
+func (e *entry) setFields(fields map[string]string) {
+	var ok bool
+	e.item, ok = fields["item"]
+	e.absent = !ok
+	if e.absent {
+		e.other = maps.Clone(fields)
+	}
+	e.pushKey, e.group, e.notBefore = fields["k"], fields["g"], fields["n"]
+}

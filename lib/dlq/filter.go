@@ -1,0 +1,110 @@
+package dlq
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
+
+// filter decides which entries a Query selects. Bounds by id (time, UpTo) are applied
+// before, by the range that is read.
+type filter struct {
+	q      Query
+	group  string   // id of the group asked for; empty: not known
+	needle string   // Query.Q in lower case, as it appears in JSON
+	must   [][]byte // what the JSON of every matching entry of ours contains
+}
+
+func newFilter(q Query) (filter, error) {
+	f := filter{q: q}
+	quoted := func(s string) (string, error) {
+		b, err := encodeJSON(s)
+		return string(b), err
+	}
+	if q.Q != "" {
+		s, err := quoted(strings.ToLower(strings.ToValidUTF8(q.Q, "\uFFFD")))
+		if err != nil {
+			return f, err
+		}
+		f.needle = s[1 : len(s)-1]
+	}
+	if q.DeliveryID != "" {
+		s, err := quoted(q.DeliveryID)
+		if err != nil {
+			return f, err
+		}
+		f.must = append(f.must, []byte(`"delivery_id":`+s))
+	}
+	if q.Reason != "" {
+		s, err := quoted(string(q.Reason))
+		if err != nil {
+			return f, err
+		}
+		f.must = append(f.must, []byte(`"reason":`+s))
+		if q.Fingerprint != "" && q.Fingerprint != FingerprintOther {
+			f.group = groupID(q.Reason, q.Fingerprint)
+		}
+	}
+	return f, nil
+}
+
+// active reports whether the filter can leave anything out.
+func (f filter) active() bool {
+	return f.q.Reason != "" || f.q.DeliveryID != "" || f.q.Q != "" || f.q.Fingerprint != ""
+}
+
+// apply returns an entry as it was pushed, unless it cannot match, and says whether it
+// does.
+func (f filter) apply(e entry) (it Item, hit bool) {
+	if !f.possible(e) {
+		return Item{}, false
+	}
+	it = e.pushed()
+	return it, f.match(e, it)
+}
+
+// possible is the cheap test before decoding: false only for entries that do not match.
+// What others wrote may be spelled differently and passes.
+func (f filter) possible(e entry) bool {
+	if f.q.Fingerprint == FingerprintOther && e.group != "" {
+		return false
+	}
+	if f.group != "" && e.group != "" && e.group != f.group {
+		return false
+	}
+	if e.notBefore == "" {
+		return true
+	}
+	for _, m := range f.must {
+		if !strings.Contains(e.item, string(m)) {
+			return false
+		}
+	}
+	return f.needle == "" || strings.Contains(strings.ToLower(e.item), f.needle)
+}
+
+// match is the exact test.
+func (f filter) match(e entry, it Item) bool {
+	q := f.q
+	if q.Reason != "" && it.Reason != q.Reason || q.DeliveryID != "" && it.DeliveryID != q.DeliveryID {
+		return false
+	}
+	switch q.Fingerprint {
+	case "":
+	case FingerprintOther:
+		if e.group != "" {
+			return false
+		}
+	default:
+		if Fingerprint(it.LastError) != q.Fingerprint {
+			return false
+		}
+	}
+	if q.Q == "" {
+		return true
+	}
+	plain := strings.ToLower(strings.ToValidUTF8(q.Q, "\uFFFD"))
+	texts := []string{it.Message.Subject, it.Message.Body, it.DeliveryID, it.LastError, it.Raw}
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(strings.ToLower(s), plain) }) ||
+		bytes.Contains(bytes.ToLower(it.Recipient), []byte(f.needle))
+}

@@ -1,0 +1,106 @@
+package dlq
+
+import (
+	"fmt"
+	"regexp"
+
+	"backstop/lib/sinks"
+)
+
+// DefaultMaxLen is the number of dead letters that one sink's queue holds when
+// WithMaxLen does not say otherwise.
+const DefaultMaxLen = 10_000
+
+// DefaultKeyPrefix is the prefix of all Redis keys when WithKeyPrefix does not say
+// otherwise.
+const DefaultKeyPrefix = "backstop"
+
+// Overflow says what a push does when the sink's queue is full.
+type Overflow string
+
+// The overflow policies.
+const (
+	// OverflowTrim removes the oldest dead letters: those kept after their delivery
+	// first, leased ones never. What was removed is counted (Stats.Trimmed) and
+	// reported (WithOnTrim).
+	OverflowTrim Overflow = "trim"
+	// OverflowReject refuses the push with SINK_DLQ_OVERFLOW: the caller keeps the
+	// message. Kept, delivered items do not count.
+	OverflowReject Overflow = "reject"
+)
+
+// Option configures a store.
+type Option func(*options)
+
+type options struct {
+	prefix   string
+	maxLen   int
+	overflow Overflow
+	onTrim   func(sink string, n int)
+	sinks    func() []string
+}
+
+func newOptions(opts []Option) options {
+	o := options{
+		prefix:   DefaultKeyPrefix,
+		maxLen:   DefaultMaxLen,
+		overflow: OverflowTrim,
+		onTrim:   func(string, int) {},
+		sinks:    func() []string { return nil },
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// WithKeyPrefix sets the prefix of all Redis keys (see CheckPrefix): a store with a
+// bad one answers every call with INVALID_ARGUMENT. Memory ignores it.
+func WithKeyPrefix(prefix string) Option { return func(o *options) { o.prefix = prefix } }
+
+// WithMaxLen bounds the dead letters of each sink; n <= 0 means no bound.
+func WithMaxLen(n int) Option { return func(o *options) { o.maxLen = max(n, 0) } }
+
+// WithOverflow sets what happens at the bound; anything but OverflowReject is
+// OverflowTrim.
+func WithOverflow(v Overflow) Option { return func(o *options) { o.overflow = v } }
+
+// WithOnTrim sets a function that is told how many dead letters of a sink a push has
+// removed. It is called from pushing goroutines and must be safe for concurrent use.
+// When a reply of Redis is lost, only Stats.Trimmed counts them.
+func WithOnTrim(f func(sink string, n int)) Option {
+	return func(o *options) {
+		if f != nil {
+			o.onTrim = f
+		}
+	}
+}
+
+// WithSinks names sinks that the store shall look at besides those that it saw dead
+// letters pushed to, such as the configured ones: others may have written to their
+// streams. It is called for every listing and must be safe for concurrent use; bad
+// names are left out.
+func WithSinks(names func() []string) Option {
+	return func(o *options) {
+		if names != nil {
+			o.sinks = names
+		}
+	}
+}
+
+var keyPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9._:-]{0,63}$`)
+
+// CheckPrefix returns INVALID_ARGUMENT unless prefix can be the prefix of all keys:
+// [a-z0-9][a-z0-9._:-]{0,63}. Braces would split the slots of a cluster.
+func CheckPrefix(prefix string) error {
+	if !keyPrefix.MatchString(prefix) {
+		return invalid("key prefix %.80q does not match %s", prefix, keyPrefix)
+	}
+	return nil
+}
+
+var opaqueName = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
+
+func invalid(format string, args ...any) error {
+	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,325 @@
+package dlq
+
+import (
+	"container/heap"
+	"context"
+	"encoding/base64"
+	"math"
+	"strconv"
+	"time"
+
+	"backstop/lib/sinks"
+)
+
+// Bounds of one page.
+const (
+	defaultPage = 50
+	maxPage     = 1000
+	maxScan     = 10_000
+	maxBytes    = 4 << 20
+	scanChunk   = 500 // entries asked for at once where a filter must scan
+)
+
+// span is a range of one sink's native ids, both ends included.
+type span struct {
+	sink           string
+	newest, oldest string
+}
+
+func (s span) empty() bool { return CompareNative(s.newest, s.oldest) < 0 }
+
+// reader is what paging needs of a backend.
+type reader interface {
+	// newest returns, for each span, its newest entry, or nil; entries with much
+	// payload may be lazy.
+	newest(ctx context.Context, spans []span) ([]*entry, error)
+	// read returns up to n entries of a span, newest first, and whether there may be
+	// more of them; it returns at least one if there is one.
+	read(ctx context.Context, s span, n int) (entries []entry, more bool, err error)
+	// complete fills in what replays have made of the entries, and adds it to their size.
+	complete(ctx context.Context, entries []*entry) error
+}
+
+// feed is one sink's part of a page: entries read and not yet visited.
+type feed struct {
+	span
+	ready []entry
+	more  bool // there may be older entries than the ready ones
+	chunk int  // entries asked for the last time
+}
+
+// fill reads the feed's next entries.
+func (f *feed) fill(ctx context.Context, r reader, n int) error {
+	var err error
+	f.ready, f.more, err = r.read(ctx, f.span, n)
+	return err
+}
+
+// feeds is a heap: newest entry first, then by the sink's name.
+type feeds []*feed
+
+func (h feeds) Len() int      { return len(h) }
+func (h feeds) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h feeds) Less(i, j int) bool {
+	if c := CompareNative(h[i].ready[0].native, h[j].ready[0].native); c != 0 {
+		return c > 0
+	}
+	return h[i].sink < h[j].sink
+}
+
+// Push implements heap.Interface; feeds only leave a heap.
+func (h *feeds) Push(any) { panic("dlq: a feed was pushed") }
+
+// Pop implements heap.Interface.
+func (h *feeds) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}
+
+// page merges the sinks' entries by age: one head per sink, topped up as it is used.
+func page(ctx context.Context, r reader, names []string, q Query) (Page, error) {
+	p, entries, err := walk(ctx, r, names, q)
+	if err != nil {
+		return Page{}, err
+	}
+	if err := r.complete(ctx, entries); err != nil {
+		return Page{}, err
+	}
+	size := 0
+	for i, e := range entries {
+		size += e.size
+		if size > maxBytes && i > 0 {
+			// Histories made the page too large.
+			p.Items, p.NextCursor, p.Complete = p.Items[:i], encodeCursor(entries[i-1].id()), false
+			break
+		}
+		p.Items[i] = e.withState(p.Items[i])
+	}
+	return p, nil
+}
+
+// walk returns the page's items as they were pushed, with their entries.
+func walk(ctx context.Context, r reader, names []string, q Query) (p Page, hits []*entry, err error) {
+	p = Page{Items: []Item{}, Complete: true}
+	f, err := newFilter(q)
+	if err != nil {
+		return p, nil, err
+	}
+	limit := q.Limit
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	limit = min(limit, maxPage)
+	budget := q.MaxScan
+	if budget <= 0 {
+		budget = maxScan
+	}
+	h, err := openFeeds(ctx, r, names, q, limit)
+	if err != nil {
+		return p, nil, err
+	}
+	var last ID
+	size := 0
+	for h.Len() > 0 {
+		fd := (*h)[0]
+		e := fd.ready[0]
+		if e.lazy {
+			if err := h.refill(ctx, r, 1); err != nil {
+				return p, nil, err
+			}
+			continue
+		}
+		full := len(p.Items) == limit
+		if full || p.Scanned == budget {
+			p.NextCursor, p.Complete = encodeCursor(last), full
+			return p, hits, nil
+		}
+		it, hit := f.apply(e)
+		if it.DecodeError != "" {
+			e.size += 2 * len(it.Raw) // it is encoded once more
+		}
+		if size+e.size > maxBytes && p.Scanned > 0 {
+			p.NextCursor, p.Complete = encodeCursor(last), false
+			return p, hits, nil
+		}
+		p.Scanned++
+		size += e.size
+		last = e.id()
+		if hit {
+			p.Items = append(p.Items, it)
+			hits = append(hits, &e)
+		}
+		fd.ready = fd.ready[1:]
+		fd.newest = before(e.native)
+		if len(fd.ready) > 0 {
+			heap.Fix(h, 0)
+			continue
+		}
+		n := limit - len(p.Items) + 1 // one more than needed shows whether the list goes on
+		if f.active() {
+			n = min(scanChunk, budget-p.Scanned+1)
+		} else if len(names) > 1 {
+			fd.chunk = min(max(4, 2*fd.chunk), n)
+			n = fd.chunk
+		}
+		if err := h.refill(ctx, r, n); err != nil {
+			return p, nil, err
+		}
+	}
+	return p, hits, nil
+}
+
+// refill reads the next entries of the first feed and puts it in its place, or removes
+// it at its end.
+func (h *feeds) refill(ctx context.Context, r reader, n int) error {
+	fd := (*h)[0]
+	fd.ready = nil
+	if fd.more && !fd.empty() {
+		if err := fd.fill(ctx, r, n); err != nil {
+			return err
+		}
+	}
+	if len(fd.ready) == 0 {
+		heap.Pop(h)
+		return nil
+	}
+	heap.Fix(h, 0)
+	return nil
+}
+
+// openFeeds returns the heap of all feeds that have an entry.
+func openFeeds(ctx context.Context, r reader, names []string, q Query, limit int) (*feeds, error) {
+	after, err := decodeCursor(q.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	var spans []span
+	for _, name := range names {
+		if s, ok := spanOf(name, q, after); ok {
+			spans = append(spans, s)
+		}
+	}
+	h := &feeds{}
+	if len(spans) == 1 {
+		fd := &feed{span: spans[0]}
+		if err := fd.fill(ctx, r, limit+1); err != nil {
+			return nil, err
+		}
+		if len(fd.ready) > 0 {
+			*h = append(*h, fd)
+		}
+		return h, nil
+	}
+	heads, err := r.newest(ctx, spans)
+	if err != nil {
+		return nil, err
+	}
+	for i, e := range heads {
+		if e != nil {
+			*h = append(*h, &feed{span: spans[i], ready: []entry{*e}, more: true})
+		}
+	}
+	heap.Init(h)
+	return h, nil
+}
+
+// spanOf returns the part of a sink that q and its cursor select; false when there is
+// none.
+func spanOf(sink string, q Query, after ID) (span, bool) {
+	s := span{sink: sink, newest: maxNative, oldest: minNative}
+	lower := func(native string) {
+		if CompareNative(native, s.newest) < 0 {
+			s.newest = native
+		}
+	}
+	if q.UpTo != nil {
+		upTo, ok := q.UpTo[sink]
+		if !ok || upTo == "" {
+			return s, false
+		}
+		lower(upTo)
+	}
+	if after.Native != "" {
+		if sink > after.Sink {
+			lower(after.Native)
+		} else {
+			lower(before(after.Native))
+		}
+	}
+	if !q.Until.IsZero() {
+		lower(before(firstOf(q.Until)))
+	}
+	if !q.Since.IsZero() {
+		s.oldest = firstOf(q.Since)
+	}
+	return s, !s.empty()
+}
+
+// The smallest and the largest native id.
+var (
+	minNative = "0-0"
+	maxNative = joinNative(math.MaxUint64, math.MaxUint64)
+)
+
+// firstOf returns the smallest native id at or after t.
+func firstOf(t time.Time) string {
+	ms := t.UnixMilli()
+	if t.After(time.UnixMilli(ms)) {
+		ms++
+	}
+	return joinNative(uint64(max(ms, 0)), 0)
+}
+
+// before returns the largest native id below the given one, and "0-0" for that itself:
+// no entry has this id.
+func before(native string) string {
+	ms, seq := splitNative(native)
+	switch {
+	case seq > 0:
+		seq--
+	case ms > 0:
+		ms, seq = ms-1, math.MaxUint64
+	}
+	return joinNative(ms, seq)
+}
+
+func joinNative(ms, seq uint64) string {
+	return strconv.FormatUint(ms, 10) + "-" + strconv.FormatUint(seq, 10)
+}
+
+// A cursor is the place of the last entry visited.
+
+func encodeCursor(last ID) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(last.String()))
+}
+
+func decodeCursor(s string) (ID, error) {
+	if s == "" {
+		return ID{}, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		if id, err := ParseID(string(b)); err == nil && id.Sink != "" {
+			return id, nil
+		}
+	}
+	return ID{}, invalid("cursor %.100q was not made by this list", s)
+}
+
+// checkQuery refuses what no list can answer.
+func checkQuery(q Query) error {
+	if q.Sink != "" {
+		if err := sinks.CheckName(q.Sink); err != nil {
+			return err
+		}
+	}
+	for sink, native := range q.UpTo {
+		if id, err := ParseID(native); native != "" && (err != nil || id.Sink != "") {
+			return invalid("up to: %.100q of sink %.100q is no native id", native, sink)
+		}
+	}
+	_, err := decodeCursor(q.Cursor)
+	return err
+}

@@ -1,0 +1,62 @@
+-- push.lua: stores dead letters.
+--
+-- KEYS  1..8  the queue (prelude.lua)
+-- ARGV  1     most entries in the stream, 0: no bound
+--       2     '1': at the bound remove the oldest (trim), '0': refuse
+--       3     most groups
+--       then for each item: push key, group, group's text, not-before, item
+-- Returns {removed, status, id, status, id, ...}; the status is 'stored', 'exists' (with
+-- the id of the entry that was stored before) or 'full'.
+--
+-- The push key is looked up first, must lead to an entry that exists, and is written
+-- last: a refused or discarded dead letter is never taken for a stored one.
+
+local max, trim, max_groups = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
+local out = { 0 }
+
+local function full()
+  if max == 0 then
+    return false
+  end
+  local len = call('XLEN', stream)
+  if len < max then
+    return false
+  end
+  if trim then
+    out[1] = out[1] + trimmer()(len - max + 1)
+    return false
+  end
+  return len - call('ZCARD', kept) >= max
+end
+
+for i = 4, #ARGV, 5 do
+  local k, g, n = ARGV[i], ARGV[i + 1], ARGV[i + 3]
+  local id = call('HGET', ids, k)
+  if id and #call('XRANGE', stream, id, id) == 1 then
+    out[#out + 1] = 'exists'
+    out[#out + 1] = id
+  elseif full() then
+    out[#out + 1] = 'full'
+    out[#out + 1] = ''
+  else
+    if call('HINCRBY', groups, 'n:' .. g, 1) == 1 then
+      -- A new group; each has two fields.
+      if call('HLEN', groups) > 2 * max_groups then
+        call('HDEL', groups, 'n:' .. g)
+        g = ''
+      else
+        call('HSET', groups, 't:' .. g, ARGV[i + 2])
+      end
+    end
+    id = call('XADD', stream, '*', 'item', ARGV[i + 4], 'k', k, 'g', g, 'n', n)
+    call('HSET', ids, k, id)
+    if n == 'never' then
+      call('HINCRBY', meta, 'idle', 1)
+    elseif n ~= '0' then
+      call('ZADD', due, n, id)
+    end
+    out[#out + 1] = 'stored'
+    out[#out + 1] = id
+  end
+end
+return out

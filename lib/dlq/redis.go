@@ -1,0 +1,259 @@
+package dlq
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"backstop/lib/sinks"
+)
+
+// Redis is a Store on Redis or Valkey Streams, one stream per sink (see keys.go). It is
+// safe for concurrent use, across processes too, and keeps nothing that a cold process
+// would miss.
+//
+// Every call can be repeated after a lost reply and repeats itself after network
+// errors and passing answers until its context ends; each try gets a quarter of the
+// time, which the client must honour (ContextTimeoutEnabled).
+type Redis struct {
+	client redis.UniversalClient
+	keys   keys
+	opts   options
+	bad    error // the options cannot work
+
+	mu     sync.Mutex
+	lookup RegistryLookup
+	known  map[string]time.Time // when a sink was last added to the set of sinks
+}
+
+// NewRedis returns a store on client: a single node, failover or cluster client. It
+// does no I/O. The client stays the caller's to close.
+func NewRedis(client redis.UniversalClient, opts ...Option) *Redis {
+	r := &Redis{client: client, opts: newOptions(opts), known: map[string]time.Time{}}
+	r.keys = keys{prefix: r.opts.prefix}
+	r.bad = CheckPrefix(r.opts.prefix)
+	return r
+}
+
+var _ Store = (*Redis)(nil)
+
+// SetRegistryLookup implements Store.
+func (r *Redis) SetRegistryLookup(l RegistryLookup) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lookup = l
+}
+
+// rememberEvery is how often a process that pushes repeats that a sink exists.
+const rememberEvery = 5 * time.Minute
+
+// remember adds a sink to the set of sinks, before its first push by this process and
+// now and then, so that every process finds its dead letters.
+func (r *Redis) remember(ctx context.Context, sink string) error {
+	r.mu.Lock()
+	at, ok := r.known[sink]
+	r.mu.Unlock()
+	if ok && time.Since(at) < rememberEvery {
+		return nil
+	}
+	now := time.Now()
+	err := r.call(ctx, "sinks", func(ctx context.Context) error {
+		return r.client.SAdd(ctx, r.keys.sinks(), sink).Err()
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known[sink] = now
+	return nil
+}
+
+// Sinks implements Store.
+func (r *Redis) Sinks(ctx context.Context) ([]string, error) {
+	var names []string
+	err := r.call(ctx, "sinks", func(ctx context.Context) error {
+		var err error
+		names, err = r.client.SMembers(ctx, r.keys.sinks()).Result()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return unite(names, r.opts.sinks()), nil
+}
+
+// Count implements DLQ.
+func (r *Redis) Count(ctx context.Context, sink string) (int64, error) {
+	names, err := namesOf(ctx, r, sink)
+	if err != nil {
+		return -1, err
+	}
+	var sum int64
+	err = r.call(ctx, "count", func(ctx context.Context) error {
+		cmds := make([]*redis.IntCmd, len(names))
+		p := r.client.Pipeline()
+		for i, name := range names {
+			cmds[i] = p.XLen(ctx, r.keys.stream(name))
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			return err
+		}
+		sum = 0
+		for _, c := range cmds {
+			sum += c.Val()
+		}
+		return nil
+	})
+	if err != nil {
+		return -1, err
+	}
+	return sum, nil
+}
+
+// Discard implements DLQ.
+func (r *Redis) Discard(ctx context.Context, id string) error {
+	parsed, err := r.resolve(ctx, id)
+	if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.change(ctx, "discard", discardScript, parsed, false)
+}
+
+// Unpark implements Store.
+func (r *Redis) Unpark(ctx context.Context, id string) error {
+	parsed, err := r.resolve(ctx, id)
+	if err != nil {
+		return err
+	}
+	return r.change(ctx, "unpark", unparkScript, parsed, true)
+}
+
+// change runs a script on one item that nobody may lease.
+func (r *Redis) change(ctx context.Context, op string, s *redis.Script, id ID, mustExist bool) error {
+	answer, err := r.eval(ctx, op, s, invocation{r.keys.queue(id.Sink), []any{id.Native}})
+	switch {
+	case err != nil:
+		return err
+	case answer == int64(-1):
+		return leasedError(id)
+	case answer == int64(0) && mustExist:
+		return notFoundError(id)
+	}
+	return nil
+}
+
+// Replay implements DLQ.
+func (r *Redis) Replay(ctx context.Context, id string) error {
+	parsed, err := r.resolve(ctx, id)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	lookup := r.lookup
+	r.mu.Unlock()
+	return replay(ctx, r, lookup, parsed)
+}
+
+// Pause implements Store.
+func (r *Redis) Pause(ctx context.Context, sink string, paused bool) error {
+	if err := sinks.CheckName(sink); err != nil {
+		return err
+	}
+	flag := "0"
+	if paused {
+		flag = "1"
+	}
+	_, err := r.eval(ctx, "pause", pauseScript, invocation{r.keys.queue(sink), []any{flag}})
+	return err
+}
+
+// Gate implements Store.
+func (r *Redis) Gate(ctx context.Context, sink, token string, ttl time.Duration) (bool, error) {
+	if err := checkGate(sink, token, ttl); err != nil {
+		return false, err
+	}
+	answer, err := r.eval(ctx, "gate", gateScript, invocation{r.keys.queue(sink), []any{token, ttl.Milliseconds()}})
+	return answer == int64(1), err
+}
+
+// Ungate implements Store.
+func (r *Redis) Ungate(ctx context.Context, sink, token string) error {
+	if err := sinks.CheckName(sink); err != nil {
+		return err
+	}
+	_, err := r.eval(ctx, "ungate", gateScript, invocation{r.keys.queue(sink), []any{token, 0}})
+	return err
+}
+
+// Progress implements Store.
+func (r *Redis) Progress(ctx context.Context, operation, sink string) (OperationCounts, error) {
+	var c OperationCounts
+	if err := checkProgress(operation, sink); err != nil {
+		return c, err
+	}
+	err := r.call(ctx, "progress", func(ctx context.Context) error {
+		fields, err := r.client.HGetAll(ctx, r.keys.operation(sink, operation)).Result()
+		if err != nil {
+			return err
+		}
+		c = OperationCounts{
+			Settled: number(fields["settled"]), Delivered: number(fields["delivered"]),
+			Failed: number(fields["failed"]), Discarded: number(fields["discarded"]),
+		}
+		return nil
+	})
+	return c, err
+}
+
+// Stats implements Store.
+func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
+	if err := sinks.CheckName(sink); err != nil {
+		return Stats{}, err
+	}
+	answer, err := r.eval(ctx, "stats", statsScript, invocation{keys: r.keys.queue(sink)})
+	if err != nil {
+		return Stats{}, err
+	}
+	a, ok := answer.([]any)
+	if !ok || len(a) != 8 {
+		return Stats{}, answerError("stats", answer)
+	}
+	st := Stats{
+		Depth: number(a[0]), NewestID: text(a[2]), Kept: number(a[3]), Parked: number(a[5]),
+		Trimmed: number(a[6]), Paused: text(a[7]) != "",
+	}
+	st.Due = max(st.Depth-number(a[4]), 0)
+	if oldest := text(a[1]); oldest != "" {
+		st.OldestAt = entry{native: oldest}.pushedAt()
+	}
+	return st, nil
+}
+
+// number reads a number of a script's answer; absent ones are 0.
+func number(v any) int64 {
+	switch v := v.(type) {
+	case int64:
+		return v
+	case string:
+		f, err := strconv.ParseFloat(v, 64)
+		if err != nil || math.IsInf(f, 0) {
+			return 0
+		}
+		return int64(f)
+	}
+	return 0
+}
+
+// text reads a string of a script's answer; absent ones are empty.
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}

@@ -1,0 +1,269 @@
+package dlq
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Bounds of one read: the first is short, those after it follow the size of what was
+// read before.
+const (
+	readFirst = 16
+	readItems = 1000
+	readBytes = 1 << 20
+	peekBytes = 4 << 10 // of the newest entry of each of many sinks
+)
+
+// Items implements DLQ.
+func (r *Redis) Items(ctx context.Context, sink string, limit int) ([]Item, error) {
+	return items(ctx, r, sink, limit)
+}
+
+// Page implements Store.
+func (r *Redis) Page(ctx context.Context, q Query) (Page, error) {
+	if err := checkQuery(q); err != nil {
+		return Page{}, err
+	}
+	names, err := namesOf(ctx, r, q.Sink)
+	if err != nil {
+		return Page{}, err
+	}
+	return page(ctx, redisReader{r}, names, q)
+}
+
+// Get implements Store.
+func (r *Redis) Get(ctx context.Context, id string) (Item, error) {
+	parsed, err := r.resolve(ctx, id)
+	if err != nil {
+		return Item{}, err
+	}
+	var found *redis.XMessageSliceCmd
+	var s states
+	err = r.call(ctx, "get", func(ctx context.Context) error {
+		p := r.client.Pipeline()
+		found = p.XRange(ctx, r.keys.stream(parsed.Sink), parsed.Native, parsed.Native)
+		s = r.states(ctx, p, parsed.Sink, parsed.Native)
+		_, err := p.Exec(ctx)
+		return err
+	})
+	if err != nil {
+		return Item{}, err
+	}
+	if len(found.Val()) == 0 {
+		return Item{}, notFoundError(parsed)
+	}
+	e := entryOf(parsed.Sink, found.Val()[0])
+	s.apply(0, &e)
+	return e.decode(), nil
+}
+
+// states is what is kept of entries beside the stream, as it is being read.
+type states struct {
+	state, lease *redis.SliceCmd
+	due          *redis.FloatSliceCmd
+}
+
+// states reads on p what is kept of entries of one sink.
+func (r *Redis) states(ctx context.Context, p redis.Pipeliner, sink string, natives ...string) states {
+	return states{
+		state: p.HMGet(ctx, r.keys.companion(sink, "state"), natives...),
+		lease: p.HMGet(ctx, r.keys.companion(sink, "lease"), natives...),
+		due:   p.ZMScore(ctx, r.keys.companion(sink, "due"), natives...),
+	}
+}
+
+// apply completes e, the entry of the i-th id.
+func (s states) apply(i int, e *entry) {
+	e.setState(text(s.state.Val()[i]))
+	if rec := text(s.lease.Val()[i]); rec != "" {
+		prior, _, _ := strings.Cut(rec, "|")
+		e.due = number(prior) // of an idle one: 0
+	} else {
+		e.due = int64(s.due.Val()[i])
+	}
+}
+
+// setState reads the JSON that the scripts keep of a replayed entry.
+func (e *entry) setState(s string) {
+	if s == "" {
+		return
+	}
+	if err := json.Unmarshal([]byte(s), &e.state); err != nil {
+		// Only the scripts write it; an entry must not become unreadable for its sake.
+		e.state = state{}
+	}
+	e.size += len(s)
+}
+
+func entryOf(sink string, m redis.XMessage) entry {
+	fields := make(map[string]string, len(m.Values))
+	e := entry{sink: sink, native: m.ID}
+	for k, v := range m.Values {
+		fields[k] = text(v)
+		e.size += len(k) + len(fields[k])
+	}
+	e.setFields(fields)
+	return e
+}
+
+// resolve finds the sink of a bare native id. Public ids need no I/O.
+func (r *Redis) resolve(ctx context.Context, id string) (ID, error) {
+	parsed, err := ParseID(id)
+	if err != nil || parsed.Sink != "" {
+		return parsed, err
+	}
+	names, err := r.Sinks(ctx)
+	if err != nil {
+		return ID{}, err
+	}
+	spans := make([]span, len(names))
+	for i, name := range names {
+		spans[i] = span{sink: name, newest: parsed.Native, oldest: parsed.Native}
+	}
+	heads, err := redisReader{r}.newest(ctx, spans)
+	if err != nil {
+		return ID{}, err
+	}
+	var in []string
+	for i, e := range heads {
+		if e != nil {
+			in = append(in, names[i])
+		}
+	}
+	return oneSink(parsed.Native, in)
+}
+
+type redisReader struct{ r *Redis }
+
+func (r redisReader) newest(ctx context.Context, spans []span) ([]*entry, error) {
+	in := make([]invocation, len(spans))
+	for i, s := range spans {
+		in[i] = invocation{[]string{r.r.keys.stream(s.sink)}, []any{s.newest, s.oldest, peekBytes}}
+	}
+	answers, err := r.r.evalAll(ctx, "page", newestScript, in)
+	if err != nil {
+		return nil, err
+	}
+	heads := make([]*entry, len(spans))
+	for i, answer := range answers {
+		a, ok := answer.([]any)
+		if !ok {
+			return nil, answerError("page", answer)
+		}
+		if len(a) == 0 {
+			continue
+		}
+		e := &entry{sink: spans[i].sink, native: text(a[0]), lazy: len(a) == 1}
+		if !e.lazy {
+			e.setFields(pairs(a[1]))
+			e.size = len(e.item)
+		}
+		heads[i] = e
+	}
+	return heads, nil
+}
+
+func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, more bool, err error) {
+	size := 0
+	for len(entries) < n && size < readBytes {
+		want := min(n-len(entries), readFirst)
+		if len(entries) > 0 {
+			want = (readBytes - size) * len(entries) / (size + 1)
+			want = min(max(want, 1), n-len(entries), readItems)
+		}
+		var got []redis.XMessage
+		err := r.r.call(ctx, "page", func(ctx context.Context) error {
+			var err error
+			got, err = r.r.client.XRevRangeN(ctx, r.r.keys.stream(s.sink), s.newest, s.oldest, int64(want)).Result()
+			return err
+		})
+		if err != nil {
+			return nil, false, err
+		}
+		for _, m := range got {
+			e := entryOf(s.sink, m)
+			size += e.size
+			entries = append(entries, e)
+		}
+		if len(got) < want {
+			return entries, false, nil
+		}
+		s.newest = before(got[len(got)-1].ID)
+	}
+	return entries, true, nil
+}
+
+// complete reads what replays have made of the entries of a page, one pipeline for all
+// sinks.
+func (r redisReader) complete(ctx context.Context, entries []*entry) error {
+	bySink := map[string][]*entry{}
+	for _, e := range entries {
+		bySink[e.sink] = append(bySink[e.sink], e)
+	}
+	if len(bySink) == 0 {
+		return nil
+	}
+	all := make(map[string]states, len(bySink))
+	err := r.r.call(ctx, "page", func(ctx context.Context) error {
+		p := r.r.client.Pipeline()
+		for sink, part := range bySink {
+			natives := make([]string, len(part))
+			for i, e := range part {
+				natives[i] = e.native
+			}
+			all[sink] = r.r.states(ctx, p, sink, natives...)
+		}
+		_, err := p.Exec(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for sink, part := range bySink {
+		for i, e := range part {
+			all[sink].apply(i, e)
+		}
+	}
+	return nil
+}
+
+// Groups implements Store.
+func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
+	names, err := namesOf(ctx, r, sink)
+	if err != nil {
+		return nil, err
+	}
+	in := make([]invocation, len(names))
+	for i, name := range names {
+		in[i] = invocation{keys: r.keys.queue(name)}
+	}
+	answers, err := r.evalAll(ctx, "groups", groupsScript, in)
+	if err != nil {
+		return nil, err
+	}
+	groups := []Group{}
+	for i, answer := range answers {
+		a, ok := answer.([]any)
+		if !ok || len(a) != 2 {
+			return nil, answerError("groups", answer)
+		}
+		other := number(a[0])
+		fields := pairs(a[1])
+		for field, value := range fields {
+			id, ok := strings.CutPrefix(field, "n:")
+			if !ok {
+				continue
+			}
+			fingerprint, reason, _ := strings.Cut(fields["t:"+id], "\n")
+			n := number(value)
+			groups = append(groups, Group{Sink: names[i], Reason: Reason(reason), Fingerprint: fingerprint, Count: n})
+			other -= n
+		}
+		groups = appendOther(groups, names[i], other)
+	}
+	sortGroups(groups)
+	return groups, nil
+}

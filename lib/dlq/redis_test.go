@@ -1,0 +1,331 @@
+package dlq_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/redistest"
+	"backstop/lib/dlq"
+	"backstop/lib/dlq/dlqtest"
+)
+
+func TestRedisConformanceEmbedded(t *testing.T) {
+	_, c := redistest.Mini(t)
+	dlqtest.Run(t, backend(t, c))
+}
+
+func TestRedisConformanceSingleNode(t *testing.T) {
+	dlqtest.Run(t, backend(t, redistest.Shared(t).Client(t)))
+}
+
+func TestRedisConformanceTLSAndACL(t *testing.T) {
+	dlqtest.Run(t, backend(t, redistest.Start(t, redistest.WithTLS()).Client(t)))
+}
+
+func TestRedisConformanceCluster(t *testing.T) {
+	dlqtest.Run(t, backend(t, redistest.StartCluster(t).Client(t)))
+}
+
+// prefixed is a store that knows its prefix.
+type prefixed struct {
+	*dlq.Redis
+	prefix string
+}
+
+// newStore returns a store with a prefix of its own, whose keys are audited at the end.
+func newStore(t *testing.T, c redis.UniversalClient, opts ...dlq.Option) prefixed {
+	t.Helper()
+	prefix := redistest.Prefix()
+	s := prefixed{dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...), prefix}
+	t.Cleanup(func() { audit(t, c, prefix) })
+	return s
+}
+
+// backend is the conformance suite's view of a Redis store. Every command is checked
+// on its way, and every store's keys at the end.
+func backend(t *testing.T, c redis.UniversalClient) dlqtest.Backend {
+	t.Helper()
+	c.AddHook(commandCheck{t})
+	return dlqtest.Backend{
+		New: func(t *testing.T, opts ...dlq.Option) dlq.Store {
+			t.Helper()
+			return newStore(t, c, opts...)
+		},
+		Append: func(t *testing.T, s dlq.Store, sink string, fields ...string) {
+			t.Helper()
+			p, ok := s.(prefixed)
+			if !ok {
+				t.Fatalf("store is a %T", s)
+			}
+			if err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: p.prefix + ":dlq:" + sink, Values: fields}).Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+}
+
+// audit recomputes from the entries of each queue everything that is kept beside them.
+func audit(t *testing.T, c redis.UniversalClient, prefix string) {
+	t.Helper()
+	ctx := context.Background()
+	names, err := c.SMembers(ctx, prefix+":sinks").Result()
+	if err != nil {
+		t.Errorf("audit: %v", err)
+		return
+	}
+	for _, sink := range append(names, "mail") {
+		for _, fault := range auditQueue(ctx, c, prefix, sink) {
+			t.Errorf("audit of %s: %s", sink, fault)
+		}
+	}
+}
+
+func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink string) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	stream := prefix + ":dlq:" + sink
+	key := func(name string) string { return "{" + stream + "}:" + name }
+	hash := func(name string) map[string]string {
+		m, err := c.HGetAll(ctx, key(name)).Result()
+		if err != nil {
+			fault("%s: %v", name, err)
+		}
+		return m
+	}
+	zset := func(name string) map[string]float64 {
+		all, err := c.ZRangeWithScores(ctx, key(name), 0, -1).Result()
+		if err != nil {
+			fault("%s: %v", name, err)
+		}
+		m := map[string]float64{}
+		for _, z := range all {
+			id, _ := z.Member.(string)
+			m[id] = z.Score
+		}
+		return m
+	}
+	messages, err := c.XRange(ctx, stream, "-", "+").Result()
+	if err != nil {
+		fault("%v", err)
+	}
+	meta, states, leases, ids, groups := hash("meta"), hash("state"), hash("lease"), hash("ids"), hash("groups")
+	due, kept := zset("due"), zset("kept")
+	cursor := meta["cursor"]
+	if cursor == "" {
+		cursor = "0-0"
+	}
+	entries := map[string]map[string]any{}
+	idle, parked, wantGroups := 0, 0, map[string]int{}
+	for _, m := range messages {
+		entries[m.ID] = m.Values
+		if g, _ := m.Values["g"].(string); g != "" {
+			wantGroups[g]++
+		}
+		var state struct {
+			Parked      bool
+			DeliveredAt int64 `json:"delivered_at"`
+		}
+		text, touched := states[m.ID]
+		if touched {
+			if err := json.Unmarshal([]byte(text), &state); err != nil {
+				fault("state of %s: %v", m.ID, err)
+			}
+		}
+		if state.Parked {
+			parked++
+		}
+		if _, ok := kept[m.ID]; ok != (state.DeliveredAt > 0) {
+			fault("%s: kept %v, delivered at %d", m.ID, ok, state.DeliveredAt)
+		}
+		_, inDue := due[m.ID]
+		lease, leased := leases[m.ID]
+		switch {
+		case leased && !inDue:
+			fault("%s is leased and not in the due set", m.ID)
+		case leased:
+			if strings.HasPrefix(lease, "-|") {
+				idle++
+			}
+		case inDue:
+		case touched || m.Values["n"] == "never":
+			idle++
+		case dlq.CompareNative(m.ID, cursor) <= 0:
+			fault("%s is stranded: behind the cursor, not in the due set, not put aside", m.ID)
+		}
+	}
+	for name, m := range map[string]map[string]string{"state": states, "lease": leases} {
+		for id := range m {
+			if entries[id] == nil {
+				fault("%s holds %s, which is gone", name, id)
+			}
+		}
+	}
+	for name, m := range map[string]map[string]float64{"due": due, "kept": kept} {
+		for id := range m {
+			if entries[id] == nil {
+				fault("%s holds %s, which is gone", name, id)
+			}
+		}
+	}
+	for k, id := range ids {
+		if entries[id] == nil || entries[id]["k"] != k {
+			fault("ids leads %s to %s, which is gone or another's", k, id)
+		}
+	}
+	gotGroups := map[string]int{}
+	for field, value := range groups {
+		if g, ok := strings.CutPrefix(field, "n:"); ok {
+			gotGroups[g], _ = strconv.Atoi(value)
+			if groups["t:"+g] == "" {
+				fault("group %s has no text", g)
+			}
+		} else if groups["n:"+strings.TrimPrefix(field, "t:")] == "" {
+			fault("group %s has no count", field)
+		}
+	}
+	if !maps.Equal(gotGroups, wantGroups) {
+		fault("groups are %v, want %v", gotGroups, wantGroups)
+	}
+	number := func(field string) int {
+		n, _ := strconv.Atoi(meta[field])
+		return n
+	}
+	if number("idle") != idle || number("parked") != parked {
+		fault("idle %s, parked %s; want %d, %d", meta["idle"], meta["parked"], idle, parked)
+	}
+	return faults
+}
+
+// commandCheck fails the test when a command has too many arguments or a script's keys
+// are in several slots.
+type commandCheck struct{ t *testing.T }
+
+func (h commandCheck) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (h commandCheck) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.check(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (h commandCheck) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			h.check(cmd)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (h commandCheck) check(cmd redis.Cmder) {
+	args := cmd.Args()
+	if len(args) >= 3999 {
+		h.t.Errorf("%s has %d arguments", cmd.Name(), len(args))
+	}
+	if cmd.Name() != "eval" && cmd.Name() != "evalsha" {
+		return
+	}
+	n, err := strconv.Atoi(fmt.Sprint(args[2]))
+	if err != nil {
+		h.t.Errorf("number of keys: %v", err)
+		return
+	}
+	slots := map[uint16]bool{}
+	for _, k := range args[3 : 3+n] {
+		slots[slot(fmt.Sprint(k))] = true
+	}
+	if len(slots) != 1 {
+		h.t.Errorf("keys %v are in %d slots", args[3:3+n], len(slots))
+	}
+}
+
+// slot is the cluster slot of a key, by the specification: CRC16 (XMODEM) of what is
+// between the first { and the next }, if anything, modulo 16384.
+func slot(key string) uint16 {
+	if i := strings.IndexByte(key, '{'); i >= 0 {
+		if j := strings.IndexByte(key[i+1:], '}'); j > 0 {
+			key = key[i+1 : i+1+j]
+		}
+	}
+	var crc uint16
+	for _, b := range []byte(key) {
+		crc ^= uint16(b) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return crc % 16384
+}
+
+// faults is a hook between a store and Redis: its function decides the fate of every
+// command and pipeline.
+type faults struct {
+	mu    sync.Mutex
+	calls []string // names of the commands sent, pipelined ones joined by +
+	fate  func(ctx context.Context, name string, send func() error) error
+}
+
+func (f *faults) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (f *faults) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := f.apply(ctx, cmd.Name(), func() error { return next(ctx, cmd) })
+		cmd.SetErr(err)
+		return err
+	}
+}
+
+func (f *faults) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		var names []string
+		for _, cmd := range cmds {
+			names = append(names, cmd.Name())
+		}
+		names = slices.Compact(names)
+		err := f.apply(ctx, strings.Join(names, "+"), func() error { return next(ctx, cmds) })
+		for _, cmd := range cmds {
+			if err != nil && cmd.Err() == nil {
+				cmd.SetErr(err)
+			}
+		}
+		return err
+	}
+}
+
+func (f *faults) apply(ctx context.Context, name string, send func() error) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, name)
+	fate := f.fate
+	f.mu.Unlock()
+	if fate == nil || name == "hello" || name == "client" || name == "cluster" || name == "command" {
+		return send()
+	}
+	return fate(ctx, name, send)
+}
+
+// sent returns the commands since the last call.
+func (f *faults) sent() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	calls := slices.DeleteFunc(f.calls, func(s string) bool { return s == "hello" || strings.HasPrefix(s, "client") })
+	f.calls = nil
+	return calls
+}

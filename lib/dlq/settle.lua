@@ -1,0 +1,119 @@
+-- settle.lua: records what became of leased items.
+--
+-- KEYS  1..8  the queue (prelude.lua)
+--       9..   claims and bulk operations
+-- ARGV  1     replays to remember of an item
+--       2, 3  retention of claims and of operations, in ms
+--       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
+--       number of the claim's key, number of the operation's key (0: none), '1' to strike the
+--       item from the claim, as if it had never been part of it
+-- Returns for each settlement 1 (applied, now or before) or 0 (fenced: the token does not
+-- hold the lease).
+
+local max_history, keep_claims, keep_ops = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+
+local COUNTERS = {
+  discard = 'delivered', keep = 'delivered', drop = 'discarded',
+  retry = 'failed', park = 'failed', hold = 'failed',
+}
+
+local now = now_ms()
+local out, touched, operated = {}, {}, {}
+
+local function change(id, was_idle, k, action, delay, charge, err)
+  local text = call('HGET', state, id)
+  local s = text and cjson.decode(text) or {}
+  if charge then
+    s.replays = (s.replays or 0) + 1
+  end
+  if charge or err ~= '' or action == 'keep' then
+    local h = s.history or {}
+    local r = { at = now }
+    if err ~= '' then
+      r.error = err
+    end
+    h[#h + 1] = r
+    while #h > max_history do
+      table.remove(h, 1)
+    end
+    s.history = h
+  end
+  if s.parked then
+    s.parked = nil
+    call('HINCRBY', meta, 'parked', -1)
+  end
+  s.held = nil
+  local is_idle = true
+  if action == 'keep' then
+    s.delivered_at = now
+    call('ZADD', kept, ms_of(id), id)
+    -- A new failure of this delivery is a new dead letter.
+    if k ~= '' and call('HGET', ids, k) == id then
+      call('HDEL', ids, k)
+    end
+  elseif s.delivered_at then
+    is_idle = true
+  elseif action == 'retry' then
+    is_idle = false
+  elseif action == 'park' then
+    s.parked = true
+    call('HINCRBY', meta, 'parked', 1)
+  else
+    s.held = true
+  end
+  if is_idle then
+    call('ZREM', due, id)
+  else
+    -- Later than the push, which tells it from a fresh entry.
+    call('ZADD', due, math.max(now + delay, ms_of(id) + 1), id)
+  end
+  if is_idle ~= was_idle then
+    call('HINCRBY', meta, 'idle', is_idle and 1 or -1)
+  end
+  if next(s) then
+    call('HSET', state, id, cjson.encode(s))
+  else
+    call('HDEL', state, id)
+  end
+end
+
+for i = 4, #ARGV, 9 do
+  local id, token, action, err = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 5]
+  local claim, op = KEYS[tonumber(ARGV[i + 6])], tonumber(ARGV[i + 7])
+  local rec = call('HGET', lease, id)
+  local prior, k, g, holder
+  if rec then
+    prior, k, g, holder = parse(rec)
+  end
+  if rec and holder == token then
+    call('HDEL', lease, id) -- frees memory, see free_first
+    if action == 'discard' or action == 'drop' then
+      remove(id, prior == '-', k, g)
+    else
+      change(id, prior == '-', k, action, tonumber(ARGV[i + 3]), ARGV[i + 4] == '1', err)
+    end
+    if ARGV[i + 8] == '1' then
+      call('HDEL', claim, id)
+    else
+      call('HSET', claim, id, 's')
+      touched[claim] = true
+    end
+    if op > 0 then
+      call('HINCRBY', KEYS[op], 'settled', 1)
+      call('HINCRBY', KEYS[op], COUNTERS[action], 1)
+      operated[KEYS[op]] = true
+    end
+    out[#out + 1] = 1
+  elseif call('HGET', claim, id) == 's' then
+    out[#out + 1] = 1
+  else
+    out[#out + 1] = 0
+  end
+end
+for claim in pairs(touched) do
+  call('PEXPIRE', claim, keep_claims)
+end
+for op in pairs(operated) do
+  call('PEXPIRE', op, keep_ops)
+end
+return out

@@ -1,0 +1,50 @@
+-- take.lua: leases the items asked for by id, due or not.
+--
+-- KEYS  1..8  the queue (prelude.lua)
+--       9     the claim
+-- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
+--       4     '1': delivered items too
+--       5..   native ids
+-- Returns {0, {row...}} (rows: lease.lua). Left out: what is missing, leased by others, or
+-- beyond the bytes. What this token leases already is returned again.
+
+local force = ARGV[4] == '1'
+
+local function delivered(id)
+  local s = call('HGET', state, id)
+  return s and cjson.decode(s).delivered_at
+end
+
+for i = 5, #ARGV do
+  local id = ARGV[i]
+  if bytes >= max_bytes and #rows > 0 then
+    break
+  end
+  local rec = call('HGET', lease, id)
+  local prior, _, _, holder
+  if rec then
+    prior, _, _, holder = parse(rec)
+  end
+  local leased = rec and held(id, now)
+  if leased and holder == token then
+    again(id, prior)
+  elseif not leased and (force or not delivered(id)) then
+    local fields = fields_of(id)
+    if fields then
+      local k, g, n = small(fields)
+      if not prior then
+        prior = call('ZSCORE', due, id)
+      end
+      if not prior then
+        if idle(id, n) then
+          prior = '-'
+        else
+          prior = ms_of(id)
+        end
+      end
+      grant(id, prior, k, g, call('HGET', state, id), fields)
+    end
+  end
+end
+grant_all()
+return { 0, rows }

@@ -1,0 +1,44 @@
+-- trim.lua: makes room in a full queue. push.lua wraps it, after entry.lua, in a function of
+-- its own, so that a push that needs no room does not pay for it.
+
+local TRIM_AT_ONCE = 100
+local TRIM_READ = 1048576
+
+-- make_room removes count entries, kept ones first, then the oldest, held ones never, and
+-- returns how many it removed.
+local function make_room(count)
+  local now, done = now_ms(), 0
+  if count > TRIM_AT_ONCE then
+    count = TRIM_AT_ONCE
+  end
+  for _, id in ipairs(call('ZRANGE', kept, 0, count + 15)) do
+    if done < count and not held(id, now) then
+      local fields = fields_of(id)
+      if fields then
+        evict(id, fields)
+        done = done + 1
+      else
+        vanished(id)
+      end
+    end
+  end
+  local from, read = '-', 0
+  while done < count and read < TRIM_READ do
+    local e = call('XRANGE', stream, from, '+', 'COUNT', 1)[1]
+    if not e then
+      break
+    end
+    from = '(' .. e[1]
+    read = read + size_of(e[2])
+    if not held(e[1], now) then
+      evict(e[1], e[2])
+      done = done + 1
+    end
+  end
+  if done > 0 then
+    call('HINCRBY', meta, 'trimmed', done)
+  end
+  return done
+end
+
+return make_room

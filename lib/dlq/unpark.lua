@@ -1,0 +1,51 @@
+-- unpark.lua: makes an item due now that is not due, or not yet.
+--
+-- KEYS  1..8  the queue (prelude.lua)
+-- ARGV  1     native id
+-- Returns 1, 0 when there is no such entry, -1 when a replay holds it.
+
+local id = ARGV[1]
+free_first()
+local now = now_ms()
+local fields = fields_of(id)
+if not fields then
+  return 0
+end
+if held(id, now) then
+  return -1
+end
+local text = call('HGET', state, id)
+local s = text and cjson.decode(text) or {}
+if s.delivered_at then
+  return 1
+end
+local rec = call('HGET', lease, id)
+local was_idle, since
+if rec then
+  local prior = parse(rec)
+  was_idle, since = prior == '-', prior
+else
+  local _, _, n = small(fields)
+  was_idle, since = idle(id, n), call('ZSCORE', due, id) or ms_of(id)
+end
+if not was_idle and tonumber(since) <= now then
+  return 1
+end
+call('HDEL', lease, id)
+if was_idle then
+  call('HINCRBY', meta, 'idle', -1)
+end
+if s.parked then
+  call('HINCRBY', meta, 'parked', -1)
+end
+if s.parked or s.held then
+  s.parked, s.held = nil, nil
+  if next(s) then
+    call('HSET', state, id, cjson.encode(s))
+  else
+    call('HDEL', state, id)
+  end
+end
+-- Later than the push, which tells it from a fresh entry.
+call('ZADD', due, math.max(now, ms_of(id) + 1), id)
+return 1
