@@ -39,6 +39,7 @@ type App struct {
 	close   func() error
 	targets sync.Map // *config.Sink -> Target
 	pauses  pauses
+	letters dlq.DLQ // Queue, with pushes that come together in one call
 
 	trimMu  sync.Mutex
 	trimmed map[string]int // by sink, since the last report
@@ -97,11 +98,11 @@ func (a *App) compose() error {
 		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
 		operations = replay.NewMemoryOperations()
 	} else {
-		client, err := redisClient(a.Env, func(context.Context) (aws.Config, error) { return loadAWS() })
+		client, secrets, err := redisClient(a.Env, func(context.Context) (aws.Config, error) { return loadAWS() })
 		if err != nil {
 			return &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
 		}
-		redis.SetLogger(redisLog{a.Log})
+		redis.SetLogger(redisLog{a.Log, secrets})
 		a.close = client.Close
 		overflow := dlq.OverflowReject
 		if a.Env.DLQOverflow == "trim" {
@@ -112,7 +113,7 @@ func (a *App) compose() error {
 		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
 		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
 	}
-	a.pauses.stats = a.Queue
+	a.pauses.stats, a.letters = a.Queue, dlq.NewBatcher(a.Queue)
 	a.Engine = &replay.Engine{
 		Store: a.Queue, Targets: replayTargets{a}, Operations: operations, Records: a.Records, Observer: replayObserver{}, Log: a.Log,
 		Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
@@ -174,7 +175,7 @@ func (a *App) target(s *config.Sink) Target {
 	if inner == nil {
 		inner = broken{name: s.Name, err: s.Err}
 	}
-	t.Retrier = retry.NewRetrier(inner, s.Retry, a.Queue)
+	t.Retrier = retry.NewRetrier(inner, s.Retry, a.letters)
 	t.Retrier.Reserve, t.Retrier.Logger = a.Env.Reserve, a.Log
 	a.targets.Range(func(k, v any) bool { // forget what this one replaces
 		if old, ok := k.(*config.Sink); ok && old.Name == s.Name {

@@ -26,10 +26,13 @@ type Env struct {
 
 	RedisURL      *url.URL     // BACKSTOP_REDIS_URL; nil: memory, only with BACKSTOP_LOCAL
 	RedisCluster  bool         // BACKSTOP_REDIS_CLUSTER
-	RedisPassword sinks.Secret // BACKSTOP_REDIS_PASSWORD, or ssm:/parameter
-	RedisIAMUser  string       // BACKSTOP_REDIS_IAM_USER
-	RedisIAMCache iamCache     // BACKSTOP_REDIS_IAM_CACHE
-	KeyPrefix     string       // BACKSTOP_KEY_PREFIX, default "backstop"
+	RedisPassword sinks.Secret // BACKSTOP_REDIS_PASSWORD
+	// RedisParameter is the SSM parameter that holds the password instead:
+	// BACKSTOP_REDIS_PASSWORD as ssm:/parameter.
+	RedisParameter string
+	RedisIAMUser   string   // BACKSTOP_REDIS_IAM_USER
+	RedisIAMCache  iamCache // BACKSTOP_REDIS_IAM_CACHE
+	KeyPrefix      string   // BACKSTOP_KEY_PREFIX, default "backstop"
 
 	DLQMaxLen   int    // BACKSTOP_DLQ_MAX_LEN per sink, default 100,000; 0 or less: no cap
 	DLQOverflow string // BACKSTOP_DLQ_OVERFLOW: "reject" (default) or "trim"
@@ -48,6 +51,8 @@ type Env struct {
 	// Proxy selects the proxy of a URL: HTTP_PROXY, HTTPS_PROXY, NO_PROXY. Nil: none.
 	Proxy func(*url.URL) (*url.URL, error)
 }
+
+var parameterName = regexp.MustCompile(`^(/[A-Za-z0-9_.-]+)+(:[A-Za-z0-9_.-]+)?$`)
 
 var keyPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9._:-]{0,63}$`)
 
@@ -79,6 +84,12 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		e.Sinks = s
 	}
 	e.RedisURL = r.redisURL(e.Local)
+	if name, ok := strings.CutPrefix(e.RedisPassword.Reveal(), "ssm:"); ok {
+		e.RedisPassword, e.RedisParameter = "", name
+		if !parameterName.MatchString(name) {
+			r.fault("BACKSTOP_REDIS_PASSWORD", "want ssm:/path/of/a/parameter, or a password that does not begin with ssm:") // it may be one
+		}
+	}
 	if e.DLQOverflow != "reject" && e.DLQOverflow != "trim" {
 		r.fault("BACKSTOP_DLQ_OVERFLOW", "%q; want reject or trim", e.DLQOverflow)
 	}
@@ -189,7 +200,7 @@ func (r *envReader) iam(e *Env) {
 	if e.RedisIAMUser == "" {
 		r.fault("BACKSTOP_REDIS_IAM_USER", "missing; %s needs the cache user's name", name)
 	}
-	if e.RedisPassword != "" {
+	if e.RedisPassword != "" || e.RedisParameter != "" {
 		r.fault("BACKSTOP_REDIS_PASSWORD", "set together with %s; use one of them", name)
 	}
 	if e.RedisURL != nil && e.RedisURL.Scheme != "rediss" {

@@ -72,6 +72,9 @@ func TestABadVariableIsRefused(t *testing.T) {
 		{"BACKSTOP_REDIS_URL", "http://cache", "", "scheme"},
 		{"BACKSTOP_REDIS_URL", "redis://", "", "no host"},
 		{"BACKSTOP_REDIS_URL", "redis://u:hush@ho st", "", "not a URL"},
+		{"BACKSTOP_REDIS_PASSWORD", "ssm:hush", "", "ssm:/path/of/a/parameter"},
+		{"BACKSTOP_REDIS_PASSWORD", "ssm:/a b/hush", "", "ssm:/path/of/a/parameter"},
+		{"BACKSTOP_REDIS_IAM_CACHE", "serverless:x", "BACKSTOP_REDIS_PASSWORD", "use one of them"},
 		{"BACKSTOP_REDIS_IAM_CACHE", "serverless:x", "", "BACKSTOP_REDIS_IAM_USER"},
 		{"BACKSTOP_REDIS_IAM_CACHE", "cluster:x", "BACKSTOP_REDIS_IAM_USER", "serverless:<name>"},
 		{"BACKSTOP_REDIS_IAM_CACHE", "serverless:x", "BACKSTOP_REDIS_IAM_USER", "rediss://"},
@@ -87,6 +90,17 @@ func TestABadVariableIsRefused(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: the error shows the password: %v", tt.name, err)
+		}
+	}
+}
+
+func TestThePasswordMayBeAParameter(t *testing.T) {
+	for value, want := range map[string][2]string{
+		"hush": {"hush", ""}, "ssm:/backstop/prod/redis": {"", "/backstop/prod/redis"}, "ssm:/redis:3": {"", "/redis:3"},
+	} {
+		e, err := ReadEnv(env(minimal("BACKSTOP_REDIS_PASSWORD", value)))
+		if err != nil || e.RedisPassword.Reveal() != want[0] || e.RedisParameter != want[1] {
+			t.Errorf("%s: got password %q, parameter %q, %v, want %q", value, e.RedisPassword.Reveal(), e.RedisParameter, err, want)
 		}
 	}
 }

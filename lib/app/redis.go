@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,13 +21,16 @@ const (
 	connMaxLife = 11 * time.Hour
 )
 
-// redisClient returns the client for e, without connecting. loadAWS is called only when
-// the password or IAM needs it.
-func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redis.UniversalClient, error) {
+// redisClient returns the client for e, without connecting, and what keeps its passwords
+// out of texts. loadAWS is called only when the password or IAM needs it.
+func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redis.UniversalClient, *scrubber, error) {
 	base, err := redis.ParseURL(e.RedisURL.String())
-	if err != nil {
-		return nil, errors.New("BACKSTOP_REDIS_URL: " + strings.ReplaceAll(err.Error(), e.RedisURL.String(), "(the URL)"))
+	if err != nil { // which quotes parts of the URL
+		return nil, nil, errors.New("BACKSTOP_REDIS_URL: want redis://user:password@host:port/database; user, password and database may be left out")
 	}
+	var secrets scrubber
+	secrets.note(base.Password)
+	secrets.note(e.RedisPassword.Reveal())
 	// A try of a dead-letter write gets a quarter of the reserve, so that a second one
 	// fits; the store bounds its tries by context, which ContextTimeoutEnabled makes
 	// count. These bound everything else.
@@ -60,23 +62,34 @@ func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redi
 				return "", "", err
 			}
 			token, err := iamToken(ctx, cfg, e.RedisIAMCache, e.RedisIAMUser, time.Now())
+			secrets.note(token)
 			return e.RedisIAMUser, token, err
 		}
-	case strings.HasPrefix(e.RedisPassword.Reveal(), "ssm:/"):
-		o.CredentialsProviderContext = passwordFrom(strings.TrimPrefix(e.RedisPassword.Reveal(), "ssm:"), base.Username, loadAWS)
+	case e.RedisParameter != "":
+		read := passwordFrom(e.RedisParameter, base.Username, loadAWS)
+		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
+			user, password, err := read(ctx)
+			secrets.note(password)
+			return user, password, err
+		}
 	case e.RedisPassword != "":
 		o.Password = e.RedisPassword.Reveal()
 	}
-	return redis.NewUniversalClient(o), nil
+	client := redis.NewUniversalClient(o)
+	client.AddHook(&secrets)
+	return client, &secrets, nil
 }
 
 // redisLog passes what the client library says of its connections to our log: every
 // line of a function's output is JSON.
-type redisLog struct{ log *slog.Logger }
+type redisLog struct {
+	log     *slog.Logger
+	secrets *scrubber
+}
 
 // Printf implements the client library's logger.
 func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis", "detail", fmt.Sprintf(format, v...))
+	l.log.DebugContext(ctx, "redis", "detail", l.secrets.clean(fmt.Sprintf(format, v...)))
 }
 
 // passwordFrom reads the password from SSM for every new connection, so that a rotated
