@@ -37,7 +37,7 @@ type sender struct {
 		Target(ctx context.Context, sink string) (app.Target, error)
 	}
 	items interface {
-		Page(ctx context.Context, q dlq.Query) (dlq.Page, error)
+		Find(ctx context.Context, sink, deliveryID string) (dlq.Item, error)
 	}
 	records  delivery.Store
 	log      *slog.Logger
@@ -156,15 +156,13 @@ func (s *sender) begin(ctx context.Context, budget retry.Budget, key delivery.Ke
 		return a, true, nil
 	case delivery.StateTakenOver:
 		// Whoever had it may have stored the dead letter before it ended.
-		page, err := s.items.Page(bctx, dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
+		it, err := s.items.Find(bctx, key.Sink, key.ID)
 		if err != nil {
-			s.unguarded(ctx, key, err)
+			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+				s.unguarded(ctx, key, err)
+			}
 			return answer{}, false, nil
 		}
-		if len(page.Items) == 0 {
-			return answer{}, false, nil
-		}
-		it := page.Items[0]
 		a = answer{
 			Status: retry.StatusDeadLettered, DeliveryID: key.ID, ItemID: it.ID, Reason: it.Reason,
 			Attempts: it.Attempts, Error: it.LastError,

@@ -41,8 +41,10 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		metrics: observe.NewMetrics(h.app.Env.Service), maxBytes: h.app.Env.MaxBodyBytes,
 		keepUnsendable: shape == shapeSQS,
 	}
+	s.metrics.Begin()
 	defer func() {
 		h.app.Report(ctx, s.metrics)
+		s.metrics.End(ctx)
 		if err := s.metrics.Flush(h.out); err != nil {
 			h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
 		}

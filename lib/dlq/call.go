@@ -2,6 +2,7 @@ package dlq
 
 import (
 	"context"
+	"crypto/tls"
 	_ "embed" // the scripts
 	"errors"
 	"fmt"
@@ -28,22 +29,24 @@ func (r *Redis) call(ctx context.Context, op string, f func(context.Context) err
 	if r.bad != nil {
 		return r.bad
 	}
+	start := time.Now()
 	whole := maxCall
 	if deadline, ok := ctx.Deadline(); ok {
-		whole = min(whole, time.Until(deadline))
+		whole = min(whole, deadline.Sub(start))
 	}
-	ctx, cancel := context.WithTimeout(ctx, whole)
-	defer cancel()
+	end := start.Add(whole)
 	wait := 5 * time.Millisecond
 	var last error
-	for ctx.Err() == nil {
-		try, done := context.WithTimeout(ctx, min(whole/4, maxTry))
+	for now := start; ctx.Err() == nil && now.Before(end); now = time.Now() {
+		try, cancel := context.WithTimeout(ctx, min(whole/4, maxTry, end.Sub(now)))
 		err := f(try)
-		done()
+		cancel()
 		if err == nil {
 			return nil
 		}
-		last = err
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+			last = err // what the network said tells more than that time ran out
+		}
 		if !passing(err) {
 			break
 		}
@@ -51,7 +54,7 @@ func (r *Redis) call(ctx context.Context, op string, f func(context.Context) err
 			// A cluster client learns of a dead master's successor from redirects only.
 			reloader.ReloadState(ctx)
 		}
-		timer := time.NewTimer(time.Duration(float64(wait) * (0.5 + rand.Float64()))) //nolint:gosec // jitter
+		timer := time.NewTimer(min(time.Duration(float64(wait)*(0.5+rand.Float64())), time.Until(end)))
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
@@ -60,8 +63,10 @@ func (r *Redis) call(ctx context.Context, op string, f func(context.Context) err
 		wait = min(2*wait, maxWait)
 	}
 	switch {
-	case last == nil:
+	case last == nil && ctx.Err() != nil:
 		last = context.Cause(ctx)
+	case last == nil:
+		last = context.DeadlineExceeded
 	case sinks.CodeOf(last) != "":
 		return last
 	case strings.HasPrefix(last.Error(), "OOM ") || strings.Contains(last.Error(), "-OOM "):
@@ -74,6 +79,9 @@ func (r *Redis) call(ctx context.Context, op string, f func(context.Context) err
 // network did, and what servers answer while they start, fail over or move slots.
 func passing(err error) bool {
 	if sinks.CodeOf(err) != "" || errors.Is(err, redis.ErrClosed) {
+		return false
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return false
 	}
 	answer, ok := errors.AsType[redis.Error](err)

@@ -137,7 +137,7 @@ func (h *history) leased(c dlq.Claim) {
 func (h *history) claim(rt *rapid.T) {
 	h.rt = rt
 	time.Sleep(2 * time.Millisecond) // what is due now is due for both
-	h.leased(dlq.Claim{Sink: "mail", Limit: 1000, TTL: time.Hour, Token: fmt.Sprint("c", len(h.held))})
+	h.leased(dlq.Claim{Sink: "mail", Limit: 200, TTL: time.Hour, Token: fmt.Sprint("c", len(h.held))})
 }
 
 func (h *history) known(rt *rapid.T) []string {

@@ -87,6 +87,11 @@ type Store interface {
 	// SINK_DLQ_NOT_FOUND.
 	Get(ctx context.Context, id string) (Item, error)
 
+	// Find returns the dead letter that the first failure of a delivery became, while it
+	// waits (not once it is marked delivered). The cost does not depend on the depth.
+	// None: SINK_DLQ_NOT_FOUND.
+	Find(ctx context.Context, sink, deliveryID string) (Item, error)
+
 	// Page returns dead letters newest first, filtered.
 	Page(ctx context.Context, q Query) (Page, error)
 
@@ -109,9 +114,9 @@ type Store interface {
 	// those after the last one returned until the answer is empty.
 	Claim(ctx context.Context, c Claim) ([]Leased, error)
 
-	// Settle records what became of leased items, in one round trip per sink. The
-	// result has the length of s. A late holder (its lease expired and was taken
-	// over) is told SettleFenced and changes nothing.
+	// Settle records what became of leased items, in one round trip per sink and 100
+	// settlements. The result has the length of s. A late holder (its lease expired and
+	// was taken over) is told SettleFenced and changes nothing.
 	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
 
 	// Release gives leases back untouched: the items are due again as they were before
@@ -207,8 +212,8 @@ type Claim struct {
 	// is due, oldest first, unless the sink is paused.
 	IDs   []string
 	Force bool
-	// Limit is the most items to lease, at most 1,000; <= 0 means 1, or with IDs all of
-	// them.
+	// Limit is the most items to lease, at most 200 without IDs; <= 0 means 1, or with
+	// IDs all of them.
 	Limit int
 	// Token identifies this claim: a retried claim with the same token gets the same
 	// items, less those settled or released since. It becomes the leases' fencing token
@@ -282,4 +287,17 @@ type OperationCounts struct {
 	Delivered int64 `json:"delivered"`
 	Failed    int64 `json:"failed"`
 	Discarded int64 `json:"discarded"`
+}
+
+// count adds one settlement.
+func (c *OperationCounts) count(a Action) {
+	c.Settled++
+	switch a {
+	case ActionDiscard, ActionKeep:
+		c.Delivered++
+	case ActionDrop:
+		c.Discarded++
+	case ActionRetry, ActionPark, ActionHold:
+		c.Failed++
+	}
 }

@@ -99,7 +99,7 @@ func newEntry(it Item) (entry, error) {
 	e := entry{
 		sink:      it.Sink,
 		item:      string(b),
-		pushKey:   hash(16, it.DeliveryID, strconv.Itoa(it.Replays), it.Origin),
+		pushKey:   pushKey(it.DeliveryID, it.Replays, it.Origin),
 		group:     groupID(it.Reason, fp),
 		groupText: fp + "\n" + string(it.Reason),
 		notBefore: notBeforeNow,

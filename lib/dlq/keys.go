@@ -36,6 +36,9 @@ import "strings"
 //	{...}:kept    zset    native id -> push time of entries kept after delivery (settle, removals)
 //	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claim, take) or s (settled; settle)
 //	{...}:op:<operation>  hash, TTL   settled, delivered, failed, discarded (settle)
+//
+// An entry that others remove from the stream is forgotten when the scripts come across
+// it; only its group's count stays.
 type keys struct{ prefix string }
 
 func (k keys) sinks() string { return k.prefix + ":sinks" }

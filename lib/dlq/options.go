@@ -1,10 +1,7 @@
 package dlq
 
 import (
-	"fmt"
 	"regexp"
-
-	"backstop/lib/sinks"
 )
 
 // DefaultMaxLen is the number of dead letters that one sink's queue holds when
@@ -100,7 +97,3 @@ func CheckPrefix(prefix string) error {
 }
 
 var opaqueName = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
-
-func invalid(format string, args ...any) error {
-	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
-}

@@ -189,6 +189,27 @@ func (h *feeds) refill(ctx context.Context, r reader, n int) error {
 	return nil
 }
 
+// items pages through a store.
+func items(ctx context.Context, s Store, sink string, limit int) ([]Item, error) {
+	if limit <= 0 {
+		limit = DefaultLimit
+	}
+	all := []Item{}
+	q := Query{Sink: sink}
+	for {
+		q.Limit = min(limit-len(all), maxPage)
+		p, err := s.Page(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.Items...)
+		if p.NextCursor == "" || len(all) >= limit {
+			return all, nil
+		}
+		q.Cursor = p.NextCursor
+	}
+}
+
 // openFeeds returns the heap of all feeds that have an entry.
 func openFeeds(ctx context.Context, r reader, names []string, q Query, limit int) (*feeds, error) {
 	after, err := decodeCursor(q.Cursor)

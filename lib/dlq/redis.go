@@ -61,7 +61,7 @@ func (r *Redis) remember(ctx context.Context, sink string) error {
 		return nil
 	}
 	now := time.Now()
-	err := r.call(ctx, "sinks", func(ctx context.Context) error {
+	err := r.call(ctx, "push", func(ctx context.Context) error {
 		return r.client.SAdd(ctx, r.keys.sinks(), sink).Err()
 	})
 	if err != nil {

@@ -7,13 +7,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Bounds of one call of the scripts that lease and settle.
+// Bounds of one call of the scripts that lease and settle, which keep them short.
 const (
 	claimBytes     = 1 << 20 // payload of one claim
-	claimScan      = 500     // fresh entries that one call looks at
+	claimScan      = 250     // fresh entries that one call looks at
 	claimIDs       = 100     // ids of one call
 	claimRetention = 10 * time.Minute
-	settleItems    = 200 // nine arguments and up to two keys each
+	settleItems    = 100 // nine arguments and up to two keys each
 )
 
 // Claim implements Store.

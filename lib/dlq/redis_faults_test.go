@@ -2,6 +2,7 @@ package dlq_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -243,6 +244,23 @@ func TestAnswersThatDoNotPassAreReturned(t *testing.T) {
 	}
 }
 
+func TestACertificateThatNobodyTrustsIsNotTriedAgain(t *testing.T) {
+	o := redistest.Start(t, redistest.WithTLS()).Options()
+	o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	c := redis.NewUniversalClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	f := &faults{}
+	c.AddHook(f)
+	err := dlq.NewRedis(c).Push(t.Context(), message("mail", "a"))
+	var cause *tls.CertificateVerificationError
+	if sinks.CodeOf(err) != sinks.CodeDLQUnavailable || !errors.As(err, &cause) {
+		t.Errorf("Push = %v, want SINK_DLQ_UNAVAILABLE and the certificate's fault", err)
+	}
+	if calls := f.sent(); len(calls) != 1 {
+		t.Errorf("%v was sent, want one command", calls)
+	}
+}
+
 func TestASecondTryFitsIntoTheDeadline(t *testing.T) {
 	f, s := faulty(t)
 	mustAdd(t, s, message("mail", "before"))
@@ -399,6 +417,49 @@ func TestAFullRedisIsDrained(t *testing.T) {
 		t.Errorf("%d left, want the 19 parked", n)
 	}
 	mustAdd(t, s, message("mail", "there is room again"))
+}
+
+func TestEntriesThatOthersRemovedAreForgotten(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	prefix := redistest.Prefix()
+	s := prefixed{dlq.NewRedis(c, dlq.WithKeyPrefix(prefix), dlq.WithMaxLen(4)), prefix}
+	ctx := t.Context()
+	var ids []string
+	for i := range 4 {
+		it := mustAdd(t, s, message("mail", fmt.Sprint(i)))
+		ids = append(ids, strings.TrimPrefix(it.ID, "mail~"))
+	}
+	leased, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Limit: 4, TTL: time.Minute})
+	if err != nil || len(leased) != 4 {
+		t.Fatalf("Claim = %d, %v", len(leased), err)
+	}
+	for i, a := range []dlq.Action{dlq.ActionRetry, dlq.ActionRetry, dlq.ActionKeep, dlq.ActionRetry} {
+		if _, err := s.Settle(ctx, []dlq.Settlement{{Lease: leased[i].Lease, Action: a, Error: "no"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.XDel(ctx, s.prefix+":dlq:mail", ids[1], ids[2]).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if again := mustAdd(t, s, message("mail", "1")); again.ID == "mail~"+ids[1] {
+		t.Errorf("the removed entry %s was taken for the new one", again.ID)
+	}
+	for i := range 2 { // the second one trims
+		mustAdd(t, s, message("mail", fmt.Sprint("n", i)))
+	}
+	leased, err = s.Claim(ctx, dlq.Claim{Sink: "mail", Limit: 10, TTL: time.Minute})
+	if err != nil || len(leased) != 4 {
+		t.Errorf("Claim = %d, %v; want the 4 that are there", len(leased), err)
+	}
+	if it, err := s.Get(ctx, "mail~"+ids[1]); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		t.Errorf("Get of a removed entry = %+v, %v", it, err)
+	}
+	for _, fault := range auditQueue(ctx, c, prefix, "mail") {
+		// Nobody knows any more which group a removed entry was in.
+		if !strings.HasPrefix(fault, "groups are") {
+			t.Error(fault)
+		}
+	}
 }
 
 func TestAColdProcessSeesEverything(t *testing.T) {

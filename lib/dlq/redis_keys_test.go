@@ -140,3 +140,26 @@ func TestKeysOfOneQueueShareASlot(t *testing.T) {
 		t.Error("the test's own slots disagree with the specification's examples")
 	}
 }
+
+func TestKeysNamedByCallersExpire(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c)
+	mustAdd(t, s, message("mail", "a"))
+	leased, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", TTL: time.Minute, Token: "t"})
+	if err != nil || len(leased) != 1 {
+		t.Fatalf("Claim = %d, %v", len(leased), err)
+	}
+	wantTTL := func(name string, least, most time.Duration) {
+		t.Helper()
+		ttl, err := c.PTTL(t.Context(), "{"+s.prefix+":dlq:mail}:"+name).Result()
+		if err != nil || ttl < least || ttl > most {
+			t.Errorf("%s lives for %s, %v; want %s to %s", name, ttl, err, least, most)
+		}
+	}
+	wantTTL("claim:t", 10*time.Minute, 11*time.Minute)
+	if _, err := s.Settle(t.Context(), []dlq.Settlement{{Lease: leased[0].Lease, Action: dlq.ActionDiscard, Operation: "o"}}); err != nil {
+		t.Fatal(err)
+	}
+	wantTTL("claim:t", 9*time.Minute, 10*time.Minute)
+	wantTTL("op:o", dlq.OperationRetention-time.Minute, dlq.OperationRetention)
+}

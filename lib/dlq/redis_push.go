@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Bounds of one call of push.lua. Each item has five arguments.
+// Bounds of one call of push.lua, which keep it short. Each item has five arguments.
 const (
 	pushItems = 100
-	pushBytes = 4 << 20
+	pushBytes = 1 << 20
 )
 
 // Push implements DLQ.

@@ -96,11 +96,3 @@ func whyNotLeased(ctx context.Context, s Store, id ID) error {
 	}
 	return leasedError(id)
 }
-
-func leasedError(id ID) error {
-	return &sinks.Error{Code: sinks.CodeItemLeased, Msg: "item " + id.String() + " is held by a replay"}
-}
-
-func notFoundError(id ID) error {
-	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: "no dead letter " + id.String()}
-}

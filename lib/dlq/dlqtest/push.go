@@ -57,6 +57,29 @@ var pushCases = []Case{
 		},
 	},
 	{
+		Name: "a delivery is found by its id",
+		Rule: "Find leads from a delivery to the entry of its first failure, as long as it is there",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			_, err := s.Find(t.Context(), "mail", "d1")
+			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+				t.Errorf("before the push: %v, want SINK_DLQ_NOT_FOUND", err)
+			}
+			stored := add(t, s, dlq.Item{Sink: "mail", DeliveryID: "d1"})
+			add(t, s, dlq.Item{Sink: "chat", DeliveryID: "d1"})
+			add(t, s, dlq.Item{Sink: "mail", DeliveryID: "d1", Replays: 1, Origin: stored.ID})
+			if it, err := s.Find(t.Context(), "mail", "d1"); err != nil || it.ID != stored.ID {
+				t.Errorf("found %q, %v; want %q", it.ID, err, stored.ID)
+			}
+			if err := s.Discard(t.Context(), stored.ID); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Find(t.Context(), "mail", "d1"); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+				t.Errorf("after a discard: %v, want SINK_DLQ_NOT_FOUND", err)
+			}
+		},
+	},
+	{
 		Name: "missing time and delivery id are filled in",
 		Rule: "At is the store's clock when zero; the delivery id is the message's, or a random one",
 		Check: func(t *T, b Backend) {
@@ -277,6 +300,9 @@ var overflowCases = []Case{
 				t.Fatal("not leased")
 			}
 			add(t, s, item("mail", "e")) // removes d2, kept
+			_, err := s.Get(t.Context(), all[2].ID)
+			wantCode(t, "Get of the kept one", err, sinks.CodeDLQNotFound)
+			get(t, s, all[1].ID)
 			add(t, s, item("mail", "f")) // removes d1: d0 is leased
 			items, err := s.Items(t.Context(), "mail", 0)
 			if err != nil {

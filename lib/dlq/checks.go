@@ -1,0 +1,107 @@
+package dlq
+
+import (
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/sinks"
+)
+
+// What both backends refuse, and how they complete what they are given.
+
+// maxClaim is the most due items of one claim.
+const maxClaim = 200
+
+// checkClaim completes a claim.
+func checkClaim(c Claim) (Claim, []string, error) {
+	if err := sinks.CheckName(c.Sink); err != nil {
+		return c, nil, err
+	}
+	if c.TTL < time.Millisecond {
+		return c, nil, invalid("claim: the lease's length %s is below 1ms", c.TTL)
+	}
+	if c.Token == "" {
+		c.Token = uuid.NewString()
+	}
+	if !opaqueName.MatchString(c.Token) {
+		return c, nil, invalid("claim: token %.80q does not match %s", c.Token, opaqueName)
+	}
+	if len(c.IDs) > maxPage {
+		return c, nil, invalid("claim: %d ids are more than %d", len(c.IDs), maxPage)
+	}
+	switch {
+	case c.Limit <= 0:
+		c.Limit = max(1, len(c.IDs))
+	case len(c.IDs) == 0:
+		c.Limit = min(c.Limit, maxClaim)
+	}
+	natives := make([]string, 0, len(c.IDs))
+	for _, s := range c.IDs {
+		id, err := ParseID(s)
+		if err != nil {
+			return c, nil, err
+		}
+		if id.Sink != "" && id.Sink != c.Sink {
+			return c, nil, invalid("claim: item %s is not of sink %s", id, c.Sink)
+		}
+		if !slices.Contains(natives, id.Native) {
+			natives = append(natives, id.Native)
+		}
+	}
+	return c, natives, nil
+}
+
+// checkSettlements refuses settlements that no store can apply.
+func checkSettlements(s []Settlement) ([]ID, error) {
+	ids := make([]ID, len(s))
+	for i, st := range s {
+		id, err := checkLease(st.Lease)
+		if err != nil {
+			return nil, err
+		}
+		ids[i] = id
+		switch st.Action {
+		case ActionDiscard, ActionDrop, ActionKeep, ActionRetry, ActionPark, ActionHold:
+		default:
+			return nil, invalid("settle: unknown action %.40q", st.Action)
+		}
+		if st.Operation != "" && !opaqueName.MatchString(st.Operation) {
+			return nil, invalid("settle: operation %.80q does not match %s", st.Operation, opaqueName)
+		}
+	}
+	return ids, nil
+}
+
+func checkLease(l Lease) (ID, error) {
+	id, err := ParseID(l.ID)
+	if err != nil {
+		return id, err
+	}
+	if id.Sink == "" || !opaqueName.MatchString(l.Token) {
+		return id, invalid("lease of item %.100q with token %.80q was not given by a claim", l.ID, l.Token)
+	}
+	return id, nil
+}
+
+// checkGate refuses what no gate can be taken with.
+func checkGate(sink, token string, ttl time.Duration) error {
+	if err := sinks.CheckName(sink); err != nil {
+		return err
+	}
+	if !opaqueName.MatchString(token) {
+		return invalid("gate: token %.80q does not match %s", token, opaqueName)
+	}
+	if ttl < time.Millisecond {
+		return invalid("gate: the time %s is below 1ms", ttl)
+	}
+	return nil
+}
+
+func checkProgress(operation, sink string) error {
+	if !opaqueName.MatchString(operation) {
+		return invalid("operation %.80q does not match %s", operation, opaqueName)
+	}
+	return sinks.CheckName(sink)
+}

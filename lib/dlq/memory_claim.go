@@ -1,0 +1,166 @@
+package dlq
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Claim implements Store.
+func (m *Memory) Claim(ctx context.Context, c Claim) ([]Leased, error) {
+	c, natives, err := checkClaim(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, unavailable("claim", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q, now := m.queue(c.Sink), time.Now()
+	maps.DeleteFunc(q.claims, func(_ string, cl *memoryClaim) bool { return now.After(cl.expires) })
+	var out []Leased
+	lease := func(e *memoryEntry) {
+		out = append(out, Leased{Lease: Lease{ID: e.id().String(), Token: c.Token, Expires: e.until}, Item: e.decode()})
+	}
+	if cl := q.claims[c.Token]; cl != nil && len(natives) == 0 {
+		for _, e := range q.entries {
+			if e.token == c.Token && cl.leased[e.native] {
+				lease(e)
+			}
+		}
+		return out, nil
+	}
+	for _, e := range q.candidates(c, natives, now) {
+		if e.token != c.Token {
+			e.token, e.until = c.Token, now.Add(c.TTL)
+			cl := q.claims[c.Token]
+			if cl == nil {
+				cl = &memoryClaim{leased: map[string]bool{}, expires: e.until.Add(claimRetention)}
+				q.claims[c.Token] = cl
+			}
+			cl.leased[e.native] = true
+		}
+		lease(e)
+	}
+	return out, nil
+}
+
+// candidates returns the entries that a claim takes, in order.
+func (q *memoryQueue) candidates(c Claim, natives []string, now time.Time) []*memoryEntry {
+	var out []*memoryEntry
+	if len(natives) > 0 {
+		for _, n := range natives {
+			e := q.find(n)
+			if e == nil || e.leased(now) && e.token != c.Token || e.state.DeliveredAt > 0 && !c.Force || len(out) == c.Limit {
+				continue
+			}
+			out = append(out, e)
+		}
+		return out
+	}
+	if q.paused {
+		return nil
+	}
+	for _, e := range q.entries {
+		if !e.leased(now) && !e.idle && e.dueAt() <= now.UnixMilli() {
+			out = append(out, e)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *memoryEntry) int { return cmp.Compare(a.dueAt(), b.dueAt()) })
+	return out[:min(len(out), c.Limit)]
+}
+
+// Settle implements Store.
+func (m *Memory) Settle(ctx context.Context, s []Settlement) ([]SettleResult, error) {
+	ids, err := checkSettlements(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, unavailable("settle", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	out := make([]SettleResult, len(s))
+	for i, st := range s {
+		q := m.queue(ids[i].Sink)
+		cl := q.claims[st.Token]
+		e := q.find(ids[i].Native)
+		if e == nil || e.token == "" || e.token != st.Token {
+			out[i] = SettleFenced
+			if cl != nil {
+				if held, known := cl.leased[ids[i].Native]; known && !held {
+					out[i] = SettleApplied
+				}
+			}
+			continue
+		}
+		out[i] = SettleApplied
+		e.token = ""
+		if cl != nil {
+			cl.leased[e.native] = false
+		}
+		q.settle(e, st, now)
+	}
+	return out, nil
+}
+
+func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
+	if st.Operation != "" {
+		if q.operations[st.Operation] == nil {
+			q.operations[st.Operation] = &OperationCounts{}
+		}
+		q.operations[st.Operation].count(st.Action)
+	}
+	if st.Action == ActionDiscard || st.Action == ActionDrop {
+		q.remove(e)
+		return
+	}
+	if st.Charge {
+		e.state.Replays++
+	}
+	if st.Charge || st.Error != "" || st.Action == ActionKeep {
+		e.state.History = append(e.state.History, historyEntry{At: now.UnixMilli(), Error: cut(st.Error, maxErrorText)})
+		e.state.History = slices.Clone(e.state.History[max(0, len(e.state.History)-MaxHistory):])
+	}
+	delivered := e.state.DeliveredAt > 0
+	e.due, e.idle = 0, true
+	e.state.Parked, e.state.Held = false, false
+	switch {
+	case st.Action == ActionKeep:
+		e.state.DeliveredAt = now.UnixMilli()
+		if q.ids[e.pushKey] == e {
+			delete(q.ids, e.pushKey)
+		}
+	case delivered:
+	case st.Action == ActionRetry:
+		e.due, e.idle = max(now.Add(max(st.Delay, 0)).UnixMilli(), e.pushedAt().UnixMilli()+1), false
+	case st.Action == ActionPark:
+		e.state.Parked = true
+	case st.Action == ActionHold:
+		e.state.Held = true
+	}
+}
+
+// Release implements Store.
+func (m *Memory) Release(ctx context.Context, leases []Lease) error {
+	if err := ctx.Err(); err != nil {
+		return unavailable("release", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range leases {
+		id, err := checkLease(l)
+		if err != nil {
+			return err
+		}
+		if e := m.queue(id.Sink).find(id.Native); e != nil && e.token == l.Token {
+			e.token = ""
+		}
+	}
+	return nil
+}
