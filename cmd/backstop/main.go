@@ -3,8 +3,7 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,31 +13,17 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newRoot().ExecuteContext(ctx)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	code := execute(ctx, newRoot(), os.Stderr)
 	stop()
-	if err == nil {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "backstop:", err)
-	code := 1
-	if e, ok := errors.AsType[*exitError](err); ok {
-		code = e.code
-	}
 	os.Exit(code)
 }
 
-// exitError carries an exit code other than 1.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
-
-// usage is a fault of the command line: exit code 2.
-func usage(format string, args ...any) error {
-	return &exitError{code: 2, err: fmt.Errorf(format, args...)}
+// execute runs the command and returns its exit code.
+func execute(ctx context.Context, root *cobra.Command, stderr io.Writer) int {
+	err := root.ExecuteContext(ctx)
+	report(stderr, err)
+	return exitCode(err)
 }
 
 func newRoot() *cobra.Command {
@@ -49,17 +34,31 @@ func newRoot() *cobra.Command {
 Slack, webhook), retries inside the invocation's deadline, and keeps what still failed
 in a dead-letter queue, from which a schedule or an operator replays it.
 
-  backstop demo      plays one story on this machine and exits
-  backstop dev       runs everything on this machine until you stop it
-  backstop invoke    sends one event to a function
-
-Exit codes: 0 done, 1 failed, 2 wrong usage.`,
+` + exitCodesHelp,
+		Example: `  backstop demo                                    play one story on this machine
+  backstop dev                                     run everything on this machine
+  export BACKSTOP_API=https://abc123.execute-api.eu-west-1.amazonaws.com
+  backstop send --sink ops-slack --body "hello"    send a message
+  backstop sinks                                   how the sinks are
+  backstop dlq groups                              what failed, by cause
+  backstop dlq replay --sink ops-slack             send it again`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w\nSee '%s --help'.", err, c.CommandPath())
 	})
-	root.AddCommand(newDemo(), newDev(), newInvoke())
+	group(root, nil)
+	root.AddGroup(&cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "develop", Title: "On this machine:"})
+	for id, commands := range map[string][]*cobra.Command{
+		"operate": {newSend(), newDelivery(), newSinks(), newDLQ(), newRedrive(), newConfig()},
+		"develop": {newDemo(), newDev(), newInvoke()},
+	} {
+		for _, c := range commands {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	usageForArgs(root)
 	return root
 }

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"backstop/internal/apiclient"
+)
+
+// bulk is a replay or discard of everything that a filter selects.
+type bulk struct {
+	action  string // replay or discard
+	filters *filterFlags
+
+	all, dryRun, yes, wait bool
+	why                    string
+}
+
+const bulkHelp = `Without ids, the filters select the dead letters: a dry run counts them first, then you are asked (--yes
+answers, and is needed where there is no terminal), then an operation does the work in the background and its
+progress is shown. Which dead letters belong to it is fixed when it begins: what fails later is not touched. An
+operation is durable: Ctrl-C only stops watching ('dlq operations wait' goes on, 'dlq operations cancel' stops
+it).`
+
+// bulkNames are the flags that go with a filter and not with ids. --yes does no harm there.
+var bulkNames = append([]string{"all", "dry-run", "wait", "reason-text"}, filterNames...)
+
+func addBulk(c *cobra.Command, action string) *bulk {
+	b := &bulk{action: action, filters: addFilter(c)}
+	f := c.Flags()
+	f.BoolVar(&b.all, "all", false, "every dead letter of every sink; needed when there is no filter")
+	f.BoolVar(&b.dryRun, "dry-run", false, "only say how many there are, and show the first")
+	f.BoolVarP(&b.yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&b.wait, "wait", true, "show progress until it is done; --wait=false only starts it")
+	f.StringVar(&b.why, "reason-text", "", "why you do it, such as a ticket; it is kept with the operation")
+	return b
+}
+
+// request is what the flags ask for.
+func (b *bulk) request(now time.Time) (apiclient.OperationRequest, error) {
+	r := apiclient.OperationRequest{Action: b.action, Reason: b.why, All: b.all}
+	f, err := b.filters.filter(now)
+	if err != nil {
+		return r, err
+	}
+	switch empty := f == (apiclient.Filter{}); {
+	case empty && !b.all:
+		return r, usage("name dead letters by id, or select them: --sink, --reason, --q, ... ; --all means every one of every sink")
+	case !empty && b.all:
+		return r, usage("--all and a filter exclude each other")
+	case !empty:
+		r.Filter = &f
+	}
+	return r, nil
+}
+
+func (b *bulk) run(c *cobra.Command, conn *connection) error {
+	api, err := conn.open(c)
+	if err != nil {
+		return err
+	}
+	r, err := b.request(time.Now())
+	if err != nil {
+		return err
+	}
+	preview, err := api.DryRun(c.Context(), r)
+	if err != nil {
+		return err
+	}
+	what := countOf(preview) + describe(filterOf(r))
+	if b.dryRun {
+		return b.show(api, preview, what)
+	}
+	if preview.Count == 0 && preview.Complete {
+		note(c, "No dead letters%s: nothing to %s.", describe(filterOf(r)), b.action)
+		return nil
+	}
+	question := "Replay " + what + "?"
+	if b.action == "discard" {
+		question = "Discard " + what + ", for good?"
+	}
+	if err := confirm(c, b.yes, question); err != nil {
+		return err
+	}
+	op, err := create(c.Context(), api, r)
+	if err != nil {
+		return err
+	}
+	note(c, "operation %s: %s %s", op.ID, b.action, what)
+	if !b.wait {
+		if api.json {
+			return printJSON(api.out, op.JSON)
+		}
+		note(c, "%s", followUp(op.ID, conn))
+		return printOperation(api.out, op)
+	}
+	return follow(c, api, op.ID)
+}
+
+func filterOf(r apiclient.OperationRequest) apiclient.Filter {
+	if r.Filter == nil {
+		return apiclient.Filter{}
+	}
+	return *r.Filter
+}
+
+// countOf is the dry run's number in words.
+func countOf(d apiclient.DryRun) string {
+	s := plural(d.Count, "dead letter")
+	if !d.Complete {
+		return "at least " + s
+	}
+	return s
+}
+
+func (b *bulk) show(api session, d apiclient.DryRun, what string) error {
+	if api.json {
+		return printJSON(api.out, d.JSON)
+	}
+	if _, err := fmt.Fprintf(api.out, "Would %s %s.\n", b.action, what); err != nil || len(d.Sample) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(api.out); err != nil {
+		return err
+	}
+	return printItems(api, d.Sample)
+}
+
+// createTries bounds how often an operation is asked for. The idempotency key makes it
+// one operation however often that is.
+const createTries = 3
+
+func create(ctx context.Context, api session, r apiclient.OperationRequest) (apiclient.Operation, error) {
+	key := uuid.NewString()
+	for n := 1; ; n++ {
+		op, err := api.CreateOperation(ctx, key, r)
+		if err == nil || n == createTries || !repeatable(err) {
+			return op, err
+		}
+		if err := sleep(ctx, pause(n, err)); err != nil {
+			return op, err
+		}
+	}
+}
+
+func followUp(id string, conn *connection) string {
+	return fmt.Sprintf("Watch it with\n  backstop dlq operations wait %[1]s%[2]s\nand stop it with\n  backstop dlq operations cancel %[1]s%[2]s", id, conn.flags())
+}
+
+// follow shows an operation's progress until it is over, and fails if it did.
+func follow(c *cobra.Command, api session, id string) error {
+	line := newProgress(c, id)
+	op, err := watch(c.Context(), func(ctx context.Context) (apiclient.Operation, error) {
+		return api.Operation(ctx, id)
+	}, func(op apiclient.Operation) {
+		line.what = op.Action
+		line.show(op.Settled+op.Skipped, op.Total, remark(op))
+	})
+	line.end()
+	if errors.Is(err, context.Canceled) {
+		return hinted(err, "The operation goes on without you. %s", followUp(id, api.conn))
+	}
+	if err != nil {
+		return hinted(err, "The operation may go on all the same. %s", followUp(id, api.conn))
+	}
+	if api.json {
+		err = printJSON(api.out, op.JSON)
+	} else {
+		err = printOperation(api.out, op)
+	}
+	if err != nil {
+		return err
+	}
+	return outcome(op, api.conn)
+}
+
+func remark(op apiclient.Operation) string {
+	switch {
+	case op.Status == "queued":
+		return "queued: begins with the schedule's next tick"
+	case op.Failed > 0:
+		return fmt.Sprintf("%d failed", op.Failed)
+	}
+	return ""
+}
+
+const (
+	watchFirst = 250 * time.Millisecond
+	watchMost  = 3 * time.Second
+	// watchFailures is how many polls in a row may fail: half a minute's.
+	watchFailures = 12
+)
+
+// watch polls an operation until it is over. Polls that fail and may be repeated are, for
+// a while.
+func watch(ctx context.Context, get func(context.Context) (apiclient.Operation, error), show func(apiclient.Operation)) (apiclient.Operation, error) {
+	failures := 0
+	for wait := watchFirst; ; wait = min(wait*3/2, watchMost) {
+		op, err := get(ctx)
+		switch {
+		case err == nil:
+			failures = 0
+			show(op)
+			if op.Final() {
+				return op, nil
+			}
+		case !repeatable(err) || failures == watchFailures:
+			return op, err
+		default:
+			failures++
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return op, err
+		}
+	}
+}
+
+// outcome is the error that an operation's end stands for; nil when all went well.
+func outcome(op apiclient.Operation, conn *connection) error {
+	failed := func(format string, args ...any) error {
+		return &exitError{code: exitFailed, err: fmt.Errorf(format, args...)}
+	}
+	switch {
+	case op.Status == "failed":
+		return failed("operation %s failed: %s", op.ID, op.Error)
+	case op.Status == "canceled":
+		return failed("operation %s was canceled; what it did stays done", op.ID)
+	case op.Failed > 0:
+		return &exitError{
+			code: exitFailed,
+			err:  fmt.Errorf("%s failed again and stay in the queue", plural(op.Failed, "dead letter")),
+			hint: "Why is in 'backstop dlq show ID" + conn.flags() + "', under its replays.",
+		}
+	}
+	return nil
+}
+
+func printOperation(w io.Writer, op apiclient.Operation) error {
+	t := &table{}
+	t.add("operation", op.ID)
+	t.add("action", op.Action+describe(filterOf(apiclient.OperationRequest{Filter: op.Filter})))
+	if len(op.IDs) > 0 {
+		t.add("ids", len(op.IDs))
+	}
+	if op.Reason != "" {
+		t.add("why", op.Reason)
+	}
+	if op.Actor != "" {
+		t.add("who", op.Actor)
+	}
+	t.add("status", op.Status)
+	total := fmt.Sprint(op.Total)
+	if !op.TotalComplete {
+		total = "at least " + total
+	}
+	t.add("total", total)
+	t.add("done", op.Settled+op.Skipped)
+	for _, n := range []struct {
+		what  string
+		count int64
+	}{{"delivered", op.Delivered}, {"failed", op.Failed}, {"discarded", op.Discarded}, {"skipped", op.Skipped}} {
+		if n.count > 0 {
+			t.add(n.what, n.count)
+		}
+	}
+	t.add("created", clock(op.CreatedAt))
+	if !op.FinishedAt.IsZero() {
+		t.add("finished", clock(op.FinishedAt))
+	}
+	if op.Error != "" {
+		t.add("error", op.Error)
+	}
+	return t.print(w)
+}

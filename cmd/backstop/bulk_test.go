@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"backstop/internal/apiclient"
+)
+
+func dryRun(n int) reply {
+	return ok(fmt.Sprintf(`{"dry_run":true,"action":"replay","count":%d,"complete":true,"scanned":9,"sample":[%s]}`, n, oneRow))
+}
+
+func operation(status string, settled, failed int) reply {
+	return ok(fmt.Sprintf(`{"id":"op-1","action":"replay","status":%q,"created_at":"2026-01-01T00:00:00Z","total":3,"total_complete":true,"settled":%d,"delivered":%d,"failed":%d,"discarded":0,"skipped":0,"sinks":{}}`,
+		status, settled, settled-failed, failed))
+}
+
+func created() reply {
+	r := operation("queued", 0, 0)
+	r.status = 202
+	return r
+}
+
+const (
+	askDry    = `POST /v1/dlq/operations {"action":"replay","filter":{"sink":"mail","reason":"exhausted"},"reason":"INC-42","dry_run":true}`
+	askCreate = `POST /v1/dlq/operations {"action":"replay","filter":{"sink":"mail","reason":"exhausted"},"reason":"INC-42"}`
+	askState  = `GET /v1/dlq/operations/op-1`
+)
+
+var bulkArgs = []string{"dlq", "replay", "--sink", "mail", "--reason", "exhausted", "--reason-text", "INC-42"}
+
+func TestBulkWork(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		args     []string
+		typed    string // at a terminal; empty: there is none
+		replies  []reply
+		calls    []string
+		code     int
+		out, err string
+	}{
+		{
+			name: "a dry run shows the number and the first", args: []string{"--dry-run"}, replies: []reply{dryRun(812)}, calls: []string{askDry},
+			out: "Would replay 812 dead letters of sink mail, reason exhausted.\n\nID ",
+		},
+		{
+			name: "without a terminal it refuses, and says how", replies: []reply{dryRun(3)}, calls: []string{askDry}, code: exitUsage,
+			err: "there is no terminal to ask: add --yes, or look first with --dry-run",
+		},
+		{
+			name: "a no does nothing", typed: "n\n", replies: []reply{dryRun(3)}, calls: []string{askDry}, code: exitFailed,
+			err: "Replay 3 dead letters of sink mail, reason exhausted? [y/N] backstop: not confirmed: nothing was done\n",
+		},
+		{name: "no answer is a no", typed: "\n", replies: []reply{dryRun(3)}, calls: []string{askDry}, code: exitFailed, err: "not confirmed"},
+		{
+			name: "a yes does it, with progress", typed: "yes\n", replies: []reply{dryRun(3), created(), operation("running", 1, 0), operation("completed", 3, 0)},
+			calls: []string{askDry, askCreate, askState, askState},
+			out:   "status     completed\ntotal      3\ndone       3\ndelivered  3\n",
+			err:   "\rreplay [########................] 1/3 33%\rreplay [########################] 3/3 100%",
+		},
+		{
+			name: "--yes does not ask", args: []string{"--yes", "-o", "json"}, replies: []reply{dryRun(3), created(), operation("completed", 3, 0)},
+			calls: []string{askDry, askCreate, askState}, out: operation("completed", 3, 0).body + "\n",
+		},
+		{
+			name: "what failed again is exit code 1", args: []string{"-y"}, replies: []reply{dryRun(3), created(), operation("completed", 3, 2)},
+			calls: []string{askDry, askCreate, askState}, code: exitFailed, out: "failed     2", err: "2 dead letters failed again and stay in the queue",
+		},
+		{
+			name: "so is a canceled operation", args: []string{"-y"}, replies: []reply{dryRun(3), created(), operation("canceled", 1, 0)},
+			calls: []string{askDry, askCreate, askState}, code: exitFailed, err: "operation op-1 was canceled; what it did stays done",
+		},
+		{
+			name: "and a failed one", args: []string{"-y"}, replies: []reply{dryRun(3), created(), ok(`{"id":"op-1","status":"failed","error":"mail: not configured"}`)},
+			calls: []string{askDry, askCreate, askState}, code: exitFailed, err: "operation op-1 failed: mail: not configured",
+		},
+		{
+			name: "without waiting it says how to watch", args: []string{"-y", "--wait=false"}, replies: []reply{dryRun(3), created()},
+			calls: []string{askDry, askCreate}, out: "status     queued", err: "backstop dlq operations cancel op-1",
+		},
+		{name: "nothing matches", args: []string{"-y"}, replies: []reply{ok(`{"count":0,"complete":true,"sample":[]}`)}, calls: []string{askDry}, err: "nothing to replay"},
+		{
+			name: "a search that stopped early found at least so many", args: []string{"--dry-run"}, replies: []reply{ok(`{"count":5,"complete":false,"sample":[]}`)},
+			calls: []string{askDry}, out: "Would replay at least 5 dead letters",
+		},
+		{
+			name: "a lost answer asks again for the same operation", args: []string{"-y"}, replies: []reply{dryRun(3), problem(503, "SINK_DLQ_UNAVAILABLE"), created(), operation("completed", 3, 0)},
+			calls: []string{askDry, askCreate, askCreate, askState}, out: "completed",
+		},
+		{
+			name: "a poll that fails is repeated", args: []string{"-y"}, replies: []reply{dryRun(3), created(), problem(503, "SINK_DLQ_UNAVAILABLE"), operation("completed", 3, 0)},
+			calls: []string{askDry, askCreate, askState, askState}, out: "completed",
+		},
+		{
+			name: "a poll that is refused is not", args: []string{"-y"}, replies: []reply{dryRun(3), created(), problem(404, "SINK_DLQ_NOT_FOUND")},
+			calls: []string{askDry, askCreate, askState}, code: exitNotFound, err: "The operation may go on all the same.",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := newAPI(t, c.replies...)
+			var r result
+			if c.typed == "" {
+				r = run(t, append(slices.Clone(bulkArgs), c.args...)...)
+			} else {
+				r = runWith(t, t.Context(), typed(c.typed), &terminal{}, append(slices.Clone(bulkArgs), c.args...)...)
+			}
+			r.want(t, c.code, c.out, c.err)
+			if got := api.asked(); !slices.Equal(got, c.calls) {
+				t.Errorf("calls\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(c.calls, "\n"))
+			}
+			keys := map[string]bool{}
+			for i, call := range api.asked() {
+				if call == askCreate {
+					keys[api.headers[i].Get("Idempotency-Key")] = true
+				}
+			}
+			if keys[""] || len(keys) > 1 {
+				t.Errorf("idempotency keys %v, want one", keys)
+			}
+			if c.typed == "" && strings.Contains(r.err, "\r") {
+				t.Errorf("progress where there is no terminal: %q", r.err)
+			}
+		})
+	}
+}
+
+func TestBulkDiscardAsksWithItsOwnWords(t *testing.T) {
+	api := newAPI(t, dryRun(1), created(), operation("completed", 1, 0))
+	r := runWith(t, t.Context(), typed("y\n"), &terminal{}, "dlq", "discard", "--all")
+	r.want(t, 0, "completed", "Discard 1 dead letter, for good? [y/N] ")
+	want := []string{`POST /v1/dlq/operations {"action":"discard","all":true,"dry_run":true}`, `POST /v1/dlq/operations {"action":"discard","all":true}`, askState}
+	if got := api.asked(); !slices.Equal(got, want) {
+		t.Errorf("calls %q, want %q", got, want)
+	}
+}
+
+func TestInterruptedBulkWorkSaysHowToGoOn(t *testing.T) {
+	api := newAPI(t, dryRun(3), created(), operation("running", 1, 0))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan result)
+	go func() {
+		done <- runWith(t, ctx, strings.NewReader(""), &bytes.Buffer{}, append(slices.Clone(bulkArgs), "-y", "--api", api.URL)...)
+	}()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); len(api.asked()) < 4; <-tick.C {
+		if time.Now().After(end) {
+			t.Fatal("no second poll within 20 s")
+		}
+	}
+	cancel()
+	r := <-done
+	r.want(t, exitInterrupted, "", fmt.Sprintf("backstop: interrupted\nThe operation goes on without you. Watch it with\n  backstop dlq operations wait op-1 --api %[1]s\nand stop it with\n  backstop dlq operations cancel op-1 --api %[1]s\n", api.URL))
+}
+
+func TestWatchEndsWithTheOperationOrAfterHalfAMinuteOfFailures(t *testing.T) {
+	away := &apiclient.UnreachableError{Err: errors.New("refused")}
+	synctest.Test(t, func(t *testing.T) {
+		polls := 0
+		start := time.Now()
+		_, err := watch(t.Context(), func(context.Context) (apiclient.Operation, error) {
+			polls++
+			if polls == 5 { // in between it works: the count begins anew
+				return apiclient.Operation{Status: "running"}, nil
+			}
+			return apiclient.Operation{}, away
+		}, func(apiclient.Operation) {})
+		if !errors.Is(err, away) || polls != 5+watchFailures+1 {
+			t.Errorf("%v after %d polls, want %d", err, polls, 5+watchFailures+1)
+		}
+		if took := time.Since(start); took < 30*time.Second || took > 60*time.Second {
+			t.Errorf("gave up after %s", took)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		polls := 0
+		start := time.Now()
+		op, err := watch(t.Context(), func(context.Context) (apiclient.Operation, error) {
+			if polls++; time.Since(start) > time.Hour {
+				return apiclient.Operation{Status: "completed"}, nil
+			}
+			return apiclient.Operation{Status: "queued"}, nil
+		}, func(apiclient.Operation) {})
+		if err != nil || op.Status != "completed" || polls > 1300 {
+			t.Errorf("%v, %v after %d polls, want the completed operation after about 1200", op.Status, err, polls)
+		}
+	})
+}

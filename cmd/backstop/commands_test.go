@@ -1,0 +1,237 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	oneItem = `{"id":"mail~1-0","delivery_id":"d1","sink":"mail","at":"2026-01-01T00:00:00Z","recipient":{"address":"ann@example.com"},` +
+		`"message":{"id":"d1","subject":"Hi","body":"line one\nline \u001b[31mtwo","metadata":{"X-A":"b"}},"attempts":5,"last_error":"SINK_UNAVAILABLE: SMTP 451",` +
+		`"reason":"exhausted","replays":1,"history":[{"at":"2026-01-01T00:01:00Z","error":"SMTP 452"}]}`
+	oneRow  = `{"id":"mail~1-0","sink":"mail","at":"2026-01-01T00:00:00Z","message":{"subject":"Hi","body_bytes":3,"body_preview":"abc"},"attempts":5,"last_error":"gone\u001b]0;x\u0007","reason":"terminal"}`
+	oneSink = `{"name":"mail","kind":"email","configured":true,"depth":3,"due":2,"parked":1,"kept":0,"trimmed":0,"paused":true,"oldest_age_seconds":7200}`
+	oneOp   = `{"id":"op-1","action":"replay","status":"completed","created_at":"2026-01-01T00:00:00Z","total":3,"total_complete":true,"settled":3,"delivered":3,"failed":0,"discarded":0,"skipped":0,"sinks":{}}`
+)
+
+func TestEachCommandAsksAndPrints(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		args    string // split at spaces
+		replies []reply
+		calls   []string
+		code    int
+		out     []string // each is in the output
+		err     string
+	}{
+		{
+			name: "delivery", args: "delivery mail a=b/c", replies: []reply{ok(`{"sink":"mail","delivery_id":"a=b/c","status":"dead_lettered","item_id":"mail~1-0","updated_at":"2026-01-01T00:00:00Z"}`)},
+			calls: []string{"GET /v1/deliveries?id=a%3Db%2Fc&sink=mail"}, out: []string{"status       dead_lettered", "dead letter  mail~1-0", "2026-01-01 00:00:00Z"},
+		},
+		{
+			name: "delivery that nobody knows", args: "delivery mail x", replies: []reply{problem(404, "SINK_DLQ_NOT_FOUND")},
+			calls: []string{"GET /v1/deliveries?id=x&sink=mail"}, code: 3, err: "backstop: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\n",
+		},
+		{
+			name: "sinks", args: "sinks", replies: []reply{ok(`{"sinks":[` + oneSink + `,{"name":"x","configured":false,"due":-1},{"name":"y","configured":true,"config_error":"url: missing"}],"config_age_seconds":12,"config_error":"ssm: throttled"}`)},
+			calls: []string{"GET /v1/sinks"}, err: "cannot be refreshed: ssm: throttled\nThe one in use was read 12s ago.\n",
+			out: []string{"mail  email  3      2    1       2h      paused", "x     -      0      ?    0       -       not configured", "misconfigured: url: missing"},
+		},
+		{name: "sinks list", args: "sinks list -o json", replies: []reply{ok(`{"sinks":[], "config_age_seconds":-1}`)}, calls: []string{"GET /v1/sinks"}, out: []string{`{"sinks":[], "config_age_seconds":-1}` + "\n"}},
+		{name: "sinks pause", args: "sinks pause mail", replies: []reply{ok(oneSink)}, calls: []string{"POST /v1/sinks/mail/pause"}, out: []string{"paused"}, err: "backstop sinks resume mail"},
+		{name: "sinks resume", args: "sinks resume mail", replies: []reply{ok(oneSink)}, calls: []string{"POST /v1/sinks/mail/resume"}, err: "the schedule replays 2 dead letters"},
+		{
+			name: "dlq list", args: "dlq list --sink mail --reason terminal --q gone --delivery d --fingerprint f --since 2026-01-01T01:00:00+01:00 --until 2026-01-02T00:00:00Z --limit 7 --cursor c",
+			replies: []reply{ok(`{"items":[` + oneRow + `],"next_cursor":"next","complete":true,"scanned":9}`), ok(`{"items":[],"next_cursor":null,"complete":true,"scanned":0}`)},
+			calls: []string{
+				"GET /v1/dlq/items?cursor=c&delivery_id=d&fingerprint=f&limit=7&q=gone&reason=terminal&since=2026-01-01T00%3A00%3A00Z&sink=mail&until=2026-01-02T00%3A00%3A00Z",
+				"GET /v1/dlq/items?cursor=next&delivery_id=d&fingerprint=f&limit=6&q=gone&reason=terminal&since=2026-01-01T00%3A00%3A00Z&sink=mail&until=2026-01-02T00%3A00%3A00Z",
+			},
+			out: []string{"ID        AGE", "mail~1-0", "you decide", "gone\uFFFD]0;x\uFFFD"},
+		},
+		{
+			name: "dlq list that has more", args: "dlq list --limit 1", replies: []reply{ok(`{"items":[` + oneRow + `],"next_cursor":"next","complete":true,"scanned":9}`)},
+			calls: []string{"GET /v1/dlq/items?limit=1"}, err: "add --cursor next",
+		},
+		{
+			name: "dlq list follows pages that a search left short", args: "dlq list --q x -o json",
+			replies: []reply{ok(`{"items":[],"next_cursor":"n","complete":false,"scanned":10000}`), ok(`{"items":[],"next_cursor":null,"complete":true,"scanned":1}`)},
+			calls:   []string{"GET /v1/dlq/items?limit=50&q=x", "GET /v1/dlq/items?cursor=n&limit=50&q=x"},
+			out:     []string{"{\"items\":[],\"next_cursor\":\"n\",\"complete\":false,\"scanned\":10000}\n{\"items\":[],\"next_cursor\":null,\"complete\":true,\"scanned\":1}\n"},
+		},
+		{name: "dlq list of nothing", args: "dlq list --sink mail", replies: []reply{ok(`{"items":[],"next_cursor":null}`)}, calls: []string{"GET /v1/dlq/items?limit=50&sink=mail"}, err: "No dead letters of sink mail."},
+		{
+			name: "dlq show", args: "dlq show mail~1-0", replies: []reply{ok(oneItem)}, calls: []string{"GET /v1/dlq/items/mail~1-0"},
+			out: []string{"sink          mail", "reason        exhausted", `recipient     {"address":"ann@example.com"}`, "metadata X-A  b", "SMTP 452", "\nline one\nline \uFFFD[31mtwo\n"},
+		},
+		{name: "dlq show as JSON", args: "dlq show mail~1-0 -o json", replies: []reply{ok(oneItem)}, calls: []string{"GET /v1/dlq/items/mail~1-0"}, out: []string{oneItem + "\n"}},
+		{
+			name: "dlq show of an unreadable entry", args: "dlq show 1-0", replies: []reply{ok(`{"id":"mail~1-0","sink":"mail","message":{"body":""},"raw":"{","decode_error":"unexpected end"}`)},
+			calls: []string{"GET /v1/dlq/items/1-0"}, out: []string{"schedule    never", "The entry cannot be read: unexpected end\n\n{\n"},
+		},
+		{name: "dlq show escapes ids", args: "dlq show a/b?c", replies: []reply{problem(400, "INVALID_ARGUMENT")}, calls: []string{"GET /v1/dlq/items/a%2Fb%3Fc"}, code: 2, err: "INVALID_ARGUMENT"},
+		{name: "dlq count", args: "dlq count", replies: []reply{ok(`{"count":4,"sinks":{"b":1,"a":3}}`)}, calls: []string{"GET /v1/dlq/count"}, out: []string{"SINK   DEAD LETTERS\na      3\nb      1\n(all)  4\n"}},
+		{name: "dlq count of one sink", args: "dlq count --sink a -o json", replies: []reply{ok(`{"count":3}`)}, calls: []string{"GET /v1/dlq/count?sink=a"}, out: []string{"{\"count\":3}\n"}},
+		{
+			name: "dlq groups", args: "dlq groups --sink a", replies: []reply{ok(`{"groups":[{"sink":"a","reason":"exhausted","fingerprint":"HTTP 503 # x","count":12}],"complete":false}`)},
+			calls: []string{"GET /v1/dlq/groups?sink=a"}, out: []string{"COUNT  SINK  REASON     FINGERPRINT\n12     a     exhausted  HTTP 503 # x\n"}, err: "more, smaller groups",
+		},
+		{
+			name: "dlq replay of one", args: "dlq replay mail~1-0", replies: []reply{ok(`{"status":"delivered","id":"mail~1-0","attempts":1}`)},
+			calls: []string{"POST /v1/dlq/items/mail~1-0/replay {}"}, out: []string{"delivered  mail~1-0\n"},
+		},
+		{
+			name: "dlq replay with choices", args: "dlq replay mail~1-0 --on-success keep --force --to-sink ops -o json", replies: []reply{ok(`{"status":"delivered","id":"mail~1-0"}`)},
+			calls: []string{`POST /v1/dlq/items/mail~1-0/replay {"on_success":"keep","force":true,"sink":"ops"}`}, out: []string{`{"status":"delivered","id":"mail~1-0"}` + "\n"},
+		},
+		{
+			name: "dlq replay that fails again", args: "dlq replay mail~1-0", replies: []reply{ok(`{"status":"failed","id":"mail~1-0","error":"SMTP 451"}`)},
+			calls: []string{"POST /v1/dlq/items/mail~1-0/replay {}"}, code: 1, out: []string{"failed     mail~1-0  SMTP 451"}, err: "mail~1-0 was not delivered",
+		},
+		{
+			name: "dlq replay of a leased one", args: "dlq replay mail~1-0", replies: []reply{problem(409, "ITEM_LEASED")},
+			calls: []string{"POST /v1/dlq/items/mail~1-0/replay {}"}, code: 4, err: "A replay is at work on it.",
+		},
+		{
+			name: "dlq replay of several goes on after one that is missing", args: "dlq replay a~1-0 b~1-0 c~1-0",
+			replies: []reply{ok(`{"status":"delivered","id":"a~1-0"}`), problem(404, "SINK_DLQ_NOT_FOUND"), ok(`{"status":"delivered","id":"c~1-0"}`)},
+			calls:   []string{"POST /v1/dlq/items/a~1-0/replay {}", "POST /v1/dlq/items/b~1-0/replay {}", "POST /v1/dlq/items/c~1-0/replay {}"},
+			code:    1, out: []string{"delivered  a~1-0\ndelivered  c~1-0\n"}, err: "b~1-0: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\nbackstop: 1 of 3 failed\n",
+		},
+		{
+			name: "dlq replay of several ends when the API is away", args: "dlq replay a~1-0 b~1-0", replies: []reply{problem(503, "SINK_DLQ_UNAVAILABLE")},
+			calls: []string{"POST /v1/dlq/items/a~1-0/replay {}"}, code: 5, err: "SINK_DLQ_UNAVAILABLE",
+		},
+		{name: "dlq discard", args: "dlq discard mail~1-0 --yes", replies: []reply{{status: 204}}, calls: []string{"DELETE /v1/dlq/items/mail~1-0"}, out: []string{"discarded  mail~1-0\n"}},
+		{name: "dlq unpark", args: "dlq unpark mail~1-0", replies: []reply{ok(oneItem)}, calls: []string{"POST /v1/dlq/items/mail~1-0/unpark"}, out: []string{"due        mail~1-0\n"}},
+		{name: "dlq operations", args: "dlq operations --limit 5", replies: []reply{ok(`{"operations":[` + oneOp + `]}`)}, calls: []string{"GET /v1/dlq/operations?limit=5"}, out: []string{"op-1", "completed  3      3     0"}},
+		{name: "dlq operations list of nothing", args: "dlq operations list", replies: []reply{ok(`{"operations":[]}`)}, calls: []string{"GET /v1/dlq/operations?limit=20"}, err: "No bulk operations"},
+		{name: "dlq operations show", args: "dlq operations show op-1", replies: []reply{ok(oneOp)}, calls: []string{"GET /v1/dlq/operations/op-1"}, out: []string{"status     completed", "delivered  3"}},
+		{name: "dlq operations cancel", args: "dlq operations cancel op-1 -o json", replies: []reply{ok(oneOp)}, calls: []string{"POST /v1/dlq/operations/op-1/cancel"}, out: []string{oneOp + "\n"}},
+		{
+			name: "dlq export", args: "dlq export --sink mail",
+			replies: []reply{
+				{status: 200, body: "{\"n\":1}\n{\"n\":2}\n", header: http.Header{"Content-Type": {"application/x-ndjson"}, "Backstop-Next-Cursor": {"c2"}}},
+				{status: 200, header: http.Header{"Content-Type": {"application/x-ndjson"}, "Backstop-Next-Cursor": {"c3"}}},
+				{status: 200, body: "{\"n\":3}\n", header: http.Header{"Content-Type": {"application/x-ndjson"}}},
+			},
+			calls: []string{"GET /v1/dlq/export?limit=1000&sink=mail", "GET /v1/dlq/export?cursor=c2&limit=1000&sink=mail", "GET /v1/dlq/export?cursor=c3&limit=1000&sink=mail"},
+			out:   []string{"{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n"}, err: "3 dead letters exported of sink mail",
+		},
+		{
+			name: "dlq export that breaks off says so", args: "dlq export",
+			replies: []reply{
+				{status: 200, body: "{\"n\":1}\n", header: http.Header{"Content-Type": {"application/x-ndjson"}, "Backstop-Next-Cursor": {"c2"}}},
+				problem(503, "SINK_DLQ_UNAVAILABLE"),
+			},
+			calls: []string{"GET /v1/dlq/export?limit=1000", "GET /v1/dlq/export?cursor=c2&limit=1000"}, code: 5, err: "The export is not complete: it ended after 1 dead letter.",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := newAPI(t, c.replies...)
+			r := run(t, strings.Fields(c.args)...)
+			r.want(t, c.code, "", c.err)
+			for _, out := range c.out {
+				if !strings.Contains(r.out, out) {
+					t.Errorf("output lacks %q:\n%s", out, r.out)
+				}
+			}
+			if got := api.asked(); !slices.Equal(got, c.calls) {
+				t.Errorf("calls\n%q, want\n%q", got, c.calls)
+			}
+			if strings.Contains(r.out+r.err, "\x1b") {
+				t.Errorf("a control character reaches the terminal: %q", r.out+r.err)
+			}
+		})
+	}
+}
+
+func TestWrongUsageCallsNothing(t *testing.T) {
+	for _, c := range []struct{ args, err string }{
+		{"nonsense", `unknown command "nonsense"`},
+		{"dlq lst", `unknown command "lst" for "backstop dlq"; did you mean list?`},
+		{"sinks mail", `unknown command "mail"`},
+		{"sinks pause", "accepts 1 arg(s)"},
+		{"dlq show", "accepts 1 arg(s), received 0\nUsage: backstop dlq show ID"},
+		{"dlq list --nonsense", "See 'backstop dlq list --help'"},
+		{"dlq list -o yaml", "want table or json"},
+		{"dlq list --limit 0", "--limit 0"},
+		{"dlq list --since yesterday", "how long ago, such as 90m, 12h or 3d"},
+		{"dlq list --since -5m", "how long ago"},
+		{"dlq replay", "name dead letters by id, or select them"},
+		{"dlq discard", "name dead letters by id, or select them"},
+		{"dlq replay --all --sink x", "exclude each other"},
+		{"dlq replay a~1-0 --sink x", "either ids or filters"},
+		{"dlq replay a~1-0 --dry-run", "either ids or filters"},
+		{"dlq replay --sink x --force", "go with ids"},
+		{"dlq operations --limit 1000", "want 1 to 100"},
+		{"dlq import /no/such/file", "no such file"},
+		{"send --body x", "--sink is missing"},
+		{"send --sink x", "--body is missing"},
+		{"send --sink x --body @/no/such/file", "--body:"},
+		{"send --sink x --body y --to nobody", "want an email address or a URL"},
+		{"send --sink x --body y --to a@b.example --recipient {}", "exclude each other"},
+		{"send --sink x --body y --recipient {", "not valid JSON"},
+		{"send --sink x --body y --metadata k", "want KEY=VALUE"},
+		{"send --sink x --body y --metadata k=1 --metadata k=2", "given twice"},
+		{"send --sink x --body y --tries 0", "want 1 to 20"},
+		{"sinks --sign --no-sign", "exclude each other"},
+		{"sinks --sign --token t", "exclude each other"},
+		{"sinks --api localhost:3000", "must begin with http:// or https://"},
+		{"sinks --api http://user:pa55word@localhost", "must have no user"},
+		{"redrive list", "--redrive-queue is missing"},
+		{"redrive list --redrive-queue backstop", "want a queue's URL"},
+		{"redrive send --redrive-queue http://q.example/1/a", "--queue is missing"},
+		{"redrive send --redrive-queue http://q.example/1/a --queue http://q.example/1/a", "the same queue"},
+		{"redrive send --redrive-queue http://q.example/1/a --queue http://q.example/1/b.fifo", "one queue is FIFO"},
+		{"config check", "accepts 1 arg(s)"},
+		{"config check ssm:nonsense", "want ssm:/path"},
+		{"config push a b", "want a folder or file, then ssm:/PATH"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			api := newAPI(t, problem(500, "INTERNAL"))
+			r := run(t, strings.Fields(c.args)...)
+			r.want(t, exitUsage, "", c.err)
+			if calls := api.asked(); len(calls) > 0 {
+				t.Errorf("called %q", calls)
+			}
+			if strings.Contains(r.err, "pa55word") {
+				t.Errorf("a password is shown: %s", r.err)
+			}
+		})
+	}
+}
+
+func TestHelpTeachesEveryCommand(t *testing.T) {
+	var walk func(path []string)
+	walk = func(path []string) {
+		c, _, err := newRoot().Find(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(path) > 0 && (c.Short == "" || c.Example == "" && c.Name() != "demo" && c.Name() != "dlq") {
+			t.Errorf("%s: has no short text or no example", c.CommandPath())
+		}
+		r := run(t, append(path, "--help")...)
+		if r.code != 0 || !strings.Contains(r.out, "Usage:") {
+			t.Errorf("%s --help: exit code %d:\n%s", c.CommandPath(), r.code, r.out)
+		}
+		for _, below := range c.Commands() {
+			walk(append(slices.Clone(path), below.Name()))
+		}
+	}
+	walk(nil)
+	r := run(t, "--help")
+	for _, want := range []string{"Exit codes:", "130  interrupted", "BACKSTOP_API", "Operate:"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("backstop --help lacks %q", want)
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if r := run(t, "completion", shell); r.code != 0 || !strings.Contains(r.out, "backstop") {
+			t.Errorf("completion %s: exit code %d", shell, r.code)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/spf13/cobra"
+
+	"backstop/internal/apiclient"
+)
+
+// defaultAPI is where `backstop dev` listens.
+const defaultAPI = "http://127.0.0.1:3000"
+
+const connectHelp = `The API is named by --api or BACKSTOP_API, and is ` + defaultAPI + ` ('backstop dev') when neither is
+set. Requests to API Gateway (*.execute-api.*) are signed with your AWS credentials, found as the AWS CLI
+finds them; --sign signs for other hosts too (a custom domain), --no-sign never does. An API with a JWT
+authorizer takes BACKSTOP_TOKEN (or --token) instead.`
+
+// connection is where the API is and how to call it.
+type connection struct {
+	url          string
+	token        string
+	sign, noSign bool
+}
+
+// addConnection adds the flags to c and the commands below it, and -o with them.
+func addConnection(c *cobra.Command) *connection {
+	addFormat(c)
+	o := &connection{}
+	f := c.PersistentFlags()
+	f.StringVar(&o.url, "api", "", "URL of the API, without /v1 (default $BACKSTOP_API, else "+defaultAPI+")")
+	f.BoolVar(&o.sign, "sign", false, "sign requests with AWS credentials (default for API Gateway's own hosts)")
+	f.BoolVar(&o.noSign, "no-sign", false, "never sign requests")
+	f.StringVar(&o.token, "token", "", "bearer token for a JWT authorizer (default $BACKSTOP_TOKEN, which other users of this machine cannot see)")
+	return o
+}
+
+// session is what a command needs to call the API and to answer.
+type session struct {
+	*apiclient.Client
+	conn *connection
+	json bool // -o json
+	out  io.Writer
+}
+
+// open reads the flags. Nothing is called yet.
+func (o *connection) open(c *cobra.Command) (session, error) {
+	asJSON, err := wantsJSON(c)
+	if err != nil {
+		return session{}, err
+	}
+	api, err := o.client(c.Context())
+	return session{Client: api, conn: o, json: asJSON, out: c.OutOrStdout()}, err
+}
+
+// client returns a client of the API.
+func (o *connection) client(ctx context.Context) (*apiclient.Client, error) {
+	base := o.base()
+	transport, err := o.transport(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	c, err := apiclient.New(base, transport)
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	return c, nil
+}
+
+// base is the API's URL.
+func (o *connection) base() string {
+	for _, u := range []string{o.url, os.Getenv("BACKSTOP_API")} {
+		if u != "" {
+			return u
+		}
+	}
+	return defaultAPI
+}
+
+// transport authenticates as the flags say.
+func (o *connection) transport(ctx context.Context, base string) (http.RoundTripper, error) {
+	token := o.token
+	if token == "" && !o.sign {
+		token = os.Getenv("BACKSTOP_TOKEN")
+	}
+	region, gateway := apiclient.GatewayRegion(base)
+	switch {
+	case o.sign && o.noSign:
+		return nil, usage("--sign and --no-sign exclude each other")
+	case o.sign && o.token != "":
+		return nil, usage("--sign and --token exclude each other: an API has one authorizer")
+	case token != "":
+		return &apiclient.Bearer{Token: token}, nil
+	case !o.sign && (o.noSign || !gateway):
+		return nil, nil
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, &apiclient.CredentialsError{Err: err}
+	}
+	if region == "" {
+		region = cfg.Region
+	}
+	if region == "" {
+		return nil, usage("--sign needs the API's region, which the URL's host does not name: set AWS_REGION")
+	}
+	return &apiclient.Signer{Credentials: cfg.Credentials, Region: region}, nil
+}
+
+// flags repeats in a suggested command what its user gave in this one.
+func (o *connection) flags() string {
+	s := ""
+	if o.url != "" {
+		s += " --api " + o.url
+	}
+	if o.sign {
+		s += " --sign"
+	}
+	if o.noSign {
+		s += " --no-sign"
+	}
+	return s
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func newDLQ() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "dlq",
+		Short: "Look into the dead-letter queue; replay and discard",
+		Long: `Dead letters are deliveries that failed and are kept. The schedule replays most of them by itself; those that
+no repetition can cure (reason terminal, ambiguous, invalid) and those that it gave up on (parked, held) wait
+for you.
+
+The first minutes of an incident:
+
+  backstop sinks                                    which sink, how many, how old
+  backstop dlq groups                               why
+  backstop dlq list --sink S --reason R             which messages
+  backstop dlq show ID                              one in full
+  backstop sinks pause S                            stop trying while it is being fixed
+  backstop dlq replay --sink S --reason R --dry-run how many would be replayed
+  backstop dlq replay --sink S --reason R           replay them, with a question before and progress
+
+` + connectHelp,
+	}
+	conn := addConnection(c)
+	group(c, nil)
+	c.AddCommand(
+		newDLQList(conn), newDLQShow(conn), newDLQCount(conn), newDLQGroups(conn),
+		newDLQReplay(conn), newDLQDiscard(conn), newDLQUnpark(conn),
+		newDLQExport(conn), newDLQImport(conn), newOperations(conn),
+	)
+	return c
+}

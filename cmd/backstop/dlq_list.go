@@ -1,0 +1,193 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"backstop/internal/apiclient"
+)
+
+// maxList is the most dead letters that one `dlq list` shows, and maxPage the API's.
+const (
+	maxList = 100_000
+	maxPage = 1000
+)
+
+func newDLQList(conn *connection) *cobra.Command {
+	var limit int
+	var cursor string
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List dead letters, newest first",
+		Long: `List shows dead letters, newest first: with their reason, what the schedule will do with them (WHEN) and the
+last error. Filters are combined. With -o json the API's pages are printed as they come, one JSON object
+each; next_cursor of the last one continues with --cursor.`,
+		Example: `  backstop dlq list
+  backstop dlq list --sink ops-slack --reason exhausted --since 12h
+  backstop dlq list --q "order 4711"
+  backstop dlq list --limit 1000 -o json | jq -r '.items[].id'`,
+		Args: cobra.NoArgs,
+	}
+	filters := addFilter(c)
+	c.Flags().IntVar(&limit, "limit", 50, "most dead letters to list")
+	c.Flags().StringVar(&cursor, "cursor", "", "continue an earlier list here")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		api, err := conn.open(c)
+		if err != nil {
+			return err
+		}
+		f, err := filters.filter(time.Now())
+		if err != nil {
+			return err
+		}
+		if limit < 1 || limit > maxList {
+			return usage("--limit %d: want 1 to %d", limit, maxList)
+		}
+		var items []apiclient.Item
+		for n := 0; ; {
+			page, err := api.Items(c.Context(), f, min(limit-n, maxPage), cursor)
+			if err != nil {
+				return err
+			}
+			n += len(page.Items)
+			cursor = page.NextCursor
+			if api.json {
+				if err := printJSON(api.out, page.JSON); err != nil {
+					return err
+				}
+			} else {
+				items = append(items, page.Items...)
+			}
+			if cursor == "" || n >= limit {
+				break
+			}
+		}
+		if api.json {
+			return nil
+		}
+		if len(items) == 0 {
+			note(c, "No dead letters%s.", describe(f))
+			return nil
+		}
+		if err := printItems(api, items); err != nil {
+			return err
+		}
+		if cursor != "" {
+			note(c, "There are more: add --cursor %s, or a larger --limit.", cursor)
+		}
+		return nil
+	}
+	return c
+}
+
+func printItems(api session, items []apiclient.Item) error {
+	now := time.Now()
+	t := newTable("ID", "AGE", "REASON", "ATTEMPTS", "REPLAYS", "WHEN", "SUBJECT", "LAST ERROR")
+	for _, it := range items {
+		failure := it.LastError
+		if it.DecodeError != "" {
+			failure = "unreadable: " + it.DecodeError
+		}
+		t.add(it.ID, age(now, it.At), it.Reason, it.Attempts, it.Replays, when(now, it), clipTo(it.Message.Subject, 24), clipTo(failure, 60))
+	}
+	return t.print(api.out)
+}
+
+// when says what the schedule will do with a dead letter.
+func when(now time.Time, it apiclient.Item) string {
+	switch {
+	case it.DecodeError != "":
+		return "never"
+	case !it.DeliveredAt.IsZero():
+		return "delivered"
+	case it.Parked:
+		return "parked"
+	case it.Held:
+		return "held"
+	case it.NextReplayAt.After(now):
+		return "in " + span(it.NextReplayAt.Sub(now))
+	case !it.NextReplayAt.IsZero():
+		return "due"
+	case it.Reason == "terminal", it.Reason == "ambiguous", it.Reason == "invalid":
+		return "you decide"
+	}
+	return "due"
+}
+
+func newDLQCount(conn *connection) *cobra.Command {
+	var sink string
+	c := &cobra.Command{
+		Use:   "count",
+		Short: "Count dead letters by sink",
+		Example: `  backstop dlq count
+  backstop dlq count --sink ops-slack -o json | jq .count`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&sink, "sink", "", "only of this sink")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		api, err := conn.open(c)
+		if err != nil {
+			return err
+		}
+		n, err := api.Count(c.Context(), sink)
+		if err != nil {
+			return err
+		}
+		if api.json {
+			return printJSON(api.out, n.JSON)
+		}
+		t := newTable("SINK", "DEAD LETTERS")
+		for _, name := range slices.Sorted(maps.Keys(n.Sinks)) {
+			t.add(name, n.Sinks[name])
+		}
+		t.add("(all)", n.Count)
+		return t.print(api.out)
+	}
+	return c
+}
+
+func newDLQGroups(conn *connection) *cobra.Command {
+	var sink string
+	c := &cobra.Command{
+		Use:   "groups",
+		Short: "Count dead letters by cause, largest first",
+		Long: `Groups counts dead letters that failed alike: same sink, same reason, same error once numbers, ids and
+addresses are masked (the fingerprint). A group is replayed or discarded by giving all three; -o json has the
+fingerprint to the letter. Entries that were written by other programs count as (other), without a reason.`,
+		Example: `  backstop dlq groups
+  backstop dlq groups --sink ops-slack -o json | jq -r '.groups[0].fingerprint'
+  backstop dlq replay --sink ops-slack --reason exhausted --fingerprint "$FINGERPRINT"`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&sink, "sink", "", "only of this sink")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		api, err := conn.open(c)
+		if err != nil {
+			return err
+		}
+		g, err := api.Groups(c.Context(), sink)
+		if err != nil {
+			return err
+		}
+		if api.json {
+			return printJSON(api.out, g.JSON)
+		}
+		if len(g.Groups) == 0 {
+			note(c, "No dead letters%s.", describe(apiclient.Filter{Sink: sink}))
+			return nil
+		}
+		t := newTable("COUNT", "SINK", "REASON", "FINGERPRINT")
+		for _, x := range g.Groups {
+			// Whole: it is what a filter must be given.
+			t.add(x.Count, x.Sink, x.Reason, x.Fingerprint)
+		}
+		if !g.Complete {
+			note(c, "There are more, smaller groups: ask sink by sink with --sink.")
+		}
+		return t.print(api.out)
+	}
+	return c
+}

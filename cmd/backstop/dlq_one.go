@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"backstop/internal/apiclient"
+)
+
+func newDLQReplay(conn *connection) *cobra.Command {
+	var o apiclient.ReplayOptions
+	c := &cobra.Command{
+		Use:   "replay [ID...]",
+		Short: "Send dead letters again, now: by id, or all that filters select",
+		Long: `Replay sends dead letters again at once, whether they are due or not, parked ones too. One that is delivered
+is removed (or kept, with --on-success keep); one that fails stays and is due again later. Nobody else
+replays it meanwhile.
+
+With ids, each is sent in turn and its outcome printed; the exit code is 1 when one failed again.
+
+` + bulkHelp,
+		Example: `  backstop dlq replay ops-slack~1767225600000-0
+  backstop dlq replay ops-slack~1767225600000-0 --to-sink ops-mail --on-success keep
+  backstop dlq replay --sink ops-slack --reason exhausted --since 12h --dry-run
+  backstop dlq replay --sink ops-slack --reason exhausted --reason-text "Slack is back, INC-42"
+  backstop dlq replay --all --yes --wait=false -o json | jq -r .id`,
+	}
+	b := addBulk(c, "replay")
+	f := c.Flags()
+	f.StringVar(&o.OnSuccess, "on-success", "", "discard (default) or keep what was delivered; with ids")
+	f.BoolVar(&o.Force, "force", false, "also send what was delivered already and kept; with ids")
+	f.StringVar(&o.Sink, "to-sink", "", "send through another sink of a kind that understands the recipient; with ids")
+	_ = c.RegisterFlagCompletionFunc("on-success", cobra.FixedCompletions([]string{"discard", "keep"}, cobra.ShellCompDirectiveNoFileComp))
+	c.RunE = func(c *cobra.Command, ids []string) error {
+		if len(ids) == 0 {
+			if given(c, "on-success", "force", "to-sink") {
+				return usage("--on-success, --force and --to-sink go with ids; an operation replays each dead letter through its own sink and removes what was delivered")
+			}
+			return b.run(c, conn)
+		}
+		return eachID(c, conn, ids, func(ctx context.Context, api session, id string) error {
+			return replayOne(ctx, api, id, o)
+		})
+	}
+	return c
+}
+
+func replayOne(ctx context.Context, api session, id string, o apiclient.ReplayOptions) error {
+	r, err := api.Replay(ctx, id, o)
+	if _, unreachable := errors.AsType[*apiclient.UnreachableError](err); unreachable || errors.Is(err, context.Canceled) {
+		return hinted(err, "Whether it was sent is not known; its replays, or its absence, tell:\n  backstop dlq show %s%s", id, api.conn.flags())
+	}
+	if err != nil {
+		return err
+	}
+	if api.json {
+		err = printJSON(api.out, r.JSON)
+	} else {
+		err = printReplayed(api, r)
+	}
+	if err == nil && r.Status != "delivered" {
+		err = &exitError{code: exitFailed, err: fmt.Errorf("%s was not delivered", r.ID)}
+	}
+	return err
+}
+
+func printReplayed(api session, r apiclient.ReplayResult) error {
+	text := ""
+	if r.Error != "" {
+		text = "  " + clipTo(r.Error, 120)
+	}
+	switch {
+	case r.Status == "parked":
+		text += "  (parked: the schedule gives up on it)"
+	case !r.NextReplayAt.IsZero():
+		text += fmt.Sprintf("  (again in %s)", span(time.Until(r.NextReplayAt).Round(time.Second)))
+	}
+	_, err := fmt.Fprintf(api.out, "%-9s  %s%s\n", oneLine(r.Status), oneLine(r.ID), text)
+	return err
+}
+
+func newDLQDiscard(conn *connection) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "discard [ID...]",
+		Short: "Give dead letters up for good: by id, or all that filters select",
+		Long: `Discard removes dead letters for good. What may be needed again is exported first ('backstop dlq export').
+
+With ids there is no question: they were named one by one. One that is gone already counts as discarded.
+
+` + bulkHelp,
+		Example: `  backstop dlq discard ops-slack~1767225600000-0
+  backstop dlq export --sink test > test.ndjson && backstop dlq discard --sink test
+  backstop dlq discard --sink mail --reason invalid --yes --reason-text "bad addresses, INC-43"`,
+	}
+	b := addBulk(c, "discard")
+	c.RunE = func(c *cobra.Command, ids []string) error {
+		if len(ids) == 0 {
+			return b.run(c, conn)
+		}
+		return eachID(c, conn, ids, func(ctx context.Context, api session, id string) error {
+			if err := api.Discard(ctx, id); err != nil || api.json { // the API answers with nothing
+				return err
+			}
+			_, err := fmt.Fprintf(api.out, "discarded  %s\n", oneLine(id))
+			return err
+		})
+	}
+	return c
+}
+
+func newDLQUnpark(conn *connection) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "unpark ID...",
+		Short: "Let the schedule replay dead letters that it would leave alone",
+		Long: `Unpark makes dead letters due now: parked ones (replayed too often), held ones, those with a reason that
+is never replayed by itself, and those that are due later. The schedule's next tick replays them.`,
+		Example: `  backstop dlq unpark ops-slack~1767225600000-0`,
+		Args:    cobra.MinimumNArgs(1),
+	}
+	c.RunE = func(c *cobra.Command, ids []string) error {
+		return eachID(c, conn, ids, func(ctx context.Context, api session, id string) error {
+			it, err := api.Unpark(ctx, id)
+			if err != nil {
+				return err
+			}
+			if api.json {
+				return printJSON(api.out, it.JSON)
+			}
+			_, err = fmt.Fprintf(api.out, "%-9s  %s\n", when(time.Now(), it), oneLine(it.ID))
+			return err
+		})
+	}
+	return c
+}
+
+// eachID does something to dead letters, one after the other. With several, a failure of
+// one does not keep it from the next, unless the next must fail too.
+func eachID(c *cobra.Command, conn *connection, ids []string, do func(context.Context, session, string) error) error {
+	if given(c, bulkNames...) {
+		return usage("give either ids or filters (and --all, --dry-run, --wait, --reason-text, which go with filters)")
+	}
+	api, err := conn.open(c)
+	if err != nil {
+		return err
+	}
+	if len(ids) == 1 {
+		return do(c.Context(), api, ids[0])
+	}
+	failed := 0
+	for _, id := range ids {
+		err := do(c.Context(), api, id)
+		switch code := exitCode(err); {
+		case err == nil:
+		case code == exitFailed || code == exitNotFound || code == exitConflict || code == exitUsage:
+			failed++
+			note(c, "%s: %s", oneLine(id), message(err))
+		default:
+			return err
+		}
+	}
+	if failed > 0 {
+		return &exitError{code: exitFailed, err: fmt.Errorf("%d of %d failed", failed, len(ids))}
+	}
+	return nil
+}

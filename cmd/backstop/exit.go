@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"syscall"
+
+	"github.com/aws/smithy-go"
+
+	"backstop/internal/apiclient"
+)
+
+// The exit codes. README and `backstop --help` promise them.
+const (
+	exitDone         = 0
+	exitFailed       = 1
+	exitUsage        = 2
+	exitNotFound     = 3
+	exitConflict     = 4
+	exitUnavailable  = 5
+	exitUnauthorized = 6
+	exitInterrupted  = 130
+)
+
+const exitCodesHelp = `Exit codes:
+  0    done
+  1    failed: something was tried and did not work (a replay that failed again, a finding)
+  2    wrong usage, or the API refused the request as wrong
+  3    not found
+  4    conflict: a replay holds the dead letter, it changed or was delivered already
+  5    the API (or AWS) cannot be reached or is out of order
+  6    not authorized, or the credentials have expired
+  130  interrupted`
+
+// exitError carries an exit code other than 1, and what to do next.
+type exitError struct {
+	code int
+	err  error
+	hint string // empty: none
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// usage is a fault of the command line: exit code 2.
+func usage(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// hinted adds what to do next to an error, whose exit code and own hint stay.
+func hinted(err error, format string, args ...any) error {
+	h := fmt.Sprintf(format, args...)
+	if own := hint(err); own != "" {
+		h = own + "\n" + h
+	}
+	return &exitError{code: exitCode(err), err: err, hint: h}
+}
+
+// exitCode tells what err means for a script.
+func exitCode(err error) int {
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	if e, ok := errors.AsType[*apiclient.ProblemError](err); ok {
+		return problemCode(e)
+	}
+	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {
+		return exitUnavailable
+	}
+	if _, ok := errors.AsType[*apiclient.CredentialsError](err); ok {
+		return exitUnauthorized
+	}
+	if code, ok := awsCode(err); ok {
+		return code
+	}
+	switch {
+	case err == nil, errors.Is(err, syscall.EPIPE): // the reader has seen enough
+		return exitDone
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	}
+	return exitFailed
+}
+
+func problemCode(p *apiclient.ProblemError) int {
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed:
+		return exitUsage
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return exitUnauthorized
+	case http.StatusNotFound:
+		if p.Code == "" { // not Backstop's: the URL leads elsewhere
+			return exitUnavailable
+		}
+		return exitNotFound
+	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity:
+		return exitConflict
+	case http.StatusTooManyRequests:
+		return exitUnavailable
+	}
+	if p.Status >= http.StatusInternalServerError {
+		return exitUnavailable
+	}
+	return exitFailed
+}
+
+// unauthorizedCodes are what AWS services call credentials that do not do.
+var unauthorizedCodes = map[string]bool{
+	"AccessDenied": true, "AccessDeniedException": true, "AuthorizationError": true, "ExpiredToken": true,
+	"ExpiredTokenException": true, "InvalidClientTokenId": true, "InvalidSignatureException": true,
+	"MissingAuthenticationToken": true, "SignatureDoesNotMatch": true, "UnrecognizedClientException": true,
+	"InvalidAccessKeyId": true, "RequestExpired": true, "IncompleteSignature": true,
+}
+
+// awsCode is the exit code for an error of an AWS SDK call; false for any other error.
+func awsCode(err error) (int, bool) {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		switch {
+		case unauthorizedCodes[e.ErrorCode()]:
+			return exitUnauthorized, true
+		case missingCodes[e.ErrorCode()]:
+			return exitNotFound, true
+		case e.ErrorFault() == smithy.FaultServer:
+			return exitUnavailable, true
+		}
+		return exitFailed, true
+	}
+	if _, ok := errors.AsType[*smithy.OperationError](err); ok && !errors.Is(err, context.Canceled) {
+		return exitUnavailable, true
+	}
+	return 0, false
+}
+
+var missingCodes = map[string]bool{
+	"QueueDoesNotExist": true, "AWS.SimpleQueueService.NonExistentQueue": true, "ParameterNotFound": true,
+}
+
+// report writes an error for a person: what went wrong, and what to do next.
+func report(w io.Writer, err error) {
+	if code := exitCode(err); code == exitDone {
+		return
+	}
+	_, _ = fmt.Fprintln(w, "backstop:", message(err))
+	if h := hint(err); h != "" {
+		_, _ = fmt.Fprintln(w, h)
+	}
+}
+
+func message(err error) string {
+	if e, ok := errors.AsType[*exitError](err); ok {
+		err = e.err
+	}
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	return printable(err.Error())
+}
+
+// hint is what to do about err; empty where nothing is known.
+func hint(err error) string {
+	if e, ok := errors.AsType[*exitError](err); ok && e.hint != "" {
+		return e.hint
+	}
+	if e, ok := errors.AsType[*apiclient.ProblemError](err); ok {
+		switch {
+		case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
+			return "Check who you are (aws sts get-caller-identity) and renew the credentials (aws sso login), or the token in\n" +
+				"BACKSTOP_TOKEN. The API may want the other kind: --sign or --token."
+		case e.Status == http.StatusNotFound && e.Code == "":
+			return "That is no answer of Backstop's: does the URL in --api or BACKSTOP_API end before /v1, with the right stage?"
+		case e.Code == "ITEM_LEASED":
+			return "A replay is at work on it. Try again when it has ended; a lease ends by itself."
+		case e.Code == "INTERNAL":
+			return "The function's log says more, in the line with this request's time."
+		case e.Status >= http.StatusInternalServerError:
+			return "Try again in a moment. What was sent is either safe or still yours: the same request can be repeated."
+		}
+	}
+	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {
+		return "Is the URL right? Name the API with --api URL or BACKSTOP_API. On this machine, 'backstop dev' starts one at\n" + defaultAPI + "."
+	}
+	if exitCode(err) == exitUnauthorized {
+		return "Check who you are (aws sts get-caller-identity) and renew the credentials (aws sso login, or AWS_PROFILE)."
+	}
+	return ""
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+)
+
+// format is how a command prints: for people or for scripts.
+type format string
+
+const (
+	formatTable format = "table"
+	formatJSON  format = "json"
+)
+
+// addFormat adds -o to c and the commands below it.
+func addFormat(c *cobra.Command) {
+	c.PersistentFlags().StringP("output", "o", string(formatTable), "table for people, json for scripts (what the API answers, as it comes)")
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// wantsJSON reports whether the command prints JSON; an error names an unknown format.
+func wantsJSON(c *cobra.Command) (bool, error) {
+	f, err := c.Flags().GetString("output")
+	if err != nil {
+		return false, err
+	}
+	switch format(f) {
+	case formatTable:
+		return false, nil
+	case formatJSON:
+		return true, nil
+	}
+	return false, usage("-o %q: want table or json", f)
+}
+
+// printJSON prints an answer as it came.
+func printJSON(w io.Writer, b []byte) error {
+	_, err := fmt.Fprintf(w, "%s\n", strings.TrimSuffix(string(b), "\n"))
+	return err
+}
+
+// table collects rows and prints them in columns.
+type table struct {
+	rows [][]string
+}
+
+func newTable(head ...string) *table { return &table{rows: [][]string{head}} }
+
+// add adds a row. Cells are cleaned: what comes from outside must not move the cursor
+// of a terminal.
+func (t *table) add(cells ...any) {
+	row := make([]string, len(cells))
+	for i, c := range cells {
+		row[i] = oneLine(fmt.Sprint(c))
+		if row[i] == "" {
+			row[i] = "-"
+		}
+	}
+	t.rows = append(t.rows, row)
+}
+
+func (t *table) print(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, row := range t.rows {
+		if len(row) == 0 {
+			continue
+		}
+		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
+			return err
+		}
+	}
+	return tw.Flush()
+}
+
+// oneLine makes s one printable line.
+func oneLine(s string) string { return printable(strings.Join(strings.Fields(s), " ")) }
+
+// printable replaces what a terminal would act on, but for line ends and tabs.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// clipTo is the start of a long text, on one line.
+func clipTo(s string, most int) string {
+	s = oneLine(s)
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
+// age is how long ago t was, in its largest unit; empty for the zero time.
+func age(now, t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return span(now.Sub(t))
+}
+
+// span is a duration in its largest unit.
+func span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+// clock is a time for people; empty for the zero time.
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// plural is a number with its noun.
+func plural(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// note writes a remark for a person to standard error, where no pipe takes it for data.
+func note(c *cobra.Command, format string, args ...any) {
+	_, _ = fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...)
+}
+
+// isTerminal reports whether a person is at the other end of a stream.
+func isTerminal(stream any) bool {
+	if s, ok := stream.(interface{ IsTerminal() bool }); ok { // a stream that knows, as in tests
+		return s.IsTerminal()
+	}
+	f, ok := stream.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/spf13/cobra"
+)
+
+func newRedriveSend() *cobra.Command {
+	var from, to string
+	var most int
+	var dryRun, yes bool
+	c := &cobra.Command{
+		Use:   "send --redrive-queue URL --queue URL",
+		Short: "Send the redrive queue's messages back to the main queue",
+		Long: `Send moves messages from the redrive queue to the main queue, one by one: first sent, then deleted, so
+nothing is lost whenever it is stopped. Body and attributes stay as they are, with one exception: a request
+without an "id" gets its SQS message id as "id". That id was its delivery id, and the moved message has
+another message id: without it, what had been delivered before would be delivered again. For the same
+reason a message that was sent but could not be deleted does no harm when it is sent once more.
+
+Messages that come back while the command runs are left where they are.`,
+		Example: `  backstop redrive send --redrive-queue "$REDRIVE" --queue "$QUEUE" --dry-run
+  backstop redrive send --redrive-queue "$REDRIVE" --queue "$QUEUE" --max 1
+  backstop redrive send --redrive-queue "$REDRIVE" --queue "$QUEUE" --yes`,
+		Args: cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.StringVar(&from, "redrive-queue", "", "URL of the redrive queue")
+	f.StringVar(&to, "queue", "", "URL of the main queue")
+	f.IntVar(&most, "max", 0, "most messages to send; 0: all")
+	f.BoolVar(&dryRun, "dry-run", false, "only say how many there are")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		u, err := checkQueue("--redrive-queue", from)
+		if err != nil {
+			return err
+		}
+		if _, err := checkQueue("--queue", to); err != nil {
+			return err
+		}
+		switch {
+		case from == to:
+			return usage("--redrive-queue and --queue are the same queue")
+		case strings.HasSuffix(from, ".fifo") != strings.HasSuffix(to, ".fifo"):
+			return usage("one queue is FIFO and the other is not: SQS pairs a queue with a redrive queue of its own type")
+		case most < 0:
+			return usage("--max %d: want 0 for all, or a number", most)
+		}
+		client, err := sqsClient(c.Context(), u)
+		if err != nil {
+			return err
+		}
+		n, err := waiting(c.Context(), client, from)
+		if err != nil {
+			return err
+		}
+		if most > 0 {
+			n = min(n, int64(most))
+		}
+		if dryRun {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "Would send back about %s.\n", plural(n, "message"))
+			return err
+		}
+		if n == 0 && !yes { // the number is approximate: what it leaves out must not move unasked
+			note(c, "The redrive queue is empty.")
+			return nil
+		}
+		if err := confirm(c, yes, fmt.Sprintf("Send about %s back to %s?", plural(n, "message"), to)); err != nil {
+			return err
+		}
+		r := &redrive{queues: client, from: from, to: to, line: newProgress(c, "sending back"), total: n}
+		err = r.run(c.Context(), most)
+		r.line.end()
+		if _, werr := fmt.Fprintf(c.OutOrStdout(), "%s sent back\n", plural(int64(len(r.sent)), "message")); err == nil {
+			err = werr
+		}
+		return err
+	}
+	return c
+}
+
+// redrive moves messages from one queue to another.
+type redrive struct {
+	queues   queues
+	from, to string
+	line     *progress
+	total    int64
+	sent     map[string]bool // ids of the new messages
+}
+
+// run moves up to most messages; 0: until the queue is empty.
+func (r *redrive) run(ctx context.Context, most int) error {
+	r.sent = map[string]bool{}
+	for most == 0 || len(r.sent) < most {
+		n := redriveBatch
+		if most > 0 {
+			n = min(n, most-len(r.sent))
+		}
+		messages, err := receive(ctx, r.queues, r.from, n)
+		if err != nil || len(messages) == 0 {
+			return err
+		}
+		if done, err := r.moveAll(ctx, messages); done || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveAll moves messages, and gives back those that it did not come to. It is done when
+// one was sent by this very run: it has failed again.
+func (r *redrive) moveAll(ctx context.Context, messages []types.Message) (done bool, err error) {
+	for i, m := range messages {
+		if err = ctx.Err(); err == nil && !r.sent[aws.ToString(m.MessageId)] {
+			err = r.move(ctx, m)
+		} else {
+			done = true
+		}
+		if done || err != nil {
+			return done, errors.Join(err, giveBack(ctx, r.queues, r.from, messages[i:]))
+		}
+		r.line.show(int64(len(r.sent)), max(r.total, int64(len(r.sent))), "")
+	}
+	return false, nil
+}
+
+// moveTimeout bounds one message's move, which Ctrl-C does not cut in half.
+const moveTimeout = 20 * time.Second
+
+// move sends, then deletes: in between, the message is in both queues and never in none.
+func (r *redrive) move(ctx context.Context, m types.Message) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
+	defer cancel()
+	in := &sqs.SendMessageInput{
+		QueueUrl: &r.to, MessageBody: aws.String(withID(aws.ToString(m.Body), aws.ToString(m.MessageId))),
+		MessageAttributes: m.MessageAttributes,
+	}
+	if strings.HasSuffix(r.to, ".fifo") {
+		in.MessageGroupId = aws.String(m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)])
+		// Not the message's own deduplication id: within five minutes of its first use SQS
+		// would accept the message and drop it.
+		in.MessageDeduplicationId = aws.String("redrive-" + aws.ToString(m.MessageId))
+	}
+	if trace := m.Attributes[string(types.MessageSystemAttributeNameAWSTraceHeader)]; trace != "" {
+		in.MessageSystemAttributes = map[string]types.MessageSystemAttributeValue{
+			string(types.MessageSystemAttributeNameForSendsAWSTraceHeader): {DataType: aws.String("String"), StringValue: &trace},
+		}
+	}
+	out, err := r.queues.SendMessage(ctx, in)
+	if err != nil {
+		return fmt.Errorf("message %s stays in the redrive queue: %w", aws.ToString(m.MessageId), err)
+	}
+	r.sent[aws.ToString(out.MessageId)] = true
+	if _, err := r.queues.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &r.from, ReceiptHandle: m.ReceiptHandle}); err != nil {
+		return fmt.Errorf("message %s was sent, but is still in the redrive queue too (sending it again is safe, its delivery id stays): %w",
+			aws.ToString(m.MessageId), err)
+	}
+	return nil
+}
+
+// withID gives a request without an id the one that it had as an SQS message, and leaves
+// everything else as it is, byte for byte.
+func withID(body, messageID string) string {
+	var r struct{ ID, Sink string } // names match in any case, as in the function
+	if json.Unmarshal([]byte(body), &r) != nil || r.ID != "" || r.Sink == "" {
+		return body // it has one, or is no request: then the function will say why
+	}
+	// At the end, where it also wins over an empty one.
+	end := strings.LastIndexByte(body, '}')
+	return fmt.Sprintf("%s,\"id\":%q%s", body[:end], messageID, body[end:])
+}

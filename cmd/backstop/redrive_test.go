@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+)
+
+func newQueue(t *testing.T, c *sqs.Client, name string) string {
+	t.Helper()
+	in := &sqs.CreateQueueInput{QueueName: &name}
+	if strings.HasSuffix(name, ".fifo") {
+		in.Attributes = map[string]string{"FifoQueue": "true"}
+	}
+	out, err := c.CreateQueue(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *out.QueueUrl
+}
+
+func put(t *testing.T, c *sqs.Client, queue, body, group string) string {
+	t.Helper()
+	in := &sqs.SendMessageInput{
+		QueueUrl: &queue, MessageBody: &body,
+		MessageAttributes: map[string]types.MessageAttributeValue{"tenant": {DataType: aws.String("String"), StringValue: aws.String("acme")}},
+	}
+	if group != "" {
+		in.MessageGroupId, in.MessageDeduplicationId = &group, aws.String("dedup-"+body)
+	}
+	out, err := c.SendMessage(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *out.MessageId
+}
+
+// drain takes all messages of a queue.
+func drain(t *testing.T, c *sqs.Client, queue string) []types.Message {
+	t.Helper()
+	var all []types.Message
+	for {
+		out, err := c.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
+			QueueUrl: &queue, MaxNumberOfMessages: 10, MessageAttributeNames: []string{"All"},
+			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			return all
+		}
+		for _, m := range out.Messages {
+			all = append(all, m)
+			if _, err := c.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: &queue, ReceiptHandle: m.ReceiptHandle}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestRedriveAgainstAQueue(t *testing.T) {
+	c := sqs.NewFromConfig(useMoto(t))
+	from, to := newQueue(t, c, "redrive"), newQueue(t, c, "main")
+	noID := put(t, c, from, `{"sink":"mail","message":{"body":"a"}}`, "")
+	put(t, c, from, `{"id":"order-1","sink":"mail","message":{"body":"b"}}`, "")
+	put(t, c, from, "no request \x1b[31m at all", "")
+
+	t.Run("list shows and gives back", func(t *testing.T) {
+		for range 2 { // the second sees the same
+			r := run(t, "redrive", "list", "--redrive-queue", from)
+			r.want(t, 0, noID, "")
+			for _, want := range []string{"MESSAGE ID", "order-1", "no request \uFFFD[31m at all", "mail"} {
+				if !strings.Contains(r.out, want) {
+					t.Errorf("output lacks %q:\n%s", want, r.out)
+				}
+			}
+		}
+		r := run(t, "redrive", "list", "--redrive-queue", from, "--limit", "2", "-o", "json")
+		var got struct {
+			Total    int64 `json:"approximate_total"`
+			Messages []redriven
+		}
+		if err := json.Unmarshal([]byte(r.out), &got); err != nil || got.Total != 3 || len(got.Messages) != 2 || got.Messages[0].SentAt.IsZero() || got.Messages[0].Receives < 1 {
+			t.Errorf("JSON %s (%v), want 2 of 3 messages", r.out, err)
+		}
+	})
+	t.Run("a dry run sends nothing", func(t *testing.T) {
+		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--dry-run").want(t, 0, "Would send back about 3 messages.", "")
+		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to).want(t, exitUsage, "", "--yes")
+	})
+	t.Run("send moves all", func(t *testing.T) {
+		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes", "--max", "1").want(t, 0, "1 message sent back\n", "")
+		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "2 messages sent back\n", "")
+		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "0 messages sent back\n", "")
+		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to).want(t, 0, "", "The redrive queue is empty.\n")
+		var bodies []string
+		for _, m := range drain(t, c, to) {
+			bodies = append(bodies, *m.Body)
+			if v := m.MessageAttributes["tenant"].StringValue; aws.ToString(v) != "acme" {
+				t.Errorf("attribute %v of %s, want it kept", v, *m.Body)
+			}
+		}
+		slices.Sort(bodies)
+		want := []string{"no request \x1b[31m at all", `{"id":"order-1","sink":"mail","message":{"body":"b"}}`, `{"sink":"mail","message":{"body":"a"},"id":"` + noID + `"}`}
+		if !slices.Equal(bodies, want) {
+			t.Errorf("the main queue has\n%q, want\n%q", bodies, want)
+		}
+		if left := drain(t, c, from); len(left) > 0 {
+			t.Errorf("%d messages are still in the redrive queue", len(left))
+		}
+	})
+	t.Run("a FIFO queue keeps groups and order", func(t *testing.T) {
+		from, to := newQueue(t, c, "redrive.fifo"), newQueue(t, c, "main.fifo")
+		for _, id := range []string{"1", "2", "3"} {
+			put(t, c, from, `{"id":"`+id+`","sink":"mail"}`, "group-7")
+		}
+		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "3 messages sent back\n", "")
+		var got []string
+		for _, m := range drain(t, c, to) {
+			got = append(got, *m.Body+" "+m.Attributes["MessageGroupId"])
+			if id := m.Attributes["MessageDeduplicationId"]; !strings.HasPrefix(id, "redrive-") {
+				t.Errorf("deduplication id %q; the message's own would drop it", id)
+			}
+		}
+		want := []string{`{"id":"1","sink":"mail"} group-7`, `{"id":"2","sink":"mail"} group-7`, `{"id":"3","sink":"mail"} group-7`}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+	t.Run("a queue that is not there", func(t *testing.T) {
+		run(t, "redrive", "list", "--redrive-queue", from+"-nowhere").want(t, exitNotFound, "", "backstop:")
+	})
+	t.Run("no credentials", func(t *testing.T) {
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+		run(t, "redrive", "list", "--redrive-queue", from).want(t, exitUnauthorized, "", "aws sso login")
+	})
+}
+
+func TestAMovedRequestKeepsItsDeliveryID(t *testing.T) {
+	for _, c := range []struct{ name, body, want string }{
+		{"an id of its own", `{"id":"a","sink":"x"}`, `{"id":"a","sink":"x"}`},
+		{"none", `{"sink":"x"}`, `{"sink":"x","id":"m-1"}`},
+		{"spaces around", " {\n \"sink\": \"x\" }\n", " {\n \"sink\": \"x\" ,\"id\":\"m-1\"}\n"},
+		{"an empty one", `{"id":"","sink":"x"}`, `{"id":"","sink":"x","id":"m-1"}`},
+		{"null", `{"sink":"x","id":null}`, `{"sink":"x","id":null,"id":"m-1"}`},
+		{"no sink", `{}`, `{}`},
+		{"a number", `{"id":7,"sink":"x"}`, `{"id":7,"sink":"x"}`},
+		{"no JSON", `{"sink":"x"`, `{"sink":"x"`},
+		{"two documents", `{"sink":"x"}{"sink":"y"}`, `{"sink":"x"}{"sink":"y"}`},
+		{"no object", `"}"`, `"}"`},
+	} {
+		if got := withID(c.body, "m-1"); got != c.want {
+			t.Errorf("%s: withID(%s) = %s, want %s", c.name, c.body, got, c.want)
+		}
+	}
+}
+
+// memoryQueues are queues whose calls can fail. What is received is hidden until it is
+// given back or deleted.
+type memoryQueues struct {
+	queues
+	messages map[string]map[string]string // queue -> id -> body
+	hidden   map[string]bool
+	next     int
+	failSend func(body string) error
+	failDel  error
+	onSend   func()
+}
+
+func (q *memoryQueues) ReceiveMessage(_ context.Context, in *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
+	out := &sqs.ReceiveMessageOutput{}
+	for _, id := range slices.Sorted(maps.Keys(q.messages[*in.QueueUrl])) {
+		if q.hidden[id] || len(out.Messages) == int(in.MaxNumberOfMessages) {
+			continue
+		}
+		q.hidden[id] = true
+		out.Messages = append(out.Messages, types.Message{MessageId: aws.String(id), ReceiptHandle: aws.String(id), Body: aws.String(q.messages[*in.QueueUrl][id])})
+	}
+	return out, nil
+}
+
+func (q *memoryQueues) SendMessage(ctx context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
+	if q.onSend != nil {
+		q.onSend()
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if q.failSend != nil {
+		if err := q.failSend(*in.MessageBody); err != nil {
+			return nil, err
+		}
+	}
+	q.next++
+	id := fmt.Sprintf("new-%d", q.next)
+	q.messages[*in.QueueUrl][id] = *in.MessageBody
+	return &sqs.SendMessageOutput{MessageId: &id}, nil
+}
+
+func (q *memoryQueues) DeleteMessage(ctx context.Context, in *sqs.DeleteMessageInput, _ ...func(*sqs.Options)) (*sqs.DeleteMessageOutput, error) {
+	if err := errors.Join(q.failDel, ctx.Err()); err != nil {
+		return nil, err
+	}
+	delete(q.messages[*in.QueueUrl], *in.ReceiptHandle)
+	return &sqs.DeleteMessageOutput{}, nil
+}
+
+func (q *memoryQueues) ChangeMessageVisibilityBatch(_ context.Context, in *sqs.ChangeMessageVisibilityBatchInput, _ ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error) {
+	for _, e := range in.Entries {
+		delete(q.hidden, *e.ReceiptHandle)
+	}
+	return &sqs.ChangeMessageVisibilityBatchOutput{}, nil
+}
+
+func TestAMoveLosesNothing(t *testing.T) {
+	sent, away := errors.New("not deleted"), errors.New("away")
+	for _, c := range []struct {
+		name        string
+		prepare     func(q *memoryQueues, cancel context.CancelFunc)
+		err         error
+		from, to    int // messages afterwards
+		sent, given int // sent, and visible in the redrive queue afterwards
+	}{
+		{name: "all goes well", to: 3, sent: 3},
+		{
+			name: "a message that cannot be sent stays, and those after it", err: away, from: 2, to: 1, sent: 1, given: 2,
+			prepare: func(q *memoryQueues, _ context.CancelFunc) {
+				q.failSend = func(body string) error {
+					if body == "b" {
+						return away
+					}
+					return nil
+				}
+			},
+		},
+		{
+			name: "one that cannot be deleted is in both", err: sent, from: 3, to: 1, sent: 1, given: 3,
+			prepare: func(q *memoryQueues, _ context.CancelFunc) { q.failDel = sent },
+		},
+		{
+			name: "Ctrl-C in the middle of a move finishes that one", err: context.Canceled, from: 2, to: 1, sent: 1, given: 2,
+			prepare: func(q *memoryQueues, cancel context.CancelFunc) { q.onSend = cancel },
+		},
+		{
+			name: "what comes back while it runs is left alone", from: 1, to: 2, sent: 3, given: 1,
+			prepare: func(q *memoryQueues, _ context.CancelFunc) {
+				q.onSend = func() {
+					if body, ok := q.messages["main"]["new-1"]; ok { // it failed again, and SQS has moved it
+						q.messages["redrive"]["new-1"] = body
+						delete(q.messages["main"], "new-1")
+					}
+				}
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			q := &memoryQueues{messages: map[string]map[string]string{"redrive": {"1": "a", "2": "b", "3": "c"}, "main": {}}, hidden: map[string]bool{}}
+			if c.prepare != nil {
+				c.prepare(q, cancel)
+			}
+			r := &redrive{queues: q, from: "redrive", to: "main", line: &progress{}}
+			if err := r.run(ctx, 0); !errors.Is(err, c.err) {
+				t.Errorf("error %v, want %v", err, c.err)
+			}
+			visible := 0
+			for id := range q.messages["redrive"] {
+				if !q.hidden[id] {
+					visible++
+				}
+			}
+			if len(q.messages["redrive"]) != c.from || len(q.messages["main"]) != c.to || len(r.sent) != c.sent || visible != c.given {
+				t.Errorf("redrive %d (%d visible), main %d, sent %d; want %d (%d), %d, %d",
+					len(q.messages["redrive"]), visible, len(q.messages["main"]), len(r.sent), c.from, c.given, c.to, c.sent)
+			}
+		})
+	}
+}
+
+func TestPeekEndsAndGivesEverythingBack(t *testing.T) {
+	q := &memoryQueues{messages: map[string]map[string]string{"redrive": {}}, hidden: map[string]bool{}}
+	for n := range 25 {
+		q.messages["redrive"][fmt.Sprint(n)] = "b"
+	}
+	for _, limit := range []int{1, 10, 25, 100} {
+		found, err := peek(t.Context(), q, "redrive", limit)
+		if want := min(limit, 25); err != nil || len(found) != want || len(q.hidden) > 0 {
+			t.Errorf("limit %d: found %d (%v), %d still hidden; want %d, none", limit, len(found), err, len(q.hidden), want)
+		}
+	}
+}

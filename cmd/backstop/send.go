@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"backstop/internal/apiclient"
+)
+
+func newSend() *cobra.Command {
+	var o sendOptions
+	c := &cobra.Command{
+		Use:   "send --sink NAME --body TEXT",
+		Short: "Send one message through a sink",
+		Long: `Send makes one delivery. It makes the delivery id itself and prints it first (to standard error), so
+that a send whose answer was lost can be repeated: the same id sent again to the same sink is answered, not
+sent twice. It does so by itself when the message was handed back (503, the same delivery under way) or no
+answer came, up to --tries times.
+
+The exit code is 0 when the message is safe: delivered, or dead-lettered (kept, to be replayed; do not send
+it again). With any other exit code it is still yours: run the command again with --id.
+
+` + connectHelp,
+		Example: `  backstop send --sink ops-slack --subject "Disk full" --body "db-1 has 2% left"
+  backstop send --sink mail --to ann@example.com --subject Hello --body @letter.html
+  echo '{"event":"paid"}' | backstop send --sink partner --to https://example.com/hook --body -
+  backstop send --sink ops-slack --metadata blocks="$(cat blocks.json)" --body fallback -o json
+  backstop send --id 0198c2a4-5f0e-7c3a-9d43-0b6c1f1e2d3c --sink ops-slack --body "again, safely"`,
+		Args: cobra.NoArgs,
+	}
+	conn := addConnection(c)
+	f := c.Flags()
+	f.StringVar(&o.sink, "sink", "", "name of the sink")
+	f.StringVar(&o.id, "id", "", "delivery id, to repeat an earlier send (default: a new one)")
+	f.StringVar(&o.to, "to", "", "email address or webhook URL, for sinks that take one (default: the sink's own)")
+	f.StringVar(&o.recipient, "recipient", "", "recipient as JSON, for kinds of sinks that --to does not know")
+	f.StringVar(&o.subject, "subject", "", "subject")
+	f.StringVar(&o.body, "body", "", "body: text, @FILE, or - for standard input (HTML for email, mrkdwn for Slack, JSON for webhooks)")
+	f.StringArrayVar(&o.metadata, "metadata", nil, "KEY=VALUE, repeatable: a header, or Slack's blocks")
+	f.IntVar(&o.tries, "tries", 5, "how often to send when the message is handed back; 1 does not repeat")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		api, err := conn.open(c)
+		if err != nil {
+			return err
+		}
+		r, err := o.request(c.InOrStdin())
+		if err != nil {
+			return err
+		}
+		note(c, "delivery %s", r.ID)
+		a, err := sendSafely(c.Context(), o.tries, func(ctx context.Context) (apiclient.SendAnswer, error) {
+			return api.Send(ctx, r)
+		}, func(why error, wait time.Duration) {
+			note(c, "%s; sending the same id again in %s", message(why), wait.Round(time.Second/10))
+		})
+		if err != nil {
+			return stillYours(err, r, conn)
+		}
+		if api.json {
+			return printJSON(api.out, a.JSON)
+		}
+		return printSent(api.out, a)
+	}
+	return c
+}
+
+// sendOptions are the flags of send.
+type sendOptions struct {
+	id, sink, to, recipient, subject, body string
+	metadata                               []string
+	tries                                  int
+}
+
+func (o sendOptions) request(stdin io.Reader) (apiclient.SendRequest, error) {
+	r := apiclient.SendRequest{ID: o.id, Sink: o.sink, Message: apiclient.SendMessage{Subject: o.subject}}
+	if r.Sink == "" {
+		return r, usage("--sink is missing: 'backstop sinks' lists them")
+	}
+	if o.tries < 1 || o.tries > 20 {
+		return r, usage("--tries %d: want 1 to 20", o.tries)
+	}
+	if r.ID == "" {
+		r.ID = uuid.Must(uuid.NewV7()).String()
+	}
+	var err error
+	if r.Recipient, err = recipientOf(o.to, o.recipient); err != nil {
+		return r, err
+	}
+	if r.Message.Metadata, err = pairs(o.metadata); err != nil {
+		return r, err
+	}
+	r.Message.Body, err = readBody(o.body, stdin)
+	return r, err
+}
+
+// recipientOf makes the recipient that the sink's kind reads.
+func recipientOf(to, raw string) (json.RawMessage, error) {
+	switch {
+	case to != "" && raw != "":
+		return nil, usage("--to and --recipient exclude each other")
+	case raw != "":
+		if !json.Valid([]byte(raw)) {
+			return nil, usage("--recipient is not valid JSON")
+		}
+		return json.RawMessage(raw), nil
+	case to == "":
+		return nil, nil
+	case strings.HasPrefix(to, "https://"), strings.HasPrefix(to, "http://"):
+		return json.Marshal(map[string]string{"url": to})
+	case strings.Contains(to, "@"):
+		return json.Marshal(map[string]string{"address": to})
+	}
+	return nil, usage("--to: want an email address or a URL with http:// or https://; --recipient takes any JSON")
+}
+
+func pairs(list []string) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	m := make(map[string]string, len(list))
+	for _, s := range list {
+		k, v, ok := strings.Cut(s, "=")
+		if !ok || k == "" {
+			return nil, usage("--metadata %q: want KEY=VALUE", s)
+		}
+		if _, twice := m[k]; twice {
+			return nil, usage("--metadata %s is given twice", k)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+func readBody(arg string, stdin io.Reader) (string, error) {
+	var b []byte
+	var err error
+	name, file := strings.CutPrefix(arg, "@")
+	switch {
+	case arg == "":
+		return "", usage("--body is missing: give the text, @FILE, or - for standard input")
+	case arg == "-":
+		b, err = io.ReadAll(stdin)
+	case file:
+		b, err = os.ReadFile(name)
+	default:
+		return arg, nil
+	}
+	if err != nil {
+		return "", usage("--body: %w", err)
+	}
+	return string(b), nil
+}
+
+// sendSafely sends until the message is safe, is refused for good, or the tries are
+// used up. Every try has the same delivery id, so none can double it.
+func sendSafely(ctx context.Context, tries int, send func(context.Context) (apiclient.SendAnswer, error),
+	again func(why error, wait time.Duration),
+) (apiclient.SendAnswer, error) {
+	for n := 1; ; n++ {
+		a, err := send(ctx)
+		if err == nil || n == tries || !repeatable(err) {
+			return a, err
+		}
+		wait := pause(n, err)
+		again(err, wait)
+		if err := sleep(ctx, wait); err != nil {
+			return a, err
+		}
+	}
+}
+
+// repeatable reports whether the same request may succeed later: the API handed it back,
+// or no answer came.
+func repeatable(err error) bool {
+	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {
+		return true
+	}
+	p, ok := errors.AsType[*apiclient.ProblemError](err)
+	return ok && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests || p.Code == "DELIVERY_IN_PROGRESS")
+}
+
+// maxPause bounds the wait between two tries: somebody sits in front of it.
+const maxPause = 15 * time.Second
+
+// pause is the wait after the nth try: what the API asks for, else doubling from half a
+// second.
+func pause(n int, err error) time.Duration {
+	if p, ok := errors.AsType[*apiclient.ProblemError](err); ok && p.RetryAfter > 0 {
+		return min(p.RetryAfter, maxPause)
+	}
+	return min(time.Second<<(n-1)/2, maxPause)
+}
+
+// sleep waits, or returns the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// stillYours adds how to go on with a message that is not known to be safe.
+func stillYours(err error, r apiclient.SendRequest, conn *connection) error {
+	if !repeatable(err) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return hinted(err, "The message is still yours. Send it again, safely, with --id %[1]s; whether it arrived after all says\n  backstop delivery %[2]s %[1]s%[3]s",
+		r.ID, r.Sink, conn.flags())
+}
+
+func printSent(w io.Writer, a apiclient.SendAnswer) error {
+	t := &table{}
+	t.add("status", a.Status)
+	t.add("delivery", a.DeliveryID)
+	t.add("attempts", a.Attempts)
+	if a.Duplicate {
+		t.add("duplicate", "yes: this is the first answer again, nothing was sent")
+	}
+	if a.Status == "dead_lettered" {
+		t.add("dead letter", a.ItemID)
+		t.add("reason", a.Reason)
+		t.add("error", clipTo(a.Error, 200))
+	}
+	return t.print(w)
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"backstop/internal/apiclient"
+)
+
+const delivered = `{"status":"delivered","delivery_id":"d1","attempts":1}`
+
+func TestSendMakesTheRequest(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "body.html")
+	if err := os.WriteFile(file, []byte("<p>A & B</p>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, stdin, want string
+		args              []string
+	}{
+		{name: "text", args: []string{"--body", "hello", "--subject", "s"}, want: `{"id":"d1","sink":"x","message":{"subject":"s","body":"hello"}}`},
+		{name: "a file, not HTML-escaped", args: []string{"--body", "@" + file}, want: `{"id":"d1","sink":"x","message":{"body":"<p>A & B</p>"}}`},
+		{name: "standard input", stdin: "from stdin\n", args: []string{"--body", "-"}, want: `{"id":"d1","sink":"x","message":{"body":"from stdin\n"}}`},
+		{name: "an address", args: []string{"--body", "b", "--to", "ann@example.com"}, want: `{"id":"d1","sink":"x","recipient":{"address":"ann@example.com"},"message":{"body":"b"}}`},
+		{name: "a URL", args: []string{"--body", "b", "--to", "https://u@example.com/h"}, want: `{"id":"d1","sink":"x","recipient":{"url":"https://u@example.com/h"},"message":{"body":"b"}}`},
+		{name: "any recipient", args: []string{"--body", "b", "--recipient", `{"room":7}`}, want: `{"id":"d1","sink":"x","recipient":{"room":7},"message":{"body":"b"}}`},
+		{name: "metadata", args: []string{"--body", "b", "--metadata", "X-A=1=2", "--metadata", "X-B="}, want: `{"id":"d1","sink":"x","message":{"body":"b","metadata":{"X-A":"1=2","X-B":""}}}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := newAPI(t, ok(delivered))
+			r := runWith(t, t.Context(), strings.NewReader(c.stdin), &bytes.Buffer{}, append([]string{"send", "--sink", "x", "--id", "d1"}, c.args...)...)
+			r.want(t, 0, "status    delivered", "delivery d1\n")
+			if got, want := api.asked(), []string{"POST /v1/messages " + c.want}; !slices.Equal(got, want) {
+				t.Errorf("calls %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestSendMakesTheIDAndKeepsItOverItsTries(t *testing.T) {
+	api := newAPI(t, problem(409, "DELIVERY_IN_PROGRESS"), reply{status: 504, body: `{"message":"Endpoint request timed out"}`}, ok(delivered))
+	r := run(t, "send", "--sink", "x", "--body", "b", "-o", "json")
+	r.want(t, 0, delivered+"\n", "sending the same id again in 500ms")
+	id := regexp.MustCompile(`^delivery ([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21})\n`).FindStringSubmatch(r.err)
+	if id == nil {
+		t.Fatalf("standard error does not begin with the delivery id:\n%s", r.err)
+	}
+	calls := api.asked()
+	if len(calls) != 3 {
+		t.Errorf("%d tries, want 3", len(calls))
+	}
+	for _, call := range calls {
+		if !strings.Contains(call, `"id":"`+id[1]+`"`) {
+			t.Errorf("call %s has not the id %s", call, id[1])
+		}
+	}
+}
+
+func TestSendEndsAsTheMessageDid(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		replies  []reply
+		args     []string
+		code     int
+		out, err string
+		calls    int
+	}{
+		{
+			name: "dead-lettered is safe", replies: []reply{{status: 202, body: `{"status":"dead_lettered","delivery_id":"d1","item_id":"x~1-0","reason":"exhausted","attempts":5,"error":"HTTP 503"}`}},
+			out: "dead letter  x~1-0\nreason       exhausted\nerror        HTTP 503", calls: 1,
+		},
+		{name: "a duplicate", replies: []reply{ok(`{"status":"delivered","delivery_id":"d1","attempts":1,"duplicate":true}`)}, out: "nothing was sent", calls: 1},
+		{name: "refused", replies: []reply{problem(404, "SINK_NOT_FOUND")}, code: 3, err: "SINK_NOT_FOUND", calls: 1},
+		{name: "invalid", replies: []reply{problem(400, "INVALID_ARGUMENT")}, code: 2, err: "the detail", calls: 1},
+		{name: "too large", replies: []reply{problem(413, "BODY_TOO_LARGE")}, code: 1, calls: 1},
+		{name: "the id is another message's", replies: []reply{problem(422, "ID_REUSED")}, code: 4, calls: 1},
+		{
+			name: "handed back to the end", replies: []reply{problem(503, "NOT_ATTEMPTED")}, args: []string{"--tries", "2"}, code: 5,
+			err: "Send it again, safely, with --id d1; whether it arrived after all says\n  backstop delivery x d1\n", calls: 2,
+		},
+		{name: "under way to the end", replies: []reply{problem(409, "DELIVERY_IN_PROGRESS")}, args: []string{"--tries", "1"}, code: 4, err: "--id d1", calls: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := newAPI(t, c.replies...)
+			r := run(t, append([]string{"send", "--sink", "x", "--id", "d1", "--body", "b"}, c.args...)...)
+			r.want(t, c.code, c.out, c.err)
+			if got := len(api.asked()); got != c.calls {
+				t.Errorf("%d tries, want %d", got, c.calls)
+			}
+		})
+	}
+}
+
+func TestSendWaitsBetweenItsTries(t *testing.T) {
+	away := &apiclient.UnreachableError{Err: errors.New("refused")}
+	asked := func(d time.Duration) error {
+		return &apiclient.ProblemError{Status: 503, RetryAfter: d}
+	}
+	for _, c := range []struct {
+		name  string
+		tries int
+		errs  []error // one for each try; then it is sent
+		waits []time.Duration
+		fails bool
+	}{
+		{name: "doubling from half a second", tries: 7, errs: slices.Repeat([]error{away}, 6), waits: []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second}},
+		{name: "as long as the API asks for", tries: 3, errs: []error{asked(3 * time.Second), asked(time.Hour)}, waits: []time.Duration{3 * time.Second, 15 * time.Second}},
+		{name: "not after the last", tries: 1, errs: []error{away}, fails: true},
+		{name: "not after a refusal", tries: 5, errs: []error{&apiclient.ProblemError{Status: http.StatusNotFound}}, fails: true},
+		{name: "not without credentials", tries: 5, errs: []error{&apiclient.CredentialsError{Err: errors.New("expired")}}, fails: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var waits []time.Duration
+			n := 0
+			start := time.Now()
+			_, err := sendSafely(t.Context(), c.tries, func(context.Context) (apiclient.SendAnswer, error) {
+				n++
+				if n <= len(c.errs) {
+					return apiclient.SendAnswer{}, c.errs[n-1]
+				}
+				return apiclient.SendAnswer{}, nil
+			}, func(_ error, wait time.Duration) { waits = append(waits, wait) })
+			if (err != nil) != c.fails || !slices.Equal(waits, c.waits) {
+				t.Errorf("%s: %v, waits %v; want failure %v, waits %v", c.name, err, waits, c.fails, c.waits)
+			}
+			var sum time.Duration
+			for _, w := range c.waits {
+				sum += w
+			}
+			if got := time.Since(start); got != sum {
+				t.Errorf("%s: took %s, want %s", c.name, got, sum)
+			}
+		})
+	}
+}
+
+func TestImportSendsChunksAndNamesLines(t *testing.T) {
+	var lines []string
+	for n := range 1003 {
+		b, _ := json.Marshal(map[string]int{"n": n})
+		lines = append(lines, string(b))
+	}
+	file := filepath.Join(t.TempDir(), "dead.ndjson")
+	// An empty line in front, and no line end after the last.
+	if err := os.WriteFile(file, []byte("\n"+strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	api := newAPI(t,
+		problem(503, "SINK_DLQ_UNAVAILABLE"),
+		ok(`{"stored":999,"exists":1,"skipped":0,"rejected":0,"failed":0,"results":[]}`),
+		ok(`{"stored":0,"exists":0,"skipped":1,"rejected":1,"failed":1,"results":[{"line":1,"status":"skipped"},{"line":2,"status":"rejected","code":"INVALID_ARGUMENT","error":"sink: missing"},{"line":3,"status":"failed","code":"SINK_DLQ_OVERFLOW","error":"full"}]}`),
+	)
+	r := run(t, "dlq", "import", file)
+	r.want(t, 1, "999     1              1                    1         1", "line 1003: rejected: sink: missing (INVALID_ARGUMENT)\nline 1004: failed: full (SINK_DLQ_OVERFLOW)\nbackstop: 2 lines not imported\n")
+	calls := api.asked()
+	if len(calls) != 3 || calls[0] != calls[1] || strings.Count(calls[1], "\n") != 999 || strings.Count(calls[2], "\n") != 2 {
+		t.Errorf("%d calls, want the first chunk of 1000 lines twice, then 3 lines", len(calls))
+	}
+	if got := api.headers[0].Get("Content-Type"); got != "application/x-ndjson" {
+		t.Errorf("content type %q", got)
+	}
+
+	t.Run("by size, and without what is too large", func(t *testing.T) {
+		api := newAPI(t, ok(`{"stored":1}`))
+		big := fmt.Sprintf("{%q:1}\n", strings.Repeat("x", 2<<20))
+		in := strings.NewReader(big + fmt.Sprintf("%q\n", strings.Repeat("y", 5<<20)) + big)
+		r := runWith(t, t.Context(), in, &bytes.Buffer{}, "dlq", "import", "-")
+		r.want(t, 1, "2       0", "line 2: rejected: ")
+		if n := len(api.asked()); n != 2 {
+			t.Errorf("%d calls, want 2", n)
+		}
+	})
+}

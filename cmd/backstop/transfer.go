@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"backstop/internal/apiclient"
+)
+
+func newDLQExport(conn *connection) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "export",
+		Short: "Write dead letters in full to standard output, one JSON object per line",
+		Long: `Export writes whole dead letters (NDJSON), newest first. Nothing is removed. The output holds recipients and
+message bodies: keep it as safe as the messages.`,
+		Example: `  backstop dlq export > dead.ndjson
+  backstop dlq export --sink mail --since 24h | jq -r .recipient.address`,
+		Args: cobra.NoArgs,
+	}
+	filters := addFilter(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		api, err := conn.open(c)
+		if err != nil {
+			return err
+		}
+		f, err := filters.filter(time.Now())
+		if err != nil {
+			return err
+		}
+		n := 0
+		for cursor := ""; ; {
+			lines, next, err := api.Export(c.Context(), f, cursor)
+			if err != nil {
+				if n > 0 {
+					note(c, "The export is not complete: it ended after %s.", plural(int64(n), "dead letter"))
+				}
+				return err
+			}
+			n += bytes.Count(lines, []byte("\n"))
+			if _, err := api.out.Write(lines); err != nil {
+				return err
+			}
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		note(c, "%s exported%s", plural(int64(n), "dead letter"), describe(f))
+		return nil
+	}
+	return c
+}
+
+func newDLQImport(conn *connection) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Store exported dead letters again",
+		Long: `Import stores what export wrote; - reads standard input. It can be repeated: what is there already is not
+stored twice, and what was delivered already is skipped. An imported dead letter gets a new id and is due as
+after its failure: pause its sink first if it shall only be stored.
+
+The exit code is 1 when a line was rejected or could not be stored; each is named.`,
+		Example: `  backstop dlq import dead.ndjson
+  jq -c 'select(.sink == "mail")' dead.ndjson | backstop dlq import -`,
+		Args: cobra.ExactArgs(1),
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		api, err := conn.open(c)
+		if err != nil {
+			return err
+		}
+		in := c.InOrStdin()
+		if args[0] != "-" {
+			f, err := os.Open(args[0])
+			if err != nil {
+				return usage("%w", err)
+			}
+			defer f.Close()
+			in = f
+		}
+		i := &importer{api: api, c: c}
+		err = i.run(c.Context(), bufio.NewReaderSize(in, 1<<16))
+		if !api.json {
+			err = errors.Join(err, i.print())
+		}
+		if err != nil {
+			return hinted(err, "Run the same import again: what was stored already is not stored twice.")
+		}
+		if n := i.sum.Rejected + i.sum.Failed; n > 0 {
+			return &exitError{code: exitFailed, err: fmt.Errorf("%s not imported", plural(int64(n), "line"))}
+		}
+		return nil
+	}
+	return c
+}
+
+// importBytes is the most of one call: less than the API takes, since API Gateway may
+// encode it in base64 on its way.
+const importBytes = 3 << 20
+
+// importer sends lines in chunks.
+type importer struct {
+	api session
+	c   *cobra.Command
+
+	chunk bytes.Buffer
+	lines []int // the chunk's lines as numbered in the file
+	sum   apiclient.ImportResult
+}
+
+func (i *importer) run(ctx context.Context, in *bufio.Reader) error {
+	for n := 1; ; n++ {
+		line, err := in.ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if text := bytes.TrimSpace(line); len(text) > 0 {
+			if aerr := i.add(ctx, n, text); aerr != nil {
+				return aerr
+			}
+		}
+		if err != nil {
+			return i.flush(ctx)
+		}
+	}
+}
+
+func (i *importer) add(ctx context.Context, n int, line []byte) error {
+	if len(line) >= apiclient.MaxImportBytes {
+		i.sum.Rejected++
+		note(i.c, "line %d: rejected: %d bytes are more than the API takes", n, len(line))
+		return nil
+	}
+	if len(i.lines) == apiclient.MaxImportLines || i.chunk.Len() > 0 && i.chunk.Len()+len(line) >= importBytes {
+		if err := i.flush(ctx); err != nil {
+			return err
+		}
+	}
+	i.lines = append(i.lines, n)
+	i.chunk.Write(line)
+	i.chunk.WriteByte('\n')
+	return nil
+}
+
+const importTries = 5
+
+// flush imports the chunk, again where no answer came: nothing is stored twice.
+func (i *importer) flush(ctx context.Context) error {
+	if len(i.lines) == 0 {
+		return nil
+	}
+	var r apiclient.ImportResult
+	var err error
+	for n := 1; ; n++ {
+		r, err = i.api.Import(ctx, i.chunk.Bytes())
+		if err == nil || n == importTries || !repeatable(err) {
+			break
+		}
+		if err := sleep(ctx, pause(n, err)); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	i.sum.Stored += r.Stored
+	i.sum.Exists += r.Exists
+	i.sum.Skipped += r.Skipped
+	i.sum.Rejected += r.Rejected
+	i.sum.Failed += r.Failed
+	for _, l := range r.Results {
+		if (l.Status == "rejected" || l.Status == "failed") && l.Line >= 1 && l.Line <= len(i.lines) {
+			note(i.c, "line %d: %s: %s (%s)", i.lines[l.Line-1], l.Status, oneLine(l.Error), l.Code)
+		}
+	}
+	i.chunk.Reset()
+	i.lines = i.lines[:0]
+	if i.api.json {
+		return printJSON(i.api.out, r.JSON)
+	}
+	return nil
+}
+
+func (i *importer) print() error {
+	t := newTable("STORED", "THERE ALREADY", "DELIVERED (SKIPPED)", "REJECTED", "FAILED")
+	t.add(i.sum.Stored, i.sum.Exists, i.sum.Skipped, i.sum.Rejected, i.sum.Failed)
+	return t.print(i.api.out)
+}

@@ -1,0 +1,89 @@
+package apiclient
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ProblemError is what the API refused (RFC 9457), or a proxy in front of it: then Code
+// is empty.
+type ProblemError struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	// Code is what to branch on, such as SINK_DLQ_NOT_FOUND; empty when the answer was
+	// no problem of Backstop's.
+	Code string `json:"code"`
+	// DeliveryID is the delivery that the problem is about; empty when there is none.
+	DeliveryID string `json:"delivery_id"`
+	// RetryAfter is the wait that the answer asks for; zero when it asks for none.
+	RetryAfter time.Duration `json:"-"`
+}
+
+// Error returns "title: detail (CODE)".
+func (e *ProblemError) Error() string {
+	text := e.Title
+	if e.Detail != "" {
+		text += ": " + e.Detail
+	}
+	if e.Code == "" {
+		return fmt.Sprintf("%s (HTTP %d)", text, e.Status)
+	}
+	return fmt.Sprintf("%s (%s)", text, e.Code)
+}
+
+// problemOf reads a refusal, whoever made it.
+func problemOf(resp *http.Response, body []byte) error {
+	p := &ProblemError{}
+	if mediaType(resp) != "application/problem+json" || json.Unmarshal(body, p) != nil {
+		*p = ProblemError{}
+		var gateway struct{ Message string } // names match in any case
+		if json.Unmarshal(body, &gateway) == nil {
+			p.Detail = gateway.Message
+		}
+	}
+	if p.Title == "" {
+		p.Title = http.StatusText(resp.StatusCode)
+	}
+	p.Status = resp.StatusCode
+	p.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
+	return p
+}
+
+// retryAfter reads seconds or an HTTP date.
+func retryAfter(v string) time.Duration {
+	v = strings.TrimSpace(v)
+	if n, err := strconv.Atoi(v); err == nil {
+		return time.Duration(min(max(n, 0), 86400)) * time.Second
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return max(0, time.Until(t))
+	}
+	return 0
+}
+
+// UnreachableError means that no answer of the API came: whether the request was worked
+// on is not known.
+type UnreachableError struct {
+	URL string // the API's
+	Err error
+}
+
+// Error names the API's URL.
+func (e *UnreachableError) Error() string { return fmt.Sprintf("the API at %s: %v", e.URL, e.Err) }
+
+// Unwrap returns the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// CredentialsError means that there are no usable AWS credentials.
+type CredentialsError struct{ Err error }
+
+// Error says why.
+func (e *CredentialsError) Error() string { return "no usable AWS credentials: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *CredentialsError) Unwrap() error { return e.Err }
