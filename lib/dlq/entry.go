@@ -95,7 +95,7 @@ func newEntry(it Item) (entry, error) {
 	if err != nil {
 		return entry{}, invalid("item cannot be encoded: %v", err)
 	}
-	fp := Fingerprint(it.LastError)
+	fp := fingerprints.of(it.LastError)
 	e := entry{
 		sink:      it.Sink,
 		item:      string(b),
