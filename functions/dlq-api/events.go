@@ -58,7 +58,7 @@ func (l lambdaEvents) Invoke(ctx context.Context, payload []byte) ([]byte, error
 		return json.Marshal(events.APIGatewayV2HTTPResponse{StatusCode: p.Status, Headers: p.Header(), Body: string(b)})
 	}
 	return nil, messages.InvokeResponse_Error{
-		Type: string(sinks.CodeInvalidArgument), Message: "event: not an HTTP API event of payload format 2.0: " + err.Error(),
+		Type: string(sinks.CodeInvalidArgument), Message: "event: not one of an HTTP API, payload format 2.0: " + err.Error(),
 	}
 }
 

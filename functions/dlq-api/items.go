@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net/http"
-	"unicode/utf8"
+	"strings"
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
@@ -10,8 +12,11 @@ import (
 	"backstop/lib/sinks"
 )
 
-// previewRunes is how much of a body a list shows.
-const previewRunes = 200
+// How much a list shows, in characters: of a body, and of a text that is short as a rule.
+const (
+	previewRunes = 200
+	textRunes    = 1000
+)
 
 // summary is an item as a list shows it: without recipient and whole body.
 type summary struct {
@@ -30,48 +35,83 @@ type messageSummary struct {
 	BodyPreview string `json:"body_preview"`
 }
 
-func summarize(it dlq.Item) summary {
-	return summary{Item: it, Message: messageSummary{
-		ID: it.Message.ID, Subject: it.Message.Subject,
-		BodyBytes: len(it.Message.Body), BodyPreview: preview(it.Message.Body),
-	}}
+func summarize(items []dlq.Item) []summary {
+	out := make([]summary, 0, len(items))
+	for _, it := range items {
+		s := summary{Item: it, Message: messageSummary{
+			ID: it.Message.ID, Subject: first(textRunes, it.Message.Subject),
+			BodyBytes: len(it.Message.Body), BodyPreview: first(previewRunes, it.Message.Body),
+		}}
+		s.LastError, s.Raw = first(textRunes, it.LastError), first(previewRunes, it.Raw)
+		out = append(out, s)
+	}
+	return out
 }
 
-// preview returns the first characters of s.
-func preview(s string) string {
-	n := 0
+// first returns the first n characters of s.
+func first(n int, s string) string {
 	for i := range s {
-		if n == previewRunes {
-			return s[:i]
+		if n == 0 {
+			s = s[:i]
+			break
 		}
-		n++
+		n--
 	}
-	if !utf8.ValidString(s) {
-		return ""
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// readFilter reads the parameters of a list.
+func readFilter(r *http.Request) (dlq.Query, error) {
+	q := readQuery(r, "sink", "reason", "delivery_id", "q", "fingerprint", "since", "until", "limit", "cursor")
+	filter := dlq.Query{
+		Sink: q.sink(), Reason: q.reason(), DeliveryID: q.search("delivery_id"), Q: q.search("q"), Fingerprint: q.search("fingerprint"),
+		Since: q.time("since"), Until: q.time("until"), Limit: q.limit(defaultPage, maxPage), Cursor: q.text("cursor"),
 	}
-	return s
+	return filter, q.err
+}
+
+// page returns a page in a form whose encoding fits into an answer. The store bounds
+// pages by what it keeps; when that grows on the way, a shorter page is read. An item
+// that does not even fit alone is named only, so that the list goes on behind it.
+func (h *api) page(ctx context.Context, q dlq.Query, encode func(dlq.Page) ([]byte, error)) (dlq.Page, []byte, error) {
+	for {
+		page, err := h.app.Queue.Page(ctx, q)
+		if err != nil {
+			return page, nil, err
+		}
+		b, err := encode(page)
+		switch n := len(page.Items); {
+		case err != nil || len(b) <= maxAnswer:
+			return page, b, err
+		case n > 1:
+			q.Limit = n / 2
+		default:
+			it := page.Items[0]
+			page.Items[0] = dlq.Item{
+				ID: it.ID, Sink: it.Sink, At: it.At, Attempts: it.Attempts,
+				DecodeError: fmt.Sprintf("not shown: it has %d bytes; at most %d can be sent", len(b), maxAnswer),
+			}
+			b, err = encode(page)
+			return page, b, err
+		}
+	}
 }
 
 func (h *api) listItems(w http.ResponseWriter, r *http.Request) error {
-	q := readQuery(r, "sink", "reason", "delivery_id", "q", "fingerprint", "since", "until", "limit", "cursor")
-	filter := dlq.Query{
-		Sink: q.sink(), Reason: q.reason(), DeliveryID: q.text("delivery_id"), Q: q.text("q"), Fingerprint: q.text("fingerprint"),
-		Since: q.time("since"), Until: q.time("until"), Limit: q.limit(50), Cursor: q.text("cursor"),
-	}
-	if q.err != nil {
-		return q.err
-	}
-	page, err := h.app.Queue.Page(r.Context(), filter)
+	filter, err := readFilter(r)
 	if err != nil {
 		return err
 	}
-	items := make([]summary, 0, len(page.Items))
-	for _, it := range page.Items {
-		items = append(items, summarize(it))
-	}
-	return answer(w, http.StatusOK, map[string]any{
-		"items": items, "next_cursor": orNull(page.NextCursor), "complete": page.Complete, "scanned": page.Scanned,
+	_, b, err := h.page(r.Context(), filter, func(p dlq.Page) ([]byte, error) {
+		return encode(map[string]any{
+			"items": summarize(p.Items), "next_cursor": orNull(p.NextCursor), "complete": p.Complete, "scanned": p.Scanned,
+		})
 	})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return answerJSON(w, http.StatusOK, b)
 }
 
 func orNull(s string) any {
@@ -109,6 +149,9 @@ func (h *api) count(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, body)
 }
 
+// maxGroups is the most groups in an answer.
+const maxGroups = 10_000
+
 func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r, "sink")
 	sink := q.sink()
@@ -119,11 +162,13 @@ func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	complete := len(groups) <= maxGroups
+	groups = groups[:min(len(groups), maxGroups)]
 	if groups == nil {
 		groups = []dlq.Group{}
 	}
-	// Groups are counters kept by the store: nothing is scanned, and all are here.
-	return answer(w, http.StatusOK, map[string]any{"groups": groups, "next_cursor": nil, "complete": true, "scanned": 0})
+	// Groups are counters kept by the store: nothing is scanned.
+	return answer(w, http.StatusOK, map[string]any{"groups": groups, "next_cursor": nil, "complete": complete, "scanned": 0})
 }
 
 func (h *api) getItem(w http.ResponseWriter, r *http.Request) error {
@@ -131,10 +176,22 @@ func (h *api) getItem(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, it)
+	return answerItem(w, r, it)
 }
 
-// discardItem removes an item. One that is gone already counts as removed.
+func answerItem(w http.ResponseWriter, r *http.Request, it dlq.Item) error {
+	b, err := encode(it)
+	if err != nil {
+		return err
+	}
+	if notModified(w, r, entityTag(b)) {
+		return nil
+	}
+	return answerJSON(w, http.StatusOK, b)
+}
+
+// discardItem removes an item. One that is gone already counts as removed, whatever
+// If-Match says: what was asked for is so.
 func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
 	it, err := h.app.Queue.Get(r.Context(), r.PathValue("id"))
 	switch {
@@ -142,6 +199,9 @@ func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	default:
+		if err := unchanged(r, it); err != nil {
+			return err
+		}
 		if err := h.app.Queue.Discard(r.Context(), it.ID); err != nil {
 			return err
 		}
@@ -151,10 +211,36 @@ func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// unparkItem makes an item due now.
+func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
+	it, err := h.app.Queue.Get(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if err := unchanged(r, it); err != nil {
+		return err
+	}
+	if err := h.app.Queue.Unpark(r.Context(), it.ID); err != nil {
+		return err
+	}
+	h.audit(r.Context(), "unparked", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
+	now, err := h.app.Queue.Get(r.Context(), it.ID)
+	switch {
+	case sinks.CodeOf(err) == sinks.CodeDLQNotFound: // the schedule was quick
+		it.Parked, it.Held = false, false
+	case err != nil:
+		return err
+	default:
+		it = now
+	}
+	r.Header.Del("If-None-Match") // it is for GET
+	return answerItem(w, r, it)
+}
+
 // noteDiscarded updates the delivery's record; the item is gone whether or not that
 // works.
 func (h *api) noteDiscarded(r *http.Request, it dlq.Item) {
-	h.app.Log.InfoContext(r.Context(), "discarded", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
+	h.audit(r.Context(), "discarded", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
 	if it.DeliveryID == "" || !it.DeliveredAt.IsZero() {
 		return
 	}
@@ -171,7 +257,7 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
 		Force     bool             `json:"force"`
 		Sink      string           `json:"sink"`
 	}
-	if err := decode(r, &o); err != nil {
+	if err := decode(w, r, &o); err != nil {
 		return err
 	}
 	if o.Sink != "" {
@@ -179,7 +265,17 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	result, err := h.app.Engine.ReplayOne(r.Context(), r.PathValue("id"), replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink})
+	id := r.PathValue("id")
+	if r.Header.Get("If-Match") != "" {
+		it, err := h.app.Queue.Get(r.Context(), id)
+		if err != nil {
+			return err
+		}
+		if err := unchanged(r, it); err != nil {
+			return err
+		}
+	}
+	result, err := h.app.Engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"backstop/lib/dlq"
 	"backstop/lib/sinks"
@@ -71,17 +72,29 @@ func (q *query) time(name string) time.Time {
 	return t
 }
 
-// maxPage is the most items of a page.
-const maxPage = 1000
+// maxPage is the most items of a page, defaultPage what it has unasked.
+const (
+	maxPage     = 1000
+	defaultPage = 50
+)
 
-func (q *query) limit(unset int) int {
+func (q *query) limit(unset, most int) int {
 	v := q.values["limit"]
 	if v == "" {
 		return unset
 	}
 	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 || n > maxPage {
-		q.fail(invalid("limit: %.20q; want 1 to %d", v, maxPage))
+	if err != nil || n < 1 || n > most {
+		q.fail(invalid("limit: %.20q; want 1 to %d", v, most))
 	}
 	return n
+}
+
+// search returns a text to look for.
+func (q *query) search(name string) string {
+	v := q.values[name]
+	if n := utf8.RuneCountInString(v); n > maxFilter {
+		q.fail(invalid("%s: %d characters; at most %d are looked for", name, n, maxFilter))
+	}
+	return v
 }

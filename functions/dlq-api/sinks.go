@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"backstop/lib/config"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/sinks"
@@ -118,7 +117,7 @@ func (h *api) pause(paused bool) func(http.ResponseWriter, *http.Request) error 
 			return err
 		}
 		v.set(stats)
-		h.app.Log.InfoContext(r.Context(), "sink paused or resumed", "sink", v.Name, "paused", paused)
+		h.audit(r.Context(), "sink paused or resumed", "sink", v.Name, "paused", paused)
 		return answer(w, http.StatusOK, v)
 	}
 }
@@ -126,7 +125,6 @@ func (h *api) pause(paused bool) func(http.ResponseWriter, *http.Request) error 
 // known fills in v's configuration; SINK_NOT_FOUND when the sink is neither configured
 // nor has dead letters.
 func (h *api) known(ctx context.Context, v *sinkView) error {
-	var s *config.Sink
 	s, err := h.app.Config.Sink(ctx, v.Name)
 	if err == nil {
 		v.Configured, v.Kind = true, s.Kind

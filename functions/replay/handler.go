@@ -36,10 +36,12 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		return nil, functionError(err)
 	}
 	metrics := observe.NewMetrics(h.app.Env.Service)
+	metrics.Begin()
 	ctx = observe.WithMetrics(ctx, metrics)
 	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
 	defer func() {
 		h.app.Report(ctx, metrics)
+		metrics.End(ctx)
 		if err := metrics.Flush(h.out); err != nil {
 			h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
 		}
@@ -52,6 +54,7 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	h.app.Log.InfoContext(ctx, "replay run", "claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
 		"parked", summary.Parked, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds())
+	metrics.Add(observe.ReplayRuns, "", 1)
 	h.measure(ctx, metrics)
 	return json.Marshal(summary)
 }

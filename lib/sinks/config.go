@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 // ConfigError is one fault in a sink's configuration. Its text names the key and
 // never a secret value.
 type ConfigError struct {
-	Key string // dotted path within the sink's block, such as "retry.max_attempts"
+	Key string // dotted path within the sink's block, such as "retry.max_attempts" or "hosts[2]"
 	Msg string
 	// Known lists the keys that are allowed where an unknown one was found; nil for
 	// other faults.
@@ -26,49 +27,201 @@ func (e *ConfigError) Error() string { return e.Key + ": " + e.Msg }
 
 // DecodeConfig decodes raw strictly into the struct that into points to, by its json
 // tags: unknown keys and values of the wrong type are *ConfigError values, all of
-// them reported together (errors.Join). Types are decoded by encoding/json, so a
-// field may implement json.Unmarshaler or encoding.TextUnmarshaler. Absent keys keep
+// them reported together (errors.Join), in the words of whoever wrote the
+// configuration: "want a text, got a number". A field may implement json.Unmarshaler,
+// whose errors are shown as they are, or encoding.TextUnmarshaler. Absent keys keep
 // the value that the struct had.
 func DecodeConfig(raw map[string]any, into any) error {
 	v := reflect.ValueOf(into)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		panic(fmt.Sprintf("sinks: DecodeConfig into a %T, want a pointer to a struct", into))
 	}
+	return errors.Join(decodeStruct("", raw, v.Elem())...)
+}
+
+// Configure decodes raw into a C (see DecodeConfig) and hands it to build; it is all
+// that most factories need:
+//
+//	func(name string, raw map[string]any) (sinks.Sink, error) {
+//		return sinks.Configure(raw, func(c Config) (*Sink, error) { return New(name, c) })
+//	}
+//
+// build is called even when some keys could not be decoded, so that what it finds is
+// reported with them. Of its faults, those about keys that could not be decoded are
+// left out: they follow from it.
+func Configure[C any, S Sink](raw map[string]any, build func(C) (S, error)) (Sink, error) {
+	var c C
+	faults := leaves(DecodeConfig(raw, &c))
+	s, err := build(c)
+	switch {
+	case err == nil && len(faults) == 0:
+		return s, nil
+	case len(faults) == 0:
+		return nil, err
+	}
+	unreadable := map[string]bool{}
+	for _, f := range faults {
+		unreadable[firstKey(f)] = true
+	}
+	for _, f := range leaves(err) {
+		if key := firstKey(f); key != "" && !unreadable[key] {
+			faults = append(faults, f)
+		}
+	}
+	return nil, errors.Join(faults...)
+}
+
+// leaves returns the errors that err joins.
+func leaves(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the tree is walked here, level by level
+	if !ok {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, leaves(e)...)
+	}
+	return out
+}
+
+// firstKey returns the key of the block itself that a fault is about, "" for others.
+func firstKey(err error) string {
+	fault, ok := errors.AsType[*ConfigError](err)
+	if !ok {
+		return ""
+	}
+	if i := strings.IndexAny(fault.Key, ".["); i >= 0 {
+		return fault.Key[:i]
+	}
+	return fault.Key
+}
+
+func decodeStruct(prefix string, raw map[string]any, v reflect.Value) []error {
 	fields := map[string]reflect.Value{}
-	for f, fv := range v.Elem().Fields() {
+	for f, fv := range v.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
 			fields[name] = fv
 		}
 	}
 	known := slices.Sorted(maps.Keys(fields))
-	var errs []error
+	var faults []error
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		fv, ok := fields[key]
 		if !ok {
-			errs = append(errs, &ConfigError{Key: key, Msg: "unknown key; known: " + strings.Join(known, ", "), Known: known})
+			faults = append(faults, &ConfigError{Key: prefix + key, Msg: "unknown key; known: " + strings.Join(known, ", "), Known: known})
 			continue
 		}
-		if err := decodeValue(raw[key], fv.Addr().Interface()); err != nil {
-			errs = append(errs, &ConfigError{Key: key, Msg: err.Error()})
-		}
+		faults = append(faults, decodeValue(prefix+key, raw[key], fv)...)
 	}
-	return errors.Join(errs...)
+	return faults
 }
 
-// decodeValue converts one configuration value. Its errors say what was expected
-// and what kind of value was found, never the value itself, which may be a secret.
-func decodeValue(value, into any) error {
-	want := reflect.TypeOf(into).Elem()
+// decodeValue converts one configuration value, and lists, mappings and structs part
+// by part, so that each fault has its own path.
+func decodeValue(key string, value any, v reflect.Value) []error {
+	var faults []error
+	list, isList := value.([]any)
+	mapping, isMapping := value.(map[string]any)
+	switch t := v.Type(); {
+	case decodesItself(t):
+	case isList && t.Kind() == reflect.Slice:
+		out := reflect.MakeSlice(t, len(list), len(list))
+		for i, item := range list {
+			faults = append(faults, decodeValue(fmt.Sprintf("%s[%d]", key, i), item, out.Index(i))...)
+		}
+		v.Set(out)
+		return faults
+	case isMapping && t.Kind() == reflect.Map && t.Key().Kind() == reflect.String:
+		out := reflect.MakeMapWithSize(t, len(mapping))
+		for _, name := range slices.Sorted(maps.Keys(mapping)) {
+			item := reflect.New(t.Elem()).Elem()
+			faults = append(faults, decodeValue(key+"."+name, mapping[name], item)...)
+			out.SetMapIndex(reflect.ValueOf(name).Convert(t.Key()), item)
+		}
+		v.Set(out)
+		return faults
+	case isMapping && t.Kind() == reflect.Struct:
+		return decodeStruct(key+".", mapping, v)
+	}
+	if err := decodeJSON(value, v.Addr().Interface()); err != nil {
+		return []error{&ConfigError{Key: key, Msg: err.Error()}}
+	}
+	return nil
+}
+
+func decodesItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// decodeJSON converts one value by way of JSON. Its errors say what was expected and
+// what kind of value was found, never the value itself, which may be a secret.
+func decodeJSON(value, into any) error {
 	b, err := json.Marshal(value)
 	if err != nil {
-		return fmt.Errorf("want %s, got %T", want, value)
+		return fmt.Errorf("want %s", wanted(reflect.TypeOf(into).Elem()))
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	err = d.Decode(into)
-	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("want %s, got %s", te.Type, te.Value)
+	te, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	if !ok {
+		return err
 	}
-	return err
+	want := wanted(te.Type)
+	kind, _, _ := strings.Cut(te.Value, " ") // "number 1.5"
+	switch got := found[kind]; {
+	case got == "":
+		return fmt.Errorf("want %s", want)
+	case want == text && (kind == "number" || kind == "bool"):
+		return fmt.Errorf("want %s, got %s; put it in quotes", want, got)
+	case want == wholeNumber && kind == "number":
+		return fmt.Errorf("want %s in range", want)
+	default:
+		return fmt.Errorf("want %s, got %s", want, got)
+	}
+}
+
+const (
+	text        = "a text"
+	wholeNumber = "a whole number"
+)
+
+// wanted names a type as YAML users know it.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return text
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return wholeNumber
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.String {
+			return "a list of texts"
+		}
+		return "a list"
+	case reflect.Map:
+		if t.Elem().Kind() == reflect.String {
+			return "a mapping of names to texts"
+		}
+		return "a mapping"
+	case reflect.Struct:
+		return "a mapping of keys to values"
+	case reflect.Pointer:
+		return wanted(t.Elem())
+	}
+	return "another kind of value"
+}
+
+// found names the JSON kinds of encoding/json's errors.
+var found = map[string]string{
+	"string": text, "number": "a number", "bool": "true or false", "array": "a list", "object": "a mapping",
 }

@@ -39,7 +39,12 @@ type settings struct {
 	Nested  struct {
 		A string `json:"a"`
 	} `json:"nested"`
-	Skipped  string `json:"-"`
+	Many []struct {
+		A string `json:"a"`
+	} `json:"many"`
+	Share    float64 `json:"share"`
+	Pointer  *int    `json:"pointer"`
+	Skipped  string  `json:"-"`
 	Untagged string
 }
 
@@ -84,21 +89,98 @@ func TestDecodeConfigReportsAllFaultsTogetherWithoutValues(t *testing.T) {
 			continue
 		}
 		got = append(got, fault.Key)
-		known := slices.Contains([]string{"", "Skipped", "Untagged", "uRL", "zzz"}, fault.Key)
-		if known != (fault.Known != nil) || known && !slices.Contains(fault.Known, "url") {
+		unknown := slices.Contains([]string{"", "Skipped", "Untagged", "nested.b", "uRL", "zzz"}, fault.Key)
+		if unknown != (fault.Known != nil) || unknown && !slices.Contains(fault.Known, "url") && fault.Key != "nested.b" {
 			t.Errorf("fault %v lists the known keys %q", err, fault.Known)
 		}
 	}
-	want := []string{"", "Skipped", "Untagged", "headers", "limit", "list", "nested", "on", "pair", "pass", "uRL", "url", "zzz"}
+	want := []string{"", "Skipped", "Untagged", "headers", "limit", "list", "nested.b", "on", "pair", "pass", "uRL", "url", "zzz"}
 	if !slices.Equal(got, want) {
 		t.Errorf("faults in %q, want %q", got, want)
 	}
 	if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), secret) {
 		t.Errorf("the error shows a value: %v", err)
 	}
-	for _, want := range []string{"limit: want int, got string", "pair: want an even number", `nested: json: unknown field "b"`} {
+	for _, want := range []string{"limit: want a whole number, got a text", "pair: want an even number", "nested.b: unknown key; known: a"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error %v does not say %q", err, want)
+		}
+	}
+}
+
+// Whoever writes a configuration knows YAML, not Go.
+func TestDecodeConfigSaysWhatIsWantedInTheOperatorsWords(t *testing.T) {
+	for _, c := range []struct {
+		key   string
+		value any
+		want  string
+	}{
+		{"url", 12345, "url: want a text, got a number; put it in quotes"},
+		{"url", true, "url: want a text, got true or false; put it in quotes"},
+		{"url", []any{"a"}, "url: want a text, got a list"},
+		{"pass", 12345, "pass: want a text, got a number; put it in quotes"},
+		{"pass", map[string]any{"a": "b"}, "pass: want a text, got a mapping"},
+		{"limit", "5", "limit: want a whole number, got a text"},
+		{"limit", 1.5, "limit: want a whole number in range"},
+		{"limit", 1e300, "limit: want a whole number in range"},
+		{"limit", make(chan int), "limit: want a whole number"},
+		{"share", "half", "share: want a number, got a text"},
+		{"on", "yes", "on: want true or false, got a text"},
+		{"on", 1, "on: want true or false, got a number"},
+		{"list", "a", "list: want a list of texts, got a text"},
+		{"list", []any{"a", 5, "b", true}, "list[1]: want a text, got a number; put it in quotes\nlist[3]: want a text, got true or false; put it in quotes"},
+		{"headers", "a", "headers: want a mapping of names to texts, got a text"},
+		{"headers", map[string]any{"A": 5, "B": "b"}, "headers.A: want a text, got a number; put it in quotes"},
+		{"nested", "a", "nested: want a mapping of keys to values, got a text"},
+		{"nested", map[string]any{"a": 5, "b": 6}, "nested.a: want a text, got a number; put it in quotes\nnested.b: unknown key; known: a"},
+		{"many", map[string]any{"a": "x"}, "many: want a list, got a mapping"},
+		{"many", []any{map[string]any{"a": 1}, map[string]any{"c": "x"}}, "many[0].a: want a text, got a number; put it in quotes\nmany[1].c: unknown key; known: a"},
+		{"pointer", "x", "pointer: want a whole number, got a text"},
+		{"pair", "x", "pair: want a whole number, got a text"},
+	} {
+		err := sinks.DecodeConfig(map[string]any{c.key: c.value}, &settings{})
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v: got %v, want %s", c.key, c.value, err, c.want)
+		}
+	}
+}
+
+func TestConfigureReportsWhatCannotBeReadTogetherWithWhatIsMissing(t *testing.T) {
+	build := func(s settings) (plain, error) {
+		var errs []error
+		for key, missing := range map[string]bool{"url": s.URL == "", "pass": s.Pass == ""} {
+			if missing {
+				errs = append(errs, &sinks.ConfigError{Key: key, Msg: "required"})
+			}
+		}
+		if len(s.List) > 0 && s.List[0] == "" {
+			errs = append(errs, &sinks.ConfigError{Key: "list[0]", Msg: "empty"})
+		}
+		if s.Limit == 13 {
+			errs = append(errs, errors.New("unlucky"))
+		}
+		return plain{name: s.URL}, errors.Join(errs...)
+	}
+	for _, c := range []struct {
+		raw  map[string]any
+		want string
+	}{
+		{map[string]any{"url": "u", "pass": "p"}, ""},
+		{map[string]any{"url": "u"}, "pass: required"},
+		{map[string]any{"url": "u", "limit": "x"}, "limit: want a whole number, got a text\npass: required"},
+		{map[string]any{"url": 5, "list": []any{5}, "pass": "p"}, "list[0]: want a text, got a number; put it in quotes\nurl: want a text, got a number; put it in quotes"},
+		{map[string]any{"url": "u", "pass": "p", "limit": 13}, "unlucky"},
+		{map[string]any{"url": "u", "pass": "p", "limit": 13, "on": 1}, "on: want true or false, got a number"},
+	} {
+		s, err := sinks.Configure(c.raw, build)
+		if c.want == "" {
+			if err != nil || s != (plain{name: "u"}) {
+				t.Errorf("%v: got %v, %v", c.raw, s, err)
+			}
+			continue
+		}
+		if err == nil || err.Error() != c.want || s != nil {
+			t.Errorf("%v: got %v, %v, want %s", c.raw, s, err, c.want)
 		}
 	}
 }

@@ -95,6 +95,20 @@ var operatorCases = []Case{
 		},
 	},
 	{
+		Name: "unpark after a lease ran out",
+		Rule: "a lease that ran out does not undo an Unpark",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			never := add(t, s, withReason(item("mail", "never"), dlq.ReasonTerminal))
+			claimAs(t, s, dlq.Claim{Sink: "mail", IDs: []string{never.ID}, TTL: 10 * time.Millisecond})
+			eventually(t, "the lease ran out", func() bool { return s.Unpark(t.Context(), never.ID) == nil })
+			later()
+			if got := claim(t, s, "mail", 1); len(got) != 1 {
+				t.Error("not due after the Unpark")
+			}
+		},
+	},
+	{
 		Name: "an unparked item that is released stays due",
 		Rule: "Unpark lasts until the item is settled",
 		Check: func(t *T, b Backend) {

@@ -67,15 +67,7 @@ type Options struct {
 // Factory returns the kind's factory.
 func Factory(o *Options) sinks.Factory {
 	return func(name string, raw map[string]any) (sinks.Sink, error) {
-		var c Config
-		if err := sinks.DecodeConfig(raw, &c); err != nil {
-			return nil, err
-		}
-		s, err := New(name, c, o)
-		if err != nil {
-			return nil, err
-		}
-		return s, nil
+		return sinks.Configure(raw, func(c Config) (*Sink, error) { return New(name, c, o) })
 	}
 }
 
@@ -140,7 +132,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 			fault("tls", "none would send auth_pass in the clear")
 		}
 	default:
-		fault("tls", fmt.Sprintf("want %s, %s or %s, got %.40q", TLSStartTLS, TLSImplicit, TLSNone, c.TLS))
+		fault("tls", fmt.Sprintf("want %s, %s or %s", TLSStartTLS, TLSImplicit, TLSNone))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)

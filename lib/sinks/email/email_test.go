@@ -520,7 +520,7 @@ func TestConfigFaultsAreReportedTogetherWithoutSecrets(t *testing.T) {
 	}{
 		"nothing":       {nil, []string{"from", "smtp_addr"}},
 		"unknown key":   {map[string]any{"smtp_addr": "a:1", "from": "a@b.example", "password": pass}, []string{"password"}},
-		"wrong type":    {map[string]any{"smtp_addr": 25, "auth_pass": []any{pass}}, []string{"auth_pass", "smtp_addr"}},
+		"wrong type":    {map[string]any{"smtp_addr": 25, "auth_pass": []any{pass}}, []string{"auth_pass", "from", "smtp_addr"}},
 		"everything":    {map[string]any{"smtp_addr": "mx.example.org", "from": "shop", "auth_pass": pass, "tls": "ssl"}, []string{"auth_user", "from", "smtp_addr", "tls"}},
 		"ports":         {map[string]any{"smtp_addr": "mx.example.org:0", "from": "a@b.example, c@d.example", "auth_user": "u"}, []string{"auth_pass", "from", "smtp_addr"}},
 		"in the clear":  {map[string]any{"smtp_addr": "mx.example.org:25", "from": "a@b.example", "auth_user": "u", "auth_pass": pass, "tls": "none"}, []string{"tls"}},

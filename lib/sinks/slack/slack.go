@@ -57,15 +57,7 @@ type Options struct {
 // again: sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{...})).
 func Factory(o *Options) sinks.Factory {
 	return func(name string, raw map[string]any) (sinks.Sink, error) {
-		var c Config
-		if err := sinks.DecodeConfig(raw, &c); err != nil {
-			return nil, err
-		}
-		s, err := New(name, c, o)
-		if err != nil {
-			return nil, err
-		}
-		return s, nil
+		return sinks.Configure(raw, func(c Config) (*Sink, error) { return New(name, c, o) })
 	}
 }
 

@@ -91,7 +91,7 @@ func (c Config) parse(s *Sink) error {
 	case FormatRaw:
 		s.raw = true
 	default:
-		fault("format", "want %s or %s, got %.40q", FormatEnvelope, FormatRaw, c.Format)
+		fault("format", "want %s or %s", FormatEnvelope, FormatRaw)
 	}
 	s.guard.private = c.AllowPrivateRecipients
 	for i, h := range c.AllowedHosts {

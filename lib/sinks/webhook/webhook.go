@@ -46,15 +46,7 @@ type Options struct {
 // again: sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{...})).
 func Factory(o *Options) sinks.Factory {
 	return func(name string, raw map[string]any) (sinks.Sink, error) {
-		var c Config
-		if err := sinks.DecodeConfig(raw, &c); err != nil {
-			return nil, err
-		}
-		s, err := New(name, c, o)
-		if err != nil {
-			return nil, err
-		}
-		return s, nil
+		return sinks.Configure(raw, func(c Config) (*Sink, error) { return New(name, c, o) })
 	}
 }
 

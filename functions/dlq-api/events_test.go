@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/lambda/messages"
+)
+
+func request(method, stage, path string) func(map[string]any) {
+	return func(e map[string]any) {
+		e["rawPath"] = path
+		e["requestContext"] = map[string]any{"stage": stage, "http": map[string]any{"method": method}}
+	}
+}
+
+func TestPathsAreReadAsTheGatewaySendsThem(t *testing.T) {
+	f := newFixture(t)
+	id := f.add(t, item(1)).ID
+	handler := newEvents(f.api)
+	for _, tt := range []struct {
+		stage, path string
+		status      int
+	}{
+		{"$default", "/v1/sinks", 200},
+		{"", "/v1/sinks", 200},
+		{"prod", "/prod/v1/sinks", 200},
+		{"prod", "/v1/sinks", 200}, // a custom domain's mapping took the stage away
+		{"prod", "/production/v1/sinks", 404},
+		{"prod", "/prod", 404},
+		{"$default", "/prod/v1/sinks", 404},
+		{"v1", "/v1/v1/sinks", 200},
+		{"$default", "/v1/dlq/items/" + id, 200},
+		{"prod", "/prod/v1/dlq/items/" + id, 200},
+		{"$default", "/v1/dlq/items/" + strings.Replace(id, "~", "%7E", 1), 200}, // signed twice
+		{"$default", "/v1/dlq/items/%zz", 404},
+		{"$default", "/v1/dlq/items/%", 404},
+		{"$default", "//v1/sinks", 404},
+		{"$default", "", 404},
+		{"$default", "/v1/dlq/items/a?b", 400},
+		{"$default", "/v1/dlq/items/\x00", 400},
+	} {
+		out, err := handler.Invoke(t.Context(), event(t, request("GET", tt.stage, tt.path)))
+		if err != nil {
+			t.Errorf("stage %q, %q: %v", tt.stage, tt.path, err)
+			continue
+		}
+		status, header, body := respond(t, out)
+		if status != tt.status || status >= 400 && header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("stage %q, %q: got %d %s, want %d", tt.stage, tt.path, status, body, tt.status)
+		}
+	}
+}
+
+func TestBodiesInBase64AreRead(t *testing.T) {
+	f := newFixture(t)
+	handler := newEvents(f.api)
+	for body, status := range map[string]int{
+		base64.StdEncoding.EncodeToString([]byte(`{"action":"replay","all":true,"dry_run":true}`)): 200,
+		`{"action":"replay","all":true,"dry_run":true}`:                                            400, // it is not base64
+	} {
+		out, err := handler.Invoke(t.Context(), event(t, func(e map[string]any) {
+			request("POST", "$default", "/v1/dlq/operations")(e)
+			e["body"], e["isBase64Encoded"] = body, true
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, answer := respond(t, out); got != status {
+			t.Errorf("%s: got %d %s, want %d", body, got, answer, status)
+		}
+	}
+}
+
+func TestTheAuthorizerSaysWhoTheActorIs(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, item(1))
+	handler := newEvents(f.api)
+	for name, tt := range map[string]struct {
+		authorizer any
+		want       string
+	}{
+		"IAM":              {map[string]any{"iam": map[string]any{"userArn": "arn:aws:iam::1:user/ann"}}, "arn:aws:iam::1:user/ann"},
+		"a token's mail":   {map[string]any{"jwt": map[string]any{"claims": map[string]any{"sub": "s", "email": "ann@example.com"}}}, "ann@example.com"},
+		"a token's holder": {map[string]any{"jwt": map[string]any{"claims": map[string]any{"sub": "s"}}}, "s"},
+		"nobody":           {nil, ""},
+		"a long one":       {map[string]any{"iam": map[string]any{"userArn": strings.Repeat("x", 1000)}}, strings.Repeat("x", 256)},
+	} {
+		out, err := handler.Invoke(t.Context(), event(t, func(e map[string]any) {
+			request("POST", "$default", "/v1/dlq/operations")(e)
+			context, ok := e["requestContext"].(map[string]any)
+			if !ok {
+				t.Fatal("no context")
+			}
+			maps.Copy(context, map[string]any{"authorizer": tt.authorizer})
+			e["body"] = `{"action":"replay","all":true,"reason":"why"}`
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, header, body := respond(t, out)
+		var op struct{ ID, Actor, Reason string }
+		reply{tb: t, what: name, ResponseRecorder: recorded(body)}.into(&op)
+		if status != 202 || op.Actor != tt.want || op.Reason != "why" || header.Get("Location") != "operations/"+op.ID {
+			t.Errorf("%s: got %d %s, Location %s, want actor %q", name, status, body, header.Get("Location"), tt.want)
+		}
+	}
+}
+
+func TestOtherEventsAreRefusedByName(t *testing.T) {
+	handler := newEvents(newFixture(t).api)
+	for _, payload := range []string{`{}`, `{"version":"1.0","httpMethod":"GET"}`, `[]`, `{`, `{"Records":[]}`} {
+		out, err := handler.Invoke(t.Context(), []byte(payload))
+		e, ok := errors.AsType[messages.InvokeResponse_Error](err)
+		if !ok || e.Type != "INVALID_ARGUMENT" || !strings.Contains(e.Message, "event") {
+			t.Errorf("%s: got %s, %v, want a function error INVALID_ARGUMENT", payload, out, err)
+		}
+	}
+}

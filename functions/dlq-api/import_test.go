@@ -1,0 +1,328 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"backstop/lib/app"
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/replay"
+	"backstop/lib/sinks"
+)
+
+func newBroken(t *testing.T) (*app.App, error) {
+	t.Helper()
+	a, err := app.New(context.Background())
+	if err == nil {
+		t.Fatal("want a broken environment")
+	}
+	return a, err
+}
+
+type imported struct {
+	Stored, Exists, Skipped, Rejected, Failed int
+	Results                                   []struct {
+		Line              int
+		Status, ID, Error string
+		DeliveryID        string `json:"delivery_id"`
+	}
+}
+
+func (f *fixture) importLines(tb testing.TB, body string) imported {
+	tb.Helper()
+	var got imported
+	f.ask(tb, "POST", "/v1/dlq/import", body, "Content-Type", "application/x-ndjson").want(200, "").into(&got)
+	return got
+}
+
+func (f *fixture) export(tb testing.TB, query string) string {
+	tb.Helper()
+	var all strings.Builder
+	for cursor := ""; ; {
+		r := f.ask(tb, "GET", "/v1/dlq/export?limit=7&"+query+"&cursor="+cursor, "").want(200, "")
+		all.WriteString(r.Body.String())
+		if cursor = r.Header().Get("Backstop-Next-Cursor"); cursor == "" {
+			return all.String()
+		}
+	}
+}
+
+// everyKind fills the queue with what an export can meet.
+func everyKind(t *testing.T, f *fixture) {
+	t.Helper()
+	for n := range 20 {
+		it := item(n)
+		it.At = time.Date(2026, 1, 1, 0, 0, n, 0, time.UTC)
+		it.FirstFailedAt = it.At.Add(-time.Second)
+		it.Recipient = json.RawMessage(`{"url":"https://receiver.example/<b>"}`)
+		it.Message.Metadata = map[string]string{"X-Tenant": "acme"}
+		it.Trace = "trace"
+		switch n % 4 {
+		case 1:
+			it.Reason = dlq.ReasonTerminal
+		case 2:
+			it.NotBefore = time.Now().UTC().Add(24 * time.Hour).Truncate(time.Millisecond)
+		case 3:
+			it.Sink, it.Origin, it.Replays = "spare", "spare~1-1", 3
+		}
+		f.add(t, it)
+	}
+}
+
+func (f *fixture) items(tb testing.TB) []dlq.Item {
+	tb.Helper()
+	all, err := f.app.Queue.Items(context.Background(), "", 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	slices.SortFunc(all, func(a, b dlq.Item) int { return strings.Compare(a.DeliveryID, b.DeliveryID) })
+	return all
+}
+
+func TestAnExportImportedElsewhereIsTheSame(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			from, to := open(t), open(t)
+			everyKind(t, from)
+			lines := from.export(t, "")
+			if got := to.importLines(t, lines); got.Stored != 20 || len(got.Results) != 20 {
+				t.Fatalf("imported: %+v", got)
+			}
+			if diff := cmp.Diff(from.items(t), to.items(t), cmpopts.IgnoreFields(dlq.Item{}, "ID")); diff != "" {
+				t.Errorf("not the same: %s", diff)
+			}
+			// Whole, again, with another line between, and after some were replayed in vain.
+			to.status.Store(503)
+			if _, err := to.app.Engine.Run(t.Context(), replay.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := to.importLines(t, lines+"\n\n"+lines); got.Exists != 40 || got.Stored != 0 || got.Results[20].Line != 23 {
+				t.Errorf("imported again: %+v", got)
+			}
+			if got := from.importLines(t, from.export(t, "sink=hook")); got.Exists != 15 || got.Stored != 0 {
+				t.Errorf("imported where it comes from: %+v", got)
+			}
+			if n := len(to.items(t)); n != 20 {
+				t.Errorf("%d items, want 20", n)
+			}
+		})
+	}
+}
+
+func TestAnItemThatWasReplayedIsNotStoredTwiceWhereItStillIs(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			id := f.add(t, item(1)).ID
+			f.status.Store(503)
+			f.ask(t, "POST", "/v1/dlq/items/"+id+"/replay", "").want(200, "")
+			lines := f.export(t, "")
+			if got := f.importLines(t, lines); got.Exists != 1 {
+				t.Errorf("got %+v, want that it exists: %s", got, lines)
+			}
+			// Given up by mistake: it comes back with its replays counted.
+			f.ask(t, "DELETE", "/v1/dlq/items/"+id, "").want(204, "")
+			if got := f.importLines(t, lines); got.Stored != 1 {
+				t.Errorf("after the discard: %+v, want it stored", got)
+			}
+			if all := f.items(t); len(all) != 1 || all[0].Replays != 1 || len(all[0].History) != 0 {
+				t.Errorf("it came back as %+v", all)
+			}
+		})
+	}
+}
+
+func TestWhatTheScheduleMustLeaveAloneStaysSo(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			from, to := open(t), open(t)
+			want := map[string]dlq.Action{}
+			var settle []dlq.Settlement
+			for n, action := range []dlq.Action{dlq.ActionPark, dlq.ActionHold, dlq.ActionPark} {
+				it := item(n)
+				if n == 2 {
+					it.Reason = dlq.ReasonTerminal
+				}
+				it = from.add(t, it)
+				want[it.DeliveryID] = action
+				leased, err := from.app.Queue.Claim(t.Context(), dlq.Claim{Sink: it.Sink, IDs: []string{it.ID}, TTL: time.Minute})
+				if err != nil {
+					t.Fatal(err)
+				}
+				settle = append(settle, dlq.Settlement{Lease: leased[0].Lease, Action: action, Error: "HTTP 404", Charge: true})
+			}
+			if _, err := from.app.Queue.Settle(t.Context(), settle); err != nil {
+				t.Fatal(err)
+			}
+			lines := from.export(t, "")
+			for range 2 {
+				to.importLines(t, lines)
+				if _, err := to.app.Engine.Run(t.Context(), replay.Request{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all := to.items(t)
+			if len(all) != 3 || to.got.Load() != 0 {
+				t.Errorf("%d items, %d sent; want 3 and none", len(all), to.got.Load())
+			}
+			for _, it := range all {
+				if it.Parked != (want[it.DeliveryID] == dlq.ActionPark) || it.Held != (want[it.DeliveryID] == dlq.ActionHold) || it.Replays != 1 {
+					t.Errorf("%s: %+v, want %s", it.DeliveryID, it, want[it.DeliveryID])
+				}
+				if len(it.History) != 1 || !strings.Contains(it.History[0].Error, "HTTP 404") {
+					t.Errorf("%s: history %+v, want why", it.DeliveryID, it.History)
+				}
+			}
+			// What an operator made of it since then counts.
+			to.ask(t, "POST", "/v1/dlq/items/"+all[0].ID+"/unpark", "").want(200, "")
+			to.importLines(t, lines)
+			if it := to.items(t)[0]; it.Parked || !it.Due() {
+				t.Errorf("an import parked it again: %+v", it)
+			}
+		})
+	}
+}
+
+func TestAnInterruptedImportIsFinishedByItsRepetition(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			it := item(1)
+			it.Parked = true
+			b, err := encode(it)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The state after the push, when the process ended there.
+			pushed := it
+			pushed.NotBefore = time.Now().UTC().Add(30 * time.Minute).Truncate(time.Millisecond)
+			f.add(t, pushed)
+			if got := f.importLines(t, string(b)); got.Exists != 1 {
+				t.Errorf("got %+v", got)
+			}
+			if all := f.items(t); len(all) != 1 || !all[0].Parked {
+				t.Errorf("got %+v, want it parked", all)
+			}
+		})
+	}
+}
+
+func TestADeliveredItemIsNotImported(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			from, to := open(t), open(t)
+			id := from.add(t, item(1)).ID
+			before := from.export(t, "")
+			from.ask(t, "POST", "/v1/dlq/items/"+id+"/replay", `{"on_success":"keep"}`).want(200, "")
+			if got := to.importLines(t, from.export(t, "")); got.Skipped != 1 {
+				t.Errorf("got %+v, want it skipped", got)
+			}
+			if got := from.importLines(t, before); got.Exists != 1 {
+				t.Errorf("an old export, while it is kept: %+v, want that it exists", got)
+			}
+
+			// The record knows of a delivery that left nothing else.
+			key := delivery.Key{Sink: "hook", ID: "d1"}
+			if _, _, err := to.app.Records.Begin(t.Context(), key, "f", "token", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := to.app.Records.Finish(t.Context(), key, "token", delivery.Record{Sink: "hook", ID: "d1", Status: delivery.StatusDelivered, UpdatedAt: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+			if got := to.importLines(t, before); got.Skipped != 1 {
+				t.Errorf("got %+v, want it skipped for its record", got)
+			}
+			// One that was discarded is a dead letter again, and the record says so.
+			if err := to.app.Records.Update(t.Context(), key, delivery.StatusDiscarded); err != nil {
+				t.Fatal(err)
+			}
+			if got := to.importLines(t, before); got.Stored != 1 {
+				t.Errorf("got %+v, want it stored", got)
+			}
+			var rec struct{ Status string }
+			to.ask(t, "GET", "/v1/deliveries?sink=hook&id=d1", "").want(200, "").into(&rec)
+			if rec.Status != "dead_lettered" {
+				t.Errorf("the record says %s", rec.Status)
+			}
+		})
+	}
+}
+
+func TestBadLinesAreRejectedByNameAndTheOthersStored(t *testing.T) {
+	f := newFixture(t)
+	good, err := encode(item(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := []struct{ text, names string }{
+		{`{`, "line"},
+		{`7`, "line"},
+		{`{}`, "sink"},
+		{`{"sink":"A b","message":{"body":"x"}}`, "A b"},
+		{`{"sink":"hook"}`, "message"},
+		{`{"sink":"hook","message":{"body":"x"},"replays":-1}`, "replays"},
+		{`{"sink":"hook","message":{"body":"x"},"colour":"red"}`, "colour"},
+		{`{"sink":"hook","message":{"body":7}}`, "body"},
+		{`{"sink":"hook","at":"today","message":{"body":"x"}}`, "today"},
+		{`{"sink":"hook","message":{"body":"x"}} {}`, "more follows"},
+		{`{"sink":"hook","message":{"body":""},"raw":"{","decode_error":"no"}`, "decode_error"},
+	}
+	var body bytes.Buffer
+	for _, l := range lines {
+		fmt.Fprintln(&body, l.text)
+	}
+	body.Write(good)
+	got := f.importLines(t, body.String())
+	if got.Rejected != len(lines) || got.Stored != 1 {
+		t.Errorf("got %+v", got)
+	}
+	for i, l := range lines {
+		if r := got.Results[i]; r.Status != "rejected" || r.Line != i+1 || !strings.Contains(r.Error, l.names) {
+			t.Errorf("%s: %+v, want it rejected by %q", l.text, r, l.names)
+		}
+	}
+	if n := len(f.items(t)); n != 1 {
+		t.Errorf("%d items, want 1", n)
+	}
+	f.ask(t, "POST", "/v1/dlq/import", strings.Repeat("{}\n", 1001)).want(400, "INVALID_ARGUMENT")
+	f.ask(t, "POST", "/v1/dlq/import", strings.Repeat(" ", 4<<20+1)).want(413, "BODY_TOO_LARGE")
+	if got := f.importLines(t, "\n \n"); len(got.Results) != 0 {
+		t.Errorf("an empty import: %+v", got)
+	}
+}
+
+// failing is a queue that cannot be reached.
+type failing struct{ dlq.Store }
+
+var errDown = &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "down"}
+
+func (failing) AddBatch(_ context.Context, items []dlq.Item) ([]dlq.Item, []error) {
+	errs := make([]error, len(items))
+	for i := range errs {
+		errs[i] = errDown
+	}
+	return make([]dlq.Item, len(items)), errs
+}
+
+func TestAnImportThatStoresNothingIsAProblem(t *testing.T) {
+	f := newFixture(t)
+	b, err := encode(item(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.app.Queue = failing{f.app.Queue}
+	f.ask(t, "POST", "/v1/dlq/import", string(b)).want(503, "SINK_DLQ_UNAVAILABLE")
+	if got := f.importLines(t, string(b)+"{}\n"); got.Failed != 1 || got.Rejected != 1 {
+		t.Errorf("got %+v, want one failed and one rejected", got)
+	}
+}

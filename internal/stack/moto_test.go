@@ -1,0 +1,178 @@
+package stack_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// startMoto runs an AWS emulator for the test and returns its URL.
+func startMoto(t *testing.T) string {
+	t.Helper()
+	binary, err := exec.LookPath("moto_server")
+	if err != nil {
+		t.Fatal("these tests need moto_server on the PATH: pip install 'moto[server]'")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	_, port, _ := net.SplitHostPort(address)
+	var output bytes.Buffer
+	cmd := exec.Command(binary, "-H", "127.0.0.1", "-p", port)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // its output tells why
+		close(exited)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-exited
+	})
+	eventually(t, "moto_server answers", func() bool {
+		select {
+		case <-exited:
+			t.Fatalf("moto_server ended: %s\n%s", cmd.ProcessState, &output)
+		default:
+		}
+		resp, err := http.Get("http://" + address + "/moto-api/")
+		if err != nil {
+			return false
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return true
+	})
+	return "http://" + address
+}
+
+// eventually polls until cond holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 30 s", what)
+		}
+	}
+}
+
+// deployment is what an emulator says of a stack.
+type deployment struct {
+	Status    string
+	Resources map[string]struct{ Type, ID string }
+	Roles     map[string]struct {
+		Trust  any
+		Inline map[string]any
+	}
+	Policies map[string]struct {
+		ARN      string
+		Document any
+	}
+}
+
+// emulated are the types that the emulator has a model of. It answers for all others
+// too, queue policies and what is attached to a role among them, but what it says of
+// those means nothing.
+var emulated = []string{"AWS::SQS::Queue", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
+
+// deploy creates the stack's queues, roles and policies in the emulator.
+func deploy(t *testing.T, endpoint string, params map[string]string) deployment {
+	t.Helper()
+	s := resolve(t, params)
+	s.keep = map[string]bool{}
+	for id, r := range s.Resources {
+		s.keep[id] = slices.Contains(emulated, r.Type)
+	}
+	s.compute()
+	resources := object{}
+	for id, r := range s.Resources {
+		if s.keep[id] {
+			resources[id] = object{"Type": r.Type, "Properties": r.Properties}
+		}
+	}
+	order, err := json.Marshal(object{
+		"endpoint": endpoint, "region": region, "name": stackName,
+		"template": object{"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("python3", filepath.Join("testdata", "deploy.py"))
+	cmd.Stdin = bytes.NewReader(order)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("deploy: %v\n%s", err, &stderr)
+	}
+	var d deployment
+	if err := json.Unmarshal(out, &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Status != "CREATE_COMPLETE" || len(d.Resources) != len(resources) {
+		t.Fatalf("%s with %d of %d resources", d.Status, len(d.Resources), len(resources))
+	}
+	return d
+}
+
+// physical returns what the deployment made known, for resolveWith.
+func (d deployment) physical() map[string]string {
+	known := map[string]string{}
+	for id, r := range d.Resources {
+		known[id+".Ref"] = r.ID
+		if r.Type == "AWS::SQS::Queue" {
+			name := r.ID[strings.LastIndex(r.ID, "/")+1:]
+			known[id+".Arn"] = "arn:aws:sqs:" + region + ":" + account + ":" + name
+			known[id+".QueueName"] = name
+		}
+	}
+	return known
+}
+
+// Roles and policies are what the template says, read back from IAM.
+func checkRoles(t *testing.T, d deployment, s stack) {
+	t.Helper()
+	want := sorted(s.of("AWS::IAM::Role"))
+	if got := sorted(d.Roles); !slices.Equal(got, want) {
+		t.Fatalf("roles %v, want %v", got, want)
+	}
+	for id, got := range d.Roles {
+		p := s.Resources[id].Properties
+		if diff := cmp.Diff(p["AssumeRolePolicyDocument"], got.Trust); diff != "" {
+			t.Errorf("%s: who may assume it (-template +IAM)\n%s", id, diff)
+		}
+		inline := map[string]any{}
+		policies, _ := p["Policies"].(list)
+		for _, one := range policies {
+			inline[text(obj(one)["PolicyName"])] = obj(one)["PolicyDocument"]
+		}
+		if diff := cmp.Diff(inline, got.Inline); diff != "" {
+			t.Errorf("%s: its own policies (-template +IAM)\n%s", id, diff)
+		}
+	}
+	for id, got := range d.Policies {
+		if diff := cmp.Diff(s.Resources[id].Properties["PolicyDocument"], got.Document); diff != "" {
+			t.Errorf("%s (-template +IAM)\n%s", id, diff)
+		}
+	}
+	if len(d.Policies) != 1 {
+		t.Errorf("policies %v", slices.Collect(maps.Keys(d.Policies)))
+	}
+}

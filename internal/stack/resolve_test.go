@@ -1,0 +1,482 @@
+package stack_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Where the stacks of these tests live.
+const (
+	region    = "eu-central-1"
+	account   = "123456789012"
+	stackName = "backstop-test"
+	stackID   = "arn:aws:cloudformation:" + region + ":" + account + ":stack/" + stackName + "/51af3dc0-da77-11e4-872e-1234567db123"
+)
+
+// object and list are what JSON holds.
+type (
+	object = map[string]any
+	list   = []any
+)
+
+// transformed is template.yaml after the SAM transform, intrinsic functions and all.
+var transformed = sync.OnceValues(func() (object, error) {
+	cmd := exec.Command("python3", filepath.Join("testdata", "transform.py"), filepath.Join("..", "..", "template.yaml"))
+	cmd.Env = append(os.Environ(), "AWS_DEFAULT_REGION="+region)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("the SAM transform (pip install aws-sam-translator): %w\n%s", err, &stderr)
+	}
+	var doc object
+	return doc, json.Unmarshal(out, &doc)
+})
+
+// stack is the template with parameters filled in: conditions decided, intrinsic
+// functions computed. What only a deployment knows (ARNs, URLs) is made up from the
+// resource's name, unless physical says it.
+type stack struct {
+	Resources map[string]resource
+	Outputs   object
+
+	doc      object
+	params   map[string]string
+	physical map[string]string // by "Id.Attribute"; "Id.Ref" for Ref
+	keep     map[string]bool   // resources whose references stay as they are
+}
+
+// resource is one that the parameters let exist.
+type resource struct {
+	Type                string
+	Properties          object
+	DeletionPolicy      string
+	UpdateReplacePolicy string
+	needs               map[string]bool // resources that must exist before
+}
+
+// resolve returns the stack for parameters; those not named have their defaults.
+func resolve(t *testing.T, params map[string]string) stack {
+	t.Helper()
+	return resolveWith(t, params, nil)
+}
+
+// resolveWith is resolve with attributes that a deployment made known.
+func resolveWith(t *testing.T, params, physical map[string]string) stack {
+	t.Helper()
+	doc, err := transformed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := stack{doc: doc, params: params, physical: physical}
+	for name := range params {
+		if obj(doc["Parameters"])[name] == nil {
+			t.Fatalf("the template has no parameter %s", name)
+		}
+	}
+	s.compute()
+	return s
+}
+
+func (s *stack) compute() {
+	s.Resources = map[string]resource{}
+	for id, v := range obj(s.doc["Resources"]) {
+		raw := obj(v)
+		if c := text(raw["Condition"]); c != "" && !s.condition(c) {
+			continue
+		}
+		r := resource{
+			Type: text(raw["Type"]), DeletionPolicy: text(raw["DeletionPolicy"]), UpdateReplacePolicy: text(raw["UpdateReplacePolicy"]),
+			needs: map[string]bool{},
+		}
+		s.references(raw["Properties"], r.needs)
+		for _, d := range strs(raw["DependsOn"]) {
+			r.needs[d] = true
+		}
+		r.Properties = obj(s.eval(raw["Properties"]))
+		s.Resources[id] = r
+	}
+	s.Outputs = object{}
+	for name, v := range obj(s.doc["Outputs"]) {
+		if c := text(obj(v)["Condition"]); c == "" || s.condition(c) {
+			s.Outputs[name] = s.eval(obj(v)["Value"])
+		}
+	}
+}
+
+// of returns the resources of a type, by id.
+func (s stack) of(kind string) map[string]resource {
+	found := map[string]resource{}
+	for id, r := range s.Resources {
+		if r.Type == kind {
+			found[id] = r
+		}
+	}
+	return found
+}
+
+func (s stack) condition(name string) bool { return s.truth(obj(s.doc["Conditions"])[name]) }
+
+func (s stack) truth(v any) bool {
+	fn, arg := intrinsic(v)
+	args, _ := arg.(list)
+	switch fn {
+	case "Condition":
+		return s.condition(text(arg))
+	case "Fn::Equals":
+		return fmt.Sprint(s.eval(args[0])) == fmt.Sprint(s.eval(args[1]))
+	case "Fn::Not":
+		return !s.truth(args[0])
+	case "Fn::And":
+		return !slices.ContainsFunc(args, func(a any) bool { return !s.truth(a) })
+	case "Fn::Or":
+		return slices.ContainsFunc(args, s.truth)
+	}
+	panic(fmt.Sprintf("condition %v", v))
+}
+
+// nothing is AWS::NoValue: the property is as if it were not there.
+var nothing = &struct{ _ int }{}
+
+var variable = regexp.MustCompile(`\$\{(!?)([^}]+)\}`)
+
+func (s stack) eval(v any) any {
+	switch v := v.(type) {
+	case list:
+		out := list{}
+		for _, e := range v {
+			if e = s.eval(e); e != any(nothing) {
+				out = append(out, e)
+			}
+		}
+		return out
+	case object:
+		if fn, arg := intrinsic(v); fn != "" {
+			return s.call(fn, arg)
+		}
+		out := object{}
+		for k, e := range v {
+			if e = s.eval(e); e != any(nothing) {
+				out[k] = e
+			}
+		}
+		return out
+	}
+	return v
+}
+
+func (s stack) call(fn string, arg any) any {
+	args, _ := arg.(list)
+	switch fn {
+	case "Ref":
+		return s.ref(text(arg))
+	case "Fn::GetAtt":
+		return s.attribute(text(args[0]), text(args[1]))
+	case "Fn::If":
+		if s.condition(text(args[0])) {
+			return s.eval(args[1])
+		}
+		return s.eval(args[2])
+	case "Fn::Sub":
+		return s.sub(arg)
+	case "Fn::Join":
+		parts := list{}
+		for i, e := range s.eval(args[1]).(list) {
+			if i > 0 {
+				parts = append(parts, text(args[0]))
+			}
+			parts = append(parts, e)
+		}
+		return concat(parts)
+	case "Fn::Split":
+		out := list{}
+		for part := range strings.SplitSeq(text(s.eval(args[1])), text(args[0])) {
+			out = append(out, part)
+		}
+		return out
+	case "Fn::Select":
+		var i int
+		_, _ = fmt.Sscan(fmt.Sprint(args[0]), &i)
+		return s.eval(args[1]).(list)[i]
+	case "Fn::FindInMap":
+		m := obj(obj(s.doc["Mappings"])[text(s.eval(args[0]))])
+		return obj(m[text(s.eval(args[1]))])[text(s.eval(args[2]))]
+	}
+	panic("intrinsic function " + fn)
+}
+
+func (s stack) sub(arg any) any {
+	format, vars := "", object{}
+	switch arg := arg.(type) {
+	case string:
+		format = arg
+	case list:
+		format, vars = text(arg[0]), obj(arg[1])
+	}
+	parts, at := list{}, 0
+	for _, m := range variable.FindAllStringSubmatchIndex(format, -1) {
+		parts = append(parts, format[at:m[0]])
+		at = m[1]
+		name := format[m[4]:m[5]]
+		switch v, given := vars[name]; {
+		case m[2] != m[3]: // ${!Literal}
+			parts = append(parts, "${"+name+"}")
+		case given:
+			parts = append(parts, s.eval(v))
+		default:
+			if id, attr, ok := strings.Cut(name, "."); ok {
+				parts = append(parts, s.attribute(id, attr))
+			} else {
+				parts = append(parts, s.ref(name))
+			}
+		}
+	}
+	return concat(append(parts, format[at:]))
+}
+
+// concat joins parts to a text, or to an Fn::Join where references stay.
+func concat(parts list) any {
+	var b strings.Builder
+	for _, p := range parts {
+		if _, stays := p.(object); stays {
+			return object{"Fn::Join": list{"", parts}}
+		}
+		b.WriteString(plain(p))
+	}
+	return b.String()
+}
+
+// plain is a scalar as text; large numbers keep their digits.
+func plain(v any) string {
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
+}
+
+func (s stack) ref(name string) any {
+	switch name {
+	case "AWS::NoValue":
+		return nothing
+	case "AWS::Region":
+		return region
+	case "AWS::AccountId":
+		return account
+	case "AWS::Partition":
+		return "aws"
+	case "AWS::URLSuffix":
+		return "amazonaws.com"
+	case "AWS::StackName":
+		return stackName
+	case "AWS::StackId":
+		return stackID
+	}
+	p, ok := obj(s.doc["Parameters"])[name]
+	if !ok {
+		return s.attribute(name, "Ref")
+	}
+	v, set := s.params[name]
+	if !set {
+		v = plain(obj(p)["Default"])
+	}
+	if text(obj(p)["Type"]) != "CommaDelimitedList" {
+		return v
+	}
+	out := list{}
+	for e := range strings.SplitSeq(v, ",") {
+		out = append(out, e)
+	}
+	return out
+}
+
+// attribute returns what a deployment would know.
+func (s stack) attribute(id, name string) any {
+	raw, ok := obj(s.doc["Resources"])[id]
+	if !ok {
+		panic("no resource " + id)
+	}
+	if s.keep[id] {
+		if name == "Ref" {
+			return object{"Ref": id}
+		}
+		return object{"Fn::GetAtt": list{id, name}}
+	}
+	if known, ok := s.physical[id+"."+name]; ok {
+		return known
+	}
+	kind, physical := text(obj(raw)["Type"]), stackName+"-"+id
+	properties := obj(obj(raw)["Properties"])
+	arn := func(service, rest string) string {
+		return "arn:aws:" + service + ":" + region + ":" + account + ":" + rest
+	}
+	switch kind + "." + name {
+	case "AWS::SQS::Queue.Arn":
+		return arn("sqs", physical)
+	case "AWS::SQS::Queue.Ref":
+		return "https://sqs." + region + ".amazonaws.com/" + account + "/" + physical
+	case "AWS::SQS::Queue.QueueName", "AWS::Lambda::Function.Ref":
+		return physical
+	case "AWS::Lambda::Function.Arn":
+		return arn("lambda", "function:"+physical)
+	case "AWS::Logs::LogGroup.Ref":
+		return s.eval(properties["LogGroupName"])
+	case "AWS::Logs::LogGroup.Arn":
+		return arn("logs", "log-group:"+text(s.eval(properties["LogGroupName"]))+":*")
+	case "AWS::ElastiCache::ServerlessCache.Ref":
+		return s.eval(properties["ServerlessCacheName"])
+	case "AWS::ElastiCache::ServerlessCache.ARN":
+		return arn("elasticache", "serverlesscache:"+text(s.eval(properties["ServerlessCacheName"])))
+	case "AWS::ElastiCache::ServerlessCache.Endpoint.Address":
+		return "cache.serverless.euc1.cache.amazonaws.com"
+	case "AWS::ElastiCache::ServerlessCache.Endpoint.Port":
+		return "6379"
+	case "AWS::ElastiCache::User.Ref":
+		return s.eval(properties["UserId"])
+	case "AWS::ElastiCache::User.Arn":
+		return arn("elasticache", "user:"+text(s.eval(properties["UserId"])))
+	case "AWS::ElastiCache::UserGroup.Ref":
+		return s.eval(properties["UserGroupId"])
+	case "AWS::IAM::Role.Arn":
+		return "arn:aws:iam::" + account + ":role/" + physical
+	case "AWS::IAM::ManagedPolicy.Ref":
+		return "arn:aws:iam::" + account + ":policy/" + physical
+	}
+	return id + "." + name
+}
+
+// references collects the resources that v refers to and the parameters let exist.
+func (s stack) references(v any, into map[string]bool) {
+	note := func(id string) {
+		raw, ok := obj(s.doc["Resources"])[id]
+		if c := text(obj(raw)["Condition"]); ok && (c == "" || s.condition(c)) {
+			into[id] = true
+		}
+	}
+	switch v := v.(type) {
+	case list:
+		for _, e := range v {
+			s.references(e, into)
+		}
+	case object:
+		switch fn, arg := intrinsic(v); fn {
+		case "Ref":
+			note(text(arg))
+		case "Fn::GetAtt":
+			note(text(arg.(list)[0]))
+		case "Fn::If":
+			i := 2
+			if s.condition(text(arg.(list)[0])) {
+				i = 1
+			}
+			s.references(arg.(list)[i], into)
+		case "Fn::Sub":
+			format := arg
+			if l, ok := arg.(list); ok {
+				format = l[0]
+				s.references(l[1], into)
+			}
+			for _, m := range variable.FindAllStringSubmatch(text(format), -1) {
+				id, _, _ := strings.Cut(m[2], ".")
+				note(id)
+			}
+		default:
+			for _, e := range v {
+				s.references(e, into)
+			}
+		}
+	}
+}
+
+func intrinsic(v any) (fn string, arg any) {
+	m, ok := v.(object)
+	if !ok || len(m) != 1 {
+		return "", nil
+	}
+	for k, a := range m {
+		// A policy statement's Condition is no reference to a condition.
+		if _, named := a.(string); k == "Ref" || strings.HasPrefix(k, "Fn::") || k == "Condition" && named {
+			return k, a
+		}
+	}
+	return "", nil
+}
+
+// obj returns an object, empty when v is none.
+func obj(v any) object {
+	m, _ := v.(object)
+	return m
+}
+
+// text returns a text, empty when v is none.
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// strs returns a list of texts; a single one may stand for itself.
+func strs(v any) []string {
+	if s, ok := v.(string); ok {
+		return []string{s}
+	}
+	var out []string
+	l, _ := v.(list)
+	for _, e := range l {
+		out = append(out, text(e))
+	}
+	return out
+}
+
+// at follows keys into v.
+func at(v any, keys ...string) any {
+	for _, k := range keys {
+		v = obj(v)[k]
+	}
+	return v
+}
+
+// number returns a number, however the template writes it; -1 when v is none.
+func number(v any) int {
+	n, err := strconv.Atoi(plain(v))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// Variants that differ in what they create.
+var (
+	createdCache = map[string]string{"VpcId": "vpc-0123abcd", "SubnetIds": "subnet-a,subnet-b"}
+	noVpc        = map[string]string{
+		"RedisUrl": "rediss://cache.example.com:6380", "RedisCluster": "false", "RedisPasswordParameter": "/backstop/prod/redis",
+	}
+	everything = map[string]string{
+		"VpcId": "vpc-0123abcd", "SubnetIds": "subnet-a,subnet-b", "SecurityGroupIds": "sg-1,sg-2", "CreateEndpoints": "true",
+		"HttpProxy": "http://proxy:3128", "HttpsProxy": "http://proxy:3128", "NoProxy": ".amazonaws.com", "Fifo": "true",
+		"RedisUrl": "rediss://cache.example.com:6379", "RedisIamUser": "backstop", "RedisIamCache": "cache-1",
+		"ParametersKmsKeyArn": "arn:aws:kms:" + region + ":" + account + ":key/parameters",
+		"DataKmsKeyArn":       "arn:aws:kms:" + region + ":" + account + ":key/data",
+		"JwtIssuer":           "https://issuer.example.com", "JwtAudience": "ops,ci", "ReservedConcurrency": "20",
+		"AlarmTopicArn": "arn:aws:sns:" + region + ":" + account + ":alarms",
+	}
+	variants = map[string]map[string]string{"created cache": createdCache, "no VPC": noVpc, "everything": everything}
+)
+
+// eachVariant runs a check on each of them.
+func eachVariant(t *testing.T, check func(t *testing.T, s stack)) {
+	t.Helper()
+	for name, params := range variants {
+		t.Run(name, func(t *testing.T) { check(t, resolve(t, params)) })
+	}
+}

@@ -1,0 +1,548 @@
+package stack_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"backstop/internal/inbox"
+	"backstop/internal/local"
+	"backstop/internal/redistest"
+	"backstop/lib/lambdahost"
+)
+
+// The stack of the run: a cache that exists, whose password is a parameter, and room
+// for three dead letters of a sink.
+var runParameters = map[string]string{
+	"SinksPath": "/backstop/test/sinks", "SecretsPath": "/backstop/test/secrets", "RedisPasswordParameter": "/backstop/test/redis",
+	"RedisUrl": "redis://filled-in.example:6379", "RedisCluster": "false", "DlqMaxLen": "3", "DlqOverflow": "trim", "Reserve": "500ms",
+	"SinksTtl": "1h", "IdempotencyTtl": "1h", "Concurrency": "8",
+}
+
+const redisPassword = "correct-horse-battery"
+
+// world is a deployed stack: its queues, parameters and roles in an emulator, its
+// functions in the local host with the environment and the limits of the template.
+type world struct {
+	stack  stack
+	deploy deployment
+	rec    *recorder
+	aws    string // the recorder before the emulator
+	moto   string // the emulator
+	host   *lambdahost.Host
+	api    string
+	inbox  *inbox.Inbox
+	redis  *redistest.Server
+	ssm    *ssm.Client
+	sqs    *sqs.Client // an operator's
+
+	mu    sync.Mutex
+	lines []string
+}
+
+func newWorld(t *testing.T, binaries string) *world {
+	t.Helper()
+	w := &world{rec: newRecorder()}
+	moto := startMoto(t)
+	w.moto, w.deploy = moto, deploy(t, moto, runParameters)
+
+	var err error
+	if w.inbox, err = inbox.Start(t.Context(), inbox.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.inbox.Close() })
+	w.startRedis(t)
+	params := map[string]string{"RedisUrl": w.redis.URL()}
+	for k, v := range runParameters {
+		if k != "RedisUrl" {
+			params[k] = v
+		}
+	}
+	w.stack = resolveWith(t, params, w.deploy.physical())
+
+	w.ssm = ssm.New(ssm.Options{Region: region, BaseEndpoint: &moto, Credentials: key("operator")})
+	w.sqs = queueClient(moto, "operator")
+	w.putParameters(t)
+	w.aws = w.rec.before(t, moto)
+	w.startFunctions(t, binaries)
+	return w
+}
+
+// startRedis starts a server whose only user has the rights that the template gives
+// the user of a created cache.
+func (w *world) startRedis(t *testing.T) {
+	t.Helper()
+	w.redis = redistest.Start(t)
+	access := text(resolve(t, createdCache).Resources["CacheUser"].Properties["AccessString"])
+	args := []any{"ACL", "SETUSER", "default", "reset", ">" + redisPassword}
+	for word := range strings.FieldsSeq(access) {
+		args = append(args, word)
+	}
+	if err := w.redis.Client(t).Do(t.Context(), args...).Err(); err != nil {
+		t.Fatalf("the cache user's access string: %v", err)
+	}
+}
+
+func (w *world) putParameters(t *testing.T) {
+	t.Helper()
+	path := runParameters["SinksPath"] + "/"
+	secret := runParameters["SecretsPath"] + "/receiver-key"
+	for name, value := range map[string]string{
+		runParameters["RedisPasswordParameter"]: redisPassword,
+		secret:                                  "key-of-the-receiver",
+		path + "ok":                             "kind: webhook\nurl: " + w.inbox.URL + "/ok\nheaders: {X-Key: {ssm: " + secret + "}}\n",
+		path + "down":                           "kind: webhook\nurl: " + w.inbox.URL + "/down\nretry: {max_attempts: 2, base_backoff: 10ms}\n",
+		path + "dead":                           "kind: webhook\nurl: " + w.inbox.URL + "/dead\nretry: {max_attempts: 1}\nreplay: {max_replays: 1}\n",
+		path + "gone":                           "kind: webhook\nurl: " + w.inbox.URL + "/gone\n",
+	} {
+		if _, err := w.ssm.PutParameter(t.Context(), &ssm.PutParameterInput{Name: &name, Value: &value, Type: ssmtypes.ParameterTypeSecureString}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, status := range map[string]int{"/down": 503, "/dead": 503, "/gone": 404} {
+		w.inbox.HTTP.Set(path, inbox.Always(inbox.Reply{Status: status}))
+	}
+}
+
+// startFunctions starts the four functions and the API, as the template describes them.
+func (w *world) startFunctions(t *testing.T, binaries string) {
+	t.Helper()
+	invokeAPI := &later{}
+	invokes := w.rec.before(t, invokeAPI.serve(t))
+	var all []lambdahost.Function
+	for id, artifact := range map[string]string{"SendFunction": "send", "QueueFunction": "send", "ReplayFunction": "replay", "DlqApiFunction": "dlq-api"} {
+		p := w.stack.Resources[id].Properties
+		env := w.stack.environment(id)
+		for k, v := range map[string]string{
+			"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL_SSM": w.aws, "AWS_ENDPOINT_URL_LAMBDA": invokes,
+			"AWS_EC2_METADATA_DISABLED": "true", "AWS_LAMBDA_LOG_FORMAT": text(at(p, "LoggingConfig", "LogFormat")),
+		} {
+			env[k] = v
+		}
+		fn := lambdahost.Function{
+			Name: text(w.stack.attribute(id, "Ref")), Path: filepath.Join(binaries, artifact, "bootstrap"), Env: env,
+			Timeout: time.Duration(number(p["Timeout"])) * time.Second, MemoryMB: number(p["MemorySize"]),
+		}
+		if c, ok := w.stack.Resources[id+"EventInvokeConfig"]; ok {
+			fn.Async = w.async(t, id, c.Properties)
+		}
+		all = append(all, fn)
+	}
+	host, err := lambdahost.Start(context.Background(), lambdahost.Options{
+		Region: region, AccountID: account, Logger: slog.New(slog.DiscardHandler),
+		Output: func(_, line string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.lines = append(w.lines, line)
+		},
+	}, all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.host = host
+	t.Cleanup(func() { _ = host.Close() })
+	invokeAPI.set(host.InvokeAPI())
+
+	var routes []lambdahost.Route
+	for _, r := range w.stack.of("AWS::ApiGatewayV2::Route") {
+		integration := strings.TrimSuffix(strings.TrimPrefix(text(r.Properties["Target"]), "integrations/"), ".Ref")
+		arn := text(w.stack.Resources[integration].Properties["IntegrationUri"])
+		routes = append(routes, lambdahost.Route{Key: text(r.Properties["RouteKey"]), Function: arn[strings.LastIndex(arn, ":")+1:]})
+	}
+	api, err := lambdahost.NewHTTPAPI(host, routes, lambdahost.HTTPOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(api)
+	t.Cleanup(srv.Close)
+	w.api = srv.URL
+}
+
+// async makes the host do with failed events what the template says.
+func (w *world) async(t *testing.T, id string, c object) lambdahost.Async {
+	t.Helper()
+	destination := text(at(c, "DestinationConfig", "OnFailure", "Destination"))
+	client := queueClient(w.aws, id)
+	retries := number(c["MaximumRetryAttempts"])
+	if retries == 0 {
+		retries = -1
+	}
+	return lambdahost.Async{
+		Retries: retries, Backoff: time.Millisecond, MaxAge: time.Duration(number(c["MaximumEventAgeInSeconds"])) * time.Second,
+		OnFailure: func(f lambdahost.Failure) {
+			for queue := range w.stack.of("AWS::SQS::Queue") {
+				if w.stack.attribute(queue, "Arn") == destination {
+					_, _ = client.SendMessage(context.Background(), &sqs.SendMessageInput{QueueUrl: aws.String(w.queue(queue)), MessageBody: aws.String(string(f.Payload))})
+				}
+			}
+		},
+	}
+}
+
+// poll runs the event source mapping for the rest of the test.
+func (w *world) poll(t *testing.T) {
+	t.Helper()
+	source := w.stack.Resources["QueueFunctionMessages"].Properties
+	p := &lambdahost.Poller{
+		Invoker: w.host, Function: text(source["FunctionName"]), Client: queueClient(w.aws, "QueueFunction"),
+		QueueURL: w.queue("Messages"), QueueARN: text(source["EventSourceArn"]), Region: region,
+		BatchSize: number(source["BatchSize"]), MaxConcurrency: 2, Wait: time.Second,
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (w *world) queue(id string) string { return w.deploy.Resources[id].ID }
+
+// attributes reads a queue back from SQS.
+func (w *world) attributes(t *testing.T, id string) map[string]string {
+	t.Helper()
+	out, err := w.sqs.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(w.queue(id)), AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameAll},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Attributes
+}
+
+// waiting is how many messages a queue holds.
+func (w *world) waiting(t *testing.T, id string) int {
+	t.Helper()
+	return number(w.attributes(t, id)["ApproximateNumberOfMessages"])
+}
+
+func (w *world) enqueue(t *testing.T, body string) {
+	t.Helper()
+	if _, err := w.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(w.queue("Messages")), MessageBody: &body}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) invoke(t *testing.T, function, payload string) lambdahost.Result {
+	t.Helper()
+	res, err := w.host.Invoke(t.Context(), lambdahost.Invocation{Function: text(w.stack.attribute(function, "Ref")), Payload: []byte(payload)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// tick is one run of the schedule.
+func (w *world) tick(t *testing.T) map[string]any {
+	t.Helper()
+	input := text(at(w.stack.Resources["ReplayFunctionTick"].Properties, "Target", "Input"))
+	res := w.invoke(t, "ReplayFunction", strings.ReplaceAll(input, "<aws.scheduler.scheduled-time>", "2026-01-01T00:00:00Z"))
+	if res.FunctionError != "" {
+		t.Fatalf("tick: %s", res.Payload)
+	}
+	var summary map[string]any
+	if err := json.Unmarshal(res.Payload, &summary); err != nil {
+		t.Fatal(err)
+	}
+	return summary
+}
+
+func (w *world) http(t *testing.T, method, path, body string) (int, map[string]any) {
+	t.Helper()
+	req, err := http.NewRequest(method, w.api+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out map[string]any
+	_ = json.Unmarshal(b, &out) // some answers have no body
+	return resp.StatusCode, out
+}
+
+func (w *world) count(t *testing.T, sink string) int {
+	t.Helper()
+	_, out := w.http(t, "GET", "/v1/dlq/count?sink="+sink, "")
+	return number(out["count"])
+}
+
+// arrived is how often a message reached its receiver with success.
+func (w *world) arrived(id string) int {
+	n := 0
+	for _, a := range w.inbox.HTTP.Arrivals() {
+		if a.ID() == id && a.Accepted() {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) output() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.lines...)
+}
+
+func message(id, sink string) string {
+	return fmt.Sprintf(`{"id":%q,"sink":%q,"message":{"subject":"run","body":"hello"}}`, id, sink)
+}
+
+// later is a handler that is known only after its address is.
+type later struct {
+	mu sync.Mutex
+	h  http.Handler
+}
+
+func (l *later) serve(t *testing.T) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.mu.Lock()
+		h := l.h
+		l.mu.Unlock()
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func (l *later) set(h http.Handler) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.h = h
+}
+
+func key(id string) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret"}, nil
+	})
+}
+
+func queueClient(endpoint, id string) *sqs.Client {
+	return sqs.New(sqs.Options{Region: region, BaseEndpoint: &endpoint, Credentials: key(id)})
+}
+
+// One run of the deployed stack, in which everything happens that can: each fate of a
+// delivery from each source, replays that succeed and fail, an overflowing queue, a bulk
+// operation, an asynchronous event that is kept, and a cache that goes away.
+func TestTheDeployedStackWorks(t *testing.T) {
+	binaries := t.TempDir()
+	if err := local.Build(t.Context(), filepath.Join("..", ".."), binaries); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, binaries)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the functions said:\n%s", strings.Join(w.output(), "\n"))
+		}
+	})
+	t.Run("queues, policies and roles are what the template says", func(t *testing.T) {
+		w.checkQueues(t)
+		checkRoles(t, w.deploy, w.stack)
+	})
+	t.Run("parameters are read back encrypted", w.checkParameters)
+
+	// A failed record would stay out of sight for twelve minutes.
+	if _, err := w.sqs.SetQueueAttributes(t.Context(), &sqs.SetQueueAttributesInput{
+		QueueUrl: aws.String(w.queue("Messages")), Attributes: map[string]string{"VisibilityTimeout": "1"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.poll(t)
+	w.enqueue(t, "this is no JSON")
+
+	t.Run("a message of the queue reaches its sink", func(t *testing.T) {
+		w.enqueue(t, message("q-ok", "ok"))
+		eventually(t, "q-ok arrives", func() bool { return w.arrived("q-ok") == 1 })
+		for _, a := range w.inbox.HTTP.Arrivals() {
+			if a.ID() == "q-ok" && a.Header.Get("X-Key") != "key-of-the-receiver" {
+				t.Errorf("the header from the secret is %q", a.Header.Get("X-Key"))
+			}
+		}
+	})
+	t.Run("one that fails is dead-lettered, and replayed by the schedule", func(t *testing.T) {
+		w.enqueue(t, message("q-down", "down"))
+		eventually(t, "q-down is dead-lettered", func() bool { return w.count(t, "down") == 1 })
+		w.inbox.HTTP.Heal("/down")
+		eventually(t, "the schedule delivers it", func() bool {
+			w.tick(t)
+			return w.count(t, "down") == 0
+		})
+		if n := w.arrived("q-down"); n != 1 {
+			t.Errorf("it arrived %d times, want once", n)
+		}
+	})
+	t.Run("one that keeps failing is parked", func(t *testing.T) {
+		if status, out := w.http(t, "POST", "/v1/messages", message("h-dead", "dead")); status != 202 {
+			t.Fatalf("%d %v", status, out)
+		}
+		parked := 0
+		eventually(t, "it is parked", func() bool {
+			parked += number(w.tick(t)["parked"])
+			return parked == 1
+		})
+	})
+	t.Run("the commands of the runbook work", func(t *testing.T) {
+		w.inbox.HTTP.Heal("/dead")
+		w.runbook(t)
+		if n := w.arrived("h-dead"); n != 1 {
+			t.Errorf("the parked message arrived %d times after its replay, want once", n)
+		}
+	})
+	t.Run("a duplicate is answered from its record", func(t *testing.T) {
+		for _, want := range []bool{false, true} {
+			status, out := w.http(t, "POST", "/v1/messages", message("h-ok", "ok"))
+			if duplicate := out["duplicate"] == true; status != 200 || duplicate != want {
+				t.Errorf("%d %v, want duplicate %v", status, out, want)
+			}
+		}
+	})
+	t.Run("an id that was used for something else is handed back", func(t *testing.T) {
+		other := strings.Replace(message("h-ok", "ok"), "hello", "something else", 1)
+		if status, out := w.http(t, "POST", "/v1/messages", other); status != 422 || out["code"] != "ID_REUSED" {
+			t.Errorf("%d %v", status, out)
+		}
+	})
+	t.Run("an overflowing queue trims, and a bulk operation discards the rest", func(t *testing.T) {
+		for i := range 5 {
+			if status, out := w.http(t, "POST", "/v1/messages", message(fmt.Sprint("h-gone-", i), "gone")); status != 202 {
+				t.Fatalf("%d %v", status, out)
+			}
+		}
+		if n := w.count(t, "gone"); n != 3 {
+			t.Errorf("%d dead letters, want the cap of 3", n)
+		}
+		w.tick(t) // measures
+		status, out := w.http(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"sink":"gone"},"reason":"test"}`)
+		if status != 202 {
+			t.Fatalf("%d %v", status, out)
+		}
+		eventually(t, "the operation, started at once, is done without a tick", func() bool { return w.count(t, "gone") == 0 })
+	})
+	t.Run("an asynchronous event that cannot be handled is kept as it was", func(t *testing.T) {
+		event := message("a-1", "no-such-sink")
+		if _, err := w.host.InvokeAsync(lambdahost.Invocation{Function: text(w.stack.attribute("SendFunction", "Ref")), Payload: []byte(event)}); err != nil {
+			t.Fatal(err)
+		}
+		w.receive(t, "AsyncFailures", event)
+	})
+	t.Run("a tick that cannot be handled leaves a trace", func(t *testing.T) {
+		if _, err := w.host.InvokeAsync(lambdahost.Invocation{Function: text(w.stack.attribute("ReplayFunction", "Ref")), Payload: []byte(`{"limit":"many"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		w.receive(t, "TickFailures", `{"limit":"many"}`)
+	})
+	t.Run("a malformed message ends in the redrive queue after its receives", func(t *testing.T) {
+		eventually(t, "it is there", func() bool { return w.waiting(t, "Redrive") == 1 })
+		m := w.receive(t, "Redrive", "this is no JSON")
+		if n := number(m.Attributes["ApproximateReceiveCount"]); n < 5 {
+			t.Errorf("received %d times, want 5 at least before it was given up", n)
+		}
+		if n := w.waiting(t, "Messages"); n != 0 {
+			t.Errorf("%d messages are left in the queue", n)
+		}
+	})
+	t.Run("without the cache, what works is still delivered", func(t *testing.T) {
+		w.redis.Kill(t)
+		if status, out := w.http(t, "POST", "/v1/messages", message("h-last", "ok")); status != 200 || w.arrived("h-last") != 1 {
+			t.Errorf("%d %v", status, out)
+		}
+	})
+
+	t.Run("roles allow what was called, and nothing more", func(t *testing.T) { checkActions(t, w.rec, w.stack) })
+	emitted := readMetrics(t, w.output())
+	t.Run("metrics are valid EMF", func(t *testing.T) { checkEMF(t, w.output()) })
+	t.Run("metrics are those of docs/metrics.md", func(t *testing.T) { checkTable(t, emitted) })
+	t.Run("alarms and dashboard name metrics that exist", func(t *testing.T) { checkNamed(t, emitted) })
+}
+
+// receive takes a message of a queue and checks its body.
+func (w *world) receive(t *testing.T, id, body string) sqstypes.Message {
+	t.Helper()
+	var got sqstypes.Message
+	eventually(t, "a message in "+id, func() bool {
+		out, err := w.sqs.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
+			QueueUrl: aws.String(w.queue(id)), MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{sqstypes.MessageSystemAttributeNameAll},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Messages) == 1 {
+			got = out.Messages[0]
+		}
+		return len(out.Messages) == 1
+	})
+	if aws.ToString(got.Body) != body {
+		t.Errorf("%s holds %q, want %q", id, aws.ToString(got.Body), body)
+	}
+	return got
+}
+
+// checkQueues reads the queues back from SQS.
+func (w *world) checkQueues(t *testing.T) {
+	for id, q := range w.stack.of("AWS::SQS::Queue") {
+		got := w.attributes(t, id)
+		want := map[string]string{
+			"SqsManagedSseEnabled": "true", "MessageRetentionPeriod": plain(q.Properties["MessageRetentionPeriod"]),
+			"VisibilityTimeout": "30", "QueueArn": text(w.stack.attribute(id, "Arn")),
+		}
+		if id == "Messages" {
+			want["VisibilityTimeout"] = "720"
+		}
+		for k, v := range want {
+			if got[k] != v {
+				t.Errorf("%s: %s is %q, want %q", id, k, got[k], v)
+			}
+		}
+		if id == "Messages" {
+			var redrive object
+			if err := json.Unmarshal([]byte(got["RedrivePolicy"]), &redrive); err != nil {
+				t.Error(err)
+			}
+			if number(redrive["maxReceiveCount"]) != 5 || redrive["deadLetterTargetArn"] != w.stack.attribute("Redrive", "Arn") {
+				t.Errorf("redrive %v", redrive)
+			}
+		}
+	}
+}
+
+// checkParameters reads the sinks back from SSM, as the functions do.
+func (w *world) checkParameters(t *testing.T) {
+	out, err := w.ssm.GetParametersByPath(t.Context(), &ssm.GetParametersByPathInput{Path: aws.String(runParameters["SinksPath"])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Parameters) != 4 {
+		t.Errorf("%d sinks, want 4", len(out.Parameters))
+	}
+	for _, p := range out.Parameters {
+		if p.Type != ssmtypes.ParameterTypeSecureString || !strings.HasPrefix(aws.ToString(p.Value), "kms:") {
+			t.Errorf("%s can be read without decryption", aws.ToString(p.Name))
+		}
+	}
+}
