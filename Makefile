@@ -50,7 +50,7 @@ build-DlqApiFunction:
 	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/dlq-api
 
 .PHONY: test
-test: deps ## Run all tests (installs redis-server from Debian's packages when it can).
+test: deps ## Run all tests (installs redis-server and chromium from Debian's packages when it can).
 	$(GO) vet ./...
 	$(GO) test -parallel 8 -timeout 9m ./...
 
@@ -68,6 +68,10 @@ template: ## Check template.yaml with cfn-lint.
 	@command -v cfn-lint >/dev/null || { echo "cfn-lint is missing: pip install cfn-lint" >&2; exit 1; }
 	cfn-lint template.yaml
 
+.PHONY: smoke-aws
+smoke-aws: ## Check a deployed stack, STACK=name, for what only AWS can show.
+	@STACK="$(STACK)" SINK="$(SINK)" HANG_SINK="$(HANG_SINK)" FIRE="$(FIRE)" scripts/smoke-aws.sh
+
 .PHONY: fmt
 fmt: $(LINT) ## Format the code.
 	$(LINT) fmt ./...
@@ -76,8 +80,8 @@ $(LINT): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 .PHONY: bench
-bench: deps ## Run the benchmarks, each beside its baseline.
-	$(GO) test -run '^$$' -bench . -benchmem ./lib/...
+bench: deps ## Compare with baselines in the same run, and print one table.
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench
 
 .PHONY: deps
 deps: ## Install what the tests need, or say what is missing.
@@ -89,6 +93,10 @@ SEED ?= 0
 .PHONY: soak
 soak: deps ## Account for N=100000 deliveries under faults; SEED=n repeats a run.
 	$(GO) test ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME=30s; FUZZ=name selects.
+	@scripts/fuzz.sh
 
 .PHONY: mutants
 mutants: deps ## Plant faults, one at a time, and check that the tests catch each.
