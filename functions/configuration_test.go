@@ -160,7 +160,7 @@ func TestAFunctionThatStartsWithoutSSMRecoversByItself(t *testing.T) {
 				t.Fatal(err)
 			}
 			server := &http.Server{Handler: store, ReadHeaderTimeout: time.Second}
-			defer server.Close()
+			defer func() { _ = server.Close() }()
 			go func() { _ = server.Serve(l) }() // ends with Close
 			eventually(t, "the function recovers", func() error {
 				if a := send(t, s, "orders", "m1", "x"); a.status != http.StatusOK {

@@ -126,7 +126,7 @@ func TestConnectionsThatTheServerClosedCostNoDeadLetter(t *testing.T) {
 	options := server.Options()
 	options.Username, options.Password = "admin", "admin"
 	admin := redis.NewUniversalClient(options)
-	defer admin.Close()
+	defer func() { _ = admin.Close() }()
 	s := start(t, overTLS(t, server))
 	kept := map[string]bool{}
 	failing(t, s, "warm", kept)

@@ -49,7 +49,7 @@ metric() {
 fate() {
   local status=
   for _ in $(seq 30); do
-    status=$("$cli" delivery --sink "$1" --id "$2" -o json 2>/dev/null | grep -o '"status": *"[a-z_]*"' | head -1 | cut -d'"' -f4)
+    status=$("$cli" delivery "$1" "$2" -o json 2>/dev/null | grep -o '"status": *"[a-z_]*"' | head -1 | cut -d'"' -f4)
     [[ -n $status && $status != in_progress ]] && break
     sleep 2
   done

@@ -24,6 +24,7 @@ import (
 // Kind is the name of this kind in configurations.
 const Kind = "pager"
 
+//nolint:gochecknoinits // a kind's one call
 func init() { sinks.RegisterFactory(Kind, factory) }
 
 // Config is the configuration of a pager sink.

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda/messages"
+
+	"backstop/lib/dlq"
 )
 
 func request(method, stage, path string) func(map[string]any) {
@@ -117,6 +121,50 @@ func TestOtherEventsAreRefusedByName(t *testing.T) {
 		e, ok := errors.AsType[messages.InvokeResponse_Error](err)
 		if !ok || e.Type != "INVALID_ARGUMENT" || !strings.Contains(e.Message, "event") {
 			t.Errorf("%s: got %s, %v, want a function error INVALID_ARGUMENT", payload, out, err)
+		}
+	}
+}
+
+// watching remembers the deadline of the calls that it gets.
+type watching struct {
+	dlq.Store
+	deadline time.Time
+}
+
+func (w *watching) Page(ctx context.Context, q dlq.Query) (dlq.Page, error) {
+	w.deadline, _ = ctx.Deadline()
+	return w.Store.Page(ctx, q)
+}
+
+// A store that does not answer is waited for, but not beyond the time for the answer.
+func TestEveryCallEndsBeforeTheInvocation(t *testing.T) {
+	f := newFixture(t)
+	w := &watching{Store: f.app.Queue}
+	f.app.Queue = w
+	invocation, gateway := time.Now().Add(10*time.Minute), time.Now().Add(29*time.Second)
+	ctx, cancel := context.WithDeadline(t.Context(), invocation)
+	defer cancel()
+	for name, tt := range map[string]struct {
+		epoch time.Time
+		least time.Duration // before ends
+		ends  time.Time
+	}{
+		"the function's time-out": {time.Time{}, 250 * time.Millisecond, invocation},
+		"the gateway's patience":  {time.Now(), 250 * time.Millisecond, gateway.Add(time.Second)},
+	} {
+		_, err := newEvents(f.api).Invoke(ctx, event(t, func(e map[string]any) {
+			request("GET", "$default", "/v1/dlq/items")(e)
+			context, ok := e["requestContext"].(map[string]any)
+			if !ok {
+				t.Fatal("no context")
+			}
+			context["timeEpoch"] = tt.epoch.UnixMilli()
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.deadline.IsZero() || w.deadline.After(tt.ends.Add(-tt.least)) {
+			t.Errorf("%s: the store may take until %s, want at least %s before %s", name, w.deadline, tt.least, tt.ends)
 		}
 	}
 }

@@ -105,13 +105,20 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// context divides the time that API Gateway gives the request.
+// context divides the time that API Gateway gives the request. Whatever a route does
+// ends early enough for its answer: the platform stops the process at the deadline.
 func (h *api) context(ctx context.Context) (context.Context, context.CancelFunc) {
 	cancel := func() {}
 	if e, ok := algnhsa.APIGatewayV2RequestFromContext(ctx); ok {
 		ctx, cancel = app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	}
-	return retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve)), cancel
+	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
+	ctx = retry.WithBudget(ctx, budget)
+	if budget.Deadline.IsZero() {
+		return ctx, cancel
+	}
+	ctx, end := context.WithDeadline(ctx, budget.Deadline.Add(-budget.Reserve/4))
+	return ctx, func() { end(); cancel() }
 }
 
 // audit logs what an operator did, and who it was.

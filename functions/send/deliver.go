@@ -87,8 +87,8 @@ func (s *sender) plan(target app.Target, r request) (func(context.Context) retry
 			return target.Retrier.DeadLetter(ctx, r.Recipient, m, reason, why)
 		}
 	}
-	if target.ConfigErr != nil {
-		return deadLetter(dlq.ReasonConfig, target.ConfigErr), nil
+	if why := target.ConfigErr; why != nil {
+		return deadLetter(dlq.ReasonConfig, why), nil
 	}
 	to, err := r.check(target.Retrier, s.maxBytes)
 	switch {

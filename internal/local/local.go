@@ -117,9 +117,15 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 			return s, err
 		}
 	}
-	if err := s.startHost(ctx, o); err != nil {
+	invoke, err := listen(ctx, o.InvokeAddr)
+	if err != nil {
 		return s, err
 	}
+	s.InvokeURL = "http://" + invoke.Addr().String()
+	if err := s.startHost(ctx, o); err != nil {
+		return s, errors.Join(err, invoke.Close())
+	}
+	s.serve(invoke, s.Host.InvokeAPI())
 	api, err := lambdahost.NewHTTPAPI(s.Host, []lambdahost.Route{
 		{Key: "POST /v1/messages", Function: Send},
 		{Key: "ANY /v1/{proxy+}", Function: DLQAPI},
@@ -127,11 +133,13 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if err != nil {
 		return s, err
 	}
-	if s.APIURL, err = s.serve(ctx, o.APIAddr, api); err != nil {
+	front, err := listen(ctx, o.APIAddr)
+	if err != nil {
 		return s, err
 	}
-	s.InvokeURL, err = s.serve(ctx, o.InvokeAddr, s.Host.InvokeAPI())
-	return s, err
+	s.APIURL = "http://" + front.Addr().String()
+	s.serve(front, api)
+	return s, nil
 }
 
 func (s *Stack) startHost(ctx context.Context, o Options) error {
@@ -141,6 +149,9 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 		"BACKSTOP_LOCAL":            "true",
 		"AWS_LAMBDA_LOG_FORMAT":     "JSON",
 		"AWS_EC2_METADATA_DISABLED": "true",
+		// So that a bulk operation starts at once, as on AWS.
+		"BACKSTOP_REPLAY_FUNCTION": Replay,
+		"AWS_ENDPOINT_URL_LAMBDA":  s.InvokeURL,
 	}
 	maps.Copy(env, o.Env)
 	function := func(name, artifact string, timeout time.Duration) lambdahost.Function {
@@ -182,18 +193,17 @@ func (s *Stack) embedRedis(ctx context.Context, samples bool) error {
 	return nil
 }
 
-func (s *Stack) serve(ctx context.Context, addr string, h http.Handler) (string, error) {
+func listen(ctx context.Context, addr string) (net.Listener, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return "", err
-	}
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+}
+
+func (s *Stack) serve(ln net.Listener, h http.Handler) {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	s.servers = append(s.servers, srv)
 	s.wg.Go(func() { _ = srv.Serve(ln) }) // ends with Close
-	return "http://" + ln.Addr().String(), nil
 }
 
 // Close stops everything. It may be called more than once.

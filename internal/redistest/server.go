@@ -93,7 +93,9 @@ func newServer(tb testing.TB, dir string, opts []Option) *Server {
 			"tls-cert-file "+strconv.Quote(filepath.Join(dir, certFile)),
 			"tls-key-file "+strconv.Quote(filepath.Join(dir, keyFile)),
 			"tls-auth-clients no",
-			"user default off",
+			// The rights are for Redis itself: without them it drops every transaction and
+			// script when it reads its append-only file.
+			"user default off ~* &* +@all",
 			"user "+User+" on >"+Password+" ~backstop:* ~{backstop:* +@read +@write +@scripting +@connection +time -@dangerous",
 		)
 	}

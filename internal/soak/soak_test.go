@@ -146,7 +146,7 @@ func (s *soak) drive(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(10 * time.Second):
-				fmt.Printf("soak: %d of %d acknowledged\n", s.acked.Load(), len(s.fates))
+				_, _ = fmt.Fprintf(os.Stdout, "soak: %d of %d acknowledged\n", s.acked.Load(), len(s.fates))
 			}
 		}
 	}()

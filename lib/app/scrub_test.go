@@ -48,7 +48,7 @@ func TestAPasswordThatTheServerSaysBackIsNotInTheError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	_, pipelined := client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 		p.Get(t.Context(), "a")
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // filter decides which entries a Query selects. Bounds by id (time, UpTo) are applied
@@ -80,7 +81,8 @@ func (f filter) possible(e entry) bool {
 			return false
 		}
 	}
-	return f.needle == "" || strings.Contains(strings.ToLower(e.item), f.needle)
+	// What was no UTF-8 stands as an escape in the entry, and as U+FFFD once decoded.
+	return f.needle == "" || strings.ContainsRune(f.needle, utf8.RuneError) || strings.Contains(strings.ToLower(e.item), f.needle)
 }
 
 // match is the exact test.

@@ -105,8 +105,8 @@ func (b Budget) storeContext(ctx context.Context) (context.Context, context.Canc
 // safe. It outlives the caller and a spent budget, and ends before the deadline.
 func (b Budget) AnswerContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(b.Reserve / 4)
-	if !b.Deadline.IsZero() && b.Deadline.Add(-b.Reserve/16).Before(end) {
-		end = b.Deadline.Add(-b.Reserve / 16)
+	if last := b.Deadline.Add(-b.Reserve / 8); !b.Deadline.IsZero() && last.Before(end) {
+		end = last
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }

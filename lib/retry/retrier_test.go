@@ -45,19 +45,6 @@ func hangs(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func answersAfter(d time.Duration, err error) step {
-	return func(ctx context.Context) error {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // queue is a DLQ that records its pushes.
 type queue struct {
 	dlq.DLQ
