@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
 
+	"backstop/internal/console"
 	"backstop/internal/local"
 	"backstop/lib/lambdahost"
 )
@@ -19,12 +20,12 @@ import (
 func newDev() *cobra.Command {
 	var o local.Options
 	var every time.Duration
-	var queue string
+	var queue, consoleAddr string
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine until you stop it",
-		Long: `Dev runs the functions from their real binaries: an HTTP API and an Invoke API in front, an
-embedded Redis and an inbox behind, the replay schedule beside them. Nothing leaves this
+		Long: `Dev runs the functions from their real binaries: an HTTP API, an Invoke API and the operator's
+console in front, an embedded Redis and an inbox behind, the replay schedule beside them. Nothing leaves this
 machine unless you name sinks of your own.
 
 With --queue it also polls a queue of any SQS-compatible endpoint (AWS_ENDPOINT_URL_SQS,
@@ -38,6 +39,7 @@ or the URL's own host) and honours batchItemFailures.`,
 	f.StringVar(&o.APIAddr, "api-addr", "127.0.0.1:3000", "where the HTTP API listens")
 	f.StringVar(&o.InvokeAddr, "invoke-addr", "127.0.0.1:3001", "where the Invoke API listens")
 	f.StringVar(&o.Inbox.ControlAddr, "inbox-addr", "127.0.0.1:3002", "where the inbox shows what arrived")
+	f.StringVar(&consoleAddr, "console-addr", "127.0.0.1:3003", "where the console listens, on loopback")
 	f.StringVar(&o.RedisURL, "redis", "", "redis:// or rediss:// URL to use instead of an embedded Redis")
 	f.StringVar(&o.Sinks, "sinks", "", "sink configuration to use instead of the sample sinks, such as file:config/sinks")
 	f.StringToStringVar(&o.Env, "env", nil, "environment variables for the functions, NAME=VALUE")
@@ -51,12 +53,12 @@ or the URL's own host) and honours batchItemFailures.`,
 		o.Bin, o.Samples = *bin, true
 		o.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 		o.Output = func(function, line string) { _, _ = fmt.Fprintf(c.ErrOrStderr(), "%s | %s\n", function, line) }
-		return runDev(c, o, every, queue)
+		return runDev(c, o, consoleAddr, every, queue)
 	}
 	return c
 }
 
-func runDev(c *cobra.Command, o local.Options, every time.Duration, queue string) error {
+func runDev(c *cobra.Command, o local.Options, consoleAddr string, every time.Duration, queue string) error {
 	ctx, stop := context.WithCancel(c.Context())
 	defer stop()
 	stack, err := local.Start(ctx, o)
@@ -64,6 +66,11 @@ func runDev(c *cobra.Command, o local.Options, every time.Duration, queue string
 		return err
 	}
 	defer func() { _ = stack.Close() }()
+	page, err := console.Start(ctx, consoleAddr, console.Options{API: stack.APIURL})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = page.Close() }()
 	failed := make(chan error, 2)
 	if every > 0 {
 		schedule := &lambdahost.Schedule{Invoker: stack.Host, Function: local.Replay, Every: every, Logger: o.Logger}
@@ -81,6 +88,7 @@ func runDev(c *cobra.Command, o local.Options, every time.Duration, queue string
   HTTP API    %[1]s
   Invoke API  %[2]s
   Inbox       %[3]s    what the sample sinks sent
+  Console     %[5]s    what failed, and replay, for the browser
 
 Try:
 
@@ -89,7 +97,7 @@ Try:
   curl -s %[1]s/v1/dlq/items
   curl -s -X POST '%[3]s/heal?path=%[4]s'    # webhook-down works again; the schedule replays
 
-`, stack.APIURL, stack.InvokeURL, stack.Inbox.ControlURL, local.PathDown)
+`, stack.APIURL, stack.InvokeURL, stack.Inbox.ControlURL, local.PathDown, page.URL)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,8 @@ type answer struct {
 	Error      string       `json:"error,omitempty"`
 	Duplicate  bool         `json:"duplicate,omitempty"`
 
-	trying time.Duration // spent in attempts
+	trying     time.Duration // spent in attempts
+	unanswered int           // attempts that may have arrived all the same
 }
 
 // sender delivers requests. It is safe for concurrent use.
@@ -123,9 +124,9 @@ func (s *sender) once(ctx context.Context, budget retry.Budget, r request, send 
 		if !r.fresh {
 			s.unguarded(ctx, key, s.records.Release(actx, key, token))
 		}
-		return answer{Attempts: out.Attempts, trying: out.Trying}, err
+		return answer{Attempts: out.Attempts, trying: out.Trying, unanswered: out.Unanswered}, err
 	}
-	a := answer{Status: out.Status, DeliveryID: r.ID, Attempts: out.Attempts, trying: out.Trying}
+	a := answer{Status: out.Status, DeliveryID: r.ID, Attempts: out.Attempts, trying: out.Trying, unanswered: out.Unanswered}
 	if out.Status == retry.StatusDeadLettered {
 		a.ItemID, a.Reason, a.Error = out.Item.ID, out.Reason, out.Err.Error()
 	}
@@ -221,6 +222,9 @@ func (s *sender) observe(ctx context.Context, r request, a answer, err error, el
 	}
 	if a.ItemID != "" {
 		attrs = append(attrs, "item_id", a.ItemID)
+	}
+	if a.unanswered > 0 {
+		attrs = append(attrs, "unanswered", a.unanswered)
 	}
 	if a.Duplicate {
 		attrs = append(attrs, "duplicate", true)

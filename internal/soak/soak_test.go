@@ -83,7 +83,7 @@ func TestSoak(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	j := &journal{w: w, unguarded: map[int]bool{}, refused: map[int][]time.Time{}}
+	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}}
 	stack, err := local.Start(ctx, local.Options{
 		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, Output: j.line,
 		Env: map[string]string{"BACKSTOP_CONCURRENCY": "10"},
@@ -385,7 +385,7 @@ func (s *soak) reconcile(entries map[int][]entry, drops []time.Time, restarts []
 	for i, f := range s.fates {
 		stored, arrived := entries[i], s.w.arrived(i)
 		c := s.w.classOf(i)
-		explained := c.blurred || f.killed || s.log.unguarded[i]
+		explained := c.blurred || f.killed || s.log.unguarded[i] || s.log.unanswered[i]
 		r.handedBackEvents += f.handedBack
 		for _, e := range stored {
 			r.reasons[e.reason]++

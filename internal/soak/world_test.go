@@ -185,6 +185,8 @@ type journal struct {
 	mu sync.Mutex
 	// unguarded deliveries had an idempotency record that could not be read or written.
 	unguarded map[int]bool
+	// unanswered deliveries had an attempt that was sent and not answered in time.
+	unanswered map[int]bool
 	// refused is when a delivery was handed back because the queue could not be reached.
 	refused map[int][]time.Time
 	lines   int
@@ -196,17 +198,22 @@ func (j *journal) line(_, line string) {
 	j.lines++
 	record := strings.Contains(line, "idempotency record not available")
 	refused := strings.Contains(line, "SINK_DLQ_UNAVAILABLE")
-	if !record && !refused {
+	unanswered := strings.Contains(line, `"unanswered"`)
+	if !record && !refused && !unanswered {
 		return
 	}
 	var l struct {
-		ID     string `json:"delivery_id"`
-		Status string `json:"status"`
+		ID         string `json:"delivery_id"`
+		Status     string `json:"status"`
+		Unanswered int    `json:"unanswered"`
 	}
 	if json.Unmarshal([]byte(line), &l) != nil {
 		return
 	}
 	i, ok := j.w.index(l.ID)
+	if ok && l.Unanswered > 0 {
+		j.unanswered[i] = true
+	}
 	switch {
 	case !ok:
 	case record:

@@ -68,8 +68,8 @@ func (w *world) runbook(t *testing.T) {
 // Every other command of the deployment's pages needs AWS, and says so.
 func TestCommandsOfTheDeploymentPagesAreRunOrMarked(t *testing.T) {
 	ran := map[string]bool{ // by the tests named
-		"make template":                     true, // CI's lint
-		"make smoke-aws STACK=backstop-dev": true, // TestTheSmokeTestSaysWhatItNeeds
+		"make template":                       true, // CI's lint
+		"make smoke-aws STACK=backstop-dev":   true, // TestTheSmokeTestSaysWhatItNeeds
 		"go build -o backstop ./cmd/backstop": true, // runbook
 	}
 	for _, page := range []string{"deploy.md", "verified-on-aws.md", "architecture.md", "metrics.md"} {
@@ -87,7 +87,7 @@ func TestPagesNameOnlyParametersAndOutputsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parameter := regexp.MustCompile("`([A-Z][A-Za-z]+)(?:=[^`]*)?`")
+	parameter := regexp.MustCompile("`([A-Z][A-Za-z]*[a-z][A-Za-z]*)(?:=[^`]*)?`")
 	known := func(name string) bool {
 		for _, part := range []string{"Parameters", "Outputs", "Resources"} {
 			if obj(doc[part])[name] != nil {

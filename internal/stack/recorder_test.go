@@ -82,9 +82,9 @@ func iamOf(service string, req *http.Request, body []byte) (action string, resou
 	arn := func(rest string) string { return "arn:aws:" + service + ":" + region + ":" + account + ":" + rest }
 	_, action, _ = strings.Cut(req.Header.Get("X-Amz-Target"), ".")
 	var in struct {
-		Path, Name, QueueUrl string
-		Names                []string
-		Recursive            bool
+		Path, Name string
+		Names      []string
+		QueueURL   string // QueueUrl; names match in any case
 	}
 	_ = json.Unmarshal(body, &in) // what cannot be read has no resources
 	switch service {
@@ -99,8 +99,8 @@ func iamOf(service string, req *http.Request, body []byte) (action string, resou
 		}
 	case "sqs":
 		action = strings.TrimSuffix(action, "Batch")
-		if in.QueueUrl != "" {
-			resources = []string{arn(in.QueueUrl[strings.LastIndex(in.QueueUrl, "/")+1:])}
+		if in.QueueURL != "" {
+			resources = []string{arn(in.QueueURL[strings.LastIndex(in.QueueURL, "/")+1:])}
 		}
 	case "lambda":
 		if name, ok := strings.CutPrefix(req.URL.Path, "/2015-03-31/functions/"); ok {

@@ -191,7 +191,7 @@ func (s stack) call(fn string, arg any) any {
 		return s.sub(arg)
 	case "Fn::Join":
 		parts := list{}
-		for i, e := range s.eval(args[1]).(list) {
+		for i, e := range array(s.eval(args[1])) {
 			if i > 0 {
 				parts = append(parts, text(args[0]))
 			}
@@ -207,7 +207,7 @@ func (s stack) call(fn string, arg any) any {
 	case "Fn::Select":
 		var i int
 		_, _ = fmt.Sscan(fmt.Sprint(args[0]), &i)
-		return s.eval(args[1]).(list)[i]
+		return array(s.eval(args[1]))[i]
 	case "Fn::FindInMap":
 		m := obj(obj(s.doc["Mappings"])[text(s.eval(args[0]))])
 		return obj(m[text(s.eval(args[1]))])[text(s.eval(args[2]))]
@@ -372,13 +372,13 @@ func (s stack) references(v any, into map[string]bool) {
 		case "Ref":
 			note(text(arg))
 		case "Fn::GetAtt":
-			note(text(arg.(list)[0]))
+			note(text(array(arg)[0]))
 		case "Fn::If":
 			i := 2
-			if s.condition(text(arg.(list)[0])) {
+			if s.condition(text(array(arg)[0])) {
 				i = 1
 			}
-			s.references(arg.(list)[i], into)
+			s.references(array(arg)[i], into)
 		case "Fn::Sub":
 			format := arg
 			if l, ok := arg.(list); ok {
@@ -415,6 +415,12 @@ func intrinsic(v any) (fn string, arg any) {
 func obj(v any) object {
 	m, _ := v.(object)
 	return m
+}
+
+// array returns a list, empty when v is none.
+func array(v any) list {
+	l, _ := v.(list)
+	return l
 }
 
 // text returns a text, empty when v is none.

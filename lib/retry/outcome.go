@@ -27,6 +27,9 @@ type Outcome struct {
 	DeliveryID string
 	// Attempts is the number of Send calls that were really made.
 	Attempts int
+	// Unanswered is how many of them ended ambiguously: the message may have arrived
+	// with each.
+	Unanswered int
 	// Reason says why the delivery failed; empty when it was delivered.
 	Reason dlq.Reason
 	// Err is the last attempt's error, or why there was none; nil when delivered.

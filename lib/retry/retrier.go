@@ -132,6 +132,9 @@ func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipien
 		if out.Item.FirstFailedAt.IsZero() {
 			out.Item.FirstFailedAt = time.Now()
 		}
+		if sinks.IsAmbiguous(err) {
+			out.Unanswered++
+		}
 		out.Err, out.NotBefore = err, time.Time{}
 		if d := sinks.RetryAfterOf(err); d > 0 {
 			out.NotBefore = time.Now().Add(d)

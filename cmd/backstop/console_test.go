@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// serve runs a command that serves until it is stopped. It returns what the command says
+// first, and a func that stops it and returns its exit code.
+func serve(t *testing.T, args ...string) (output *bufio.Reader, stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	out, w := io.Pipe()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(w)
+	root.SetErr(io.Discard)
+	code := make(chan int, 1)
+	go func() {
+		code <- execute(ctx, root, io.Discard)
+		_ = w.Close()
+	}()
+	stop = func() int {
+		cancel()
+		go func() { _, _ = io.Copy(io.Discard, out) }()
+		return <-code
+	}
+	return bufio.NewReader(out), stop
+}
+
+func getText(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url) //nolint:noctx // loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestConsoleServesThePageAndTheAPIUntilItIsStopped(t *testing.T) {
+	api := newAPI(t, ok(`{"sinks":[]}`))
+	t.Setenv("BACKSTOP_TOKEN", "the-token")
+	out, stop := serve(t, "console", "--api", api.URL, "--addr", "127.0.0.1:0", "-o", "json")
+	var at struct{ URL string }
+	line, err := out.ReadString('\n')
+	if err == nil {
+		err = json.Unmarshal([]byte(line), &at)
+	}
+	if err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	if code, page := getText(t, at.URL); code != http.StatusOK || !strings.Contains(page, api.URL) || strings.Contains(page, "the-token") {
+		t.Errorf("the page is %d %s", code, page)
+	}
+	if code, body := getText(t, at.URL+"/v1/sinks"); code != http.StatusOK || body != `{"sinks":[]}` {
+		t.Errorf("GET /v1/sinks is %d %s", code, body)
+	}
+	if asked := api.asked(); len(asked) != 1 || api.headers[0].Get("Authorization") != "Bearer the-token" {
+		t.Errorf("the API was asked %q with %v", asked, api.headers)
+	}
+	if code := stop(); code != exitDone {
+		t.Errorf("exit code %d, want %d", code, exitDone)
+	}
+}
+
+func TestConsoleIsForThisMachineOnly(t *testing.T) {
+	run(t, "console", "--addr", "0.0.0.0:0").want(t, exitUsage, "", "not a loopback address")
+	run(t, "console", "--api", "https://ann:hunter2@example.com").want(t, exitUsage, "", "must have no user")
+}
+
+func TestDevServesTheConsole(t *testing.T) {
+	out, stop := serve(t, "dev", "--bin", binaries, "--api-addr", "127.0.0.1:0", "--invoke-addr", "127.0.0.1:0", "--inbox-addr", "127.0.0.1:0",
+		"--console-addr", "127.0.0.1:0", "--every", "0")
+	url := ""
+	for url == "" {
+		line, err := out.ReadString('\n')
+		if err != nil {
+			t.Fatalf("no console in what it says: %v", err)
+		}
+		if m := regexp.MustCompile(`Console\s+(http://\S+)`).FindStringSubmatch(line); m != nil {
+			url = m[1]
+		}
+	}
+	if code, body := getText(t, url+"/v1/dlq/count?sink=webhook-demo"); code != http.StatusOK || !strings.Contains(body, `"count":3`) {
+		t.Errorf("the console's API answers %d %s, want the samples", code, body)
+	}
+	if code := stop(); code != exitDone {
+		t.Errorf("exit code %d, want %d", code, exitDone)
+	}
+}

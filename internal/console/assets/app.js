@@ -1,0 +1,108 @@
+// The console: draws the view that the URL names, and keeps it fresh.
+
+import { closeAll, open } from "./dialog.js";
+import { announce, h, replace } from "./dom.js";
+import { item } from "./item.js";
+import { items } from "./items.js";
+import { operation, operations } from "./operations.js";
+import { overview } from "./overview.js";
+import { empty, loading, problemBox } from "./parts.js";
+import { here } from "./router.js";
+
+const EVERY = 15_000; // ms between two looks
+
+const missing = {
+  title: () => "No such view",
+  what: "",
+  still: true,
+  load: async () => null,
+  show: (content) => replace(content, empty("There is nothing at this address.", h("a", { href: "#/" }, "Go to the overview"))),
+};
+
+// A view is {title(place), what (is being loaded), load(view), show(content, data, view),
+// still (true: it is not drawn anew by itself)}.
+function viewOf({ parts: [first, second, third] }) {
+  if (third !== undefined) return missing;
+  switch (first) {
+    case undefined: return overview;
+    case "items": return second ? item : items;
+    case "operations": return second ? operation : operations;
+    default: return missing;
+  }
+}
+
+const main = document.getElementById("main");
+const auto = document.getElementById("auto");
+const memories = new Map(); // what a view keeps between two visits
+let current = null; // what is shown: {view, content, leave (an AbortController), reload}
+
+function route() {
+  const place = here();
+  const view = viewOf(place);
+  const before = current;
+  before?.leave.abort();
+  closeAll(); // they are about what was shown before
+  const leave = new AbortController();
+  const heading = h("h1", { tabindex: "-1" }, view.title(place));
+  const content = h("div", { class: "content" });
+  if (!memories.has(view)) memories.set(view, {});
+  const state = { ...place, signal: leave.signal, memory: memories.get(view), reload: () => draw(true) };
+  current = { view, leave, reload: draw };
+  document.title = `${view.title(place)} – Backstop`;
+  for (const link of document.querySelectorAll("header nav a")) {
+    const shown = (place.parts[0] ?? "overview") === link.dataset.view;
+    if (shown) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+
+  // draw fetches and shows the view. Anew: what is there stays until the new is.
+  async function draw(anew = false) {
+    try {
+      const data = await view.load(state);
+      if (leave.signal.aborted) return;
+      view.show(content, data, state);
+      return true;
+    } catch (err) {
+      if (leave.signal.aborted) return;
+      const old = anew && content.querySelector(":scope > .stale");
+      if (anew && content.childElementCount > 0 && err.outage) {
+        old?.remove();
+        content.prepend(h("div", { class: "stale" }, problemBox(err, () => draw(true)), h("p", { class: "muted" }, "Below is what was seen last.")));
+      } else replace(content, problemBox(err, () => { replace(content, loading(view.what)); draw(); }));
+      if (!err.outage && !err.status) console.error(err);
+    }
+  }
+
+  // A change of the filter keeps what is shown until the answer is there.
+  if (before?.view === view && view !== item && view !== operation && before.content.childElementCount) {
+    content.append(...before.content.childNodes);
+    content.setAttribute("aria-busy", "true");
+  } else content.append(loading(view.what || "the view"));
+  current.content = content;
+  main.replaceChildren(heading, content);
+  if (before) heading.focus();
+  window.scrollTo(0, 0);
+  draw().then(() => {
+    content.removeAttribute("aria-busy");
+    if (leave.signal.aborted || !before) return;
+    if (before.view === view && document.activeElement === heading) content.querySelector("[data-focus]")?.focus();
+  });
+}
+
+async function refresh(asked) {
+  const shown = current;
+  if (await shown.reload(true) && asked && shown === current) announce("Refreshed.");
+}
+
+window.addEventListener("hashchange", route);
+document.getElementById("refresh").addEventListener("click", () => refresh(true));
+document.getElementById("skip").addEventListener("click", (e) => {
+  e.preventDefault(); // the hash is the view's
+  main.focus();
+});
+setInterval(() => {
+  // Not under the reader's hands: a list may have a selection, a dialog a question.
+  const busy = open() || current.view === items || current.view === item || current.view.still;
+  if (auto.checked && !document.hidden && !busy) refresh(false);
+}, EVERY);
+route();

@@ -1,0 +1,96 @@
+// One dead letter in full.
+
+import { api } from "./api.js";
+import { h, replace } from "./dom.js";
+import { BY_HAND, bytes, num, plural, REASONS, stateOf } from "./format.js";
+import { button, empty, facts, note, panel, reasonTag, stateTag, text, when } from "./parts.js";
+import { go, to } from "./router.js";
+import { discardOne, replayOne, unparkOne } from "./single.js";
+
+const utf8 = new TextEncoder();
+
+export const item = {
+  title: ({ parts }) => `Dead letter ${parts[1]}`,
+  what: "the dead letter",
+
+  async load({ parts, signal }) {
+    const [{ body, etag }, { sinks }] = await Promise.all([api.item(parts[1], signal), api.sinks(signal)]);
+    return { it: body, etag, sinks };
+  },
+
+  show(content, { it, etag, sinks }, view) {
+    const names = sinks.filter((s) => s.configured && !s.config_error).map((s) => s.name);
+    const readable = !it.decode_error;
+    const idle = !it.delivered_at && (it.parked || it.held || it.next_replay_at || BY_HAND.has(it.reason));
+    replace(content,
+      h("p", { class: "crumbs" }, h("a", { href: to(["items"], { sink: it.sink }) }, `All of ${it.sink}`),
+        it.reason && [" · ", h("a", { href: to(["items"], { sink: it.sink, reason: it.reason }) }, `${it.reason} ones`)],
+        it.delivery_id && [" · ", h("a", { href: to(["items"], { sink: it.sink, delivery_id: it.delivery_id }) }, "all of this delivery")]),
+      h("div", { class: "headline" }, h("p", {}, h("bdi", { class: "subject" }, it.message.subject || "(no subject)"), " ", stateTag(it), " ", reasonTag(it.reason)),
+        h("div", { class: "buttons" },
+          readable && button(it.delivered_at ? "Send again…" : "Replay…", () => replayOne(it, etag, names, view.reload), { kind: "primary", key: "replay" }),
+          readable && idle && button("Unpark…", () => unparkOne(it, etag, view.reload), { key: "unpark" }),
+          button("Discard…", () => discardOne(it, etag, (gone) => (gone ? go(["items"], { sink: it.sink }) : view.reload())), { kind: "danger", key: "discard" }))),
+      it.decode_error && note("bad", h("p", {}, h("strong", {}, "This entry cannot be read.")), h("p", {}, it.decode_error)),
+      h("div", { class: "columns" },
+        h("div", {},
+          panel("What went wrong", {}, h("p", { class: "last-error" }, it.last_error || h("span", { class: "muted" }, "There is no error text.")),
+            facts([
+              ["Reason", it.reason && [reasonTag(it.reason), " ", REASONS[it.reason] ?? ""]],
+              ["Schedule", stateOf(it).why],
+              ["Next replay", it.next_replay_at ? when(it.next_replay_at) : null],
+              ["Not before", it.not_before ? [when(it.not_before), ", as the receiver asked"] : null],
+            ])),
+          it.decode_error ? panel("As it is stored", {}, text(it.raw ?? "", "The entry as it is stored")) : messagePanel(it)),
+        h("div", {},
+          panel("Facts", {}, facts([
+            ["Sink", it.sink],
+            ["Delivery id", it.delivery_id && h("code", {}, it.delivery_id)],
+            ["Dead letter id", h("code", {}, it.id)],
+            ["First failed", it.first_failed_at ? when(it.first_failed_at) : null],
+            ["Dead letter since", when(it.at)],
+            ["Attempts before", num(it.attempts)],
+            ["Replays charged", num(it.replays ?? 0)],
+            ["Delivered", it.delivered_at ? when(it.delivered_at) : null],
+            ["Came from", it.origin ? h("a", { href: to(["items", it.origin]) }, h("code", {}, it.origin)) : null],
+            ["Trace", it.trace && h("code", {}, it.trace)],
+          ])),
+          history(it))));
+  },
+};
+
+function messagePanel(it) {
+  const body = it.message.body ?? "";
+  const shown = h("div", {}, text(body, "Message body"));
+  const pretty = formatted(body);
+  const toggle = pretty !== null && pretty !== body && h("label", { class: "check" }, h("input", {
+    type: "checkbox", onchange: (e) => shown.replaceChildren(text(e.target.checked ? pretty : body, "Message body")),
+  }), " Indent JSON");
+  const metadata = Object.entries(it.message.metadata ?? {});
+  return panel("Message", { actions: toggle },
+    facts([
+      ["Recipient", it.recipient !== undefined && it.recipient !== null ? text(JSON.stringify(it.recipient, null, JSON.stringify(it.recipient).length > 60 ? 2 : 0), "Recipient") : h("span", { class: "muted" }, "the sink's own")],
+      ["Message id", it.message.id && it.message.id !== it.delivery_id ? h("code", {}, it.message.id) : null],
+    ]),
+    h("h3", {}, "Body ", h("small", { class: "muted" }, `${bytes(utf8.encode(body).length)}, shown as text`)),
+    shown,
+    metadata.length > 0 && [h("h3", {}, "Metadata"), facts(metadata.map(([k, v]) => [h("code", {}, k), h("code", {}, v)]))]);
+}
+
+// formatted is a JSON text with line ends; null for any other text.
+function formatted(body) {
+  if (!/^\s*[[{]/.test(body)) return null;
+  try {
+    return JSON.stringify(JSON.parse(body), null, 2);
+  } catch {
+    return null;
+  }
+}
+
+function history(it) {
+  const records = [...(it.history ?? [])].reverse();
+  return panel("Replays", {}, records.length === 0
+    ? empty("Not replayed yet.")
+    : h("ol", { class: "history" }, records.map((r) => h("li", {}, when(r.at), h("p", { class: r.error ? "error" : "good" }, r.error || "delivered")))),
+  records.length === 10 && h("p", { class: "muted small" }, `The last ${plural(10, "replay")}, newest first.`));
+}

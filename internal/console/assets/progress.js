@@ -1,0 +1,129 @@
+// The progress of a bulk operation, as it is seen in a dialog and in its own view.
+
+import { api, Problem } from "./api.js";
+import { announce, h, replace } from "./dom.js";
+import { num, plural } from "./format.js";
+import { button, note, tag } from "./parts.js";
+
+const EVERY = 1000; // ms between two looks at a running operation
+const LATER = 3000; // the same once it takes long, or cannot be seen
+const LONG = 60_000;
+const SAY_EVERY = 10_000; // ms between two announcements
+
+export const final = (op) => ["completed", "canceled", "failed"].includes(op.status);
+
+const TONES = { completed: "good", canceled: "warn", failed: "bad", running: "run", queued: "" };
+
+export const statusTag = (op) => tag(op.status, TONES[op.status] ?? "");
+
+// doneOf is how many items are done with.
+export const doneOf = (op) => op.settled + op.skipped;
+
+// share is the progress in words.
+export const share = (op) => `${num(doneOf(op))} of ${op.total_complete ? "" : "at least "}${num(op.total)}`;
+
+// outcome says what became of the items so far.
+export function outcome(op) {
+  const parts = [];
+  if (op.action === "discard") parts.push(`${num(op.discarded)} discarded`);
+  else parts.push(`${num(op.delivered)} delivered`, `${num(op.failed)} failed`);
+  if (op.skipped) parts.push(`${num(op.skipped)} skipped`);
+  return parts.join(", ");
+}
+
+function headline(op) {
+  switch (op.status) {
+    case "queued": return `Waiting to start. The schedule takes it up within a minute.`;
+    case "running": return `Running: ${share(op)}.`;
+    case "completed": return `Completed: ${outcome(op)}.`;
+    case "canceled": return `Canceled: ${outcome(op)}. What was done stays done.`;
+    default: return `Failed: ${outcome(op)}.`;
+  }
+}
+
+// progressPanel shows an operation: {node, update(op), trouble(problem)}. What a screen
+// reader hears is held back to changes of the status and now and then a number.
+export function progressPanel(label) {
+  const bar = h("progress", { max: 1, value: 0, "aria-label": label });
+  const head = h("p", { class: "progress-head" });
+  const detail = h("p", { class: "muted" });
+  const extra = h("div");
+  let said = "", saidAt = 0;
+  const say = (status, text) => {
+    const now = Date.now();
+    if (status === said && now - saidAt < SAY_EVERY) return;
+    [said, saidAt] = [status, now];
+    announce(text);
+  };
+  return {
+    node: h("div", { class: "progress" }, head, bar, detail, extra),
+    update(op) {
+      const over = final(op);
+      bar.max = Math.max(1, op.total);
+      if (op.status === "queued" && op.total) bar.removeAttribute("value");
+      else bar.value = op.status === "completed" ? bar.max : Math.min(doneOf(op), bar.max);
+      head.textContent = headline(op);
+      detail.textContent = over ? "" : `${outcome(op)} so far`;
+      const waiting = Object.values(op.sinks ?? {}).reduce((n, s) => n + s.waiting, 0);
+      replace(extra,
+        waiting > 0 && !over && h("p", { class: "muted" }, `${plural(waiting, "item")} held by another replay; waiting for it.`),
+        op.failed > 0 && over && h("p", {}, `${plural(op.failed, "item")} failed again and stayed in the queue.`),
+        op.error && note("bad", op.error));
+      say(op.status, headline(op));
+    },
+    trouble(problem) {
+      replace(extra, note("warn", `Its progress cannot be seen just now (${problem.message}). The operation goes on without this page; looking again…`));
+    },
+  };
+}
+
+// follow looks at an operation until it is over or signal is aborted.
+export async function follow(op, { signal, onchange, ontrouble }) {
+  const since = Date.now();
+  let pause = EVERY;
+  while (!final(op)) {
+    await wait(pause, signal);
+    if (signal.aborted) return op;
+    pause = Date.now() - since > LONG ? LATER : EVERY;
+    try {
+      op = await api.operation(op.id, signal);
+      onchange(op);
+    } catch (err) {
+      if (signal.aborted) return op;
+      if (!(err instanceof Problem) || !err.outage) throw err;
+      pause = LATER;
+      ontrouble(err);
+    }
+  }
+  return op;
+}
+
+// cancelButton cancels an operation. It is not disabled meanwhile: it would lose the focus.
+export function cancelButton(id, { signal, onchange, onproblem }) {
+  let busy = false;
+  return button("Cancel the operation", async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      onchange(await api.cancel(id, signal));
+    } catch (err) {
+      if (!signal.aborted) onproblem(err);
+    } finally {
+      busy = false;
+    }
+  }, { kind: "danger", key: "cancel-operation" });
+}
+
+// drop removes an element and hands its focus on.
+export function drop(el, next) {
+  const focused = document.activeElement === el;
+  el.remove();
+  if (focused) next.focus();
+}
+
+function wait(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+  });
+}

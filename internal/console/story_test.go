@@ -1,0 +1,211 @@
+package console_test
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"backstop/internal/local"
+)
+
+// The story: 1,000 failures with three causes over two sinks. The overview names the
+// causes; one of them is replayed in bulk after its receiver is back, with the dry run's
+// number first, progress, and a completion; the others are not touched.
+func TestStory(t *testing.T) {
+	b := startBackstop(t, true)
+	b.seed(t, story()...)
+	b.Inbox.HTTP.Heal(local.PathDown)
+	before := b.counts(t)
+	want := map[string]int64{"exhausted": 520, "terminal": 300, "deadline": 180}
+	if !maps.Equal(before, want) {
+		t.Fatalf("seeded %v, want %v", before, want)
+	}
+
+	p := newTab(t, b.console)
+	p.says("Causes", "HTTP 503", "HTTP 404", "no answer within", "All 1,000 dead letters in the queue.")
+	rows := eval[[]string](p, `[...document.querySelectorAll("section[aria-labelledby=h-causes] tbody tr")].map((r) => r.innerText.replace(/\s+/g, " "))`)
+	for i, part := range []string{"520 SINK_UNAVAILABLE: POST https://receiver.example.org: HTTP 503 webhook-down exhausted", "300 ", "180 "} {
+		if i >= len(rows) || !strings.HasPrefix(rows[i], part) {
+			t.Errorf("causes are %q, want row %d to begin with %q", rows, i, part)
+		}
+	}
+
+	p.click("button", "Replay 520 dead letters: "+errDown+", webhook-down")
+	p.says("520 dead letters will be sent again.")
+	if n := len(b.accepted()); n != 0 {
+		t.Errorf("the dry run sent %d messages", n)
+	}
+	p.keys("the receiver is back (INC-42)") // the reason has the focus
+	p.click("button", "Replay 520")
+	p.wait("progress", `document.querySelector("dialog progress[aria-label='Replaying 520 dead letters']")?.checkVisibility()`)
+	p.says("Completed: 520 delivered, 0 failed.")
+	if v := eval[float64](p, `document.querySelector("dialog progress").position`); v != 1 {
+		t.Errorf("progress at the end is %v, want 1", v)
+	}
+	p.accessible("a completed operation")
+	p.picture("completed-light")
+	p.click("button", "Close")
+	p.wait("the overview without the cause", `!document.querySelector("main").innerText.includes("HTTP 503")`)
+
+	after := b.counts(t)
+	want = map[string]int64{"terminal": 300, "deadline": 180}
+	if !maps.Equal(after, want) {
+		t.Errorf("after the replay there are %v, want %v", after, want)
+	}
+	arrived := b.accepted()
+	if len(arrived) != 520 {
+		t.Errorf("%d deliveries arrived, want 520", len(arrived))
+	}
+	for id, n := range arrived {
+		if n != 1 || !strings.HasPrefix(id, "down-") {
+			t.Errorf("delivery %s arrived %d times", id, n)
+		}
+	}
+	ops, err := b.api.Operations(t.Context(), 0)
+	if err != nil || len(ops.Operations) != 1 || ops.Operations[0].Reason != "the receiver is back (INC-42)" {
+		t.Errorf("operations are %s, %v; want one with its reason", ops.JSON, err)
+	}
+	p.click("header nav a", "Operations")
+	p.says("the receiver is back (INC-42)", "completed", "520 of 520")
+}
+
+// A bulk discard asks for the number to be typed.
+func TestBulkDiscardOfASelectionAsksForItsNumber(t *testing.T) {
+	b := startBackstop(t, true)
+	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 4)...)
+	p := newTab(t, b.console)
+	p.goTo("#/items?sink=webhook-gone")
+	for _, n := range []int{0, 2} {
+		eval[bool](p, fmt.Sprintf(`document.querySelectorAll("tbody input[type=checkbox]")[%d].click() ?? true`, n))
+	}
+	p.click("button", "Discard selected…")
+	p.says("2 dead letters will be removed for good.")
+	p.click("button", "Discard 2")
+	p.says("2 dead letters will be removed for good.") // nothing typed: still here
+	p.typeIn("Type 2 to confirm", "3")
+	p.click("button", "Discard 2")
+	p.says("Type 2 to confirm.")
+	p.keys("\b2\r")
+	p.says("Completed: 2 discarded.")
+	p.click("button", "Close")
+	p.says("2 dead letters, newest first.")
+	if n := b.counts(t)["terminal"]; n != 2 {
+		t.Errorf("%d are left, want 2", n)
+	}
+	if n := len(b.accepted()); n != 0 {
+		t.Errorf("%d messages were sent by a discard", n)
+	}
+}
+
+// An operation that waits or runs can be canceled from its dialog and from its view.
+func TestCancelOperation(t *testing.T) {
+	b := startBackstop(t, false) // nothing works on operations
+	b.seed(t, cause("webhook-down", "exhausted", errDown, "down", 3)...)
+	p := newTab(t, b.console)
+	p.goTo("#/items?sink=webhook-down&reason=exhausted")
+	p.click("button", "Replay all…")
+	p.click("button", "Replay 3")
+	p.says("Waiting to start.")
+	p.click("button", "Cancel the operation")
+	p.says("Canceled: 0 delivered, 0 failed. What was done stays done.")
+	p.wait("the focus on Close", `document.activeElement.innerText === "Close"`)
+	p.click("button", "Close")
+
+	p.click("button", "Replay all…")
+	p.click("button", "Replay 3")
+	p.click("a", "Open the operation")
+	p.says("Operation op-", "Waiting to start.", "sink webhook-down, reason exhausted")
+	p.click("button", "Cancel the operation")
+	p.says("Canceled")
+	if n := b.counts(t)["exhausted"]; n != 3 {
+		t.Errorf("%d are left, want 3", n)
+	}
+}
+
+// One dead letter in full; replay with its outcome, through its own sink and another;
+// unpark; discard.
+func TestOneDeadLetter(t *testing.T) {
+	b := startBackstop(t, false)
+	letters := cause("webhook-down", "exhausted", errDown, "one", 3)
+	letters[0].Parked = true
+	letters[0].Trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	letters[0].Recipient = map[string]string{"url": "https://receiver.example.org/hook"}
+	letters[0].Message.Metadata = map[string]string{"X-Tenant": "acme"}
+	b.seed(t, letters...)
+	p := newTab(t, b.console)
+	p.goTo("#/items?sink=webhook-down&delivery_id=one-0001")
+	p.says("Delivery one-0001 to webhook-down is a dead letter")
+	p.click("tbody a", "Order 4000 was paid")
+	p.settled()
+	p.says("Dead letter webhook-down~", "parked", errDown, "X-Tenant", "acme", letters[0].Trace, "https://receiver.example.org/hook", `{"order":4000,"total":"10.90"}`)
+
+	p.click("button", "Unpark…")
+	p.click("button", "Unpark 1")
+	p.wait("no longer parked", `!document.querySelector(".headline").innerText.includes("parked")`)
+
+	p.goTo("#/items?q=one-0002")
+	p.click("tbody a", "Order 4001 was paid")
+	p.click("button", "Replay…")
+	p.click("button", "Replay 1")
+	p.says("It failed again, and stays in the queue.", "HTTP 503", "The schedule tries again in")
+	p.click("button", "Close")
+	p.says("due in", "Replays charged\n1")
+	p.click("button", "Replay…")
+	p.choose("Send through", "webhook-demo")
+	p.click("button", "Replay 1")
+	p.says("Delivered through webhook-demo.")
+	p.click("button", "Close")
+	p.says("No such dead letter", "SINK_DLQ_NOT_FOUND", "HTTP 404")
+	if n := b.accepted()["one-0002"]; n != 1 {
+		t.Errorf("one-0002 arrived %d times, want 1", n)
+	}
+
+	p.goTo("#/items?q=one-0003")
+	p.click("tbody a", "Order 4002 was paid")
+	p.click("button", "Discard…")
+	p.click("button", "Discard 1")
+	p.says("Dead letters", "1 dead letter, newest first.") // back in the list; the unparked one is left
+}
+
+// Unpark, and a replay through another sink, of all that a filter finds.
+func TestOneByOneOfAFilter(t *testing.T) {
+	b := startBackstop(t, false)
+	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 9)...)
+	p := newTab(t, b.console)
+	p.goTo("#/items?sink=webhook-gone")
+	p.says("waits for you")
+	p.click("button", "Unpark all…")
+	p.says("9 dead letters will be due now.")
+	p.click("button", "Unpark 9")
+	p.says("Completed: 9 done.")
+	p.click("button", "Close")
+	p.wait("all due", `!document.querySelector("table").innerText.includes("waits for you")`)
+
+	p.click("button", "Replay all…")
+	p.choose("Send through", "webhook-demo")
+	p.click("button", "Replay 9")
+	p.says("Completed: 9 done.")
+	p.click("button", "Close")
+	p.says("delivered")
+	if n := len(b.accepted()); n != 9 {
+		t.Errorf("%d arrived, want 9", n)
+	}
+	if it := b.newest(t, filterOf("webhook-gone")); it.DeliveredAt.IsZero() {
+		t.Errorf("%s is not marked as delivered", it.ID)
+	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	b := startBackstop(t, false)
+	p := newTab(t, b.console)
+	p.says("No dead letters.", "webhook-demo")
+	p.click("button", "Pause webhook-demo")
+	p.says("Nothing is lost.")
+	p.click("button", "Pause")
+	p.wait("the sink paused", named("button", "Resume webhook-demo"))
+	p.wait("the focus back", `document.activeElement.getAttribute("aria-label") === "Resume webhook-demo"`)
+	p.click("button", "Resume webhook-demo")
+	p.click("button", "Resume")
+	p.wait("the sink resumed", named("button", "Pause webhook-demo"))
+}
