@@ -65,7 +65,7 @@ func TestTheContextOfAnAnswerOutlivesItsCallerAndEndsBeforeTheDeadline(t *testin
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		b := retry.NewBudget(ctx, time.Second)
 		cancel()
-		time.Sleep(9900 * time.Millisecond)
+		time.Sleep(9800 * time.Millisecond)
 		actx, stop := b.AnswerContext(ctx)
 		defer stop()
 		end, _ := actx.Deadline()
