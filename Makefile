@@ -24,7 +24,7 @@ demo: local ## Play one story on this machine: deliveries, failures, dead letter
 	@build/backstop demo
 
 .PHONY: dev
-dev: local ## The same, staying up: HTTP API on 127.0.0.1:3000, Invoke API on :3001.
+dev: local ## The same, staying up: HTTP API on 127.0.0.1:3000, Invoke API on :3001, console on :3003.
 	@build/backstop dev
 
 .PHONY: build

@@ -54,6 +54,9 @@ mutant 'Retry-After shortened' lib/retry/retrier.go \
 mutant 'ambiguous outcome sent again' lib/retry/retrier.go \
   's/return sinks\.Deduplicates\(r\.Inner\)/return true/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
+mutant 'push guard written before the entry' lib/dlq/push.lua \
+  's/id and #call\(.XRANGE., stream, id, id\) == 1 then/id then/; s/elseif full\(\) then/elseif call("HSET", ids, k, "1-1") and full() then/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

@@ -324,12 +324,24 @@ func untouched(it dlq.Item) bool {
 // errAside is a line whose item is stored but not put aside yet.
 var errAside = errors.New("not put aside yet; import it again")
 
-// settleAside parks or holds items of one sink.
+// errHeld is a line whose item somebody else replays right now.
+var errHeld = &sinks.Error{Code: sinks.CodeItemLeased, Msg: "stored, but a replay holds it, so it is not put aside yet; import it again"}
+
+// settleAside parks or holds items of one sink. A line whose item could not be put aside
+// is decided by errHeld: it must not look done.
 func (h *api) settleAside(ctx context.Context, sink string, of map[string]*importLine) error {
 	ids := make([]string, 0, len(of))
 	for id := range of {
 		ids = append(ids, id)
 	}
+	aside := map[string]bool{}
+	defer func() {
+		for id, l := range of {
+			if !aside[id] && l.Status != importFailed {
+				l.fail(errHeld)
+			}
+		}
+	}()
 	for len(ids) > 0 {
 		leased, err := h.app.Queue.Claim(ctx, dlq.Claim{Sink: sink, IDs: ids, Token: uuid.NewString(), TTL: asideLease})
 		if err != nil {
@@ -349,8 +361,12 @@ func (h *api) settleAside(ctx context.Context, sink string, of map[string]*impor
 			}
 			settlements = append(settlements, s)
 		}
-		if _, err := h.app.Queue.Settle(ctx, settlements); err != nil {
+		results, err := h.app.Queue.Settle(ctx, settlements)
+		if err != nil {
 			return fmt.Errorf("%w: %w", errAside, err)
+		}
+		for i, l := range leased {
+			aside[l.ID] = results[i] == dlq.SettleApplied
 		}
 		for i, id := range ids {
 			if id == leased[len(leased)-1].ID {
