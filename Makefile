@@ -64,9 +64,10 @@ lint: $(LINT) template ## Check format, lint rules and the template.
 	$(LINT) fmt --diff ./...
 
 .PHONY: template
-template: ## Check template.yaml with cfn-lint.
+template: ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
 	@command -v cfn-lint >/dev/null || { echo "cfn-lint is missing: pip install cfn-lint" >&2; exit 1; }
 	cfn-lint template.yaml
+	$(GO) test ./internal/stack -skip 'Deployed|BuildsFromACopy|CacheUser|Smoke'
 
 .PHONY: smoke-aws
 smoke-aws: ## Check a deployed stack, STACK=name, for what only AWS can show.
@@ -81,7 +82,7 @@ $(LINT): tools/go.mod tools/go.sum
 
 .PHONY: bench
 bench: deps ## Compare with baselines in the same run, and print one table.
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench ./internal/stack
 
 .PHONY: deps
 deps: ## Install what the tests need, or say what is missing.

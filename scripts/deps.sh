@@ -24,3 +24,7 @@ for tool in aws:awscli moto_server:'moto[server]' cfn-lint:cfn-lint; do
     exit 1
   }
 done
+python3 -c 'import samtranslator, boto3' 2>/dev/null || {
+  echo "The tests need Python's samtranslator and boto3: pip install aws-sam-translator boto3" >&2
+  exit 1
+}

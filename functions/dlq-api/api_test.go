@@ -78,7 +78,7 @@ func newFixtureOn(tb testing.TB, redisURL string) *fixture {
 	tb.Cleanup(a.Close)
 	a.Log = slog.New(slog.DiscardHandler)
 	a.Engine.Log = a.Log
-	f.app, f.api = a, newAPI(a, nil, nil)
+	f.app, f.api = a, newAPI(a, nil, nil, io.Discard)
 	if f.doc, err = document(); err != nil {
 		tb.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 	"github.com/akrylysov/algnhsa"
 
 	"backstop/lib/app"
+	"backstop/lib/observe"
 	"backstop/lib/problem"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
@@ -33,14 +35,15 @@ type api struct {
 	app     *app.App
 	starter *starter
 	mux     *http.ServeMux
+	out     io.Writer // takes the metrics
 }
 
 // newAPI returns the handler. With broken set, every request is answered with it.
-func newAPI(a *app.App, broken error, s *starter) http.Handler {
+func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
 	if broken != nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.From(broken).Write(w) })
 	}
-	h := &api{app: a, starter: s, mux: http.NewServeMux()}
+	h := &api{app: a, starter: s, mux: http.NewServeMux(), out: out}
 	h.handle("GET /v1/sinks", h.listSinks)
 	h.handle("POST /v1/sinks/{name}/pause", h.pause(true))
 	h.handle("POST /v1/sinks/{name}/resume", h.pause(false))
@@ -90,7 +93,10 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	ctx, cancel := h.context(r.Context())
 	defer cancel()
-	r = unstaged(r.WithContext(ctx))
+	metrics := observe.NewMetrics(h.app.Env.Service)
+	metrics.Begin()
+	defer h.flush(ctx, metrics)
+	r = unstaged(r.WithContext(observe.WithMetrics(ctx, metrics)))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if path.Clean(r.URL.Path) != r.URL.Path {
 		// The mux would redirect, which spoils a signature, and guess what an empty id means.
@@ -103,6 +109,15 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.mux.ServeHTTP(w, r)
+}
+
+// flush writes the metrics of one request: what replays and imports counted.
+func (h *api) flush(ctx context.Context, m *observe.Metrics) {
+	h.app.Report(ctx, m)
+	m.End(ctx)
+	if err := m.Flush(h.out); err != nil {
+		h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
+	}
 }
 
 // context divides the time that API Gateway gives the request. Whatever a route does

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
 
@@ -15,5 +16,5 @@ import (
 func main() {
 	ctx := context.Background()
 	a, err := app.New(ctx)
-	lambda.StartWithOptions(newEvents(newAPI(a, err, newStarter(ctx, a))), lambda.WithEnableSIGTERM(a.Close))
+	lambda.StartWithOptions(newEvents(newAPI(a, err, newStarter(ctx, a), os.Stdout)), lambda.WithEnableSIGTERM(a.Close))
 }
