@@ -396,9 +396,19 @@ func TestARunEndsBeforeItsDeadlineAndGivesBackTheRest(t *testing.T) {
 				if s.Delivered+s.Remaining != 2000 {
 					t.Errorf("delivered %d and remaining %d, want 2000 together", s.Delivered, s.Remaining)
 				}
-				left, err := store.Claim(t.Context(), dlq.Claim{Sink: "a", Limit: 1000, TTL: time.Second})
-				if err != nil || int64(len(left)) != min(s.Remaining, 1000) {
-					t.Errorf("%d items are claimable (%v), want all %d: nothing may stay leased", len(left), err, s.Remaining)
+				left := 0
+				for { // an answer is bounded
+					leased, err := store.Claim(t.Context(), dlq.Claim{Sink: "a", Limit: 1000, TTL: time.Hour})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(leased) == 0 {
+						break
+					}
+					left += len(leased)
+				}
+				if int64(left) != s.Remaining {
+					t.Errorf("%d items are claimable, want all %d: nothing may stay leased", left, s.Remaining)
 				}
 			})
 		})
