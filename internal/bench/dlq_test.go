@@ -218,7 +218,7 @@ func BenchmarkSinks(b *testing.B) {
 	}
 	times := map[string]*[2][]float64{"get": {}, "discard": {}}
 	var pages []float64
-	for range 9 {
+	for range 7 {
 		for at, q := range []*queue{one, all} {
 			for kind := range times {
 				times[kind][at] = append(times[kind][at], serverTime(b, c, 100, func(i int) { q.call(b, kind, i) }))
