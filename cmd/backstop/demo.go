@@ -249,7 +249,7 @@ func (d *demo) list(ctx context.Context) error {
 	}
 	rows := [][]string{{"ID", "REASON", "ATTEMPTS", "REPLAYS", "LAST ERROR"}}
 	for _, it := range page.Items {
-		rows = append(rows, []string{it.ID, it.Reason, fmt.Sprint(it.Attempts), fmt.Sprint(it.Replays), clip(it.LastError)})
+		rows = append(rows, []string{it.ID, it.Reason, fmt.Sprint(it.Attempts), fmt.Sprint(it.Replays), clipTo(it.LastError, 60)})
 	}
 	d.remaining = len(page.Items)
 	return d.table(rows)
@@ -440,16 +440,6 @@ func (d *demo) table(rows [][]string) error {
 		}
 	}
 	return t.Flush()
-}
-
-// clip is the start of a long text, on one line.
-func clip(s string) string {
-	const most = 60
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return s
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

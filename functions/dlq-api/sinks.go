@@ -169,18 +169,31 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 	}{rec.Sink, rec.ID, rec.Status, rec.ItemID, rec.UpdatedAt}
 	if !known {
 		// The record may have expired before its dead letter was settled.
-		page, err := h.app.Queue.Page(r.Context(), dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
+		it, err := h.letterOf(r.Context(), key)
 		if err != nil {
 			return err
 		}
-		if len(page.Items) == 0 {
-			return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: "nothing is known of this delivery: it was never accepted, or finished too long ago"}
-		}
-		it := page.Items[0]
 		body.Sink, body.ID, body.Status, body.ItemID, body.UpdatedAt = key.Sink, key.ID, delivery.StatusDeadLettered, it.ID, it.At
 		if !it.DeliveredAt.IsZero() {
 			body.Status, body.UpdatedAt = delivery.StatusDelivered, it.DeliveredAt
 		}
 	}
 	return answer(w, http.StatusOK, body)
+}
+
+// letterOf returns the dead letter of a delivery, one that was kept after it was
+// delivered too, as far as a search finds it.
+func (h *api) letterOf(ctx context.Context, key delivery.Key) (dlq.Item, error) {
+	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID)
+	if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		return it, err
+	}
+	page, err := h.app.Queue.Page(ctx, dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
+	if err != nil {
+		return it, err
+	}
+	if len(page.Items) == 0 {
+		return it, &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: "nothing is known of this delivery: it was never accepted, or finished too long ago"}
+	}
+	return page.Items[0], nil
 }
