@@ -57,6 +57,9 @@ mutant 'ambiguous outcome sent again' lib/retry/retrier.go \
 mutant 'push guard written before the entry' lib/dlq/push.lua \
   's/id and #call\(.XRANGE., stream, id, id\) == 1 then/id then/; s/elseif full\(\) then/elseif call("HSET", ids, k, "1-1") and full() then/' \
   ./lib/dlq 'TestRedisConformanceEmbedded'
+mutant 'record released though the dead letter may be stored' functions/send/deliver.go \
+  's/case sinks\.CodeOf\(why\) == sinks\.CodeDLQUnavailable:/case false \&\& fingerprint == "":/' \
+  ./functions/send 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

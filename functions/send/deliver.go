@@ -121,9 +121,7 @@ func (s *sender) once(ctx context.Context, budget retry.Budget, r request, send 
 	actx, cancel := budget.AnswerContext(ctx)
 	defer cancel()
 	if err := out.Error(); err != nil {
-		if !r.fresh {
-			s.unguarded(ctx, key, s.records.Release(actx, key, token))
-		}
+		s.handBack(actx, key, token, fingerprint, r.fresh, err)
 		return answer{Attempts: out.Attempts, trying: out.Trying, unanswered: out.Unanswered}, err
 	}
 	a := answer{Status: out.Status, DeliveryID: r.ID, Attempts: out.Attempts, trying: out.Trying, unanswered: out.Unanswered}
@@ -132,6 +130,20 @@ func (s *sender) once(ctx context.Context, budget retry.Budget, r request, send 
 	}
 	s.finish(actx, key, token, fingerprint, a)
 	return a, nil
+}
+
+// handBack lets the delivery be sent again. Where only the store's answer may have been
+// lost, the record stays, with a lease that is over: whoever comes next looks for the
+// dead letter before sending.
+func (s *sender) handBack(ctx context.Context, key delivery.Key, token, fingerprint string, fresh bool, why error) {
+	var err error
+	switch {
+	case sinks.CodeOf(why) == sinks.CodeDLQUnavailable:
+		_, _, err = s.records.Begin(ctx, key, fingerprint, token, 0)
+	case !fresh:
+		err = s.records.Release(ctx, key, token)
+	}
+	s.unguarded(ctx, key, err)
 }
 
 // begin takes the delivery, or reports decided with what the caller gets instead.

@@ -209,3 +209,33 @@ func TestUnsendableIsRefusedOrKept(t *testing.T) {
 		}
 	}
 }
+
+// forgetful stores what it is given and loses the answer.
+type forgetful struct{ dlq.Store }
+
+func (f forgetful) Add(ctx context.Context, it dlq.Item) (dlq.Item, error) {
+	if _, err := f.Store.Add(ctx, it); err != nil {
+		return it, err
+	}
+	return it, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "the answer was lost"}
+}
+
+// Stored, and handed back because the reply was lost: sent again, the dead letter is the
+// answer. Were it sent instead, the replay of the dead letter would double it.
+func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
+	for _, fresh := range []bool{false, true} {
+		b := newBench(errGone)
+		target := b.targets.(targets)["ops"] //nolint:errcheck // made above
+		target.Retrier.DLQ = forgetful{b.queue}
+		r := ask("m1", "x")
+		r.fresh = fresh
+		_, err := b.deliver(t.Context(), r)
+		wantCode(t, err, sinks.CodeDLQUnavailable)
+
+		b.sink.err, target.Retrier.DLQ = nil, b.queue
+		a, err := b.deliver(t.Context(), ask("m1", "x"))
+		if err != nil || a.Status != retry.StatusDeadLettered || a.ItemID == "" || b.sink.sent != 1 {
+			t.Errorf("fresh %v, sent again: %+v, %v after %d sends; want its dead letter and no second send", fresh, a, err, b.sink.sent)
+		}
+	}
+}
