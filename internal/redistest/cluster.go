@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,16 @@ func (c *Cluster) Master(tb testing.TB, key string) *Server {
 	}
 	tb.Fatalf("no node at %s", node.Options().Addr)
 	return nil
+}
+
+// Replica returns the server that started as master's replica.
+func (c *Cluster) Replica(tb testing.TB, master *Server) *Server {
+	tb.Helper()
+	i := slices.Index(c.Nodes[:clusterMasters], master)
+	if i < 0 {
+		tb.Fatalf("%s did not start as a master", master.Addr)
+	}
+	return c.Nodes[i+clusterMasters]
 }
 
 func (c *Cluster) join(tb testing.TB) {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,6 +130,30 @@ func (s *Server) URL() string {
 func (s *Server) Kill(tb testing.TB) {
 	tb.Helper()
 	s.stop()
+}
+
+// Freeze stops the process where it is (SIGSTOP), until Thaw.
+func (s *Server) Freeze(tb testing.TB) {
+	tb.Helper()
+	s.signal(tb, syscall.SIGSTOP)
+}
+
+// Thaw lets a frozen process go on.
+func (s *Server) Thaw(tb testing.TB) {
+	tb.Helper()
+	s.signal(tb, syscall.SIGCONT)
+}
+
+func (s *Server) signal(tb testing.TB, sig os.Signal) {
+	tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		tb.Fatalf("%s does not run", s.Addr)
+	}
+	if err := s.proc.cmd.Process.Signal(sig); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // Restart kills the process, if it runs, and starts it again with the same port,
