@@ -12,7 +12,7 @@ import (
 // What both backends refuse, and how they complete what they are given.
 
 // maxClaim is the most due items of one claim.
-const maxClaim = 200
+const maxClaim = 50
 
 // checkClaim completes a claim.
 func checkClaim(c Claim) (Claim, []string, error) {
@@ -25,8 +25,8 @@ func checkClaim(c Claim) (Claim, []string, error) {
 	if c.Token == "" {
 		c.Token = uuid.NewString()
 	}
-	if !opaqueName.MatchString(c.Token) {
-		return c, nil, invalid("claim: token %.80q does not match %s", c.Token, opaqueName)
+	if !isOpaque(c.Token) {
+		return c, nil, invalid("claim: token %.80q does not match %s", c.Token, opaqueForm)
 	}
 	if len(c.IDs) > maxPage {
 		return c, nil, invalid("claim: %d ids are more than %d", len(c.IDs), maxPage)
@@ -67,8 +67,8 @@ func checkSettlements(s []Settlement) ([]ID, error) {
 		default:
 			return nil, invalid("settle: unknown action %.40q", st.Action)
 		}
-		if st.Operation != "" && !opaqueName.MatchString(st.Operation) {
-			return nil, invalid("settle: operation %.80q does not match %s", st.Operation, opaqueName)
+		if st.Operation != "" && !isOpaque(st.Operation) {
+			return nil, invalid("settle: operation %.80q does not match %s", st.Operation, opaqueForm)
 		}
 	}
 	return ids, nil
@@ -79,7 +79,7 @@ func checkLease(l Lease) (ID, error) {
 	if err != nil {
 		return id, err
 	}
-	if id.Sink == "" || !opaqueName.MatchString(l.Token) {
+	if id.Sink == "" || !isOpaque(l.Token) {
 		return id, invalid("lease of item %.100q with token %.80q was not given by a claim", l.ID, l.Token)
 	}
 	return id, nil
@@ -90,8 +90,8 @@ func checkGate(sink, token string, ttl time.Duration) error {
 	if err := sinks.CheckName(sink); err != nil {
 		return err
 	}
-	if !opaqueName.MatchString(token) {
-		return invalid("gate: token %.80q does not match %s", token, opaqueName)
+	if !isOpaque(token) {
+		return invalid("gate: token %.80q does not match %s", token, opaqueForm)
 	}
 	if ttl < time.Millisecond {
 		return invalid("gate: the time %s is below 1ms", ttl)
@@ -100,8 +100,8 @@ func checkGate(sink, token string, ttl time.Duration) error {
 }
 
 func checkProgress(operation, sink string) error {
-	if !opaqueName.MatchString(operation) {
-		return invalid("operation %.80q does not match %s", operation, opaqueName)
+	if !isOpaque(operation) {
+		return invalid("operation %.80q does not match %s", operation, opaqueForm)
 	}
 	return sinks.CheckName(sink)
 }

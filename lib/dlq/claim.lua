@@ -35,6 +35,7 @@ local more = 0
 local start = call('HGET', meta, 'cursor') or '0-0'
 local cursor = start
 local chunk, at, last, at_end = {}, 1, start, false
+local scores, states -- of the chunk's entries
 local scanned, scanned_bytes = 0, 0
 
 -- fresh returns the next entry that is due since its push, without passing it.
@@ -59,14 +60,18 @@ local function fresh()
         return nil
       end
       scanned = scanned + #chunk
-      for _, e in ipairs(chunk) do
+      local chunk_ids = {}
+      for i, e in ipairs(chunk) do
         scanned_bytes = scanned_bytes + size_of(e[2])
+        chunk_ids[i] = e[1]
       end
-      last = chunk[#chunk][1]
+      last = chunk_ids[#chunk_ids]
+      scores = call('ZMSCORE', due, unpack(chunk_ids))
+      states = call('HMGET', state, unpack(chunk_ids))
     end
     local e = chunk[at]
     local k, g, n = small(e[2])
-    if (n == '0' or n == '') and not call('ZSCORE', due, e[1]) and call('HEXISTS', state, e[1]) == 0 then
+    if (n == '0' or n == '') and not scores[at] and not states[at] then
       return e, k, g
     end
     cursor = e[1]

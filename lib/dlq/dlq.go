@@ -212,7 +212,7 @@ type Claim struct {
 	// is due, oldest first, unless the sink is paused.
 	IDs   []string
 	Force bool
-	// Limit is the most items to lease, at most 200 without IDs; <= 0 means 1, or with
+	// Limit is the most items to lease, at most 50 without IDs; <= 0 means 1, or with
 	// IDs all of them.
 	Limit int
 	// Token identifies this claim: a retried claim with the same token gets the same

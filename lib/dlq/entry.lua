@@ -42,27 +42,66 @@ local function idle(id, n)
   return n == 'never' or call('HEXISTS', state, id) == 1
 end
 
--- remove deletes an entry and all that is kept about it.
-local function remove(id, was_idle, k, g)
-  call('XDEL', stream, id)
-  call('ZREM', due, id)
-  if was_idle then
-    call('HINCRBY', meta, 'idle', -1)
-  end
-  local s = call('HGET', state, id)
-  if s then
-    if cjson.decode(s).parked then
-      call('HINCRBY', meta, 'parked', -1)
-    end
-    call('HDEL', state, id)
-    call('ZREM', kept, id)
-  end
-  if k ~= '' and call('HGET', ids, k) == id then
-    call('HDEL', ids, k)
-  end
-  if g ~= '' and call('HINCRBY', groups, 'n:' .. g, -1) <= 0 then
+-- uncount takes n dead letters off a group.
+local function uncount(g, n)
+  if call('HINCRBY', groups, 'n:' .. g, -n) <= 0 then
     call('HDEL', groups, 'n:' .. g, 't:' .. g)
   end
+end
+
+-- remove_all deletes entries and all that is kept about them. Each is {id, whether it was
+-- idle, push key, group}; there are at most some hundred. A call to Redis costs more than
+-- what it does here, so there is one for all.
+local function remove_all(entries)
+  if #entries == 0 then
+    return
+  end
+  local gone, push_keys, owners, by_group, idles = {}, {}, {}, {}, 0
+  for i, e in ipairs(entries) do
+    gone[i] = e[1]
+    if e[2] then
+      idles = idles + 1
+    end
+    if e[3] ~= '' then
+      push_keys[#push_keys + 1] = e[3]
+      owners[#push_keys] = e[1]
+    end
+    if e[4] ~= '' then
+      by_group[e[4]] = (by_group[e[4]] or 0) + 1
+    end
+  end
+  call('XDEL', stream, unpack(gone))
+  call('ZREM', due, unpack(gone))
+  if idles > 0 then
+    call('HINCRBY', meta, 'idle', -idles)
+  end
+  for i, s in ipairs(call('HMGET', state, unpack(gone))) do
+    if s then
+      if cjson.decode(s).parked then
+        call('HINCRBY', meta, 'parked', -1)
+      end
+      call('HDEL', state, gone[i])
+      call('ZREM', kept, gone[i])
+    end
+  end
+  if #push_keys > 0 then
+    local own = {}
+    for i, id in ipairs(call('HMGET', ids, unpack(push_keys))) do
+      if id == owners[i] then
+        own[#own + 1] = push_keys[i]
+      end
+    end
+    if #own > 0 then
+      call('HDEL', ids, unpack(own))
+    end
+  end
+  for g, n in pairs(by_group) do
+    uncount(g, n)
+  end
+end
+
+local function remove(id, was_idle, k, g)
+  remove_all({ { id, was_idle, k, g } })
 end
 
 -- held tells whether a lease that has not run out protects the entry.

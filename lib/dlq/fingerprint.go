@@ -3,6 +3,7 @@ package dlq
 import (
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -11,16 +12,18 @@ const maxFingerprint = 120
 
 // variable matches the parts of a word that differ between failures of one kind. The
 // order of the alternatives matters: the first that matches at a place wins.
-var variable = regexp.MustCompile(strings.Join([]string{
-	`(?P<email>[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+[A-Za-z0-9])`,
-	`(?P<id>\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b)`,
-	`(?P<host>\[[0-9a-fA-F:.%a-z]+\]:[0-9]+|\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?\b|\b[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*:[0-9]{2,5}\b|\b(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}\b)`,
-	`(?P<hex>\b(?:0x[0-9a-fA-F]+|[0-9a-fA-F]{8,})\b)`,
-	`(?P<n>[0-9]+(?:\.[0-9]+)*)`,
-}, "|"))
+var variable = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(strings.Join([]string{
+		`(?P<email>[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+[A-Za-z0-9])`,
+		`(?P<id>\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b)`,
+		`(?P<host>\[[0-9a-fA-F:.%a-z]+\]:[0-9]+|\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?\b|\b[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*:[0-9]{2,5}\b|\b(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}\b)`,
+		`(?P<hex>\b(?:0x[0-9a-fA-F]+|[0-9a-fA-F]{8,})\b)`,
+		`(?P<n>[0-9]+(?:\.[0-9]+)*)`,
+	}, "|"))
+})
 
-var masks = func() []string {
-	names := variable.SubexpNames()
+var masks = sync.OnceValue(func() []string {
+	names := variable().SubexpNames()
 	masks := make([]string, len(names))
 	for i, n := range names {
 		masks[i] = "<" + n + ">"
@@ -29,11 +32,11 @@ var masks = func() []string {
 		}
 	}
 	return masks
-}()
+})
 
 // status matches a number that tells kinds of failure apart when it follows the name of
 // its protocol.
-var status = regexp.MustCompile(`^[1-5][0-9]{2}\b`)
+var status = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[1-5][0-9]{2}\b`) })
 
 // Fingerprint returns what failures of one kind have in common: lastError with
 // numbers, ids, hosts, addresses and quoted texts masked, white space folded, at most
@@ -72,18 +75,18 @@ func maskWord(b *strings.Builder, word string) string {
 		b.WriteByte(' ')
 		word = word[1:]
 		if before := b.String(); strings.HasSuffix(before, "HTTP ") || strings.HasSuffix(before, "SMTP ") {
-			code := status.FindString(word)
+			code := status().FindString(word)
 			b.WriteString(code)
 			word = word[len(code):]
 		}
 	}
 	at := 0
-	for _, m := range variable.FindAllStringSubmatchIndex(word, -1) {
+	for _, m := range variable().FindAllStringSubmatchIndex(word, -1) {
 		b.WriteString(word[at:m[0]])
 		at = m[1]
 		for g := 1; 2*g < len(m); g++ {
 			if m[2*g] >= 0 {
-				b.WriteString(masks[g])
+				b.WriteString(masks()[g])
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"backstop/lib/sinks"
 )
@@ -21,7 +22,7 @@ type ID struct {
 // String returns the public form.
 func (id ID) String() string { return id.Sink + "~" + id.Native }
 
-var nativeID = regexp.MustCompile(`^(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})$`)
+var nativeID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})$`) })
 
 // ParseID reads a public id, or a bare native id, which leaves Sink empty. Anything
 // else is INVALID_ARGUMENT.
@@ -32,7 +33,7 @@ func ParseID(s string) (ID, error) {
 	} else if err := sinks.CheckName(sink); err != nil {
 		return ID{}, &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q", s), Cause: err}
 	}
-	if !nativeID.MatchString(native) {
+	if !nativeID().MatchString(native) {
 		return ID{}, &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q is not <sink>~<ms>-<seq>", s)}
 	}
 	for part := range strings.SplitSeq(native, "-") {

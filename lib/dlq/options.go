@@ -1,8 +1,6 @@
 package dlq
 
-import (
-	"regexp"
-)
+import "backstop/lib/sinks"
 
 // DefaultMaxLen is the number of dead letters that one sink's queue holds when
 // WithMaxLen does not say otherwise.
@@ -85,15 +83,19 @@ func WithSinks(names func() []string) Option {
 	}
 }
 
-var keyPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9._:-]{0,63}$`)
+// PrefixForm is the form of a key prefix, as errors show it.
+const PrefixForm = `^[a-z0-9][a-z0-9._:-]{0,63}$`
 
 // CheckPrefix returns INVALID_ARGUMENT unless prefix can be the prefix of all keys:
 // [a-z0-9][a-z0-9._:-]{0,63}. Braces would split the slots of a cluster.
 func CheckPrefix(prefix string) error {
-	if !keyPrefix.MatchString(prefix) {
-		return invalid("key prefix %.80q does not match %s", prefix, keyPrefix)
+	if !sinks.IsName(prefix, "._:-") {
+		return invalid("key prefix %.80q does not match %s", prefix, PrefixForm)
 	}
 	return nil
 }
 
-var opaqueName = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
+// opaqueForm is the form of a token or an operation, as errors show it.
+const opaqueForm = `^[A-Za-z0-9._:-]{1,64}$`
+
+func isOpaque(name string) bool { return sinks.IsMadeOf(name, 64, sinks.Alphanumeric+"._:-") }

@@ -11,9 +11,9 @@ import (
 const (
 	claimBytes     = 1 << 20 // payload of one claim
 	claimScan      = 250     // fresh entries that one call looks at
-	claimIDs       = 100     // ids of one call
+	claimIDs       = 50      // ids of one call
 	claimRetention = 10 * time.Minute
-	settleItems    = 100 // nine arguments and up to two keys each
+	settleItems    = 50 // nine arguments and up to two keys each
 )
 
 // Claim implements Store.

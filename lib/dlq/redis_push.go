@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Bounds of one call of push.lua, which keep it short. Each item has five arguments.
+// Bounds of one call of push.lua, which keep it short: in a full queue each item also
+// removes one. Each has five arguments.
 const (
-	pushItems = 100
+	pushItems = 25
 	pushBytes = 1 << 20
 )
 

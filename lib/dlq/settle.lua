@@ -18,7 +18,6 @@ local COUNTERS = {
 }
 
 local now = now_ms()
-local out, touched, operated = {}, {}, {}
 
 local function change(id, was_idle, k, action, delay, charge, err)
   local text = call('HGET', state, id)
@@ -77,43 +76,84 @@ local function change(id, was_idle, k, action, delay, charge, err)
   end
 end
 
+-- What each settlement finds is read for all at once.
+local asked = {}
 for i = 4, #ARGV, 9 do
-  local id, token, action, err = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 5]
+  asked[#asked + 1] = ARGV[i]
+end
+local records = {}
+for i, rec in ipairs(call('HMGET', lease, unpack(asked))) do
+  records[asked[i]] = rec
+end
+
+local out, applied, removed = {}, {}, {}
+local leases, struck, settled = {}, {}, {} -- what to write: ids, and by claim ids and pairs
+local counts = {} -- by operation: counter -> number
+local changes = {}
+
+local function append(lists, key, ...)
+  local list = lists[key] or {}
+  lists[key] = list
+  for _, v in ipairs({ ... }) do
+    list[#list + 1] = v
+  end
+end
+
+for i = 4, #ARGV, 9 do
+  local id, token, action = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local claim, op = KEYS[tonumber(ARGV[i + 6])], tonumber(ARGV[i + 7])
-  local rec = call('HGET', lease, id)
+  local rec = records[id]
   local prior, k, g, holder
   if rec then
     prior, k, g, holder = parse(rec)
   end
   if rec and holder == token then
-    call('HDEL', lease, id) -- frees memory, see free_first
+    records[id] = nil
+    leases[#leases + 1] = id
     if action == 'discard' or action == 'drop' then
-      remove(id, prior == '-', k, g)
+      removed[#removed + 1] = { id, prior == '-', k, g }
     else
-      change(id, prior == '-', k, action, tonumber(ARGV[i + 3]), ARGV[i + 4] == '1', err)
+      changes[#changes + 1] = { id, prior == '-', k, action, tonumber(ARGV[i + 3]), ARGV[i + 4] == '1', ARGV[i + 5] }
     end
     if ARGV[i + 8] == '1' then
-      call('HDEL', claim, id)
+      append(struck, claim, id)
     else
-      call('HSET', claim, id, 's')
-      touched[claim] = true
+      append(settled, claim, id, 's')
+      applied[claim .. id] = true
     end
     if op > 0 then
-      call('HINCRBY', KEYS[op], 'settled', 1)
-      call('HINCRBY', KEYS[op], COUNTERS[action], 1)
-      operated[KEYS[op]] = true
+      local c = counts[KEYS[op]] or {}
+      counts[KEYS[op]] = c
+      c.settled = (c.settled or 0) + 1
+      c[COUNTERS[action]] = (c[COUNTERS[action]] or 0) + 1
     end
     out[#out + 1] = 1
-  elseif call('HGET', claim, id) == 's' then
+  elseif applied[claim .. id] or call('HGET', claim, id) == 's' then
     out[#out + 1] = 1
   else
     out[#out + 1] = 0
   end
 end
-for claim in pairs(touched) do
+if #leases == 0 then
+  return out
+end
+
+call('HDEL', lease, unpack(leases)) -- frees memory, see free_first
+remove_all(removed)
+for _, c in ipairs(changes) do
+  change(unpack(c))
+end
+for claim, list in pairs(struck) do
+  call('HDEL', claim, unpack(list))
+end
+for claim, pairs_of in pairs(settled) do
+  call('HSET', claim, unpack(pairs_of))
   call('PEXPIRE', claim, keep_claims)
 end
-for op in pairs(operated) do
+for op, c in pairs(counts) do
+  for counter, n in pairs(c) do
+    call('HINCRBY', op, counter, n)
+  end
   call('PEXPIRE', op, keep_ops)
 end
 return out

@@ -1,15 +1,15 @@
 -- trim.lua: makes room in a full queue. push.lua wraps it, after entry.lua, in a function of
 -- its own, so that a push that needs no room does not pay for it.
 
-local TRIM_AT_ONCE = 100
+local left = 50 -- entries that one call may still remove
 local TRIM_READ = 1048576
 
--- make_room removes count entries, kept ones first, then the oldest, held ones never, and
+-- make_room removes up to count entries, kept ones first, then the oldest, held ones never, and
 -- returns how many it removed.
 local function make_room(count)
   local now, done = now_ms(), 0
-  if count > TRIM_AT_ONCE then
-    count = TRIM_AT_ONCE
+  if count > left then
+    count = left
   end
   for _, id in ipairs(call('ZRANGE', kept, 0, count + 15)) do
     if done < count and not held(id, now) then
@@ -35,6 +35,7 @@ local function make_room(count)
       done = done + 1
     end
   end
+  left = left - done
   if done > 0 then
     call('HINCRBY', meta, 'trimmed', done)
   end

@@ -160,11 +160,40 @@ func (l *lane) ungate(ctx context.Context, token string) {
 	}
 }
 
-// drain replays what is due until nothing is, or the sink fails too often in a row.
+// drain replays what is due until nothing is, or the sink fails too often in a row. A
+// batch is claimed while the one before is being started: the sink does not wait for
+// the store.
 func (l *lane) drain(ctx context.Context) {
-	for l.goesOn(ctx) && l.batch(ctx) {
-		continue
+	next := l.claimAhead(ctx)
+	for leased := <-next; len(leased) > 0; leased = <-next {
+		next = l.claimAhead(ctx)
+		all := l.sendAll(ctx, leased)
+		l.run.batches.give()
+		if !all {
+			if rest := <-next; len(rest) > 0 {
+				l.giveBack(ctx, rest)
+				l.run.batches.give()
+			}
+			return
+		}
 	}
+}
+
+// claimAhead claims a batch of due items. Unless it is empty, it holds one of
+// run.batches.
+func (l *lane) claimAhead(ctx context.Context) <-chan []dlq.Leased {
+	next := make(chan []dlq.Leased, 1)
+	go func() {
+		var leased []dlq.Leased
+		if l.goesOn(ctx) && l.run.batches.take(ctx) {
+			leased = l.claimDue(ctx, l.batchSize())
+			if len(leased) == 0 {
+				l.run.batches.give()
+			}
+		}
+		next <- leased
+	}()
+	return next
 }
 
 // goesOn reports whether another send may be started.
@@ -184,17 +213,6 @@ func (l *lane) batchSize() int {
 		n = min(n, max(1, int(2*p.Rate)))
 	}
 	return n
-}
-
-// batch claims some items and starts to send them. It reports whether there may be
-// more to do.
-func (l *lane) batch(ctx context.Context) bool {
-	if !l.run.batches.take(ctx) {
-		return false
-	}
-	defer l.run.batches.give()
-	leased := l.claimDue(ctx, l.batchSize())
-	return len(leased) > 0 && l.sendAll(ctx, leased)
 }
 
 // claim leases items.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -224,10 +225,10 @@ func (o *Operation) sameRequest(other Operation) bool {
 	return sameTime && a == b && o.Action == other.Action && o.All == other.All && slices.Equal(o.IDs, other.IDs)
 }
 
-var operationID = regexp.MustCompile(`^op-[0-9a-f-]{32,36}$`)
+var operationID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^op-[0-9a-f-]{32,36}$`) })
 
 func checkOperationID(id string) error {
-	if !operationID.MatchString(id) {
+	if !operationID().MatchString(id) {
 		return invalid("operation: %.60q is no operation's id", id)
 	}
 	return nil

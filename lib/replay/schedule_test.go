@@ -267,7 +267,9 @@ func TestASinkThatBreaksIsLeftAlone(t *testing.T) {
 		}
 		push(t, store, "a", "m", 100)
 		s := run(t, engine(store, configured(replay.Policy{Concurrency: 4}, sink)), replay.Request{})
-		if s.Delivered != 5 || s.Failed < 4 || s.Failed > 8 {
+		// A success that is noted late, among the first failures, lets the count of failures
+		// begin again.
+		if s.Delivered != 5 || s.Failed < 4 || s.Failed > 12 {
 			t.Errorf("summary %+v, want 5 delivered and as many failed as are sent at once, or a few more", s)
 		}
 		if s.Remaining != 95 {

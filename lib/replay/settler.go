@@ -11,7 +11,7 @@ import (
 )
 
 // maxGroup is the most outcomes that are settled in one call.
-const maxGroup = 100
+const maxGroup = 50
 
 // settler records the outcomes of one sink, in groups: while one call is under way the
 // next outcomes gather.

@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,7 @@ var answers = map[sinktest.Behaviour]http.HandlerFunc{
 	"503 retry after -5":           status(503, "Retry-After", "-5"),
 	"503 retry after a huge time":  status(503, "Retry-After", "99999999999999999999999"),
 	"503 retry after nonsense":     status(503, "Retry-After", "soon"),
+	"a head of 1 MiB":              status(200, "X-Long", strings.Repeat("x", 1<<20)),
 	"404 retry after 7 s":          status(404, "Retry-After", "7"),
 	"503 retry after a past date":  status(503, "Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),
 	"503 retry after a far date":   status(503, "Retry-After", "Wed, 21 Oct 2099 07:28:00 GMT"),
@@ -68,6 +70,7 @@ func TestConformance(t *testing.T) {
 		{Does: "503 retry after a past date", Want: sinktest.Transient, Text: "HTTP 503"},
 		{Does: "503 retry after a far date", Want: sinktest.Transient, Text: "HTTP 503", RetryAfter: sinks.MaxRetryAfter},
 		{Does: "503 retry after a wrong date", Want: sinktest.Transient, Text: "HTTP 503"},
+		{Does: "a head of 1 MiB", Want: sinktest.Ambiguous, Text: "sent and not answered"},
 		{Does: "404 retry after 7 s", Want: sinktest.Terminal, Text: "HTTP 404 Not Found"},
 	}
 	for _, b := range []sinktest.Behaviour{"200", "201", "202", "204"} {

@@ -64,6 +64,11 @@ var evasions = []struct{ name, url string }{
 	{"task metadata", "http://169.254.170.2/v2/credentials"},
 	{"instance metadata, IPv6", "http://[fd00:ec2::254]/"},
 	{"instance metadata, mapped", "http://[::ffff:169.254.169.254]/"},
+	{"instance metadata, mapped, in capitals", "HTTP://[::FFFF:A9FE:A9FE]/"},
+	{"instance metadata, trailing dot", "http://169.254.169.254./"},
+	{"instance metadata through 6to4", "http://[2002:a9fe:a9fe::]/"},
+	{"instance metadata, hexadecimal in capitals", "http://0XA9FEA9FE/"},
+	{"a name of the cloud in capitals, trailing dot", "http://METADATA.Google.Internal./"},
 	{"Azure's platform address", "http://168.63.129.16/"},
 	{"Alibaba's metadata", "http://100.100.100.200/"},
 	{"Oracle's metadata", "http://192.0.0.192/"},
@@ -124,8 +129,12 @@ func TestGuardRefusesEvasions(t *testing.T) {
 			}
 		})
 	}
-	if len(evasions) < 40 {
-		t.Errorf("%d evasions are listed, want at least 40", len(evasions))
+	names, urls := map[string]bool{}, map[string]bool{}
+	for _, e := range evasions {
+		names[e.name], urls[e.url] = true, true
+	}
+	if len(urls) < 40 || len(urls) != len(evasions) || len(names) != len(evasions) {
+		t.Errorf("%d evasions are listed, %d of them different, want at least 40 and all", len(evasions), min(len(urls), len(names)))
 	}
 }
 
@@ -186,9 +195,10 @@ func TestAllowedHostsNarrowRecipients(t *testing.T) {
 	}
 }
 
-// nameserver answers every question for an A record with the next of its addresses,
-// the last one from then on.
-func nameserver(t *testing.T, addrs ...netip.Addr) *net.Resolver {
+// nameserver answers each question for A records with the next of its sets of
+// addresses, the last one from then on, and one for AAAA records with those of the same
+// set.
+func nameserver(t *testing.T, sets ...[]netip.Addr) *net.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -208,12 +218,9 @@ func nameserver(t *testing.T, addrs ...netip.Addr) *net.Resolver {
 				continue
 			}
 			m.Response, m.Authoritative, m.Additionals = true, true, nil
-			if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
-				m.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class},
-					Body:   &dnsmessage.AResource{A: addrs[next].As4()},
-				}}
-				next = min(next+1, len(addrs)-1)
+			m.Answers = records(m.Questions[0], sets[next])
+			if m.Questions[0].Type == dnsmessage.TypeA {
+				next = min(next+1, len(sets)-1)
 			}
 			if out, err := m.Pack(); err == nil {
 				_, _ = conn.WriteTo(out, from)
@@ -225,16 +232,39 @@ func nameserver(t *testing.T, addrs ...netip.Addr) *net.Resolver {
 	}}
 }
 
+// records are the addresses of the kind that q asks for.
+func records(q dnsmessage.Question, set []netip.Addr) []dnsmessage.Resource {
+	var out []dnsmessage.Resource
+	for _, a := range set {
+		header := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
+		switch {
+		case q.Type == dnsmessage.TypeA && a.Is4():
+			out = append(out, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: a.As4()}})
+		case q.Type == dnsmessage.TypeAAAA && !a.Is4():
+			out = append(out, dnsmessage.Resource{Header: header, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
+		}
+	}
+	return out
+}
+
 func TestGuardJudgesTheAddressThatIsDialled(t *testing.T) {
 	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
 	defer server.Close()
 	port := server.URL[strings.LastIndexByte(server.URL, ':'):]
-	loopback, public := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("8.8.8.8")
+	set := func(texts ...string) (out []netip.Addr) {
+		for _, text := range texts {
+			out = append(out, netip.MustParseAddr(text))
+		}
+		return out
+	}
 
-	for name, answers := range map[string][]netip.Addr{
-		"a name that leads to loopback":               {loopback},
-		"a name that changes its answer when dialled": {public, loopback},
+	for name, answers := range map[string][][]netip.Addr{
+		"a name that leads to loopback":               {set("127.0.0.1")},
+		"a name that changes its answer when dialled": {set("8.8.8.8"), set("127.0.0.1")},
+		"a name that leads to a mapped address":       {set("::ffff:127.0.0.1")},
+		"a name with two addresses inside":            {set("127.0.0.1", "10.0.0.1")},
+		"a name with addresses of both kinds":         {set("::1", "127.0.0.1", "169.254.169.254")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := New("hooks", Config{URL: "https://own.example.com/"}, nil)
@@ -256,17 +286,35 @@ func TestGuardJudgesTheAddressThatIsDialled(t *testing.T) {
 			}
 		})
 	}
+
+	// A name with one address that is allowed and one that is not: when the first cannot
+	// be reached, the second is not tried in its place. 127.0.0.2, where nobody listens,
+	// stands for an address outside.
+	s, err := New("hooks", Config{URL: "https://own.example.com/"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := netip.MustParseAddr("127.0.0.2")
+	s.guarded = httpsend.NewClient(&httpsend.Options{Resolver: nameserver(t, set("127.0.0.2", "127.0.0.1")), Guard: func(a netip.AddrPort) error {
+		if a.Addr() == outside {
+			return nil
+		}
+		return s.guard.checkAddr(a)
+	}})
+	if err := s.Send(t.Context(), Recipient{URL: "http://hooks.example.com" + port}, sinks.Message{Body: "x"}); err == nil {
+		t.Error("Send to a name with an address inside succeeded")
+	}
 	if got := requests.Load(); got != 0 {
 		t.Errorf("the receiver saw %d requests, want none", got)
 	}
 
 	// The same name and receiver, with private addresses allowed: the guard was what
 	// stood between.
-	s, err := New("hooks", Config{URL: "https://own.example.com/", AllowPrivateRecipients: true}, nil)
+	s, err = New("hooks", Config{URL: "https://own.example.com/", AllowPrivateRecipients: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.checkAddr, Resolver: nameserver(t, loopback)})
+	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.checkAddr, Resolver: nameserver(t, set("127.0.0.1"))})
 	if err := s.Send(t.Context(), Recipient{URL: "http://hooks.example.com" + port}, sinks.Message{Body: "x"}); err != nil {
 		t.Errorf("Send with private addresses allowed: %v", err)
 	}

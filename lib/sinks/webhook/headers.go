@@ -58,7 +58,7 @@ func hasPrefix(name string, prefixes ...string) bool {
 // metadataHeader turns a message's metadata into headers, each key and value as it
 // is. The operator's own headers cannot be set by a message.
 func (s *Sink) metadataHeader(metadata map[string]string) (http.Header, error) {
-	h := make(http.Header, len(metadata)+4)
+	h := make(http.Header, len(metadata)+6)
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(metadata)) {
 		value, canonical := metadata[name], http.CanonicalHeaderKey(name)

@@ -62,6 +62,7 @@ type Recipient struct {
 type Sink struct {
 	name    string
 	url     *url.URL
+	label   string      // url in errors
 	headers http.Header // the operator's, for url's origin only
 	keys    [][]byte
 	raw     bool
@@ -87,6 +88,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	if err := c.parse(s); err != nil {
 		return nil, err
 	}
+	s.label = sinks.SafeURL(s.url.String(), false)
 	s.own = httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})
 	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.checkAddr, RootCAs: o.RootCAs})
 	return s, nil
@@ -125,7 +127,7 @@ type target struct {
 
 // target finds out where a message to r goes.
 func (s *Sink) target(to sinks.Recipient) (target, error) {
-	own := target{url: s.url, label: sinks.SafeURL(s.url.String(), false), client: s.own, headers: s.headers}
+	own := target{url: s.url, label: s.label, client: s.own, headers: s.headers}
 	switch r := to.(type) {
 	case nil:
 		return own, nil
@@ -185,11 +187,12 @@ func (s *Sink) body(m sinks.Message) ([]byte, error) {
 		return nil, invalid("message.subject", "not valid UTF-8")
 	}
 	var b bytes.Buffer
+	b.Grow(len(m.Subject) + len(m.Body) + len(m.Body)/8 + 64)
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	metadata := m.Metadata
 	if metadata == nil {
-		metadata = map[string]string{}
+		metadata = noMetadata
 	}
 	err := e.Encode(struct {
 		Subject  string            `json:"subject"`
@@ -198,6 +201,14 @@ func (s *Sink) body(m sinks.Message) ([]byte, error) {
 	}{m.Subject, m.Body, metadata})
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
+
+// What every request has alike; read only.
+var (
+	contentType = []string{"application/json"}
+	userAgent   = []string{"backstop"}
+)
+
+var noMetadata = map[string]string{}
 
 // Send posts m once. A message without an ID gets a fresh one for this attempt.
 func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
@@ -217,14 +228,14 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 		id = uuid.Must(uuid.NewV7()).String()
 	}
 	now := time.Now().Unix()
-	h.Set("Content-Type", "application/json")
-	h.Set("webhook-id", id)
-	h.Set("webhook-timestamp", strconv.FormatInt(now, 10))
+	h["Content-Type"] = contentType
+	h["Webhook-Id"] = []string{id}
+	h["Webhook-Timestamp"] = []string{strconv.FormatInt(now, 10)}
 	if len(s.keys) > 0 {
-		h.Set("webhook-signature", signature(s.keys, id, now, body))
+		h["Webhook-Signature"] = []string{signature(s.keys, id, now, body)}
 	}
 	if h["User-Agent"] == nil {
-		h.Set("User-Agent", "backstop")
+		h["User-Agent"] = userAgent
 	}
 
 	resp, err := t.client.Post(ctx, httpsend.Request{URL: t.url, Label: t.label, Header: h, Body: body})

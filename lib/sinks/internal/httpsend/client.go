@@ -53,7 +53,10 @@ type Options struct {
 }
 
 // Client posts over a pool of connections of its own. It is safe for concurrent use.
-type Client struct{ http *http.Client }
+//
+// It uses the transport itself: what http.Client adds is redirects, which are never
+// followed, and cookies.
+type Client struct{ transport *http.Transport }
 
 // NewClient returns a client. It connects to nothing.
 func NewClient(o *Options) *Client {
@@ -73,20 +76,17 @@ func NewClient(o *Options) *Client {
 			return nil
 		}
 	}
-	return &Client{http: &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  o.Proxy,
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
-			TLSHandshakeTimeout:    10 * time.Second,
-			ForceAttemptHTTP2:      true,
-			DisableCompression:     true, // an answer is at most a word: never inflate one
-			MaxIdleConns:           128,
-			MaxIdleConnsPerHost:    32,
-			IdleConnTimeout:        idleTime,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	return &Client{&http.Transport{
+		Proxy:                  o.Proxy,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSHandshakeTimeout:    10 * time.Second,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // an answer is at most a word: never inflate one
+		MaxIdleConns:           128,
+		MaxIdleConnsPerHost:    32,
+		IdleConnTimeout:        idleTime,
+		MaxResponseHeaderBytes: 64 << 10,
 	}}
 }
 
@@ -94,7 +94,8 @@ func NewClient(o *Options) *Client {
 type Request struct {
 	URL *url.URL
 	// Label names the destination in errors. It must hold no secret.
-	Label  string
+	Label string
+	// Header has canonical names, and is Post's from then on. Nil: none.
 	Header http.Header
 	Body   []byte
 }
@@ -129,12 +130,13 @@ func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 	}
 	sending, stop := context.WithCancel(httptrace.WithClientTrace(ctx, trace))
 	defer stop()
-	req, err := http.NewRequestWithContext(sending, http.MethodPost, r.URL.String(), bytes.NewReader(r.Body))
+	req, err := http.NewRequestWithContext(sending, http.MethodPost, "", bytes.NewReader(r.Body))
 	if err != nil {
 		return nil, sinks.Terminal(unavailable(r.Label, "not a request that can be sent"))
 	}
-	for name, values := range r.Header {
-		req.Header[name] = values
+	req.URL, req.Host = r.URL, r.URL.Host
+	if r.Header != nil {
+		req.Header = r.Header
 	}
 	if repeatable(req.Header) {
 		// With one of these headers net/http would repeat a request that was written
@@ -142,14 +144,19 @@ func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 		req.GetBody = nil
 	}
 
-	resp, err := c.http.Do(req)
+	if u := r.URL.User; u != nil && req.Header["Authorization"] == nil {
+		password, _ := u.Password()
+		req.SetBasicAuth(u.Username(), password)
+	}
+
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return nil, failure(ctx, r.Label, err, written.Load())
 	}
 	defer resp.Body.Close()
 	slow := time.AfterFunc(bodyTime, stop)
 	defer slow.Stop()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err := io.ReadAll(&io.LimitedReader{R: resp.Body, N: maxBody + 1})
 	out := &Response{Status: resp.StatusCode, Header: resp.Header, Body: body, Whole: err == nil && len(body) <= maxBody}
 	out.Body = body[:min(len(body), maxBody)]
 	return out, nil
@@ -170,7 +177,7 @@ func failure(ctx context.Context, label string, err error, written bool) error {
 	}
 	why := neterr.Describe(err)
 	switch {
-	case neterr.Certificate(err), errors.Is(err, http.ErrSchemeMismatch):
+	case neterr.Certificate(err), neterr.Plain(err):
 		return sinks.Terminal(unavailable(label, why))
 	case written:
 		return sinks.Ambiguous(unavailable(label, "the request was sent and not answered: "+why))

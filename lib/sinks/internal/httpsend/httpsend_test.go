@@ -1,6 +1,7 @@
 package httpsend
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -77,6 +78,22 @@ func TestAnswersKeepTheirConnectionUnlessTooLong(t *testing.T) {
 				t.Errorf("%d connections for 3 requests, want reuse: %v", got, reused)
 			}
 		})
+	}
+}
+
+// A few bytes can become gigabytes: nothing asks for compression, and what is compressed
+// unasked stays as it is.
+func TestAnswersAreNeverInflated(t *testing.T) {
+	server := sinktest.NewHTTPServer(t, sinktest.Compressed, "", nil)
+	resp, err := post(t.Context(), t, NewClient(nil), server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasPrefix(resp.Body, []byte("\x1f\x8b")) || !resp.Whole {
+		t.Errorf("the body begins with %x, whole %v, want gzip's mark and all of it", resp.Body[:min(2, len(resp.Body))], resp.Whole)
+	}
+	if sent := server.Accepted(); len(sent) != 1 || strings.Contains(sent[0], "Accept-Encoding") {
+		t.Errorf("the request asks for compression: %q", sent)
 	}
 }
 
@@ -163,11 +180,7 @@ func TestErrorsHoldNothingOfURLAndPeer(t *testing.T) {
 func TestTimeOutsOfTheClientDoNotWrapTheContextsEnd(t *testing.T) {
 	server := sinktest.NewHTTPServer(t, sinktest.HangEarly, "", nil)
 	c := NewClient(nil)
-	transport, ok := c.http.Transport.(*http.Transport)
-	if !ok {
-		t.Fatalf("the transport is a %T", c.http.Transport)
-	}
-	transport.TLSHandshakeTimeout = 50 * time.Millisecond
+	c.transport.TLSHandshakeTimeout = 50 * time.Millisecond
 	_, err := post(t.Context(), t, c, server.URL, nil)
 	if !sinks.IsTransient(err) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "timed out") {
 		t.Errorf("Post = %v, want a transient time-out", err)

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"syscall"
 )
@@ -31,6 +30,13 @@ func Certificate(err error) bool {
 	}
 	_, ok := errors.AsType[x509.CertificateInvalidError](err)
 	return ok
+}
+
+// Plain reports whether err says that the peer answered TLS with plain HTTP, which no
+// further attempt can cure.
+func Plain(err error) bool {
+	record, ok := errors.AsType[tls.RecordHeaderError](err)
+	return ok && string(record.RecordHeader[:]) == "HTTP/"
 }
 
 // Describe names the failure in a few words of its own. It holds nothing that the
@@ -53,7 +59,7 @@ func Describe(err error) string {
 		return "certificate has expired or is not yet valid"
 	case Certificate(err):
 		return "certificate is not valid"
-	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+	case errors.As(err, &record):
 		return "the peer does not speak TLS"
 	case errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error"): // crypto/tls's alerts
 		return "TLS handshake refused"

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"syscall"
@@ -35,7 +34,6 @@ func TestDescribeNamesFailuresWithoutTheirTexts(t *testing.T) {
 		{io.EOF, "connection closed", false},
 		{io.ErrUnexpectedEOF, "connection closed", false},
 		{net.ErrClosed, "connection closed", false},
-		{http.ErrSchemeMismatch, "the peer does not speak TLS", false},
 		{tls.RecordHeaderError{Msg: "secret"}, "the peer does not speak TLS", false},
 		{&net.OpError{Op: "remote error", Err: errors.New("secret")}, "TLS handshake refused", false},
 		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "certificate signed by an unknown authority", true},

@@ -1,0 +1,259 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/redistest"
+	"backstop/lib/dlq"
+	"backstop/lib/replay"
+	"backstop/lib/retry"
+)
+
+// A side works off dead letters: each round stores n of them, untimed, and then posts
+// every one to the receiver once and removes it. What work started is stopped untimed.
+type side interface {
+	store(b *testing.B, round, n int)
+	work(b *testing.B, n int) (stop func())
+}
+
+// replayAt is how many requests each side has under way: what a sink's schedule does by
+// default.
+const replayAt = replay.DefaultSinkConcurrency
+
+// BenchmarkReplay compares the scheduled replay with a loop that only posts, and with
+// what the peers do to failed work, on the same payloads and the same Redis.
+func BenchmarkReplay(b *testing.B) {
+	const rounds, n = 5, 2000 // 10,000 in all
+	r := newReceiver(b, time.Millisecond)
+	c := redistest.Start(b).Client(b)
+	ours := newOurs(b, c, r)
+	sides := map[string]side{
+		"ours": ours, "bare": &bareLoop{again(context.Background(), b, r, replayAt)},
+		"asynq": newAsynq(b, c, r), "watermill": newWatermill(b, c, r),
+	}
+	names := []string{"ours", "bare", "asynq", "watermill"}
+	took := map[string][]float64{}
+	for round := range rounds {
+		for k := range names {
+			name := names[(k+round)%len(names)]
+			s := sides[name]
+			s.store(b, round, n)
+			before := r.requests.Load()
+			start := time.Now()
+			stop := s.work(b, n)
+			took[name] = append(took[name], float64(time.Since(start).Microseconds())/n)
+			stop()
+			if got := r.requests.Load() - before; got != n {
+				b.Fatalf("%s: %d requests arrived, want %d", name, got, n)
+			}
+			progress("round %d: %s took %.0f µs each", round+1, name, took[name][round])
+		}
+	}
+	us := median(took["ours"])
+	report(b, rate("scheduled replay of 10,000 to a receiver that takes 1 ms / bare POST loop", "µs each", us, median(took["bare"]), 0.6))
+	report(b, rate("the same / asynq running archived tasks", "µs each", us, median(took["asynq"]), 1))
+	report(b, rate("the same / watermill reading its poison queue", "µs each", us, median(took["watermill"]), 1))
+}
+
+type ours struct {
+	queue  dlq.Store
+	engine *replay.Engine
+}
+
+func newOurs(b *testing.B, c redis.UniversalClient, r *receiver) *ours {
+	sink := webhookTo(b, r.URL)
+	queue := dlq.NewRedis(c, dlq.WithMaxLen(0))
+	o := &ours{queue, &replay.Engine{Store: queue, Targets: to{replay.Target{Sink: sink}}, Log: discard}}
+	// The others post what our sink posts.
+	ok(b, retry.NewRetrier(sink, retry.Config{}, nil).Send(b.Context(), nil, letter("ops", 0).Message))
+	return o
+}
+
+func (o *ours) store(b *testing.B, round, n int) { fill(b, o.queue, "ops", round*n, (round+1)*n) }
+
+func (o *ours) work(b *testing.B, n int) func() {
+	summary, err := o.engine.Run(context.Background(), replay.Request{})
+	ok(b, err)
+	if summary.Delivered != int64(n) {
+		b.Fatalf("replayed %+v", summary)
+	}
+	return func() {}
+}
+
+type bareLoop struct{ post func(int) error }
+
+func (*bareLoop) store(*testing.B, int, int) {}
+
+func (l *bareLoop) work(b *testing.B, n int) func() {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range replayAt {
+		wg.Go(func() {
+			for next.Add(1) <= int64(n) {
+				if err := l.post(0); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return func() {}
+}
+
+// asynqSide runs archived tasks: what asynq keeps of work that failed for good.
+type asynqSide struct {
+	redis     redis.UniversalClient
+	client    *asynq.Client
+	inspector *asynq.Inspector
+	post      func(int) error
+}
+
+func newAsynq(b *testing.B, c redis.UniversalClient, r *receiver) *asynqSide {
+	return &asynqSide{c, asynq.NewClientFromRedisClient(c), asynq.NewInspectorFromRedisClient(c), again(context.Background(), b, r, replayAt)}
+}
+
+func (a *asynqSide) store(b *testing.B, round, n int) {
+	for i := range n {
+		raw, err := json.Marshal(letter("ops", round*n+i))
+		ok(b, err)
+		_, err = a.client.Enqueue(asynq.NewTask("dead-letter", raw))
+		ok(b, err)
+	}
+	archived, err := a.inspector.ArchiveAllPendingTasks("default")
+	ok(b, err)
+	if archived != n {
+		b.Fatalf("archived %d", archived)
+	}
+}
+
+func (a *asynqSide) work(b *testing.B, n int) func() {
+	var handled atomic.Int64
+	done := make(chan struct{})
+	handler := asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
+		defer func() {
+			if handled.Add(1) == int64(n) {
+				close(done)
+			}
+		}()
+		return a.post(0)
+	})
+	_, err := a.inspector.RunAllArchivedTasks("default")
+	ok(b, err)
+	// Started after the tasks are there: an idle server looks for them once a second.
+	server := asynq.NewServerFromRedisClient(a.redis, asynq.Config{Concurrency: replayAt, LogLevel: asynq.FatalLevel})
+	ok(b, server.Start(handler))
+	<-done
+	return server.Shutdown
+}
+
+// watermillSide reads a topic on Redis Streams, which is what its poison queue is.
+type watermillSide struct {
+	redis     redis.UniversalClient
+	publisher *redisstream.Publisher
+	post      func(int) error
+	topic     string
+}
+
+func newWatermill(b *testing.B, c redis.UniversalClient, r *receiver) *watermillSide {
+	publisher, err := redisstream.NewPublisher(redisstream.PublisherConfig{Client: c}, watermill.NopLogger{})
+	ok(b, err)
+	return &watermillSide{redis: c, publisher: publisher, post: again(context.Background(), b, r, replayAt)}
+}
+
+func (w *watermillSide) store(b *testing.B, round, n int) {
+	w.topic = fmt.Sprint("poison-", round)
+	for i := range n {
+		raw, err := json.Marshal(letter("ops", round*n+i))
+		ok(b, err)
+		ok(b, w.publisher.Publish(w.topic, message.NewMessage(watermill.NewUUID(), raw)))
+	}
+}
+
+func (w *watermillSide) work(b *testing.B, n int) func() {
+	var handled atomic.Int64
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	// One subscriber hands out one message at a time.
+	for range replayAt {
+		subscriber, err := redisstream.NewSubscriber(redisstream.SubscriberConfig{
+			Client: w.redis, ConsumerGroup: "replay", OldestId: "0", DisableIndefiniteInitialBlock: true,
+		}, watermill.NopLogger{})
+		ok(b, err)
+		messages, err := subscriber.Subscribe(ctx, w.topic)
+		ok(b, err)
+		wg.Go(func() {
+			for m := range messages {
+				if err := w.post(0); err != nil {
+					b.Error(err)
+				}
+				m.Ack()
+				if handled.Add(1) == int64(n) {
+					close(done)
+				}
+			}
+		})
+	}
+	<-done
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// BenchmarkPeers compares keeping a failed message, and reading a page of them.
+func BenchmarkPeers(b *testing.B) {
+	c := redistest.Start(b).Client(b)
+	queue := dlq.NewRedis(c, dlq.WithMaxLen(0))
+	client, inspector := asynq.NewClientFromRedisClient(c), asynq.NewInspectorFromRedisClient(c)
+	publisher, err := redisstream.NewPublisher(redisstream.PublisherConfig{Client: c}, watermill.NopLogger{})
+	ok(b, err)
+	encoded := func(i int) []byte {
+		raw, err := json.Marshal(letter("ops", i))
+		ok(b, err)
+		return raw
+	}
+	const n = 3000
+	stored := interleave(b, n,
+		func(i int) error { return queue.Push(context.Background(), letter("ops", i)) },
+		func(i int) error {
+			_, err := client.Enqueue(asynq.NewTask("dead-letter", encoded(i)))
+			return err
+		},
+		func(i int) error {
+			return publisher.Publish("poison", message.NewMessage(watermill.NewUUID(), encoded(i)))
+		})
+	report(b, rate("push of a dead letter / asynq enqueueing a task", "µs", stored[0], stored[1], none))
+	report(b, rate("push of a dead letter / watermill publishing a message", "µs", stored[0], stored[2], none))
+	_, err = inspector.ArchiveAllPendingTasks("default")
+	ok(b, err)
+	listed := interleave(b, 200,
+		func(int) error {
+			page, err := queue.Page(context.Background(), dlq.Query{Sink: "ops", Limit: 50})
+			if err == nil && len(page.Items) != 50 {
+				err = fmt.Errorf("%d items", len(page.Items))
+			}
+			return err
+		},
+		func(int) error {
+			tasks, err := inspector.ListArchivedTasks("default", asynq.PageSize(50))
+			if err == nil && len(tasks) != 50 {
+				err = errors.New("not a page")
+			}
+			return err
+		})
+	report(b, rate("page of 50 dead letters / asynq listing 50 archived tasks", "µs", listed[0], listed[1], none))
+}
