@@ -266,7 +266,7 @@ func (h *api) noteImported(ctx context.Context, l *importLine) {
 	if l.Status != importStored {
 		return
 	}
-	err := h.app.Records.Update(ctx, delivery.Key{Sink: l.item.Sink, ID: l.DeliveryID}, delivery.StatusDeadLettered)
+	err := h.app.Records.Update(ctx, delivery.StatusDeadLettered, delivery.Key{Sink: l.item.Sink, ID: l.DeliveryID})
 	if err != nil {
 		h.app.Log.WarnContext(ctx, "idempotency record not updated", "delivery_id", l.DeliveryID, "error", err.Error())
 	}

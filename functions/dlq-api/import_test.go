@@ -243,7 +243,7 @@ func TestADeliveredItemIsNotImported(t *testing.T) {
 				t.Errorf("got %+v, want it skipped for its record", got)
 			}
 			// One that was discarded is a dead letter again, and the record says so.
-			if err := to.app.Records.Update(t.Context(), key, delivery.StatusDiscarded); err != nil {
+			if err := to.app.Records.Update(t.Context(), delivery.StatusDiscarded, key); err != nil {
 				t.Fatal(err)
 			}
 			if got := to.importLines(t, before); got.Stored != 1 {

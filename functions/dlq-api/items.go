@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -152,6 +154,18 @@ func (h *api) count(w http.ResponseWriter, r *http.Request) error {
 // maxGroups is the most groups in an answer.
 const maxGroups = 10_000
 
+// groupView is a group with a short name, which a person can type.
+type groupView struct {
+	ID string `json:"id"`
+	dlq.Group
+}
+
+// groupID names a group by its sink, reason and fingerprint: the same today and tomorrow.
+func groupID(g dlq.Group) string {
+	sum := sha256.Sum256([]byte(g.Sink + "\x00" + string(g.Reason) + "\x00" + g.Fingerprint))
+	return hex.EncodeToString(sum[:6])
+}
+
 func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r, "sink")
 	sink := q.sink()
@@ -164,11 +178,12 @@ func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
 	}
 	complete := len(groups) <= maxGroups
 	groups = groups[:min(len(groups), maxGroups)]
-	if groups == nil {
-		groups = []dlq.Group{}
+	views := make([]groupView, 0, len(groups))
+	for _, g := range groups {
+		views = append(views, groupView{ID: groupID(g), Group: g})
 	}
 	// Groups are counters kept by the store: nothing is scanned.
-	return answer(w, http.StatusOK, map[string]any{"groups": groups, "next_cursor": nil, "complete": complete, "scanned": 0})
+	return answer(w, http.StatusOK, map[string]any{"groups": views, "next_cursor": nil, "complete": complete, "scanned": 0})
 }
 
 func (h *api) getItem(w http.ResponseWriter, r *http.Request) error {
@@ -244,7 +259,7 @@ func (h *api) noteDiscarded(r *http.Request, it dlq.Item) {
 	if it.DeliveryID == "" || !it.DeliveredAt.IsZero() {
 		return
 	}
-	err := h.app.Records.Update(r.Context(), delivery.Key{Sink: it.Sink, ID: it.DeliveryID}, delivery.StatusDiscarded)
+	err := h.app.Records.Update(r.Context(), delivery.StatusDiscarded, delivery.Key{Sink: it.Sink, ID: it.DeliveryID})
 	if err != nil {
 		h.app.Log.WarnContext(r.Context(), "idempotency record not updated", "delivery_id", it.DeliveryID, "error", err.Error())
 	}

@@ -89,9 +89,9 @@ type Store interface {
 	Finish(ctx context.Context, k Key, token string, r Record) (bool, error)
 	// Release forgets a delivery that token owns and that was handed back.
 	Release(ctx context.Context, k Key, token string) error
-	// Update sets the status of a finished delivery, keeping its answer: a replay
-	// delivered it, or it was discarded. Unknown deliveries are left unknown.
-	Update(ctx context.Context, k Key, s Status) error
+	// Update sets the status of finished deliveries, keeping their answers: a replay
+	// delivered them, or they were discarded. Unknown deliveries are left unknown.
+	Update(ctx context.Context, s Status, keys ...Key) error
 	// Get returns the record of a delivery; false when nothing is known.
 	Get(ctx context.Context, k Key) (Record, bool, error)
 }

@@ -140,14 +140,14 @@ func TestReleaseNeverForgetsAFinishedDelivery(t *testing.T) {
 
 func TestUpdateSetsTheStatusAndKeepsTheAnswer(t *testing.T) {
 	each(t, func(t *testing.T, s delivery.Store) {
-		if err := s.Update(t.Context(), key, delivery.StatusDelivered); err != nil {
+		if err := s.Update(t.Context(), delivery.StatusDelivered, key); err != nil {
 			t.Fatalf("Update of an unknown delivery: %v", err)
 		}
 		if _, known, _ := s.Get(t.Context(), key); known {
 			t.Error("Update made a record up")
 		}
 		begin(t, s, key, "f", "a", lease)
-		if err := s.Update(t.Context(), key, delivery.StatusDelivered); err != nil {
+		if err := s.Update(t.Context(), delivery.StatusDelivered, key); err != nil {
 			t.Fatal(err)
 		}
 		if rec, _, _ := s.Get(t.Context(), key); rec.Status != delivery.StatusInProgress {
@@ -156,7 +156,8 @@ func TestUpdateSetsTheStatusAndKeepsTheAnswer(t *testing.T) {
 		if _, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Update(t.Context(), key, delivery.StatusDiscarded); err != nil {
+		unknown := delivery.Key{Sink: key.Sink, ID: "unknown"}
+		if err := s.Update(t.Context(), delivery.StatusDiscarded, unknown, key); err != nil {
 			t.Fatal(err)
 		}
 		rec, known, err := s.Get(t.Context(), key)
@@ -199,7 +200,7 @@ func TestRecordsExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.FastForward(59 * time.Minute)
-	if err := s.Update(t.Context(), key, delivery.StatusDelivered); err != nil {
+	if err := s.Update(t.Context(), delivery.StatusDelivered, key); err != nil {
 		t.Fatal(err)
 	}
 	if _, known, _ := s.Get(t.Context(), key); !known {

@@ -87,12 +87,14 @@ func (s *Memory) Release(_ context.Context, k Key, token string) error {
 }
 
 // Update implements Store.
-func (s *Memory) Update(_ context.Context, k Key, status Status) error {
+func (s *Memory) Update(_ context.Context, status Status, keys ...Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, ok := s.find(k); ok && r.Status != StatusInProgress {
-		r.Status, r.UpdatedAt = status, time.Now().UTC()
-		s.records[k] = r
+	for _, k := range keys {
+		if r, ok := s.find(k); ok && r.Status != StatusInProgress {
+			r.Status, r.UpdatedAt = status, time.Now().UTC()
+			s.records[k] = r
+		}
 	}
 	return nil
 }

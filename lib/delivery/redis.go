@@ -99,10 +99,24 @@ func (s *Redis) Release(ctx context.Context, k Key, token string) error {
 	return nil
 }
 
-// Update implements Store.
-func (s *Redis) Update(ctx context.Context, k Key, status Status) error {
-	if err := updateScript.Run(ctx, s.client, []string{s.key(k)}, string(status), time.Now().UTC().Format(time.RFC3339Nano)).Err(); err != nil {
-		return fmt.Errorf("update delivery: %w", err)
+// Update implements Store, in one round trip.
+func (s *Redis) Update(ctx context.Context, status Status, keys ...Key) error {
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	update := func(run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, k := range keys {
+				run(ctx, p, []string{s.key(k)}, string(status), now)
+			}
+			return nil
+		})
+		return err
+	}
+	err := update(updateScript.EvalSha)
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		err = update(updateScript.Eval)
+	}
+	if err != nil {
+		return fmt.Errorf("update deliveries: %w", err)
 	}
 	return nil
 }

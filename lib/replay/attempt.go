@@ -188,13 +188,23 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 	}
 }
 
-// note updates the delivery's record. The item is settled whether or not that works.
-func (e *Engine) note(ctx context.Context, it dlq.Item, s delivery.Status) {
-	if e.Records == nil || it.DeliveryID == "" {
+// note updates the records of deliveries. Their items are settled whether or not that
+// works.
+func (e *Engine) note(ctx context.Context, s delivery.Status, items ...dlq.Item) {
+	if e.Records == nil {
 		return
 	}
-	if err := e.Records.Update(ctx, delivery.Key{Sink: it.Sink, ID: it.DeliveryID}, s); err != nil {
-		e.log().WarnContext(ctx, "delivery record not updated", "delivery_id", it.DeliveryID, "sink", it.Sink, "error", err.Error())
+	keys := make([]delivery.Key, 0, len(items))
+	for _, it := range items {
+		if it.DeliveryID != "" {
+			keys = append(keys, delivery.Key{Sink: it.Sink, ID: it.DeliveryID})
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	if err := e.Records.Update(ctx, s, keys...); err != nil {
+		e.log().WarnContext(ctx, "delivery records not updated", "deliveries", len(keys), "delivery_id", keys[0].ID, "sink", keys[0].Sink, "error", err.Error())
 	}
 }
 

@@ -228,13 +228,15 @@ type records struct {
 	err error
 }
 
-func (r *records) Update(_ context.Context, k delivery.Key, s delivery.Status) error {
+func (r *records) Update(_ context.Context, s delivery.Status, keys ...delivery.Key) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.set == nil {
 		r.set = map[delivery.Key]delivery.Status{}
 	}
-	r.set[k] = s
+	for _, k := range keys {
+		r.set[k] = s
+	}
 	return r.err
 }
 

@@ -111,7 +111,7 @@ func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, 
 		return Result{}, err
 	}
 	if status := recordStatus(rep); status != "" {
-		e.note(ctx, it, status)
+		e.note(ctx, status, it)
 	}
 	out := Result{
 		Status: rep.status, ID: it.ID, DeliveryID: it.DeliveryID, Sink: through,

@@ -78,7 +78,7 @@ type Targets interface {
 
 // Records keeps what became of a delivery; a delivery.Store is one.
 type Records interface {
-	Update(ctx context.Context, k delivery.Key, s delivery.Status) error
+	Update(ctx context.Context, s delivery.Status, keys ...delivery.Key) error
 }
 
 // Observer counts what replays did. It is called from many goroutines at once, with

@@ -651,7 +651,7 @@ func TestARecordThatCannotBeUpdatedChangesNothing(t *testing.T) {
 		if s := run(t, e, replay.Request{}); s.Delivered != 1 {
 			t.Errorf("summary %+v, want delivered", s)
 		}
-		if !strings.Contains(log.String(), "delivery record not updated") {
+		if !strings.Contains(log.String(), "delivery records not updated") {
 			t.Errorf("nothing in the log: %s", log)
 		}
 	})

@@ -3,8 +3,6 @@ package replay
 import (
 	"context"
 
-	"golang.org/x/sync/errgroup"
-
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/retry"
@@ -66,8 +64,7 @@ func (s *settler) settle(group []replayed) {
 		settlements[i] = rep.settlement
 	}
 	results, err := s.engine.settle(ctx, settlements)
-	var notes errgroup.Group
-	notes.SetLimit(8)
+	fates := map[delivery.Status][]dlq.Item{}
 	for i, rep := range group {
 		switch {
 		case err != nil:
@@ -77,14 +74,13 @@ func (s *settler) settle(group []replayed) {
 		default:
 			s.settled(rep, nil)
 			if status := recordStatus(rep); status != "" {
-				notes.Go(func() error {
-					s.engine.note(ctx, rep.leased.Item, status)
-					return nil
-				})
+				fates[status] = append(fates[status], rep.leased.Item)
 			}
 		}
 	}
-	_ = notes.Wait() // its functions return nil
+	for status, items := range fates {
+		s.engine.note(ctx, status, items...)
+	}
 }
 
 // recordStatus is what a settlement makes of the delivery; empty: nothing new.
