@@ -14,6 +14,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -tags lambda.norpc -trimpath -ldflags "-s -w"
 # The tools are versioned in a module of their own, so that they never become our dependencies.
 TOOLS     := $(abspath build/tools)
 LINT      := $(TOOLS)/golangci-lint
+BENCHSTAT := $(TOOLS)/benchstat
 
 .PHONY: help
 help: ## List the targets.
@@ -61,13 +62,14 @@ race: deps ## Run all tests with the race detector.
 .PHONY: lint
 lint: $(LINT) template ## Check format, lint rules and the template.
 	$(LINT) run ./...
+	cd bench && $(LINT) run ./...
 	$(LINT) fmt --diff ./...
 
 .PHONY: template
-template: ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
+template: deps ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
 	@command -v cfn-lint >/dev/null || { echo "cfn-lint is missing: pip install cfn-lint" >&2; exit 1; }
 	cfn-lint template.yaml
-	$(GO) test ./internal/stack -skip 'Deployed|BuildsFromACopy|CacheUser|Smoke'
+	$(GO) test ./internal/stack
 
 .PHONY: smoke-aws
 smoke-aws: ## Check a deployed stack, STACK=name, for what only AWS can show.
@@ -80,9 +82,21 @@ fmt: $(LINT) ## Format the code.
 $(LINT): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
+$(BENCHSTAT): tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $@ golang.org/x/perf/cmd/benchstat
+
+# The raw output, for benchstat, is beside the table.
+BENCH ?= .
 .PHONY: bench
-bench: deps ## Compare with baselines in the same run, and print one table.
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench ./internal/stack
+bench: SHELL := bash
+bench: .SHELLFLAGS := -o pipefail -c
+bench: deps ## Compare with baselines and peers in one run, and print one table (BENCH=regexp selects).
+	@mkdir -p build
+	cd bench && $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m . | tee ../build/bench.txt
+
+.PHONY: bench-compare
+bench-compare: deps $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
+	@BASE="$(BASE)" BENCH="$(filter-out .,$(BENCH))" ROUNDS="$(ROUNDS)" scripts/bench-compare.sh
 
 .PHONY: deps
 deps: ## Install what the tests need, or say what is missing.

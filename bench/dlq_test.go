@@ -431,15 +431,8 @@ func BenchmarkBatch(b *testing.B) {
 
 // BenchmarkBytes tells what Redis keeps for a dead letter besides the stream's entry.
 func BenchmarkBytes(b *testing.B) {
-	const n = 20_000
-	used := func(store func(c redis.UniversalClient)) float64 {
-		c := redistest.Start(b).Client(b)
-		before := memoryOf(b, c)
-		store(c)
-		return (memoryOf(b, c) - before) / n
-	}
-	ours := used(func(c redis.UniversalClient) { fill(b, dlq.NewRedis(c, dlq.WithMaxLen(0)), "ops", 0, n) })
-	bare := used(func(c redis.UniversalClient) {
+	ours := bytesEach(b, func(c redis.UniversalClient, n int) { fill(b, dlq.NewRedis(c, dlq.WithMaxLen(0)), "ops", 0, n) })
+	bare := bytesEach(b, func(c redis.UniversalClient, n int) {
 		for from := 0; from < n; from += 500 {
 			p := c.Pipeline()
 			for i := range 500 {
@@ -452,6 +445,16 @@ func BenchmarkBytes(b *testing.B) {
 		}
 	})
 	report(b, row{"Redis memory of a dead letter above the bare entry", "bytes", ours, bare, ours - bare, 150, true})
+}
+
+// bytesEach returns the memory of a Redis for each of many things that store keeps there.
+func bytesEach(b *testing.B, store func(c redis.UniversalClient, n int)) float64 {
+	b.Helper()
+	const n = 20_000
+	c := redistest.Start(b).Client(b)
+	before := memoryOf(b, c)
+	store(c, n)
+	return (memoryOf(b, c) - before) / n
 }
 
 // memoryOf is what the data of a Redis takes, in bytes.

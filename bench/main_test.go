@@ -122,8 +122,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// discard is a log that nobody reads; what is written to it is made all the same.
-var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))
+// discard is a log that nobody reads; its lines are made all the same, as in a function.
+var discard = slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // DiscardHandler makes none
 
 func ok(b *testing.B, err error) {
 	b.Helper()
@@ -132,9 +132,12 @@ func ok(b *testing.B, err error) {
 	}
 }
 
-func median(v []float64) float64 {
+func median(v []float64) float64 { return percentile(v, 0.5) }
+
+// percentile returns the value that a share of v does not exceed.
+func percentile(v []float64, share float64) float64 {
 	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+	return v[min(int(share*float64(len(v))), len(v)-1)]
 }
 
 // timed adds the time that f takes, in µs, to times.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/redistest"
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
@@ -70,19 +72,43 @@ func BenchmarkReplay(b *testing.B) {
 
 type ours struct {
 	queue  dlq.Store
+	redis  redis.UniversalClient
 	engine *replay.Engine
 }
 
 func newOurs(b *testing.B, c redis.UniversalClient, r *receiver) *ours {
+	b.Helper()
 	sink := webhookTo(b, r.URL)
 	queue := dlq.NewRedis(c, dlq.WithMaxLen(0))
-	o := &ours{queue, &replay.Engine{Store: queue, Targets: to{replay.Target{Sink: sink}}, Log: discard}}
+	o := &ours{queue, c, &replay.Engine{
+		Store: queue, Targets: to{replay.Target{Sink: sink}}, Records: delivery.NewRedis(c, "", 0), Log: discard,
+	}}
 	// The others post what our sink posts.
 	ok(b, retry.NewRetrier(sink, retry.Config{}, nil).Send(b.Context(), nil, letter("ops", 0).Message))
 	return o
 }
 
-func (o *ours) store(b *testing.B, round, n int) { fill(b, o.queue, "ops", round*n, (round+1)*n) }
+func (o *ours) store(b *testing.B, round, n int) {
+	b.Helper()
+	fill(b, o.queue, "ops", round*n, (round+1)*n)
+	record(b, o.redis, round*n, (round+1)*n)
+}
+
+// record keeps what the send function keeps of deliveries that it has answered.
+func record(b *testing.B, c redis.UniversalClient, first, last int) {
+	b.Helper()
+	records, fingerprint := delivery.NewRedis(c, "", 0), strings.Repeat("f", 43)
+	for i := first; i < last; i++ {
+		k := delivery.Key{Sink: "ops", ID: letter("ops", i).DeliveryID}
+		_, _, err := records.Begin(context.Background(), k, fingerprint, "token", time.Minute)
+		ok(b, err)
+		_, err = records.Finish(context.Background(), k, "token", delivery.Record{
+			Sink: k.Sink, ID: k.ID, Status: delivery.StatusDeadLettered, Fingerprint: fingerprint,
+			Answer: `{"status":"dead_lettered","delivery_id":"` + k.ID + `","item_id":"ops~1795458321196-0","reason":"exhausted","attempts":5}`,
+		})
+		ok(b, err)
+	}
+}
 
 func (o *ours) work(b *testing.B, n int) func() {
 	summary, err := o.engine.Run(context.Background(), replay.Request{})

@@ -25,8 +25,9 @@ const (
 type Options struct {
 	// SSM reads parameters. Nil: ssm: sources and references cannot be read.
 	SSM SSM
-	// TTL is how long a configuration counts as fresh. Each is used for 80 to 100% of
-	// it, at random, so that many processes do not refresh together. Default 300 s.
+	// TTL is how long a configuration counts as fresh. The first call after 80 to 100%
+	// of it, at random, so that many processes do not refresh together, starts a refresh
+	// and does not wait for it. Default 300 s.
 	TTL time.Duration
 	// FetchTimeout bounds one reading of the source. Default 5 s.
 	FetchTimeout time.Duration
@@ -47,10 +48,11 @@ const (
 // Cache keeps a source's configuration and refreshes it. It is safe for concurrent
 // use.
 //
-// Nothing runs between calls, since a frozen function's goroutines do not: the call
-// that finds the configuration stale starts the one refresh and waits for it briefly;
-// all others, and that one when the wait is over, go on with the configuration that
-// is there. While the source cannot be read, is empty or is nonsense, the last good
+// Nothing runs between calls, since a frozen function's goroutines do not. On a busy
+// process a call finds the configuration due before it is stale, and starts the one
+// refresh beside the deliveries. The call that finds it stale starts the refresh and
+// waits for it briefly; all others, and that one when the wait is over, go on with the
+// configuration that is there. While the source cannot be read, is empty or is nonsense, the last good
 // configuration stays in use (see Age and LastError).
 type Cache struct {
 	source Source
@@ -68,16 +70,20 @@ type Cache struct {
 
 type entry struct {
 	snapshot *Snapshot
-	staleAt  time.Time
+	dueAt    time.Time // to be refreshed
+	staleAt  time.Time // not before dueAt
 }
 
-// fresh also mistrusts a clock that went backwards.
-func (e *entry) fresh(t time.Time) bool {
-	return t.Before(e.staleAt) && !t.Before(e.snapshot.loadedAt)
-}
+// due and stale also mistrust a clock that went backwards.
+func (e *entry) due(t time.Time) bool   { return !t.Before(e.dueAt) || t.Before(e.snapshot.loadedAt) }
+func (e *entry) stale(t time.Time) bool { return !t.Before(e.staleAt) || t.Before(e.snapshot.loadedAt) }
 
 // flight is one refresh; done is closed at its end.
-type flight struct{ done chan struct{} }
+type flight struct {
+	done chan struct{}
+	// ahead says that nobody waited for it. The process may have been frozen since.
+	ahead bool
+}
 
 // NewCache returns an empty cache of the source; the first call of Get or Sink reads
 // it.
@@ -103,7 +109,7 @@ func NewCache(source Source, o Options) *Cache {
 // a later call tries again, after a short pause that grows with every failure.
 func (c *Cache) Get(ctx context.Context) (*Snapshot, error) {
 	e, t := c.current.Load(), now()
-	if e != nil && e.fresh(t) {
+	if e != nil && !e.due(t) {
 		return e.snapshot, nil
 	}
 	f, started := c.refresh(ctx, t, false)
@@ -111,7 +117,7 @@ func (c *Cache) Get(ctx context.Context) (*Snapshot, error) {
 	case f == nil:
 	case e == nil:
 		f.wait(ctx, c.opts.FetchTimeout+time.Second)
-	case started:
+	case e.stale(t) && (started || f.ahead):
 		f.wait(ctx, patience(ctx, 0.1, time.Second))
 	}
 	if e = c.current.Load(); e != nil {
@@ -195,14 +201,14 @@ func (c *Cache) refresh(ctx context.Context, t time.Time, early bool) (f *flight
 	}
 	e := c.current.Load()
 	switch {
-	case !early && e != nil && e.fresh(t): // refreshed since the caller looked
+	case !early && e != nil && !e.due(t): // refreshed since the caller looked
 		return nil, false
 	case t.Before(c.resume), early && t.Before(c.early):
 		return nil, false
 	case early:
 		c.early = t.Add(c.opts.EarlyInterval)
 	}
-	f = &flight{done: make(chan struct{})}
+	f = &flight{done: make(chan struct{}), ahead: !early && e != nil && !e.stale(t)}
 	c.running = f
 	// The refresh serves everybody, not only the caller who happened to start it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opts.FetchTimeout)
@@ -233,7 +239,7 @@ func (c *Cache) fetch(ctx context.Context, e *entry) {
 		return
 	}
 	c.failures, c.resume = 0, time.Time{}
-	c.current.Store(&entry{snapshot: next, staleAt: next.loadedAt.Add(jitter(c.opts.TTL))})
+	c.current.Store(&entry{next, next.loadedAt.Add(jitter(c.opts.TTL)), next.loadedAt.Add(c.opts.TTL)})
 	if prev != nil && slices.Equal(prev.findings, next.findings) {
 		return
 	}

@@ -69,13 +69,55 @@ func TestAConfigurationIsRefreshedAfter80To100PercentOfTheTTL(t *testing.T) {
 			t.Fatal("refreshed before 80% of the TTL")
 		}
 		time.Sleep(21 * time.Second)
-		second := mustGet(t, c)
+		second := mustGet(t, c) // stale: it waits
 		if got := urlOf(t, second.sinks["a"]); got != "https://two" {
 			t.Errorf("url %q after the TTL, want https://two", got)
 		}
 		if got := second.LoadedAt().Sub(first.LoadedAt()); got != 100*time.Second || c.Age() != 0 {
 			t.Errorf("loaded %s later, age %s", got, c.Age())
 		}
+	})
+}
+
+// On a busy process, a call finds the configuration due before it is stale: the refresh
+// runs beside the deliveries.
+func TestARefreshAheadOfTheTTLKeepsNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, client := cached(t, Options{TTL: 100 * time.Second})
+		first := mustGet(t, c)
+		client.set(func(f *fakeSSM) { f.hang = true })
+		for range 100 {
+			time.Sleep(time.Second - time.Millisecond)
+			began := time.Now()
+			if s := mustGet(t, c); s != first {
+				t.Fatal("a refresh that hangs gave a configuration")
+			}
+			if waited := time.Since(began); waited != 0 {
+				t.Fatalf("waited %s, %s after the first reading", waited, time.Since(first.LoadedAt()))
+			}
+		}
+		if client.reads() < 2 {
+			t.Error("nothing was refreshed before the TTL")
+		}
+		settle()
+	})
+}
+
+// A process may be frozen in its refresh ahead. Who finds the configuration stale
+// afterwards waits for it, as if it had been started then.
+func TestAStaleConfigurationIsNotUsedBecauseARefreshAheadIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, client := cached(t, Options{TTL: 100 * time.Second, FetchTimeout: time.Minute})
+		mustGet(t, c)
+		client.set(func(f *fakeSSM) { f.delay = 500*time.Millisecond + 20*time.Second })
+		time.Sleep(100*time.Second - time.Millisecond)
+		mustGet(t, c) // starts it
+		client.params["/sinks/a"] = "kind: fake\nurl: https://two"
+		time.Sleep(20 * time.Second) // stale by now
+		if got := urlOf(t, mustGet(t, c).sinks["a"]); got != "https://two" {
+			t.Errorf("url %q, want what the refresh under way reads", got)
+		}
+		settle()
 	})
 }
 
