@@ -111,7 +111,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	_ = os.RemoveAll(binaries)
 	if len(table.rows) > 0 {
-		fmt.Printf("\n%s, %d cores, %s\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version())
+		_, _ = fmt.Fprintf(os.Stdout, "\n%s, %d cores, %s\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version())
 		t := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 		_, _ = fmt.Fprintln(t, "WHAT\tOURS\tBASELINE\tFIGURE\tBUDGET\t")
 		for _, r := range table.rows {

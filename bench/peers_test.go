@@ -111,6 +111,7 @@ func record(b *testing.B, c redis.UniversalClient, first, last int) {
 }
 
 func (o *ours) work(b *testing.B, n int) func() {
+	b.Helper()
 	summary, err := o.engine.Run(context.Background(), replay.Request{})
 	ok(b, err)
 	if summary.Delivered != int64(n) {
@@ -124,6 +125,7 @@ type bareLoop struct{ post func(int) error }
 func (*bareLoop) store(*testing.B, int, int) {}
 
 func (l *bareLoop) work(b *testing.B, n int) func() {
+	b.Helper()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range replayAt {
@@ -148,10 +150,12 @@ type asynqSide struct {
 }
 
 func newAsynq(b *testing.B, c redis.UniversalClient, r *receiver) *asynqSide {
+	b.Helper()
 	return &asynqSide{c, asynq.NewClientFromRedisClient(c), asynq.NewInspectorFromRedisClient(c), again(context.Background(), b, r, replayAt)}
 }
 
 func (a *asynqSide) store(b *testing.B, round, n int) {
+	b.Helper()
 	for i := range n {
 		raw, err := json.Marshal(letter("ops", round*n+i))
 		ok(b, err)
@@ -166,6 +170,7 @@ func (a *asynqSide) store(b *testing.B, round, n int) {
 }
 
 func (a *asynqSide) work(b *testing.B, n int) func() {
+	b.Helper()
 	var handled atomic.Int64
 	done := make(chan struct{})
 	handler := asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
@@ -194,12 +199,14 @@ type watermillSide struct {
 }
 
 func newWatermill(b *testing.B, c redis.UniversalClient, r *receiver) *watermillSide {
+	b.Helper()
 	publisher, err := redisstream.NewPublisher(redisstream.PublisherConfig{Client: c}, watermill.NopLogger{})
 	ok(b, err)
 	return &watermillSide{redis: c, publisher: publisher, post: again(context.Background(), b, r, replayAt)}
 }
 
 func (w *watermillSide) store(b *testing.B, round, n int) {
+	b.Helper()
 	w.topic = fmt.Sprint("poison-", round)
 	for i := range n {
 		raw, err := json.Marshal(letter("ops", round*n+i))
@@ -209,6 +216,7 @@ func (w *watermillSide) store(b *testing.B, round, n int) {
 }
 
 func (w *watermillSide) work(b *testing.B, n int) func() {
+	b.Helper()
 	var handled atomic.Int64
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())

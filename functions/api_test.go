@@ -193,7 +193,11 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	c.want(404, "NOT_FOUND", "GET", "/v1/nothing", "")
 	c.want(404, "NOT_FOUND", "GET", "/v1/dlq/items/", "")
 	c.want(404, "NOT_FOUND", "GET", "/v1/dlq/items/%25zz", "")
-	c.want(405, "METHOD_NOT_ALLOWED", "PUT", "/v1/dlq/items", "")
+	for target, allow := range map[string]string{"/v1/dlq/items": "GET, HEAD", "/v1/messages": "POST"} {
+		if got := c.want(405, "METHOD_NOT_ALLOWED", "PUT", target, "").header.Get("Allow"); got != allow {
+			t.Errorf("PUT %s: Allow %q, want %q", target, got, allow)
+		}
+	}
 
 	doc, err := document()
 	if err != nil {

@@ -2,7 +2,6 @@ package functions_test
 
 import (
 	"context"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -185,10 +184,7 @@ func TestTheProxyTakesTheSinksOwnRequestsOnly(t *testing.T) {
 	in := startReceiver(t)
 	secure := httptest.NewTLSServer(in.HTTP) // its certificate is for example.com
 	t.Cleanup(secure.Close)
-	trusted := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(trusted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	trusted := trust(t, secure)
 	var mu sync.Mutex
 	asked := map[string]string{} // host: credentials
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -30,7 +30,9 @@ func journalOf(t *testing.T, s *redistest.Server, sink string) journal {
 		case "XADD":
 			j.pushed[c[2]] = true
 		case "XDEL":
-			j.removed[c[2]] = true
+			for _, id := range c[2:] {
+				j.removed[id] = true
+			}
 		}
 	}
 	return j

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
@@ -18,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"backstop/internal/moto"
 )
 
 // parameterStore answers like SSM Parameter Store over HTTP, for faults that an
@@ -64,40 +65,16 @@ func (p *parameterStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// moto is a running AWS emulator.
-type moto struct {
+// emulator is a running AWS emulator.
+type emulator struct {
 	url string
 	ssm *ssm.Client
 }
 
 // startMoto starts an emulator that ends with the test.
-func startMoto(t *testing.T) moto {
+func startMoto(t *testing.T) emulator {
 	t.Helper()
-	binary, err := exec.LookPath("moto_server")
-	if err != nil {
-		t.Fatal("moto_server is missing: pip install 'moto[server]'")
-	}
-	addr := freeAddr(t)
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary, "-H", "127.0.0.1", "-p", port)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	})
-	m := moto{url: "http://" + addr}
-	eventually(t, "moto_server answers", func() error {
-		resp, err := http.Get(m.url + "/moto-api/")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err
-	})
+	m := emulator{url: moto.Start(t)}
 	m.ssm = ssm.New(ssm.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(m.url),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -108,7 +85,7 @@ func startMoto(t *testing.T) moto {
 }
 
 // put writes a SecureString.
-func (m moto) put(t *testing.T, name, value string) {
+func (m emulator) put(t *testing.T, name, value string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

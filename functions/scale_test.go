@@ -114,7 +114,7 @@ func TestEightReplayersDeliverEachOfTenThousandOnce(t *testing.T) {
 
 // inFlight bounds what one killed replayer can have sent and not settled: what a sink
 // is sent at once, a group that is being settled and one that gathers.
-const inFlight = 10 + 2*100
+const inFlight = 10 + 2*50
 
 func TestKilledReplayersLoseNothing(t *testing.T) {
 	t.Parallel()

@@ -39,7 +39,7 @@ func TestBadInputIsRefusedByName(t *testing.T) {
 		{"recipient of the wrong shape", "POST", "/v1/messages", `{"sink":"email-demo","recipient":{"adress":"a@b.c"},"message":{"body":"x"}}`, 400, "INVALID_ARGUMENT", "adress"},
 		{"no recipient", "POST", "/v1/messages", `{"sink":"email-demo","message":{"body":"x"}}`, 400, "INVALID_ARGUMENT", "recipient"},
 		{"bad header from metadata", "POST", "/v1/messages", `{"sink":"webhook-demo","message":{"body":"x","metadata":{"Authorization":"me"}}}`, 400, "INVALID_ARGUMENT", "uthorization"},
-		{"wrong method", "GET", "/v1/messages", ``, 404, "NOT_FOUND", "route"},
+		{"wrong method", "GET", "/v1/messages", ``, 405, "METHOD_NOT_ALLOWED", "POST"},
 		{"unknown route", "GET", "/v1/nothing", ``, 404, "NOT_FOUND", "route"},
 		{"wrong method of the API", "PUT", "/v1/dlq/items", `{}`, 405, "METHOD_NOT_ALLOWED", "GET"},
 		{"unknown query parameter", "GET", "/v1/dlq/items?snk=x", ``, 400, "INVALID_ARGUMENT", "snk"},

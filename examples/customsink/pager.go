@@ -145,7 +145,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 		return err
 	}
 	var written atomic.Bool // whether the service may have the message
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
+	traced := httptrace.WithClientTrace(sending, &httptrace.ClientTrace{
 		GotConn:      func(httptrace.GotConnInfo) { written.Store(false) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) { written.Store(i.Err == nil) },
 	})
@@ -161,6 +163,8 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 		return s.failure(ctx, err, written.Load())
 	}
 	defer resp.Body.Close()
+	slow := time.AfterFunc(2*time.Second, stop) // an answer that never ends must not hold the sender
+	defer slow.Stop()
 	_, _ = io.CopyN(io.Discard, resp.Body, 4096) // to its end, so that the connection is used again
 	return s.answer(resp)
 }

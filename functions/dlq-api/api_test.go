@@ -156,8 +156,12 @@ func TestRoutesTakeTheirMethodsAndNothingElse(t *testing.T) {
 	id := f.add(t, item(1)).ID
 	for route := range f.doc.Routes() {
 		method, path, _ := strings.Cut(route, " ")
-		if path == "/v1/messages" {
-			continue // another function's
+		if path == "/v1/messages" { // another function's
+			if allow := f.ask(t, http.MethodGet, path, "").want(405, "METHOD_NOT_ALLOWED").Header().Get("Allow"); allow != http.MethodPost {
+				t.Errorf("Allow %q, want POST", allow)
+			}
+			f.ask(t, http.MethodPost, path, "").want(404, "NOT_FOUND")
+			continue
 		}
 		target := strings.NewReplacer("{id}", id, "{name}", "hook", "{op}", "op-"+strings.Repeat("0", 32)).Replace(path)
 		f.ask(t, http.MethodPatch, target, "").want(405, "METHOD_NOT_ALLOWED")
@@ -422,4 +426,25 @@ func respond(t *testing.T, payload []byte) (int, http.Header, []byte) {
 		t.Fatal(err)
 	}
 	return out.StatusCode, header, b
+}
+
+func TestAGroupsIDTellsItFromEveryOther(t *testing.T) {
+	ids := map[string]dlq.Group{}
+	for _, g := range []dlq.Group{
+		{Sink: "hook", Reason: dlq.ReasonExhausted, Fingerprint: "HTTP 503"},
+		{Sink: "spare", Reason: dlq.ReasonExhausted, Fingerprint: "HTTP 503"},
+		{Sink: "hook", Reason: dlq.ReasonTerminal, Fingerprint: "HTTP 503"},
+		{Sink: "hook", Reason: dlq.ReasonExhausted, Fingerprint: "HTTP 502"},
+		{Sink: "hook", Fingerprint: dlq.FingerprintOther},
+	} {
+		id := groupID(g)
+		if other, taken := ids[id]; taken {
+			t.Errorf("%+v and %+v are both %s", g, other, id)
+		}
+		ids[id] = g
+		g.Count = 812
+		if again := groupID(g); again != id {
+			t.Errorf("%+v is %s with another count, want %s", g, again, id)
+		}
+	}
 }

@@ -50,16 +50,30 @@ func (l lambdaEvents) Invoke(ctx context.Context, payload []byte) ([]byte, error
 	}
 	if _, ok := errors.AsType[url.EscapeError](err); ok {
 		// The gateway decodes paths; one that still has a stray % is no route of ours.
-		p := noRoute()
-		b, err := json.Marshal(p)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(events.APIGatewayV2HTTPResponse{StatusCode: p.Status, Headers: p.Header(), Body: string(b)})
+		return answerUnrouted(payload)
 	}
 	return nil, messages.InvokeResponse_Error{
 		Type: string(sinks.CodeInvalidArgument), Message: "event: not one of an HTTP API, payload format 2.0: " + err.Error(),
 	}
+}
+
+// answerUnrouted answers an event that no http.Request can be made of. An answer to HEAD
+// has no body.
+func answerUnrouted(payload []byte) ([]byte, error) {
+	var e events.APIGatewayV2HTTPRequest
+	if err := json.Unmarshal(payload, &e); err != nil {
+		return nil, err
+	}
+	p := noRoute()
+	answer := events.APIGatewayV2HTTPResponse{StatusCode: p.Status, Headers: p.Header()}
+	if e.RequestContext.HTTP.Method != http.MethodHead {
+		b, err := json.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		answer.Body = string(b)
+	}
+	return json.Marshal(answer)
 }
 
 func noRoute() problem.Problem {

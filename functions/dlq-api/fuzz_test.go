@@ -62,6 +62,8 @@ func FuzzAPI(f *testing.F) {
 		{2, "/v1/dlq/import", "", `{"id":"ITEM","sink":"hook","message":{"body":"x"},"at":"9999-12-31T23:59:59-23:59","not_before":"0000-01-01T00:00:00+23:59","reason":"\u0000"}`, ""},
 		{0, "/v1/openapi.yaml", "", "", "*"},
 		{4, "/v1/dlq/items", "", "", ""},
+		{0, "/v1/messages", "", "", ""},
+		{2, "/v1/messages", "", `{"sink":"hook","message":{"body":"x"}}`, ""},
 		{6, "/v1/dlq/../dlq//items/", "a=%zz;b", "", ""},
 		{7, "*", "", "", ""},
 	} {

@@ -62,6 +62,7 @@ func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
 	h.handle("GET /v1/dlq/export", h.exportItems)
 	h.handle("POST /v1/dlq/import", h.importItems)
 	h.handle("GET /v1/openapi.yaml", getDocument)
+	h.mux.HandleFunc("/v1/messages", refuseMessages)
 	return h
 }
 
@@ -78,6 +79,17 @@ func (h *api) handle(pattern string, f func(http.ResponseWriter, *http.Request) 
 		}
 		p.Write(w)
 	})
+}
+
+// refuseMessages answers what the gateway leaves of the send function's route: every
+// method but POST. A POST that gets here was routed wrongly, and is no route of ours.
+func refuseMessages(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		noRoute().Write(w)
+		return
+	}
+	w.Header().Set("Allow", http.MethodPost)
+	wrongMethod(http.MethodPost).Write(w)
 }
 
 // ServeHTTP answers one request. Unknown routes and wrong methods are problems too.
@@ -163,9 +175,13 @@ func (f refusal) write(next http.Handler, r *http.Request) {
 	next.ServeHTTP(f, r)
 	p := noRoute()
 	if *f.status == http.StatusMethodNotAllowed {
-		p = httpProblem(*f.status, codeMethodNotAllowed, "this route takes "+f.Header().Get("Allow"))
+		p = wrongMethod(f.Header().Get("Allow"))
 	}
 	p.Write(f.ResponseWriter)
+}
+
+func wrongMethod(allow string) problem.Problem {
+	return httpProblem(http.StatusMethodNotAllowed, codeMethodNotAllowed, "this route takes "+allow)
 }
 
 // httpProblem is a problem that HTTP has a word for.

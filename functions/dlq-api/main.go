@@ -5,8 +5,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/aws/aws-lambda-go/lambda"
-
 	"backstop/lib/app"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/slack"
@@ -16,5 +14,5 @@ import (
 func main() {
 	ctx := context.Background()
 	a, err := app.New(ctx)
-	lambda.StartWithOptions(newEvents(newAPI(a, err, newStarter(ctx, a), os.Stdout)), lambda.WithEnableSIGTERM(a.Close))
+	a.Serve(newEvents(newAPI(a, err, newStarter(ctx, a), os.Stdout)))
 }

@@ -6,11 +6,11 @@ import (
 	"log/slog"
 	"time"
 
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"backstop/lib/app"
+	"backstop/lib/awsconf"
 )
 
 // startTimeout bounds the hint that an operation waits: where Lambda cannot be reached,
@@ -33,7 +33,7 @@ func newStarter(ctx context.Context, a *app.App) *starter {
 	if a.Env.ReplayFunction == "" {
 		return nil
 	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	cfg, err := awsconf.Load(ctx)
 	if err != nil {
 		a.Log.WarnContext(ctx, "operations will wait for the schedule", "error", err.Error())
 		return nil

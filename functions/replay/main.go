@@ -5,8 +5,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/aws/aws-lambda-go/lambda"
-
 	"backstop/lib/app"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/slack"
@@ -15,5 +13,5 @@ import (
 
 func main() {
 	a, err := app.New(context.Background())
-	lambda.StartWithOptions(&handler{app: a, broken: err, out: os.Stdout}, lambda.WithEnableSIGTERM(a.Close))
+	a.Serve(&handler{app: a, broken: err, out: os.Stdout})
 }

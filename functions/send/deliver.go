@@ -241,6 +241,9 @@ func (s *sender) observe(ctx context.Context, r request, a answer, err error, el
 	if a.Duplicate {
 		attrs = append(attrs, "duplicate", true)
 	}
+	if r.trace != "" {
+		attrs = append(attrs, "trace", r.trace)
+	}
 	s.log.InfoContext(ctx, "delivery", attrs...)
 
 	sink := r.Sink

@@ -6,8 +6,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/aws/aws-lambda-go/lambda"
-
 	"backstop/lib/app"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/slack"
@@ -16,5 +14,5 @@ import (
 
 func main() {
 	a, err := app.New(context.Background())
-	lambda.StartWithOptions(&handler{app: a, broken: err, out: os.Stdout}, lambda.WithEnableSIGTERM(a.Close))
+	a.Serve(&handler{app: a, broken: err, out: os.Stdout})
 }

@@ -90,7 +90,11 @@ func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
 		s.refuse(ctx, rec, err)
 		return false
 	}
-	r.trace = traceFrom(ctx, map[string]string{"x-amzn-trace-id": rec.Attributes["AWSTraceHeader"]})
+	headers := map[string]string{"x-amzn-trace-id": rec.Attributes["AWSTraceHeader"]}
+	if a := rec.MessageAttributes["traceparent"]; a.StringValue != nil { // where tracing libraries put it
+		headers["traceparent"] = *a.StringValue
+	}
+	r.trace = traceFrom(ctx, headers)
 	_, err = s.deliver(retry.WithTrace(ctx, r.trace), r)
 	return err == nil
 }

@@ -95,7 +95,7 @@ func TestTheCacheUserMayDoWhatTheFunctionsDoAndNoMore(t *testing.T) {
 	ok("begin", err)
 	_, err = records.Finish(ctx, key, "token", delivery.Record{Sink: "one", ID: "a", Status: delivery.StatusDeadLettered})
 	ok("finish", err)
-	ok("update", records.Update(ctx, key, delivery.StatusDelivered))
+	ok("update", records.Update(ctx, delivery.StatusDelivered, key))
 	_, _, err = records.Get(ctx, key)
 	ok("get record", err)
 

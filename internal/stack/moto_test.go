@@ -3,10 +3,7 @@ package stack_test
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"maps"
-	"net"
-	"net/http"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -16,52 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// startMoto runs an AWS emulator for the test and returns its URL.
-func startMoto(t *testing.T) string {
-	t.Helper()
-	binary, err := exec.LookPath("moto_server")
-	if err != nil {
-		t.Fatal("these tests need moto_server on the PATH: pip install 'moto[server]'")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(address)
-	var output bytes.Buffer
-	cmd := exec.Command(binary, "-H", "127.0.0.1", "-p", port)
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // its output tells why
-		close(exited)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-exited
-	})
-	eventually(t, "moto_server answers", func() bool {
-		select {
-		case <-exited:
-			t.Fatalf("moto_server ended: %s\n%s", cmd.ProcessState, &output)
-		default:
-		}
-		resp, err := http.Get("http://" + address + "/moto-api/")
-		if err != nil {
-			return false
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		return true
-	})
-	return "http://" + address
-}
 
 // eventually polls until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {

@@ -23,6 +23,7 @@ import (
 
 	"backstop/internal/inbox"
 	"backstop/internal/local"
+	"backstop/internal/moto"
 	"backstop/internal/redistest"
 	"backstop/lib/lambdahost"
 )
@@ -59,8 +60,8 @@ type world struct {
 func newWorld(t *testing.T, binaries string) *world {
 	t.Helper()
 	w := &world{rec: newRecorder()}
-	moto := startMoto(t)
-	w.moto, w.deploy = moto, deploy(t, moto, runParameters)
+	emulator := moto.Start(t)
+	w.moto, w.deploy = emulator, deploy(t, emulator, runParameters)
 
 	var err error
 	if w.inbox, err = inbox.Start(t.Context(), inbox.Options{}); err != nil {
@@ -76,10 +77,10 @@ func newWorld(t *testing.T, binaries string) *world {
 	}
 	w.stack = resolveWith(t, params, w.deploy.physical())
 
-	w.ssm = ssm.New(ssm.Options{Region: region, BaseEndpoint: &moto, Credentials: key("operator")})
-	w.sqs = queueClient(moto, "operator")
+	w.ssm = ssm.New(ssm.Options{Region: region, BaseEndpoint: &emulator, Credentials: key("operator")})
+	w.sqs = queueClient(emulator, "operator")
 	w.putParameters(t)
-	w.aws = w.rec.before(t, moto)
+	w.aws = w.rec.before(t, emulator)
 	w.startFunctions(t, binaries)
 	return w
 }
@@ -355,6 +356,7 @@ func TestTheDeployedStackWorks(t *testing.T) {
 	if err := local.Build(t.Context(), filepath.Join("..", ".."), binaries); err != nil {
 		t.Fatal(err)
 	}
+	cli := buildCLI(t)
 	w := newWorld(t, binaries)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -409,7 +411,7 @@ func TestTheDeployedStackWorks(t *testing.T) {
 	})
 	t.Run("the commands of the runbook work", func(t *testing.T) {
 		w.inbox.HTTP.Heal("/dead")
-		w.runbook(t)
+		w.runbook(t, cli)
 		if n := w.arrived("h-dead"); n != 1 {
 			t.Errorf("the parked message arrived %d times after its replay, want once", n)
 		}
@@ -444,6 +446,8 @@ func TestTheDeployedStackWorks(t *testing.T) {
 		}
 		eventually(t, "the operation, started at once, is done without a tick", func() bool { return w.count(t, "gone") == 0 })
 	})
+	t.Run("the commands of the incident page work", func(t *testing.T) { w.operating(t, cli, "shipped", "docs", "operating.md") })
+	t.Run("and those of the README", func(t *testing.T) { w.operating(t, cli, "returned", "README.md") })
 	t.Run("an asynchronous event that cannot be handled is kept as it was", func(t *testing.T) {
 		event := message("a-1", "no-such-sink")
 		if _, err := w.host.InvokeAsync(lambdahost.Invocation{Function: text(w.stack.attribute("SendFunction", "Ref")), Payload: []byte(event)}); err != nil {

@@ -73,7 +73,7 @@ func TestEachFunctionIsBuiltByTheMakefileFromTheProjectRoot(t *testing.T) {
 func TestQueuesAreEncryptedBoundedAndKept(t *testing.T) {
 	eachVariant(t, func(t *testing.T, s stack) {
 		queues := s.of("AWS::SQS::Queue")
-		tlsOnly := map[string]bool{}
+		tlsOnly := map[string]bool{} // by the queue's ARN and the URL that the policy is attached to
 		for id, p := range s.of("AWS::SQS::QueuePolicy") {
 			for _, st := range statements(p.Properties["PolicyDocument"]) {
 				if st.Effect != "Deny" {
@@ -81,7 +81,9 @@ func TestQueuesAreEncryptedBoundedAndKept(t *testing.T) {
 				}
 				if text(at(st.Condition, "Bool", "aws:SecureTransport")) == "false" && st.Principal == "*" && slices.Equal(st.Action, []string{"sqs:*"}) {
 					for _, r := range st.Resource {
-						tlsOnly[r] = true
+						for _, url := range strs(p.Properties["Queues"]) {
+							tlsOnly[r+" "+url] = true
+						}
 					}
 				}
 			}
@@ -94,7 +96,7 @@ func TestQueuesAreEncryptedBoundedAndKept(t *testing.T) {
 			if n := number(p["MessageRetentionPeriod"]); n < 60 || n > 1209600 {
 				t.Errorf("%s keeps messages for %d s; say how long", id, n)
 			}
-			if !tlsOnly[text(s.attribute(id, "Arn"))] {
+			if !tlsOnly[text(s.attribute(id, "Arn"))+" "+text(s.attribute(id, "Ref"))] {
 				t.Errorf("%s can be used without TLS", id)
 			}
 			if q.DeletionPolicy != "Retain" || q.UpdateReplacePolicy != "Retain" {

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/redis/go-redis/v9"
 
+	"backstop/lib/awsconf"
 	"backstop/lib/config"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
@@ -82,7 +82,7 @@ func New(ctx context.Context) (*App, error) {
 func (a *App) compose() error {
 	loadAWS := sync.OnceValues(func() (aws.Config, error) {
 		// Reads the platform's environment; no I/O but a credentials file.
-		return awsconfig.LoadDefaultConfig(context.Background()) //nolint:forbidigo // outlives any invocation
+		return awsconf.Load(context.Background()) //nolint:forbidigo // outlives any invocation
 	})
 	options := config.Options{TTL: a.Env.SinksTTL, Logger: a.Log}
 	if cfg, err := loadAWS(); err == nil {
@@ -98,7 +98,7 @@ func (a *App) compose() error {
 		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
 		operations = replay.NewMemoryOperations()
 	} else {
-		client, secrets, err := redisClient(a.Env, func(context.Context) (aws.Config, error) { return loadAWS() })
+		client, secrets, err := redisClient(a.Env, loadAWS)
 		if err != nil {
 			return &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
 		}
@@ -133,6 +133,13 @@ func (a *App) noteTrimmed(sink string, n int) {
 // Report adds what is counted outside single deliveries to m: dead letters that an
 // overflowing queue lost since the last report, and the age of the configuration.
 func (a *App) Report(ctx context.Context, m *observe.Metrics) {
+	a.reportTrimmed(ctx, m)
+	if age := a.Config.Age(); age >= 0 {
+		m.Add(observe.ConfigAge, "", age.Seconds())
+	}
+}
+
+func (a *App) reportTrimmed(ctx context.Context, m *observe.Metrics) {
 	a.trimMu.Lock()
 	trimmed := a.trimmed
 	a.trimmed = nil
@@ -140,9 +147,6 @@ func (a *App) Report(ctx context.Context, m *observe.Metrics) {
 	for sink, n := range trimmed {
 		m.Add(observe.Trimmed, sink, float64(n))
 		a.Log.WarnContext(ctx, "dead letters trimmed by overflow", "sink", sink, "trimmed", n)
-	}
-	if age := a.Config.Age(); age >= 0 {
-		m.Add(observe.ConfigAge, "", age.Seconds())
 	}
 }
 

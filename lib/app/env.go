@@ -8,10 +8,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"backstop/lib/config"
 	"backstop/lib/delivery"
+	"backstop/lib/dlq"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -52,9 +54,7 @@ type Env struct {
 	Proxy func(*url.URL) (*url.URL, error)
 }
 
-var parameterName = regexp.MustCompile(`^(/[A-Za-z0-9_.-]+)+(:[A-Za-z0-9_.-]+)?$`)
-
-var keyPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9._:-]{0,63}$`)
+var parameterName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(/[A-Za-z0-9_.-]+)+(:[A-Za-z0-9_.-]+)?$`) })
 
 // ReadEnv reads the environment through lookup (os.LookupEnv in a function). Every
 // missing or bad variable is reported, all at once; the error is SINK_CONFIG_INVALID.
@@ -86,15 +86,15 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 	e.RedisURL = r.redisURL(e.Local)
 	if name, ok := strings.CutPrefix(e.RedisPassword.Reveal(), "ssm:"); ok {
 		e.RedisPassword, e.RedisParameter = "", name
-		if !parameterName.MatchString(name) {
+		if !parameterName().MatchString(name) {
 			r.fault("BACKSTOP_REDIS_PASSWORD", "want ssm:/path/of/a/parameter, or a password that does not begin with ssm:") // it may be one
 		}
 	}
 	if e.DLQOverflow != "reject" && e.DLQOverflow != "trim" {
 		r.fault("BACKSTOP_DLQ_OVERFLOW", "%q; want reject or trim", e.DLQOverflow)
 	}
-	if !keyPrefix.MatchString(e.KeyPrefix) {
-		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, keyPrefix)
+	if dlq.CheckPrefix(e.KeyPrefix) != nil {
+		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, dlq.PrefixForm)
 	}
 	r.iam(&e)
 	e.Proxy = r.proxy()

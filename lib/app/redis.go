@@ -23,12 +23,12 @@ const (
 
 // redisClient returns the client for e, without connecting, and what keeps its passwords
 // out of texts. loadAWS is called only when the password or IAM needs it.
-func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redis.UniversalClient, *scrubber, error) {
+func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClient, *scrubber, error) {
 	base, err := redis.ParseURL(e.RedisURL.String())
 	if err != nil { // which quotes parts of the URL
 		return nil, nil, errors.New("BACKSTOP_REDIS_URL: want redis://user:password@host:port/database; user, password and database may be left out")
 	}
-	var secrets scrubber
+	secrets := scrubber{login: loginAdvice(e)}
 	secrets.note(base.Password)
 	secrets.note(e.RedisPassword.Reveal())
 	// A try of a dead-letter write gets a quarter of the reserve, so that a second one
@@ -57,7 +57,7 @@ func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redi
 	switch {
 	case e.RedisIAMUser != "":
 		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
-			cfg, err := loadAWS(ctx)
+			cfg, err := loadAWS()
 			if err != nil {
 				return "", "", err
 			}
@@ -80,6 +80,18 @@ func redisClient(e Env, loadAWS func(context.Context) (aws.Config, error)) (redi
 	return client, &secrets, nil
 }
 
+// loginAdvice says what to check when the server refuses the user of e.
+func loginAdvice(e Env) string {
+	switch {
+	case e.RedisIAMUser != "":
+		return fmt.Sprintf("check that the user %s has IAM authentication, the same id and name, and is in the user group of the cache; "+
+			"that the function's role allows elasticache:Connect on both; and that BACKSTOP_REDIS_IAM_CACHE and the region are the cache's", e.RedisIAMUser)
+	case e.RedisParameter != "":
+		return "check the user in BACKSTOP_REDIS_URL, and the password in the parameter " + e.RedisParameter
+	}
+	return "check user and password in BACKSTOP_REDIS_URL and BACKSTOP_REDIS_PASSWORD"
+}
+
 // redisLog passes what the client library says of its connections to our log: every
 // line of a function's output is JSON.
 type redisLog struct {
@@ -94,9 +106,9 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 
 // passwordFrom reads the password from SSM for every new connection, so that a rotated
 // one is picked up; connections are few and long-lived.
-func passwordFrom(parameter, user string, loadAWS func(context.Context) (aws.Config, error)) func(context.Context) (string, string, error) {
+func passwordFrom(parameter, user string, loadAWS func() (aws.Config, error)) func(context.Context) (string, string, error) {
 	return func(ctx context.Context) (string, string, error) {
-		cfg, err := loadAWS(ctx)
+		cfg, err := loadAWS()
 		if err != nil {
 			return "", "", err
 		}

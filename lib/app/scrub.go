@@ -12,8 +12,11 @@ import (
 
 // scrubber is a hook of the Redis client that keeps the passwords it has sent out of
 // errors: a server that does not know AUTH or HELLO, or is no Redis at all, says its
-// arguments back, and errors reach logs and answers. It is safe for concurrent use.
+// arguments back, and errors reach logs and answers. It also says what to check when the
+// server refuses the user. It is safe for concurrent use.
 type scrubber struct {
+	login string // what to check when the login is refused
+
 	mu        sync.Mutex
 	passwords []string
 }
@@ -40,6 +43,22 @@ func (s *scrubber) clean(text string) string {
 	return text
 }
 
+// advised adds to a refusal what to check. A command's error may be that of the login
+// before it, which has passed here already.
+func (s *scrubber) advised(text string) string {
+	advice := ""
+	switch {
+	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "NOAUTH"):
+		advice = s.login
+	case strings.Contains(text, "NOPERM"):
+		advice = "the Redis user lacks rights that docs/configuration.md lists, or BACKSTOP_KEY_PREFIX is not its own"
+	}
+	if advice == "" || strings.Contains(text, advice) {
+		return text
+	}
+	return text + " (" + advice + ")"
+}
+
 // answerError is an error that the server answered.
 type answerError string
 
@@ -53,7 +72,7 @@ func (s *scrubber) err(err error) error {
 	if err == nil {
 		return nil
 	}
-	text := s.clean(err.Error())
+	text := s.advised(s.clean(err.Error()))
 	if text == err.Error() {
 		return err
 	}

@@ -44,7 +44,7 @@ func TestAPasswordThatTheServerSaysBackIsNotInTheError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, secrets, err := redisClient(Env{RedisURL: u}, func(context.Context) (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
+	client, secrets, err := redisClient(Env{RedisURL: u}, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -211,7 +211,7 @@ func (d *decoder) reportFault(fault *sinks.ConfigError) {
 
 // shown returns a path that a factory named, as the decoder would show it.
 func (d *decoder) shown(path string) string {
-	if _, ok := d.at[path]; ok || path == "" || showablePath.MatchString(path) {
+	if _, ok := d.at[path]; ok || path == "" || showablePath().MatchString(path) {
 		return path
 	}
 	for prefix := path; prefix != ""; {

@@ -75,7 +75,8 @@ type entry struct {
 }
 
 // due and stale also mistrust a clock that went backwards.
-func (e *entry) due(t time.Time) bool   { return !t.Before(e.dueAt) || t.Before(e.snapshot.loadedAt) }
+func (e *entry) due(t time.Time) bool { return !t.Before(e.dueAt) || t.Before(e.snapshot.loadedAt) }
+
 func (e *entry) stale(t time.Time) bool { return !t.Before(e.staleAt) || t.Before(e.snapshot.loadedAt) }
 
 // flight is one refresh; done is closed at its end.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -21,7 +22,7 @@ const (
 )
 
 // reference matches what {ssm: ...} may name: a full path, with a version or label.
-var reference = regexp.MustCompile(`^/[A-Za-z0-9_./-]+(:[A-Za-z0-9_.-]+)?$`)
+var reference = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[A-Za-z0-9_./-]+(:[A-Za-z0-9_.-]+)?$`) })
 
 // parse reads text as one YAML document and returns its mapping.
 func parse(source string, text []byte) (root *yaml.Node, fault *Finding) {
@@ -63,7 +64,7 @@ func syntaxFault(source string, err error) *Finding {
 		number, rest, _ := strings.Cut(rest, ": ")
 		if line, err := strconv.Atoi(number); err == nil {
 			f.Line, msg = line, rest
-			if countsFromZero.MatchString(msg) {
+			if countsFromZero().MatchString(msg) {
 				f.Line++
 			}
 		}
@@ -78,7 +79,9 @@ func syntaxFault(source string, err error) *Finding {
 
 // countsFromZero matches the messages of the library's parser, whose lines begin at 0;
 // those of its scanner begin at 1.
-var countsFromZero = regexp.MustCompile(`^did not find expected (key|node content|'-'|',' or|<document start>)`)
+var countsFromZero = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^did not find expected (key|node content|'-'|',' or|<document start>)`)
+})
 
 // decoder turns the node of one block into plain values, and remembers where each
 // key was.
@@ -120,13 +123,13 @@ func (d *decoder) fault(p position, key, format string, args ...any) {
 // be a value that slid into a key's place ("auth_pass: {hunter2}"), so only the common
 // blocks' keys are named that deep; the position leads to the others.
 func (d *decoder) refuse(p position, path, format string, args ...any) {
-	if first, _, nested := strings.Cut(path, "."); nested && (!slices.Contains(commonKeys, first) || !commonPath.MatchString(path)) {
+	if first, _, nested := strings.Cut(path, "."); nested && (!slices.Contains(commonKeys, first) || !commonPath().MatchString(path)) {
 		path = first
 	}
 	d.fault(p, path, format, args...)
 }
 
-var commonPath = regexp.MustCompile(`^[a-z_.]+$`)
+var commonPath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_.]+$`) })
 
 // position returns where a key, or the nearest known key around it, is.
 func (d *decoder) position(key string) position {
@@ -251,7 +254,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, at position) any {
 
 // referred returns the value of the parameter that {ssm: ...} names.
 func (d *decoder) referred(n *yaml.Node, path string, at position) any {
-	if n.Kind != yaml.ScalarNode || !reference.MatchString(n.Value) {
+	if n.Kind != yaml.ScalarNode || !reference().MatchString(n.Value) {
 		d.refuse(at, path, "want {ssm: /path/of/a/parameter}")
 		return nil
 	}

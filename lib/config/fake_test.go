@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -100,6 +101,7 @@ type fakeSSM struct {
 	denied     map[string]bool // parameters that the role may not read
 	fail       error           // of every call
 	hang       bool            // every call lasts until its context ends
+	delay      time.Duration   // of every answer
 	calls      []string
 }
 
@@ -118,8 +120,9 @@ func (f *fakeSSM) reads() int {
 func (f *fakeSSM) begin(ctx context.Context, call string) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, call)
-	fail, hang := f.fail, f.hang
+	fail, hang, delay := f.fail, f.hang, f.delay
 	f.mu.Unlock()
+	time.Sleep(delay)
 	if hang {
 		<-ctx.Done()
 		return ctx.Err()

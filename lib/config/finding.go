@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"backstop/lib/sinks"
 )
@@ -60,14 +61,14 @@ func (e *InvalidError) Error() string {
 // Keys are shown when they look like keys. Anything else may be a value that slid into
 // a key's place.
 var (
-	showable     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
-	showablePath = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.\[\]-]{0,127}$`)
+	showable     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`) })
+	showablePath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.\[\]-]{0,127}$`) })
 )
 
 const unreadableKey = "[unreadable key]"
 
 func showKey(key string) string {
-	if showable.MatchString(key) {
+	if showable().MatchString(key) {
 		return key
 	}
 	return unreadableKey

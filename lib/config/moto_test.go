@@ -1,76 +1,27 @@
 package config
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/google/go-cmp/cmp"
 
+	"backstop/internal/moto"
 	"backstop/lib/sinks"
 )
 
-// startMoto runs an SSM emulator for the test and returns a client of it.
-func startMoto(t *testing.T) *ssm.Client {
+// emulator returns a client of an SSM emulator.
+func emulator(t *testing.T) *ssm.Client {
 	t.Helper()
-	binary, err := exec.LookPath("moto_server")
-	if err != nil {
-		t.Fatal("these tests need moto_server on the PATH: pip install 'moto[server]'")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(address)
-	var output strings.Builder
-	cmd := exec.Command(binary, "-H", "127.0.0.1", "-p", port)
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // its output tells why
-		close(exited)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-exited
-	})
-	ready := time.NewTicker(50 * time.Millisecond)
-	defer ready.Stop()
-	for end := time.Now().Add(30 * time.Second); ; {
-		if resp, err := http.Get("http://" + address + "/moto-api/"); err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-			break
-		}
-		select {
-		case <-exited:
-			t.Fatalf("moto_server ended: %s\n%s", cmd.ProcessState, &output)
-		case <-ready.C:
-		}
-		if time.Now().After(end) {
-			t.Fatal("moto_server does not answer within 30 s")
-		}
-	}
-	return ssm.New(ssm.Options{
-		Region: "eu-central-1", BaseEndpoint: aws.String("http://" + address),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
-		}),
-	})
+	url := moto.Start(t)
+	creds := credentials.NewStaticCredentialsProvider("test", "test", "")
+	return ssm.New(ssm.Options{Region: "eu-central-1", BaseEndpoint: &url, Credentials: creds})
 }
 
 func put(t *testing.T, client *ssm.Client, name, value string) {
@@ -85,7 +36,7 @@ func put(t *testing.T, client *ssm.Client, name, value string) {
 
 // The real client against an emulator, over HTTP.
 func TestConfigurationFromParameterStore(t *testing.T) {
-	client := startMoto(t)
+	client := emulator(t)
 	var want []string
 	for i := range 23 { // three pages
 		name := fmt.Sprintf("sink-%02d", i)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"backstop/lib/sinks"
@@ -21,7 +20,14 @@ type Source struct {
 	all    bool // ssm: every parameter directly under path
 }
 
-var parameterPath = regexp.MustCompile(`^(/[A-Za-z0-9_.-]+)+$`)
+// isPath reports whether a parameter's name is a full one: (/[A-Za-z0-9_.-]+)+
+func isPath(name string) bool {
+	rest, ok := strings.CutPrefix(name, "/")
+	for part := range strings.SplitSeq(rest, "/") {
+		ok = ok && sinks.IsMadeOf(part, len(name), sinks.Alphanumeric+"_.-")
+	}
+	return ok
+}
 
 // ParseSource reads the name of a source:
 //
@@ -45,7 +51,7 @@ func ParseSource(spec string) (Source, error) {
 		if strings.HasSuffix(name, "/") {
 			return Source{}, fmt.Errorf("source %q: write ssm:%s/* for every parameter under a path", spec, strings.TrimRight(name, "/"))
 		}
-		if !parameterPath.MatchString(name) {
+		if !isPath(name) {
 			return Source{}, fmt.Errorf("source %q: want ssm:/path/* or ssm:/path, with full parameter names", spec)
 		}
 		return Source{scheme: scheme, path: name, all: all}, nil

@@ -6,10 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"backstop/internal/moto"
 	"backstop/lib/lambdahost"
 )
 
@@ -303,7 +302,7 @@ func TestThePollerRefusesABadConfiguration(t *testing.T) {
 // visibility alone, so a queue's own redrive policy works.
 func TestRedriveCountsFailedReceives(t *testing.T) {
 	t.Parallel()
-	client := sqsClient(startMoto(t))
+	client := sqsClient(moto.Start(t))
 	ctx := t.Context()
 	create := func(name string, attributes map[string]string) string {
 		out, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
@@ -361,41 +360,5 @@ func TestRedriveCountsFailedReceives(t *testing.T) {
 	}
 	if seen["good"] != 1 || seen["fine"] != 1 || seen["bad"] != 2 {
 		t.Errorf("receives %v, want good and fine once, bad twice", seen)
-	}
-}
-
-// startMoto runs moto_server and returns its URL.
-func startMoto(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("moto_server")
-	if err != nil {
-		t.Fatal("moto_server is missing: install it with `pip install 'moto[server]'` (the tests never skip)")
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(path, "-H", "127.0.0.1", "-p", port)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-			return "http://" + addr
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("moto_server does not listen on %s after 30 s: %v", addr, err)
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }

@@ -6,11 +6,14 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"sync"
 	"syscall"
 )
 
 // passing matches the statuses in a SINK_UNAVAILABLE message that pass with time.
-var passing = regexp.MustCompile(`\bHTTP (429|5[0-9]{2})\b|\bSMTP 4[0-9]{2}\b`)
+var passing = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\bHTTP (429|5[0-9]{2})\b|\bSMTP 4[0-9]{2}\b`)
+})
 
 // IsTransient reports whether another attempt may cure err. The rules are tried in
 // this order:
@@ -49,7 +52,7 @@ func IsTransient(err error) bool {
 		}
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Code == CodeSinkUnavailable {
-		return passing.MatchString(e.Msg)
+		return passing().MatchString(e.Msg)
 	}
 	return false
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,7 @@ type scripted struct {
 	mu          sync.Mutex
 	attempts    int
 	accepted    []string
+	heard       []string // commands
 	connections int
 	open        int
 	stop        chan struct{}
@@ -124,6 +126,7 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 		if err != nil {
 			return
 		}
+		s.count(func() { s.heard = append(s.heard, line) })
 		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
 		reply := "250 2.0.0 fine"
 		switch verb {
@@ -177,6 +180,13 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 			return
 		}
 	}
+}
+
+// lines returns the commands so far.
+func (s *scripted) lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.heard)
 }
 
 func (s *scripted) destination(sink sinks.Sink) *sinktest.Destination {

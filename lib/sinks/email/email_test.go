@@ -36,12 +36,14 @@ type server struct {
 	mu       sync.Mutex
 	taken    []taken
 	greylist map[string]bool // senders seen, when it greylists
+	fault    string          // of its authentication
 }
 
 type taken struct {
-	from, to, user string
-	utf8           bool
-	data           string
+	from, to        string
+	user, mechanism string
+	utf8            bool
+	data            string
 }
 
 type session struct {
@@ -50,7 +52,7 @@ type session struct {
 	got        taken
 }
 
-func (s *session) Reset() { s.got = taken{user: s.got.user} }
+func (s *session) Reset() { s.got = taken{user: s.got.user, mechanism: s.got.mechanism} }
 
 func (*session) Logout() error { return nil }
 
@@ -92,32 +94,10 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 		if u != user || p != pass {
 			return smtp.ErrAuthFailed
 		}
-		s.got.user = u
+		s.got.user, s.got.mechanism = u, mechanism
 		return nil
 	}
-	if mechanism == "LOGIN" {
-		return &loginServer{check: check}, nil
-	}
-	return sasl.NewPlainServer(check), nil
-}
-
-// loginServer is the server's side of the mechanism LOGIN.
-type loginServer struct {
-	check func(identity, user, pass string) error
-	user  *string
-}
-
-func (l *loginServer) Next(response []byte) (challenge []byte, done bool, err error) {
-	switch {
-	case response == nil:
-		return []byte("Username:"), false, nil
-	case l.user == nil:
-		u := string(response)
-		l.user = &u
-		return []byte("Password:"), false, nil
-	default:
-		return nil, true, l.check("", *l.user, string(response))
-	}
+	return saslServer(mechanism, s.s.fault, check)
 }
 
 // certificate returns one that is valid for 127.0.0.1, and the pool that trusts it.
@@ -328,34 +308,6 @@ func TestMessageIDIsStableAndTellsSinksApart(t *testing.T) {
 	}
 	if a, b := ids("one", ""), ids("one", ""); a == b {
 		t.Errorf("two messages without an id: both %s", a)
-	}
-}
-
-func TestConnectionsAreProtectedAndLoggedIn(t *testing.T) {
-	for name, c := range map[string]struct {
-		mode       string
-		mechanisms []string
-	}{
-		"STARTTLS and PLAIN": {email.TLSStartTLS, []string{"PLAIN"}},
-		"STARTTLS and LOGIN": {email.TLSStartTLS, []string{"XOAUTH2", "LOGIN"}},
-		"implicit and PLAIN": {email.TLSImplicit, []string{"LOGIN", "PLAIN"}},
-		"none and PLAIN":     {email.TLSNone, []string{"PLAIN"}}, // to the local host only
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := serve(t, c.mode, c.mechanisms, nil)
-			sink := s.sink(t, email.Config{AuthUser: user, AuthPass: pass, TLS: c.mode})
-			if err := sink.Send(t.Context(), recipient, sinks.Message{ID: "d", Body: "x"}); err != nil {
-				t.Fatal(err)
-			}
-			if got := s.all(); len(got) != 1 || got[0].user != user {
-				t.Errorf("the server took %d messages, %+v", len(got), got)
-			}
-			wrong := s.sink(t, email.Config{AuthUser: user, AuthPass: "wr0ng-s3cret", TLS: c.mode})
-			err := wrong.Send(t.Context(), recipient, sinks.Message{ID: "d", Body: "x"})
-			if err == nil || sinks.IsTransient(err) || !strings.Contains(err.Error(), "AUTH: SMTP 5") || strings.Contains(err.Error(), "wr0ng") {
-				t.Errorf("with a wrong password: %v, want a terminal SMTP 5xx", err)
-			}
-		})
 	}
 }
 

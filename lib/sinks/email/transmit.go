@@ -175,29 +175,6 @@ func addressLiteral(a net.Addr) string {
 	return "[IPv6:" + ip.String() + "]"
 }
 
-// auth chooses the strongest mechanism that both sides know.
-func (s *Sink) auth(c *smtp.Client) (smtp.Auth, error) {
-	_, offered := c.Extension("AUTH")
-	mechanisms := strings.Fields(strings.ToUpper(offered))
-	pass := s.pass.Reveal()
-	for _, m := range []struct {
-		name string
-		auth func() smtp.Auth
-	}{
-		{"SCRAM-SHA-256", func() smtp.Auth { return smtp.ScramSHA256Auth(s.user, pass) }},
-		{"PLAIN", func() smtp.Auth { return smtp.PlainAuth("", s.user, pass, s.host, false) }},
-		{"LOGIN", func() smtp.Auth { return smtp.LoginAuth(s.user, pass, s.host, false) }},
-		{"CRAM-MD5", func() smtp.Auth { return smtp.CRAMMD5Auth(s.user, pass) }},
-	} {
-		for _, offer := range mechanisms {
-			if offer == m.name {
-				return m.auth(), nil
-			}
-		}
-	}
-	return nil, &fault{"the server offers no authentication that this sink knows (SCRAM-SHA-256, PLAIN, LOGIN, CRAM-MD5)"}
-}
-
 // failure classifies an error of a stage before the final dot, and a reply of any
 // stage. A reply wins over the context's end: the server has spoken.
 func (s *Sink) failure(ctx context.Context, stage string, err error, to *mail.Address) error {

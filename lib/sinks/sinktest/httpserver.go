@@ -160,9 +160,21 @@ func abort(c net.Conn) {
 	c.Close()
 }
 
+// bomb is 8 MiB of nothing, compressed.
+var bomb = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(make([]byte, 8<<20))
+	_ = z.Close() // a buffer takes everything
+	return b.Bytes()
+})
+
 // answer is what the package's own behaviours answer once the request is read.
 func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerFunc {
 	tb.Helper()
+	if b == Compressed {
+		bomb() // before anybody waits for it
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		flusher := http.NewResponseController(w)
 		switch b {
@@ -193,7 +205,7 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 			}
 		case Endless:
 			for {
-				if _, err := io.WriteString(w, "xxxxxxxxxxxxxxxx"); err != nil {
+				if _, err := io.WriteString(w, "x"); err != nil {
 					return
 				}
 				_ = flusher.Flush()
@@ -202,16 +214,14 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 					return
 				case <-s.stop:
 					return
-				case <-time.After(time.Millisecond):
+				case <-time.After(5 * time.Millisecond): // no limit of bytes ends that soon
 				}
 			}
 		case Huge:
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 2<<20))
 		case Compressed:
 			w.Header().Set("Content-Encoding", "gzip")
-			z := gzip.NewWriter(w)
-			_, _ = z.Write(make([]byte, 8<<20))
-			_ = z.Close()
+			_, _ = w.Write(bomb())
 		default:
 			tb.Errorf("the server knows no behaviour %q", b)
 		}

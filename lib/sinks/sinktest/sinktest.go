@@ -32,7 +32,7 @@ const (
 	HangLate   Behaviour = "hang after the message is sent"    // everything was read, nothing happens
 	Garbage    Behaviour = "answer what is not the protocol"   // everything was read, nonsense comes back
 	Drip       Behaviour = "accept, the answer comes in drips" // complete within a second
-	Endless    Behaviour = "accept, the answer never ends"     // beyond any limit
+	Endless    Behaviour = "accept, the answer never ends"     // nor does it come fast
 	Huge       Behaviour = "accept, the answer is huge"        // at least 1 MiB, then it ends
 	Compressed Behaviour = "accept, the answer is compressed"  // unasked, and large when inflated
 )

@@ -136,6 +136,12 @@ func (f *fake) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 			return sinks.Transient(unavailable("no answer"))
 		}
 		return sinks.Ambiguous(unavailable("no answer"))
+	case Endless:
+		f.take(text, true)
+		if f.fault == "listens to an endless answer" {
+			<-ctx.Done()
+		}
+		return nil
 	case "503":
 		f.take(text, true)
 		switch f.fault {
@@ -164,7 +170,7 @@ func (f *fake) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 func harness(fault string) Harness {
 	without := map[Behaviour]string{}
 	for b := range fixed {
-		if b != Accept && b != HangEarly && b != HangLate {
+		if b != Accept && b != HangEarly && b != HangLate && b != Endless {
 			without[b] = "a fake in memory has no connection"
 		}
 	}
@@ -185,6 +191,7 @@ func harness(fault string) Harness {
 			{Does: Accept, Want: Delivered},
 			{Does: HangEarly, Want: Ended},
 			{Does: HangLate, Want: Ambiguous},
+			{Does: Endless, Want: Delivered},
 			{Does: "503", Want: Transient, Text: "HTTP 503", RetryAfter: time.Second},
 		},
 		Without: without,
@@ -216,6 +223,7 @@ func TestSuiteNoticesEveryFault(t *testing.T) {
 		"forgets Retry-After":                "asks to wait 0s, want 1s",
 		"shows a secret":                     "shows a secret",
 		"wraps a deadline of its own":        "hides the mark",
+		"listens to an endless answer":       "held Send until its context ended",
 		"retries by itself":                  "one Send made 2 attempts",
 	} {
 		t.Run(fault, func(t *testing.T) {

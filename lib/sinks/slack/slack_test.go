@@ -58,6 +58,7 @@ func TestConformance(t *testing.T) {
 	add("200 with a page", answer(200, "<html>"+secret), sinktest.Terminal, "unexpected answer", 0)
 	add("200 with no_text", answer(200, "no_text"), sinktest.Terminal, "no_text", 0)
 	add("200 and nothing", answer(200, ""), sinktest.Terminal, "unexpected answer", 0)
+	add("a head of 1 MiB", answer(200, "ok", "X-Long", strings.Repeat("x", 1<<20)), sinktest.Ambiguous, "sent and not answered", 0)
 	add("200 and a broken answer", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "2")
 		_, _ = io.WriteString(w, "o")

@@ -1,0 +1,51 @@
+package app
+
+import (
+	"context"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"backstop/lib/observe"
+)
+
+// Serve hands the platform's invocations to h; it does not return. At SIGTERM, which
+// the platform sends shortly before it takes an idle process away, connections are
+// closed, but not before the invocations under way have ended: what they cannot deliver
+// they must be able to keep. Nothing depends on it; a process that is killed first loses
+// no more than connections.
+func (a *App) Serve(h lambda.Handler) {
+	r := &running{Handler: h}
+	lambda.StartWithOptions(r, lambda.WithEnableSIGTERM(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock() // the process lives on until it is killed: an answer may still be on its way
+		a.stop(os.Stdout)
+	}))
+}
+
+// stop closes the connections, and writes what no invocation has reported.
+func (a *App) stop(out io.Writer) {
+	ctx := context.Background() //nolint:forbidigo // between invocations
+	a.Close()
+	m := observe.NewMetrics(a.Env.Service)
+	a.reportTrimmed(ctx, m)
+	if err := m.Flush(out); err != nil {
+		a.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
+	}
+	a.Log.InfoContext(ctx, "stopped")
+}
+
+// running is a handler that can be waited for.
+type running struct {
+	lambda.Handler
+	mu sync.RWMutex // held for reading by each invocation
+}
+
+// Invoke implements lambda.Handler.
+func (r *running) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.Handler.Invoke(ctx, payload)
+}

@@ -1,0 +1,38 @@
+package app
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"backstop/lib/observe"
+)
+
+// What was trimmed after the last report is not lost with the process.
+func TestStoppingWritesWhatWasNotReported(t *testing.T) {
+	var log, out bytes.Buffer
+	closed := false
+	a := &App{
+		Env: Env{Service: "svc"}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		close: func() error { closed = true; return nil },
+	}
+	a.noteTrimmed("webhook", 3)
+	a.stop(&out)
+	if !closed || !strings.Contains(log.String(), "msg=stopped") {
+		t.Errorf("closed: %v, log %q", closed, log.String())
+	}
+	if text := out.String(); !strings.Contains(text, `"`+observe.Trimmed.Name+`":3`) || !strings.Contains(text, `"Sink":"webhook"`) {
+		t.Errorf("metrics %q, want the three", text)
+	}
+	out.Reset()
+	a.stop(&out)
+	if out.Len() != 0 {
+		t.Errorf("metrics %q twice", out.String())
+	}
+}
+
+// A function without a usable environment stops too.
+func TestStoppingNeedsNoEnvironment(t *testing.T) {
+	(&App{Log: slog.New(slog.DiscardHandler)}).stop(&bytes.Buffer{})
+}
