@@ -31,8 +31,8 @@ it).`
 // bulkNames are the flags that go with a filter and not with ids. --yes does no harm there.
 var bulkNames = append([]string{"all", "dry-run", "wait", "reason-text"}, filterNames...)
 
-func addBulk(c *cobra.Command, action string) *bulk {
-	b := &bulk{action: action, filters: addFilter(c)}
+func addBulk(c *cobra.Command, conn *connection, action string) *bulk {
+	b := &bulk{action: action, filters: addFilter(c, conn)}
 	f := c.Flags()
 	f.BoolVar(&b.all, "all", false, "every dead letter of every sink; needed when there is no filter")
 	f.BoolVar(&b.dryRun, "dry-run", false, "only say how many there are, and show the first")
@@ -43,15 +43,15 @@ func addBulk(c *cobra.Command, action string) *bulk {
 }
 
 // request is what the flags ask for.
-func (b *bulk) request(now time.Time) (apiclient.OperationRequest, error) {
+func (b *bulk) request(ctx context.Context, api session, now time.Time) (apiclient.OperationRequest, error) {
 	r := apiclient.OperationRequest{Action: b.action, Reason: b.why, All: b.all}
-	f, err := b.filters.filter(now)
+	f, err := b.filters.filter(ctx, api, now)
 	if err != nil {
 		return r, err
 	}
 	switch empty := f == (apiclient.Filter{}); {
 	case empty && !b.all:
-		return r, usage("name dead letters by id, or select them: --sink, --reason, --q, ... ; --all means every one of every sink")
+		return r, usage("name dead letters by id, or select them: --group, --sink, --reason, --q, ... ; --all means every one of every sink")
 	case !empty && b.all:
 		return r, usage("--all and a filter exclude each other")
 	case !empty:
@@ -65,7 +65,7 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 	if err != nil {
 		return err
 	}
-	r, err := b.request(time.Now())
+	r, err := b.request(c.Context(), api, time.Now())
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 		note(c, "%s", followUp(op.ID, conn))
 		return printOperation(api.out, op)
 	}
-	return follow(c, api, op.ID)
+	return follow(c, api, op)
 }
 
 func filterOf(r apiclient.OperationRequest) apiclient.Filter {
@@ -153,18 +153,23 @@ func followUp(id string, conn *connection) string {
 	return fmt.Sprintf("Watch it with\n  backstop dlq operations wait %[1]s%[2]s\nand stop it with\n  backstop dlq operations cancel %[1]s%[2]s", id, conn.flags())
 }
 
-// follow shows an operation's progress until it is over, and fails if it did.
-func follow(c *cobra.Command, api session, id string) error {
+// follow shows an operation's progress until it is over, and fails if it did. Of one that
+// was only named, without a status, it is not known yet that it exists.
+func follow(c *cobra.Command, api session, op apiclient.Operation) error {
+	id, exists := op.ID, op.Status != ""
 	line := newProgress(c, id)
 	op, err := watch(c.Context(), func(ctx context.Context) (apiclient.Operation, error) {
 		return api.Operation(ctx, id)
 	}, func(op apiclient.Operation) {
-		line.what = op.Action
-		line.show(op.Settled+op.Skipped, op.Total, remark(op))
+		line.what, exists = op.Action, true
+		line.show(op.Settled+op.Skipped+op.Gone(), op.Total, remark(op))
 	})
 	line.end()
 	if errors.Is(err, context.Canceled) {
 		return hinted(err, "The operation goes on without you. %s", followUp(id, api.conn))
+	}
+	if code := exitCode(err); !exists && (code == exitUsage || code == exitNotFound) {
+		return err
 	}
 	if err != nil {
 		return hinted(err, "The operation may go on all the same. %s", followUp(id, api.conn))
@@ -184,8 +189,12 @@ func remark(op apiclient.Operation) string {
 	switch {
 	case op.Status == "queued":
 		return "queued: begins with the schedule's next tick"
+	case op.Gone() > 0:
+		return fmt.Sprintf("%d settled by others", op.Gone())
 	case op.Failed > 0:
 		return fmt.Sprintf("%d failed", op.Failed)
+	case op.Waiting() > 0:
+		return fmt.Sprintf("%d held by another replay: they come with the schedule's next tick", op.Waiting())
 	}
 	return ""
 }
@@ -268,6 +277,9 @@ func printOperation(w io.Writer, op apiclient.Operation) error {
 		if n.count > 0 {
 			t.add(n.what, n.count)
 		}
+	}
+	if n := op.Gone(); n > 0 {
+		t.add("gone", fmt.Sprintf("%d (settled meanwhile, by another replay or operator)", n))
 	}
 	t.add("created", clock(op.CreatedAt))
 	if !op.FinishedAt.IsZero() {

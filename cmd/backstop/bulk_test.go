@@ -67,6 +67,13 @@ func TestBulkWork(t *testing.T) {
 			err:   "\rreplay [########................] 1/3 33%\rreplay [########################] 3/3 100%",
 		},
 		{
+			name: "what another replay holds is waited for", typed: "y\n",
+			replies: []reply{dryRun(3), created(), ok(strings.Replace(operation("running", 1, 0).body, `"sinks":{}`, `"sinks":{"mail":{"waiting":2}}`, 1)), operation("completed", 1, 0)},
+			calls:   []string{askDry, askCreate, askState, askState},
+			out:     "gone       2 (settled meanwhile, by another replay or operator)",
+			err:     "1/3 33%  2 held by another replay: they come with the schedule's next tick\rreplay [########################] 3/3 100%  2 settled by others",
+		},
+		{
 			name: "--yes does not ask", args: []string{"--yes", "-o", "json"}, replies: []reply{dryRun(3), created(), operation("completed", 3, 0)},
 			calls: []string{askDry, askCreate, askState}, out: operation("completed", 3, 0).body + "\n",
 		},
@@ -160,6 +167,14 @@ func TestInterruptedBulkWorkSaysHowToGoOn(t *testing.T) {
 	cancel()
 	r := <-done
 	r.want(t, exitInterrupted, "", fmt.Sprintf("backstop: interrupted\nThe operation goes on without you. Watch it with\n  backstop dlq operations wait op-1 --api %[1]s\nand stop it with\n  backstop dlq operations cancel op-1 --api %[1]s\n", api.URL))
+}
+
+func TestWaitingForAnOperationThatIsNotSaysJustThat(t *testing.T) {
+	newAPI(t, problem(404, "SINK_DLQ_NOT_FOUND"))
+	r := run(t, "dlq", "operations", "wait", "op-1")
+	if want := "backstop: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\n"; r.code != exitNotFound || r.err != want {
+		t.Errorf("exit code %d, standard error %q; want %q", r.code, r.err, want)
+	}
 }
 
 func TestWatchEndsWithTheOperationOrAfterHalfAMinuteOfFailures(t *testing.T) {

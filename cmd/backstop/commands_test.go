@@ -11,7 +11,9 @@ const (
 	oneItem = `{"id":"mail~1-0","delivery_id":"d1","sink":"mail","at":"2026-01-01T00:00:00Z","recipient":{"address":"ann@example.com"},` +
 		`"message":{"id":"d1","subject":"Hi","body":"line one\nline \u001b[31mtwo","metadata":{"X-A":"b"}},"attempts":5,"last_error":"SINK_UNAVAILABLE: SMTP 451",` +
 		`"reason":"exhausted","replays":1,"history":[{"at":"2026-01-01T00:01:00Z","error":"SMTP 452"}]}`
-	oneRow  = `{"id":"mail~1-0","sink":"mail","at":"2026-01-01T00:00:00Z","message":{"subject":"Hi","body_bytes":3,"body_preview":"abc"},"attempts":5,"last_error":"gone\u001b]0;x\u0007","reason":"terminal"}`
+	oneRow    = `{"id":"mail~1-0","sink":"mail","at":"2026-01-01T00:00:00Z","message":{"subject":"Hi","body_bytes":3,"body_preview":"abc"},"attempts":5,"last_error":"gone\u001b]0;x\u0007","reason":"terminal"}`
+	twoGroups = `{"groups":[{"id":"2f6a54c1d001","sink":"a","reason":"exhausted","fingerprint":"HTTP 503","count":12},` +
+		`{"id":"2e0000000000","sink":"b","reason":"","fingerprint":"(other)","count":1}],"complete":true}`
 	oneSink = `{"name":"mail","kind":"email","configured":true,"depth":3,"due":2,"parked":1,"kept":0,"trimmed":0,"paused":true,"oldest_age_seconds":7200}`
 	oneOp   = `{"id":"op-1","action":"replay","status":"completed","created_at":"2026-01-01T00:00:00Z","total":3,"total_complete":true,"settled":3,"delivered":3,"failed":0,"discarded":0,"skipped":0,"sinks":{}}`
 )
@@ -75,9 +77,17 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		{name: "dlq count", args: "dlq count", replies: []reply{ok(`{"count":4,"sinks":{"b":1,"a":3}}`)}, calls: []string{"GET /v1/dlq/count"}, out: []string{"SINK   DEAD LETTERS\na      3\nb      1\n(all)  4\n"}},
 		{name: "dlq count of one sink", args: "dlq count --sink a -o json", replies: []reply{ok(`{"count":3}`)}, calls: []string{"GET /v1/dlq/count?sink=a"}, out: []string{"{\"count\":3}\n"}},
 		{
-			name: "dlq groups", args: "dlq groups --sink a", replies: []reply{ok(`{"groups":[{"sink":"a","reason":"exhausted","fingerprint":"HTTP 503 # x","count":12}],"complete":false}`)},
-			calls: []string{"GET /v1/dlq/groups?sink=a"}, out: []string{"COUNT  SINK  REASON     FINGERPRINT\n12     a     exhausted  HTTP 503 # x\n"}, err: "more, smaller groups",
+			name: "dlq groups", args: "dlq groups --sink a", replies: []reply{ok(`{"groups":[{"id":"2f6a54c1d001","sink":"a","reason":"exhausted","fingerprint":"HTTP 503 # x","count":12}],"complete":false}`)},
+			calls: []string{"GET /v1/dlq/groups?sink=a"}, out: []string{"GROUP         COUNT  SINK  REASON     FINGERPRINT\n2f6a54c1d001  12     a     exhausted  HTTP 503 # x\n"}, err: "more, smaller groups",
 		},
+		{
+			name: "a group is its sink, reason and fingerprint", args: "dlq list --group 2f6 --since 2026-01-01T00:00:00Z",
+			replies: []reply{ok(twoGroups), ok(`{"items":[],"next_cursor":null}`)},
+			calls:   []string{"GET /v1/dlq/groups", "GET /v1/dlq/items?fingerprint=HTTP+503&limit=50&reason=exhausted&since=2026-01-01T00%3A00%3A00Z&sink=a"},
+			err:     `No dead letters of sink a, reason exhausted, failed as "HTTP 503", since 2026-01-01 00:00:00Z.`,
+		},
+		{name: "a group that is empty by now", args: "dlq replay --group 77 --yes", replies: []reply{ok(twoGroups)}, calls: []string{"GET /v1/dlq/groups"}, code: 3, err: "no group 77: it has no dead letters any more, or never had\nThere are these:\n  backstop dlq groups\n"},
+		{name: "the beginning of two groups", args: "dlq discard --group 2 --yes", replies: []reply{ok(twoGroups)}, calls: []string{"GET /v1/dlq/groups"}, code: 2, err: "2 groups begin with 2: give more of its id"},
 		{
 			name: "dlq replay of one", args: "dlq replay mail~1-0", replies: []reply{ok(`{"status":"delivered","id":"mail~1-0","attempts":1}`)},
 			calls: []string{"POST /v1/dlq/items/mail~1-0/replay {}"}, out: []string{"delivered  mail~1-0\n"},
@@ -109,6 +119,11 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		{name: "dlq operations", args: "dlq operations --limit 5", replies: []reply{ok(`{"operations":[` + oneOp + `]}`)}, calls: []string{"GET /v1/dlq/operations?limit=5"}, out: []string{"op-1", "completed  3      3     0"}},
 		{name: "dlq operations list of nothing", args: "dlq operations list", replies: []reply{ok(`{"operations":[]}`)}, calls: []string{"GET /v1/dlq/operations?limit=20"}, err: "No bulk operations"},
 		{name: "dlq operations show", args: "dlq operations show op-1", replies: []reply{ok(oneOp)}, calls: []string{"GET /v1/dlq/operations/op-1"}, out: []string{"status     completed", "delivered  3"}},
+		{
+			name: "an operation that others overtook says so", args: "dlq operations show op-1",
+			replies: []reply{ok(`{"id":"op-1","action":"replay","status":"completed","total":520,"total_complete":true,"settled":256,"delivered":256,"sinks":{}}`)},
+			calls:   []string{"GET /v1/dlq/operations/op-1"}, out: []string{"delivered  256", "gone       264 (settled meanwhile, by another replay or operator)"},
+		},
 		{name: "dlq operations cancel", args: "dlq operations cancel op-1 -o json", replies: []reply{ok(oneOp)}, calls: []string{"POST /v1/dlq/operations/op-1/cancel"}, out: []string{oneOp + "\n"}},
 		{
 			name: "dlq export", args: "dlq export --sink mail",
@@ -166,6 +181,8 @@ func TestWrongUsageCallsNothing(t *testing.T) {
 		{"dlq replay a~1-0 --sink x", "either ids or filters"},
 		{"dlq replay a~1-0 --dry-run", "either ids or filters"},
 		{"dlq replay --sink x --force", "go with ids"},
+		{"dlq replay --group 2f --sink x", "--group says it all"},
+		{"dlq replay a~1-0 --group 2f", "either ids or filters"},
 		{"dlq operations --limit 1000", "want 1 to 100"},
 		{"dlq import /no/such/file", "no such file"},
 		{"send --body x", "--sink is missing"},

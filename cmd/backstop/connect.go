@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"os"
 
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/cobra"
 
 	"backstop/internal/apiclient"
+	"backstop/lib/awsconf"
 )
 
 // defaultAPI is where `backstop dev` listens.
@@ -98,7 +98,7 @@ func (o *connection) transport(ctx context.Context, base string) (http.RoundTrip
 	case !o.sign && (o.noSign || !gateway):
 		return nil, nil
 	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	cfg, err := awsconf.Load(ctx)
 	if err != nil {
 		return nil, &apiclient.CredentialsError{Err: err}
 	}

@@ -21,6 +21,7 @@ otherwise).
 		Args: cobra.ExactArgs(2),
 	}
 	conn := addConnection(c)
+	c.ValidArgsFunction = first(completeSinks(conn))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		api, err := conn.open(c)
 		if err != nil {

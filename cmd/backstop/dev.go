@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
 
 	"backstop/internal/console"
 	"backstop/internal/local"
+	"backstop/lib/awsconf"
 	"backstop/lib/lambdahost"
 )
 
@@ -116,7 +116,7 @@ func newPoller(ctx context.Context, host *lambdahost.Host, queue string, log *sl
 	if err != nil || u.Host == "" {
 		return nil, usage("--queue %q is not a URL such as http://127.0.0.1:5000/123456789012/messages", queue)
 	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	cfg, err := awsconf.Load(ctx)
 	if err != nil {
 		return nil, err
 	}

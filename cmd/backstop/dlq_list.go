@@ -31,7 +31,7 @@ each; next_cursor of the last one continues with --cursor.`,
   backstop dlq list --limit 1000 -o json | jq -r '.items[].id'`,
 		Args: cobra.NoArgs,
 	}
-	filters := addFilter(c)
+	filters := addFilter(c, conn)
 	c.Flags().IntVar(&limit, "limit", 50, "most dead letters to list")
 	c.Flags().StringVar(&cursor, "cursor", "", "continue an earlier list here")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -39,7 +39,7 @@ each; next_cursor of the last one continues with --cursor.`,
 		if err != nil {
 			return err
 		}
-		f, err := filters.filter(time.Now())
+		f, err := filters.filter(c.Context(), api, time.Now())
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func newDLQCount(conn *connection) *cobra.Command {
   backstop dlq count --sink ops-slack -o json | jq .count`,
 		Args: cobra.NoArgs,
 	}
-	c.Flags().StringVar(&sink, "sink", "", "only of this sink")
+	addSink(c, conn, &sink)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)
 		if err != nil {
@@ -155,14 +155,15 @@ func newDLQGroups(conn *connection) *cobra.Command {
 		Use:   "groups",
 		Short: "Count dead letters by cause, largest first",
 		Long: `Groups counts dead letters that failed alike: same sink, same reason, same error once numbers, ids and
-addresses are masked (the fingerprint). A group is replayed or discarded by giving all three; -o json has the
-fingerprint to the letter. Entries that were written by other programs count as (other), without a reason.`,
+addresses are masked (the fingerprint). The id in the first column selects a group in 'dlq list', 'dlq
+replay', 'dlq discard' and 'dlq export'. Entries that were written by other programs count as (other), without
+a reason.`,
 		Example: `  backstop dlq groups
-  backstop dlq groups --sink ops-slack -o json | jq -r '.groups[0].fingerprint'
-  backstop dlq replay --sink ops-slack --reason exhausted --fingerprint "$FINGERPRINT"`,
+  backstop dlq replay --group 2f6a54c1d001 --dry-run
+  backstop dlq groups --sink ops-slack -o json | jq -r '.groups[0].id'`,
 		Args: cobra.NoArgs,
 	}
-	c.Flags().StringVar(&sink, "sink", "", "only of this sink")
+	addSink(c, conn, &sink)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)
 		if err != nil {
@@ -179,10 +180,9 @@ fingerprint to the letter. Entries that were written by other programs count as 
 			note(c, "No dead letters%s.", describe(apiclient.Filter{Sink: sink}))
 			return nil
 		}
-		t := newTable("COUNT", "SINK", "REASON", "FINGERPRINT")
+		t := newTable("GROUP", "COUNT", "SINK", "REASON", "FINGERPRINT")
 		for _, x := range g.Groups {
-			// Whole: it is what a filter must be given.
-			t.add(x.Count, x.Sink, x.Reason, x.Fingerprint)
+			t.add(x.ID, x.Count, x.Sink, x.Reason, x.Fingerprint)
 		}
 		if !g.Complete {
 			note(c, "There are more, smaller groups: ask sink by sink with --sink.")

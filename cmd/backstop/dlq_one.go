@@ -25,16 +25,17 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
 ` + bulkHelp,
 		Example: `  backstop dlq replay ops-slack~1767225600000-0
   backstop dlq replay ops-slack~1767225600000-0 --to-sink ops-mail --on-success keep
-  backstop dlq replay --sink ops-slack --reason exhausted --since 12h --dry-run
+  backstop dlq replay --group 2f6a54c1d001 --dry-run
   backstop dlq replay --sink ops-slack --reason exhausted --reason-text "Slack is back, INC-42"
   backstop dlq replay --all --yes --wait=false -o json | jq -r .id`,
 	}
-	b := addBulk(c, "replay")
+	b := addBulk(c, conn, "replay")
 	f := c.Flags()
 	f.StringVar(&o.OnSuccess, "on-success", "", "discard (default) or keep what was delivered; with ids")
 	f.BoolVar(&o.Force, "force", false, "also send what was delivered already and kept; with ids")
 	f.StringVar(&o.Sink, "to-sink", "", "send through another sink of a kind that understands the recipient; with ids")
 	_ = c.RegisterFlagCompletionFunc("on-success", cobra.FixedCompletions([]string{"discard", "keep"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("to-sink", completeSinks(conn))
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		if len(ids) == 0 {
 			if given(c, "on-success", "force", "to-sink") {
@@ -96,7 +97,7 @@ With ids there is no question: they were named one by one. One that is gone alre
   backstop dlq export --sink test > test.ndjson && backstop dlq discard --sink test
   backstop dlq discard --sink mail --reason invalid --yes --reason-text "bad addresses, INC-43"`,
 	}
-	b := addBulk(c, "discard")
+	b := addBulk(c, conn, "discard")
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		if len(ids) == 0 {
 			return b.run(c, conn)

@@ -40,6 +40,13 @@ terminal would act on is replaced; -o json has it unchanged.`,
 	return c
 }
 
+// restsUntil reports whether the schedule heeds the dead letter's not-before: not when it
+// leaves it alone in any case, nor when an operator has unparked it since.
+func restsUntil(it apiclient.Item) bool {
+	aside := it.Parked || it.Held || !it.DeliveredAt.IsZero()
+	return !aside && (it.NextReplayAt.IsZero() || !it.NextReplayAt.Before(it.NotBefore))
+}
+
 func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
 	t := &table{}
 	line := func(label string, value any) {
@@ -62,7 +69,9 @@ func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
 	t.add("dead since", clock(it.At)+" ("+age(now, it.At)+" ago)")
 	t.add("schedule", when(now, it))
 	at("next replay", it.NextReplayAt)
-	at("not before", it.NotBefore)
+	if restsUntil(it) {
+		at("not before", it.NotBefore)
+	}
 	line("replays", it.Replays)
 	at("delivered", it.DeliveredAt)
 	line("origin", it.Origin)

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,7 +171,11 @@ func TestWhoSignsAndWhoDoesNot(t *testing.T) {
 // command is the command itself, as a process.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), os.Args[0], args...)
+	return commandContext(t.Context(), args...)
+}
+
+func commandContext(ctx context.Context, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, os.Args[0], args...)
 	c.Env = append(os.Environ(), asCLI+"=1")
 	return c
 }
@@ -218,25 +223,78 @@ func (brokenPipe) Write([]byte) (int, error) {
 }
 
 func TestCtrlCStopsTheProcessWith130(t *testing.T) {
-	api := newAPI(t, operation("running", 1, 0))
-	c := command(t, "dlq", "operations", "wait", "op-1")
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		args    []string
+		replies []reply // the last one for ever
+	}{
+		{[]string{"dlq", "operations", "wait", "op-1"}, []reply{operation("running", 1, 0)}},
+		{append(slices.Clone(bulkArgs), "--yes"), []reply{dryRun(3), created(), operation("running", 1, 0)}},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			api := newAPI(t, c.replies...)
+			p := command(t, c.args...)
+			var stderr bytes.Buffer
+			p.Stderr = &stderr
+			if err := p.Start(); err != nil {
+				t.Fatal(err)
+			}
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for end := time.Now().Add(20 * time.Second); len(api.asked()) < len(c.replies)+1; <-tick.C {
+				if time.Now().After(end) {
+					t.Fatal("no second poll within 20 s")
+				}
+			}
+			if err := p.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			_ = p.Wait() // the exit code says it
+			if code := p.ProcessState.ExitCode(); code != exitInterrupted {
+				t.Errorf("exit code %d, want %d", code, exitInterrupted)
+			}
+			for _, next := range []string{"The operation goes on without you.", "backstop dlq operations wait op-1\n", "backstop dlq operations cancel op-1\n"} {
+				if !strings.Contains(stderr.String(), next) {
+					t.Errorf("standard error lacks %q:\n%s", next, stderr.String())
+				}
+			}
+		})
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); len(api.asked()) < 2; <-tick.C {
-		if time.Now().After(end) {
-			t.Fatal("no second poll within 20 s")
-		}
+}
+
+// An operator's session has expired: API Gateway refuses the signed request.
+func TestExpiredCredentialsAreNamedAndNothingIsRepeated(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "ASIAEXPIRED")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", motoSecret)
+	t.Setenv("AWS_SESSION_TOKEN", "session-token")
+	t.Setenv("AWS_REGION", "eu-central-1")
+	expired := reply{
+		status: 403, body: `{"message":"The security token included in the request is expired"}`,
+		header: http.Header{"Content-Type": {"application/json"}, "X-Amzn-Errortype": {"ExpiredTokenException"}},
 	}
-	if err := c.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Wait() // the exit code says it
-	if code := c.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(stderr.String(), "backstop dlq operations wait op-1") {
-		t.Errorf("exit code %d, want %d; standard error:\n%s", code, exitInterrupted, stderr.String())
+	for _, args := range [][]string{
+		{"sinks"},
+		{"send", "--sink", "mail", "--body", "x", "--id", "d1"},
+		{"dlq", "replay", "mail~1-0"},
+		{"dlq", "replay", "--sink", "mail", "--yes"},
+		{"dlq", "operations", "wait", "op-1"},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			api := newAPI(t, expired)
+			r := run(t, append(args, "--sign")...)
+			r.want(t, exitUnauthorized, "", "Forbidden: The security token included in the request is expired (HTTP 403)")
+			r.want(t, exitUnauthorized, "", "renew the credentials (aws sso login)")
+			if n := len(api.asked()); n != 1 {
+				t.Errorf("%d calls, want 1", n)
+			}
+			h := api.headers[0]
+			if auth := h.Get("Authorization"); !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=ASIAEXPIRED/") || h.Get("X-Amz-Security-Token") != "session-token" {
+				t.Errorf("the request was not signed: %v", h)
+			}
+			for _, secret := range []string{motoSecret, "session-token", "AWS4-HMAC"} {
+				if strings.Contains(r.out+r.err, secret) {
+					t.Errorf("%q is shown:\n%s%s", secret, r.out, r.err)
+				}
+			}
+		})
 	}
 }

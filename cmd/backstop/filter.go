@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,35 +16,75 @@ import (
 type filterFlags struct {
 	apiclient.Filter
 	since, until string
+	group        string // id of a group, or the beginning of one
 }
 
 var (
-	filterNames = []string{"sink", "reason", "delivery", "q", "fingerprint", "since", "until"}
+	filterNames = []string{"sink", "reason", "delivery", "q", "fingerprint", "group", "since", "until"}
 	reasons     = []string{"terminal", "exhausted", "deadline", "canceled", "ambiguous", "config", "invalid"}
 )
 
-func addFilter(c *cobra.Command) *filterFlags {
+func addFilter(c *cobra.Command, conn *connection) *filterFlags {
 	o := &filterFlags{}
 	f := c.Flags()
-	f.StringVar(&o.Sink, "sink", "", "only of this sink")
+	addSink(c, conn, &o.Sink)
 	f.StringVar(&o.Reason, "reason", "", "only failed for this reason: "+strings.Join(reasons, ", "))
 	f.StringVar(&o.DeliveryID, "delivery", "", "only of this delivery id")
 	f.StringVar(&o.Q, "q", "", "only with this text, in any case, in subject, body, recipient, delivery id or last error")
-	f.StringVar(&o.Fingerprint, "fingerprint", "", "only of this group of 'dlq groups'; give its --sink and --reason too")
+	f.StringVar(&o.group, "group", "", "only of this group, an id of 'dlq groups' (its beginning will do)")
+	f.StringVar(&o.Fingerprint, "fingerprint", "", "only with this fingerprint of 'dlq groups -o json'; give --sink and --reason too")
 	f.StringVar(&o.since, "since", "", "only stored since this time (2026-01-31T23:59:00Z) or this long ago (90m, 12h, 3d)")
 	f.StringVar(&o.until, "until", "", "only stored before this time, or this long ago")
 	_ = c.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasons, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("group", completeGroups(conn))
 	return o
 }
 
-// filter reads the times.
-func (o *filterFlags) filter(now time.Time) (apiclient.Filter, error) {
-	var err error
-	if o.Since, err = readTime("--since", o.since, now); err != nil {
-		return o.Filter, err
+// addSink adds --sink, which selects the dead letters of one.
+func addSink(c *cobra.Command, conn *connection, to *string) {
+	c.Flags().StringVar(to, "sink", "", "only of this sink")
+	_ = c.RegisterFlagCompletionFunc("sink", completeSinks(conn))
+}
+
+// filter reads the times, and asks the API what a group's id stands for.
+func (o *filterFlags) filter(ctx context.Context, api session, now time.Time) (apiclient.Filter, error) {
+	f, err := o.Filter, error(nil)
+	if f.Since, err = readTime("--since", o.since, now); err != nil {
+		return f, err
 	}
-	o.Until, err = readTime("--until", o.until, now)
-	return o.Filter, err
+	if f.Until, err = readTime("--until", o.until, now); err != nil || o.group == "" {
+		return f, err
+	}
+	if f.Sink != "" || f.Reason != "" || f.Fingerprint != "" {
+		return f, usage("--group says it all: --sink, --reason and --fingerprint do not go with it")
+	}
+	g, err := findGroup(ctx, api, o.group)
+	f.Sink, f.Reason, f.Fingerprint = g.Sink, g.Reason, g.Fingerprint
+	return f, err
+}
+
+// findGroup returns the group whose id begins with start.
+func findGroup(ctx context.Context, api session, start string) (apiclient.Group, error) {
+	all, err := api.Groups(ctx, "")
+	if err != nil {
+		return apiclient.Group{}, err
+	}
+	var found []apiclient.Group
+	for _, g := range all.Groups {
+		if strings.HasPrefix(g.ID, start) {
+			found = append(found, g)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return apiclient.Group{}, &exitError{
+			code: exitNotFound, err: fmt.Errorf("no group %s: it has no dead letters any more, or never had", oneLine(start)),
+			hint: "There are these:\n  backstop dlq groups" + api.conn.flags(),
+		}
+	case 1:
+		return found[0], nil
+	}
+	return apiclient.Group{}, usage("%d groups begin with %s: give more of its id", len(found), oneLine(start))
 }
 
 // readTime reads a time, or how long ago it was.

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"backstop/internal/local"
+	"backstop/internal/moto"
 )
 
 // binaries is where TestMain built the functions.
@@ -50,7 +51,7 @@ func build(m *testing.M) int {
 	must(os.Setenv("AWS_CONFIG_FILE", os.DevNull))
 	must(os.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull))
 	must(os.Setenv("AWS_EC2_METADATA_DISABLED", "true"))
-	defer func() { stopEmulator() }()
+	defer moto.StopShared()
 	return m.Run()
 }
 

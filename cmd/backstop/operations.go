@@ -35,7 +35,9 @@ func newOperations(conn *connection) *cobra.Command {
 		}),
 		newOperation(conn, "wait", "Show a bulk operation's progress until it is over",
 			"The exit code is 1 when a dead letter failed again, and when the operation failed or was canceled.",
-			func(c *cobra.Command, api session, id string) error { return follow(c, api, id) }),
+			func(c *cobra.Command, api session, id string) error {
+				return follow(c, api, apiclient.Operation{ID: id})
+			}),
 		newOperation(conn, "cancel", "Stop a bulk operation; what it did stays done",
 			"It stops before its next slice of 100 dead letters. One that is over stays as it is.",
 			func(c *cobra.Command, api session, id string) error {
@@ -51,6 +53,7 @@ func newOperation(conn *connection, name, short, long string, do func(*cobra.Com
 		Use: name + " OPERATION", Short: short, Args: cobra.ExactArgs(1),
 		Example: "  backstop dlq operations " + name + " op-0198f0c2-7d4e-7c3a-9b1e-2f6a54c1d001",
 	}
+	c.ValidArgsFunction = completeOperations(conn)
 	if long != "" {
 		c.Long = short + ".\n\n" + long
 	}

@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/spf13/cobra"
 
 	"backstop/internal/apiclient"
+	"backstop/lib/awsconf"
 )
 
 const (
@@ -88,7 +88,7 @@ func sqsClient(ctx context.Context, queue *url.URL) (*sqs.Client, error) {
 
 // awsConfig finds the operator's AWS credentials, and says so at once when there are none.
 func awsConfig(ctx context.Context) (aws.Config, error) {
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	cfg, err := awsconf.Load(ctx)
 	if err == nil {
 		_, err = cfg.Credentials.Retrieve(ctx)
 	}

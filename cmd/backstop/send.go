@@ -40,6 +40,7 @@ it again). With any other exit code it is still yours: run the command again wit
 	conn := addConnection(c)
 	f := c.Flags()
 	f.StringVar(&o.sink, "sink", "", "name of the sink")
+	_ = c.RegisterFlagCompletionFunc("sink", completeSinks(conn))
 	f.StringVar(&o.id, "id", "", "delivery id, to repeat an earlier send (default: a new one)")
 	f.StringVar(&o.to, "to", "", "email address or webhook URL, for sinks that take one (default: the sink's own)")
 	f.StringVar(&o.recipient, "recipient", "", "recipient as JSON, for kinds of sinks that --to does not know")

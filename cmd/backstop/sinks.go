@@ -97,6 +97,7 @@ attempt, and the schedule replays nothing until it is resumed. A replay that you
 		c.Example = "  backstop sinks resume ops-slack"
 	}
 	c.Args = cobra.ExactArgs(1)
+	c.ValidArgsFunction = first(completeSinks(conn))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		api, err := conn.open(c)
 		if err != nil {

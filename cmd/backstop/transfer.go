@@ -25,13 +25,13 @@ message bodies: keep it as safe as the messages.`,
   backstop dlq export --sink mail --since 24h | jq -r .recipient.address`,
 		Args: cobra.NoArgs,
 	}
-	filters := addFilter(c)
+	filters := addFilter(c, conn)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)
 		if err != nil {
 			return err
 		}
-		f, err := filters.filter(time.Now())
+		f, err := filters.filter(c.Context(), api, time.Now())
 		if err != nil {
 			return err
 		}

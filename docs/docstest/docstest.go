@@ -69,7 +69,8 @@ func (d *Document) Answer(ctx context.Context, method, target string, status int
 		}
 		method = http.MethodGet
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "https://api.example"+target, nil)
+	// A path without its slash must not become a part of the host.
+	r, err := http.NewRequestWithContext(ctx, method, "https://api.example/"+strings.TrimPrefix(target, "/"), nil)
 	if err != nil {
 		return err
 	}

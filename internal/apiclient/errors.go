@@ -2,11 +2,14 @@ package apiclient
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
 // ProblemError is what the API refused (RFC 9457), or a proxy in front of it: then Code
@@ -49,9 +52,24 @@ func problemOf(resp *http.Response, body []byte) error {
 	if p.Title == "" {
 		p.Title = http.StatusText(resp.StatusCode)
 	}
+	p.Title, p.Detail = withoutCredentials(resp.Request, p.Title), withoutCredentials(resp.Request, p.Detail)
 	p.Status = resp.StatusCode
 	p.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
 	return p
+}
+
+// withoutCredentials replaces what authenticated r where a refusal repeats it, as API
+// Gateway does with the headers that it expected to be signed.
+func withoutCredentials(r *http.Request, text string) string {
+	if r == nil {
+		return text
+	}
+	for _, name := range []string{"Authorization", "X-Amz-Security-Token"} {
+		if secret := strings.TrimPrefix(r.Header.Get(name), "Bearer "); secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+	}
+	return text
 }
 
 // retryAfter reads seconds or an HTTP date.
@@ -83,7 +101,14 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 type CredentialsError struct{ Err error }
 
 // Error says why.
-func (e *CredentialsError) Error() string { return "no usable AWS credentials: " + e.Err.Error() }
+func (e *CredentialsError) Error() string {
+	why := e.Err.Error()
+	if _, ok := errors.AsType[*processcreds.ProviderError](e.Err); ok {
+		// The SDK quotes what the process wrote, which may well be the credentials.
+		why = "the profile's credential_process ended with an error, or wrote what is no credentials"
+	}
+	return "no usable AWS credentials: " + why
+}
 
 // Unwrap returns the cause.
 func (e *CredentialsError) Unwrap() error { return e.Err }

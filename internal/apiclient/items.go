@@ -175,6 +175,7 @@ type Groups struct {
 
 // Group is a number of dead letters that failed alike.
 type Group struct {
+	ID          string `json:"id"` // short, the same as long as the group exists
 	Sink        string `json:"sink"`
 	Reason      string `json:"reason"`
 	Fingerprint string `json:"fingerprint"`

@@ -72,6 +72,23 @@ func (o Operation) Final() bool {
 	return o.Status == "completed" || o.Status == "canceled" || o.Status == "failed"
 }
 
+// Gone is how many dead letters of a completed operation were settled by others before it
+// came to them; zero where that is not known.
+func (o Operation) Gone() int64 {
+	if o.Status != "completed" || !o.TotalComplete {
+		return 0
+	}
+	return max(0, o.Total-o.Settled-o.Skipped)
+}
+
+// Waiting is how many dead letters are held by other replays.
+func (o Operation) Waiting() (n int64) {
+	for _, s := range o.Sinks {
+		n += s.Waiting
+	}
+	return n
+}
+
 // Operations are the newest bulk operations.
 type Operations struct {
 	Raw

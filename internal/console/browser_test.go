@@ -25,7 +25,7 @@ import (
 	"backstop/internal/local"
 )
 
-// binaries is where the functions were built.
+// binaries is where the functions and the CLI were built.
 var binaries string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -36,7 +36,13 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(binaries) }()
-	if err := local.Build(context.Background(), "../..", binaries); err != nil {
+	err = local.Build(context.Background(), "../..", binaries)
+	if err == nil {
+		cli := exec.CommandContext(context.Background(), "go", "build", "-o", binaries, "backstop/cmd/backstop")
+		cli.Stderr = os.Stderr
+		err = cli.Run()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

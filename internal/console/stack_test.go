@@ -2,9 +2,12 @@ package console_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"backstop/internal/apiclient"
+	"backstop/internal/incident"
 	"backstop/internal/local"
 )
 
@@ -57,6 +61,68 @@ func startBackstop(t *testing.T, starter bool) *backstop {
 		t.Fatal(err)
 	}
 	return &backstop{Stack: s, api: api, console: start(t, s.APIURL).URL}
+}
+
+// startIncident starts a `backstop dev` in a process of its own, and 1,000 messages that
+// fail in it. A replay to the sink orders takes some seconds.
+func startIncident(t *testing.T) (*incident.Incident, *backstop) {
+	t.Helper()
+	in, err := incident.Start(t.Context(), t.TempDir(), 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := in.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	// It is interrupted by the cleanup, not killed before.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(binaries, "backstop"), incident.DevArgs(binaries, "--sinks", in.Sinks)...)
+	dev, err := incident.StartDev(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("dev said at last:\n%s", dev.Said())
+		}
+	})
+	api, err := apiclient.New(dev.API, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples, err := api.Items(t.Context(), apiclient.Filter{Sink: "webhook-demo"}, 0, "")
+	if err != nil || len(samples.Items) != 3 {
+		t.Fatalf("%d samples, %v; want 3", len(samples.Items), err)
+	}
+	for _, it := range samples.Items {
+		if err := api.Discard(t.Context(), it.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := in.Strike(t.Context(), dev.Invoke); err != nil {
+		t.Fatal(err)
+	}
+	return in, &backstop{api: api, console: dev.Console}
+}
+
+// export is all dead letters in full, a line each.
+func (b *backstop) export(t *testing.T) []string {
+	t.Helper()
+	var lines []string
+	for cursor := ""; ; {
+		page, next, err := b.api.Export(t.Context(), apiclient.Filter{}, cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(strings.TrimSpace(string(page)), "\n")...)
+		if cursor = next; cursor == "" {
+			return lines
+		}
+	}
 }
 
 // letter is a dead letter to seed.

@@ -39,7 +39,7 @@ export const item = {
               ["Reason", it.reason && [reasonTag(it.reason), " ", REASONS[it.reason] ?? ""]],
               ["Schedule", stateOf(it).why],
               ["Next replay", it.next_replay_at ? when(it.next_replay_at) : null],
-              ["Not before", it.not_before ? [when(it.not_before), ", as the receiver asked"] : null],
+              ["Not before", notBefore(it)],
             ])),
           it.decode_error ? panel("As it is stored", {}, text(it.raw ?? "", "The entry as it is stored")) : messagePanel(it)),
         h("div", {},
@@ -58,6 +58,15 @@ export const item = {
           history(it))));
   },
 };
+
+// notBefore is the time before which the schedule lets an item rest, and who says so. It
+// means nothing for an item that the schedule leaves alone in any case.
+function notBefore(it) {
+  if (!it.not_before || it.parked || it.held || it.delivered_at) return null;
+  if (it.next_replay_at && new Date(it.next_replay_at) < new Date(it.not_before)) return null; // unparked before it
+  const imported = (it.history ?? []).some((r) => (r.error ?? "").startsWith("imported; it was "));
+  return [when(it.not_before), imported ? ", set by its import" : ", as the receiver asked"];
+}
 
 function messagePanel(it) {
   const body = it.message.body ?? "";

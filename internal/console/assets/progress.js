@@ -22,11 +22,16 @@ export const doneOf = (op) => op.settled + op.skipped;
 // share is the progress in words.
 export const share = (op) => `${num(doneOf(op))} of ${op.total_complete ? "" : "at least "}${num(op.total)}`;
 
+// goneOf is how many items of a completed operation were settled by others before it came
+// to them.
+const goneOf = (op) => (op.status === "completed" && op.total_complete ? Math.max(0, op.total - doneOf(op)) : 0);
+
 // outcome says what became of the items so far.
 export function outcome(op) {
   const parts = [];
   if (op.action === "discard") parts.push(`${num(op.discarded)} discarded`);
   else parts.push(`${num(op.delivered)} delivered`, `${num(op.failed)} failed`);
+  if (goneOf(op)) parts.push(`${num(goneOf(op))} settled by others meanwhile`);
   if (op.skipped) parts.push(`${num(op.skipped)} skipped`);
   return parts.join(", ");
 }

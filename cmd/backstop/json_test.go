@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// jsonElsewhere are the commands that offer -o json and do not ask the API, with the test
+// that reads what they print.
+var jsonElsewhere = map[string]string{
+	"backstop config check": "TestConfigCheckNamesPlaceAndKey",
+	"backstop console":      "TestConsoleServesThePageAndTheAPIUntilItIsStopped",
+	"backstop redrive list": "TestRedriveAgainstAQueue",
+}
+
+// With -o json, whatever a command answers is JSON to its last byte, and nothing but JSON:
+// a script reads it with jq.
+func TestEveryCommandThatOffersJSONPrintsNothingElse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dead.ndjson")
+	if err := os.WriteFile(file, []byte(`{"sink":"mail"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	page := `{"items":[` + oneRow + `],"next_cursor":null,"complete":true,"scanned":1}`
+	lines := reply{status: 200, body: oneItem + "\n" + oneItem + "\n", header: http.Header{"Content-Type": {"application/x-ndjson"}}}
+	done := operation("completed", 3, 0)
+	cases := map[string]struct {
+		args    string
+		replies []reply
+		code    int
+		values  int // how many JSON values
+	}{
+		"backstop send":                  {"--sink mail --body x", []reply{ok(`{"status":"delivered","delivery_id":"d","attempts":1}`)}, 0, 1},
+		"backstop delivery":              {"mail d", []reply{ok(`{"sink":"mail","delivery_id":"d","status":"delivered"}`)}, 0, 1},
+		"backstop sinks":                 {"", []reply{ok(`{"sinks":[` + oneSink + `],"config_age_seconds":1}`)}, 0, 1},
+		"backstop sinks list":            {"", []reply{ok(`{"sinks":[],"config_age_seconds":1,"config_error":"away"}`)}, 0, 1},
+		"backstop sinks pause":           {"mail", []reply{ok(oneSink)}, 0, 1},
+		"backstop sinks resume":          {"mail", []reply{ok(oneSink)}, 0, 1},
+		"backstop dlq list":              {"", []reply{ok(page)}, 0, 1},
+		"backstop dlq show":              {"mail~1-0", []reply{ok(oneItem)}, 0, 1},
+		"backstop dlq count":             {"", []reply{ok(`{"count":0,"sinks":{}}`)}, 0, 1},
+		"backstop dlq groups":            {"", []reply{ok(`{"groups":[],"next_cursor":null,"complete":false,"scanned":0}`)}, 0, 1},
+		"backstop dlq replay":            {"--sink mail --yes", []reply{dryRun(3), created(), done}, 0, 1},
+		"backstop dlq discard":           {"--sink mail --yes --wait=false", []reply{dryRun(3), created()}, 0, 1},
+		"backstop dlq unpark":            {"mail~1-0 mail~2-0", []reply{ok(oneItem)}, 0, 2},
+		"backstop dlq export":            {"", []reply{lines}, 0, 2},
+		"backstop dlq import":            {file, []reply{ok(`{"stored":0,"exists":0,"skipped":0,"rejected":1,"failed":0,"results":[{"line":1,"status":"rejected","code":"INVALID_ARGUMENT","error":"message: missing"}]}`)}, 1, 1},
+		"backstop dlq operations":        {"", []reply{ok(`{"operations":[` + oneOp + `]}`)}, 0, 1},
+		"backstop dlq operations list":   {"", []reply{ok(`{"operations":[]}`)}, 0, 1},
+		"backstop dlq operations show":   {"op-1", []reply{ok(oneOp)}, 0, 1},
+		"backstop dlq operations wait":   {"op-1", []reply{operation("running", 1, 0), operation("completed", 3, 1)}, 1, 1},
+		"backstop dlq operations cancel": {"op-1", []reply{ok(oneOp)}, 0, 1},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			newAPI(t, c.replies...)
+			args := append(strings.Fields(name)[1:], strings.Fields(c.args)...)
+			r := run(t, append(args, "-o", "json")...)
+			values, err := jsonValues(r.out)
+			if r.code != c.code || err != nil || values != c.values {
+				t.Errorf("exit code %d, %d JSON values, %v; want %d and %d:\n%s%s", r.code, values, err, c.code, c.values, r.out, r.err)
+			}
+		})
+	}
+	t.Run("a problem goes to standard error", func(t *testing.T) {
+		for name, c := range cases {
+			newAPI(t, problem(503, "SINK_DLQ_UNAVAILABLE"))
+			if name == "backstop send" || name == "backstop dlq import" || name == "backstop dlq operations wait" {
+				continue // they try again for a while
+			}
+			args := append(strings.Fields(name)[1:], strings.Fields(c.args)...)
+			if r := run(t, append(args, "-o", "json")...); r.code == 0 || r.out != "" || !strings.HasPrefix(r.err, "backstop: ") && len(strings.Fields(c.args)) < 2 {
+				t.Errorf("%s: exit code %d, output %q, standard error %q", name, r.code, r.out, r.err)
+			}
+		}
+	})
+	for _, name := range offeringJSON(newRoot()) {
+		if _, ok := cases[name]; !ok && jsonElsewhere[name] == "" {
+			t.Errorf("%s offers -o json and is not tested here", name)
+		}
+	}
+}
+
+// jsonValues counts the JSON values in s, which must have nothing else in it.
+func jsonValues(s string) (n int, err error) {
+	for d := json.NewDecoder(strings.NewReader(s)); ; n++ {
+		var v any
+		if err := d.Decode(&v); errors.Is(err, io.EOF) {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+	}
+}
+
+// offeringJSON names the commands that do something and have -o.
+func offeringJSON(c *cobra.Command) []string {
+	var names []string
+	for _, below := range c.Commands() {
+		names = append(names, offeringJSON(below)...)
+	}
+	c.InheritedFlags() // makes Flag see the parents' flags
+	if c.Flag("output") != nil && c.Runnable() && c.CommandPath() != "backstop dlq" {
+		names = append(names, c.CommandPath())
+	}
+	return names
+}
