@@ -52,7 +52,7 @@ local function fresh()
       local n = math.min(limit, 4)
       if scanned > 0 then
         n = math.floor((max_bytes - scanned_bytes) * scanned / (scanned_bytes + 1))
-        n = math.max(1, math.min(n, 64, max_scan - scanned))
+        n = math.max(1, math.min(n, 64, max_scan - scanned, math.max(limit - #rows, 4)))
       end
       chunk = call('XRANGE', stream, '(' .. last, '+', 'COUNT', n)
       at, at_end = 1, #chunk < n
