@@ -70,8 +70,19 @@ func BenchmarkDelivery(b *testing.B) {
 			backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxTries(5))
 		return err
 	}
-	medians := interleave(b, 6000, ours, bare, retried)
-	report(b, slower("webhook delivery / bare HTTP client", "µs", medians[0], medians[1], 1.10))
+	encoded := func(i int) error {
+		payload := struct {
+			Subject, Body string
+			Metadata      map[string]string
+		}{message.Subject, message.Body, map[string]string{}}
+		if _, err := json.Marshal(payload); err != nil {
+			return err
+		}
+		return bare(i)
+	}
+	medians := interleave(b, 6000, ours, bare, retried, encoded)
+	report(b, slower("webhook delivery / bare HTTP client with a ready request", "µs", medians[0], medians[1], 1.10))
+	report(b, slower("webhook delivery / bare HTTP client that encodes the message", "µs", medians[0], medians[3], none))
 	report(b, slower("webhook delivery / cenkalti/backoff around the bare client", "µs", medians[0], medians[2], none))
 	a, z := allocations(b, 2000, ours), allocations(b, 2000, bare)
 	report(b, row{"allocations of a delivery above the bare client's", "allocs", a, z, a - z, 30, true})

@@ -208,7 +208,9 @@ func BenchmarkDepth(b *testing.B) {
 			for _, kind := range kinds {
 				record(kind, at, q.times(b, c, kind))
 			}
-			record("claim of 50", at, q.claim(b, c))
+			for range 3 { // ten calls say less than a hundred
+				record("claim of 50", at, q.claim(b, c))
+			}
 		}
 	}
 	for _, kind := range append(kinds, "claim of 50") {
@@ -413,7 +415,7 @@ func BenchmarkBatch(b *testing.B) {
 		}
 		return items
 	}
-	medians := interleave(b, 500,
+	medians := interleave(b, 1500,
 		func(int) error {
 			_, errs := s.AddBatch(context.Background(), letters())
 			return errors.Join(errs...)

@@ -220,6 +220,7 @@ func (w *world) runbook(t *testing.T, cli string) {
 // are all run in TestTheDeployedStackWorks, or that CI runs it.
 var runBy = map[string]string{
 	"make demo":                           "ci",
+	"make bench":                          "ci", // some of it
 	"make test":                           "ci",
 	"make template":                       "ci", // in make lint
 	"make smoke-aws STACK=backstop-dev":   "TestTheSmokeTestSaysWhatItNeeds",
