@@ -26,11 +26,12 @@ type Cluster struct {
 func StartCluster(tb testing.TB, opts ...Option) *Cluster {
 	tb.Helper()
 	c := &Cluster{}
+	opts = append([]Option{WithConfig("cluster-node-timeout", "1500")}, opts...) // the last one counts
 	for range 2 * clusterMasters {
 		s := newServer(tb, tb.TempDir(), opts)
 		s.bus = freePort(tb)
 		s.lines = append(s.lines,
-			"cluster-enabled yes", "cluster-node-timeout 1500", fmt.Sprintf("cluster-port %d", s.bus),
+			"cluster-enabled yes", fmt.Sprintf("cluster-port %d", s.bus),
 			"repl-diskless-sync yes", "repl-diskless-sync-delay 0", "cluster-replica-validity-factor 0")
 		tb.Cleanup(s.stop)
 		c.Nodes = append(c.Nodes, s)
