@@ -235,13 +235,25 @@ func named(selector, name string) string {
 // click clicks, with the mouse, the element that named finds.
 func (p *tab) click(selector, name string) {
 	p.t.Helper()
-	target := named(selector, name)
-	p.wait(selector+" "+quote(name), target)
-	at := eval[[2]float64](p, `(() => { const e = `+target+`; e.scrollIntoView({ block: "center" });
-		const r = e.getBoundingClientRect(); return [r.x + Math.min(r.width, 20) / 2, r.y + r.height / 2]; })()`)
-	if err := chromedp.Do(p.ctx, chromedp.MouseClickXY(at[0], at[1])); err != nil {
+	p.mouse(chromedp.MouseClickXY(p.where(selector, name)))
+}
+
+func (p *tab) mouse(a chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	if err := chromedp.Do(p.ctx, a); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// where is where to click the element that named finds, once nothing is being drawn anew:
+// that would move it from under the mouse.
+func (p *tab) where(selector, name string) (x, y float64) {
+	p.t.Helper()
+	target := named(selector, name)
+	p.wait(selector+" "+quote(name), `!document.querySelector("main [aria-busy]") && `+target)
+	at := eval[[2]float64](p, `(() => { const e = `+target+`; e.scrollIntoView({ block: "center" });
+		const r = e.getBoundingClientRect(); return [r.x + Math.min(r.width, 20) / 2, r.y + r.height / 2]; })()`)
+	return at[0], at[1]
 }
 
 // typeIn clicks a field by its label and types.

@@ -168,6 +168,28 @@ func TestURLReflectsTheView(t *testing.T) {
 	}
 }
 
+// A refresh between the press of a button and its release does not lose the click.
+func TestRefreshDuringAClick(t *testing.T) {
+	b := startBackstop(t, false)
+	b.seed(t, cause("webhook-down", "exhausted", errDown, "down", 1)...)
+	p := newTab(t, b.console)
+	p.goTo("#/items")
+	x, y := p.where("button", "Replay all…")
+	p.mouse(chromedp.MouseEvent(chromedp.MousePressed, x, y, chromedp.ButtonLeft, chromedp.ClickCount(1)))
+	b.seed(t, cause("webhook-down", "exhausted", errDown, "later", 1)...)
+	// The answers are there, and a moment to draw them.
+	eval[bool](p, `(async () => {
+		const seen = () => performance.getEntriesByType("resource").length;
+		const before = seen();
+		document.getElementById("refresh").click();
+		while (seen() < before + 2) await new Promise((done) => setTimeout(done, 20));
+		await new Promise((done) => setTimeout(done, 200));
+		return true;
+	})()`)
+	p.mouse(chromedp.MouseEvent(chromedp.MouseReleased, x, y, chromedp.ButtonLeft, chromedp.ClickCount(1)))
+	p.says("2 dead letters will be sent again.", "2 dead letters, newest first.")
+}
+
 // Nothing found, nothing there, no such thing.
 func TestEmptyStates(t *testing.T) {
 	b := startBackstop(t, false)

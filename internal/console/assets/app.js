@@ -10,6 +10,7 @@ import { empty, loading, problemBox } from "./parts.js";
 import { here } from "./router.js";
 
 const EVERY = 15_000; // ms between two looks
+const HOLD = 2000; // ms that a pressed button puts off what would replace it
 
 const missing = {
   title: () => "No such view",
@@ -36,6 +37,18 @@ const auto = document.getElementById("auto");
 const memories = new Map(); // what a view keeps between two visits
 let current = null; // what is shown: {view, content, leave (an AbortController), reload}
 
+// released waits for the end of a click under way: a button that is replaced between press
+// and release would not be clicked.
+let pressed = null, release = null;
+const released = () => pressed && Promise.race([pressed, new Promise((done) => setTimeout(done, HOLD))]);
+addEventListener("pointerdown", () => { pressed = new Promise((done) => { release = done; }); }, true);
+for (const end of ["pointerup", "pointercancel"]) {
+  addEventListener(end, () => setTimeout(() => { // the click comes right after
+    release?.();
+    pressed = release = null;
+  }), true);
+}
+
 function route() {
   const place = here();
   const view = viewOf(place);
@@ -57,8 +70,10 @@ function route() {
 
   // draw fetches and shows the view. Anew: what is there stays until the new is.
   async function draw(anew = false) {
+    content.setAttribute("aria-busy", "true");
     try {
       const data = await view.load(state);
+      await released();
       if (leave.signal.aborted) return;
       view.show(content, data, state);
       return true;
@@ -70,20 +85,20 @@ function route() {
         content.prepend(h("div", { class: "stale" }, problemBox(err, () => draw(true)), h("p", { class: "muted" }, "Below is what was seen last.")));
       } else replace(content, problemBox(err, () => { replace(content, loading(view.what)); draw(); }));
       if (!err.outage && !err.status) console.error(err);
+    } finally {
+      content.removeAttribute("aria-busy");
     }
   }
 
   // A change of the filter keeps what is shown until the answer is there.
   if (before?.view === view && view !== item && view !== operation && before.content.childElementCount) {
     content.append(...before.content.childNodes);
-    content.setAttribute("aria-busy", "true");
   } else content.append(loading(view.what || "the view"));
   current.content = content;
   main.replaceChildren(heading, content);
   if (before) heading.focus();
   window.scrollTo(0, 0);
   draw().then(() => {
-    content.removeAttribute("aria-busy");
     if (leave.signal.aborted || !before) return;
     if (before.view === view && document.activeElement === heading) content.querySelector("[data-focus]")?.focus();
   });
