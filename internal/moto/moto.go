@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"backstop/internal/freeport"
 )
 
 // patience bounds how long an emulator may take to answer; it is an interpreter that
@@ -64,6 +66,7 @@ func StopShared() {
 
 type server struct {
 	url    string
+	free   func() // gives the port back
 	cmd    *exec.Cmd
 	output bytes.Buffer // complete when it has exited
 	exited chan struct{}
@@ -74,15 +77,16 @@ func start() (*server, error) {
 	if err != nil {
 		return nil, errors.New("moto_server is missing: pip install 'moto[server]'")
 	}
-	port, err := freePort()
+	port, free, err := freeport.Reserve()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{url: "http://127.0.0.1:" + port, exited: make(chan struct{})}
-	s.cmd = exec.Command(binary, "-H", "127.0.0.1", "-p", port) //nolint:gosec,noctx // found on the PATH; stop ends it
+	s := &server{url: fmt.Sprintf("http://127.0.0.1:%d", port), free: free, exited: make(chan struct{})}
+	s.cmd = exec.Command(binary, "-H", "127.0.0.1", "-p", strconv.Itoa(port)) //nolint:gosec,noctx // found on the PATH; stop ends it
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	dieWithParent(s.cmd)
 	if err := s.cmd.Start(); err != nil {
+		free()
 		return nil, fmt.Errorf("moto_server: %w", err)
 	}
 	go func() {
@@ -94,17 +98,6 @@ func start() (*server, error) {
 		return nil, fmt.Errorf("moto_server: %w\n%s", err, &s.output)
 	}
 	return s, nil
-}
-
-// freePort returns a port of loopback that nobody listens on.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // local, at once
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
 }
 
 // ready waits until the emulator answers.
@@ -135,4 +128,5 @@ func (s *server) ready() error {
 func (s *server) stop() {
 	_ = s.cmd.Process.Kill() // it may have ended
 	<-s.exited
+	s.free()
 }

@@ -29,7 +29,7 @@ func StartCluster(tb testing.TB, opts ...Option) *Cluster {
 	opts = append([]Option{WithConfig("cluster-node-timeout", "1500")}, opts...) // the last one counts
 	for range 2 * clusterMasters {
 		s := newServer(tb, tb.TempDir(), opts)
-		s.bus = freePort(tb)
+		s.bus = port(tb)
 		s.lines = append(s.lines,
 			"cluster-enabled yes", fmt.Sprintf("cluster-port %d", s.bus),
 			"repl-diskless-sync yes", "repl-diskless-sync-delay 0", "cluster-replica-validity-factor 0")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,6 +18,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/freeport"
 )
 
 // User and Password are the ACL user of a server started WithTLS. The user may touch
@@ -68,7 +69,6 @@ type Server struct {
 
 	mu   sync.Mutex
 	proc *process
-	ran  bool // answered before: others know its port
 }
 
 // Start starts a server of the test's own and stops it at the test's end.
@@ -86,7 +86,7 @@ func newServer(tb testing.TB, dir string, opts []Option) *Server {
 	for _, o := range opts {
 		o(&c)
 	}
-	s := &Server{Dir: dir, Addr: fmt.Sprintf("127.0.0.1:%d", freePort(tb))}
+	s := &Server{Dir: dir, Addr: fmt.Sprintf("127.0.0.1:%d", port(tb))}
 	s.lines = append([]string{"bind 127.0.0.1", `save ""`, "dir " + strconv.Quote(dir)}, c.lines...)
 	if c.tls {
 		s.tls = makeCertificate(tb, dir)
@@ -180,25 +180,8 @@ func (s *Server) start(tb testing.TB) {
 	}
 }
 
-// run starts the process and waits until it answers. A port taken by somebody else
-// since it was found free is replaced, unless others know it already.
+// run starts the process and waits until it answers.
 func (s *Server) run() error {
-	for try := 0; ; try++ {
-		err := s.tryRun()
-		if err == nil || try == 3 || errors.Is(err, exec.ErrNotFound) {
-			return err
-		}
-		if s.bus == 0 && !s.ran {
-			port, err := findPort()
-			if err != nil {
-				return err
-			}
-			s.Addr = fmt.Sprintf("127.0.0.1:%d", port)
-		}
-	}
-}
-
-func (s *Server) tryRun() error {
 	_, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
 		return err
@@ -216,7 +199,7 @@ func (s *Server) tryRun() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proc, s.ran = p, true
+	s.proc = p
 	return nil
 }
 
@@ -288,24 +271,13 @@ func (p *process) kill() {
 	<-p.done
 }
 
-func freePort(tb testing.TB) int {
+// port reserves a port for as long as the test runs.
+func port(tb testing.TB) int {
 	tb.Helper()
-	port, err := findPort()
+	port, release, err := freeport.Reserve()
 	if err != nil {
 		tb.Fatal(err)
 	}
+	tb.Cleanup(release)
 	return port
-}
-
-func findPort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(port)
 }
