@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -62,6 +63,7 @@ type schedule struct {
 	Reserve  time.Duration
 	Config   retry.Config
 	Dedup    bool
+	Prompt   bool   // says that it honours its context, and does
 	Turns    []turn // the last one repeats
 	Store    time.Duration
 	StoreErr bool // the DLQ refuses
@@ -94,6 +96,7 @@ func drawSchedule(t *rapid.T) schedule {
 		StoreErr: rapid.IntRange(0, 4).Draw(t, "store fails") == 0,
 		LostAck:  rapid.IntRange(0, 4).Draw(t, "answer lost") == 0,
 	}
+	s.Prompt = !slices.ContainsFunc(s.Turns, func(t turn) bool { return t.Does == ignores }) && rapid.Bool().Draw(t, "prompt")
 	if rapid.IntRange(0, 3).Draw(t, "cancels") == 0 {
 		s.Cancel = ms("cancel", 1, 20000)
 	}
@@ -123,6 +126,7 @@ type sendRecord struct {
 
 func (w *world) Name() string       { return "random" }
 func (w *world) Deduplicates() bool { return w.Dedup }
+func (w *world) Prompt() bool       { return w.schedule.Prompt }
 
 func (w *world) Send(ctx context.Context, _ sinks.Recipient, _ sinks.Message) error {
 	deadline, _ := ctx.Deadline()

@@ -207,28 +207,14 @@ func finalReason(err error) dlq.Reason {
 	return dlq.ReasonTerminal
 }
 
-// attempt calls Send once. A panic is a failure of the attempt. A sink that does not
-// return soon after its context ended is left behind: nobody knows what it still does,
-// so the outcome is ambiguous.
+// attempt calls Send once. A sink that does not promise to return when its context ends
+// may be left behind: nobody knows what it still does, so the outcome is ambiguous.
 func (r *Retrier) attempt(ctx context.Context, grace time.Duration, to sinks.Recipient, m sinks.Message) error {
+	if p, ok := r.Inner.(sinks.Prompt); ok && p.Prompt() { // of a sink that it wraps, it would say nothing
+		return r.send(ctx, to, m)
+	}
 	done := make(chan error, 1)
-	go func() {
-		makeRoom()
-		defer func() {
-			if p := recover(); p != nil {
-				// The value of a panic may hold anything, a secret too; the runtime's own
-				// texts do not.
-				what := fmt.Sprintf("%T", p)
-				if re, ok := p.(runtime.Error); ok {
-					what = re.Error()
-				}
-				r.logger().ErrorContext(ctx, "sink panicked", "sink", r.Name(), "delivery_id", m.ID,
-					"panic", what, "stack", string(debug.Stack()))
-				done <- sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
-			}
-		}()
-		done <- r.Inner.Send(ctx, to, m)
-	}()
+	go func() { done <- r.send(ctx, to, m) }()
 	select {
 	case err := <-done:
 		return err
@@ -244,7 +230,26 @@ func (r *Retrier) attempt(ctx context.Context, grace time.Duration, to sinks.Rec
 	}
 }
 
-// makeRoom grows the stack of a new goroutine at once to what a sink needs. Grown step
+// send calls Send. A panic is a failure of the attempt.
+func (r *Retrier) send(ctx context.Context, to sinks.Recipient, m sinks.Message) (err error) {
+	makeRoom()
+	defer func() {
+		if p := recover(); p != nil {
+			// The value of a panic may hold anything, a secret too; the runtime's own
+			// texts do not.
+			what := fmt.Sprintf("%T", p)
+			if re, ok := p.(runtime.Error); ok {
+				what = re.Error()
+			}
+			r.logger().ErrorContext(ctx, "sink panicked", "sink", r.Name(), "delivery_id", m.ID,
+				"panic", what, "stack", string(debug.Stack()))
+			err = sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
+		}
+	}()
+	return r.Inner.Send(ctx, to, m)
+}
+
+// makeRoom grows the stack of a young goroutine at once to what a sink needs. Grown step
 // by step, and copied each time, it costs a tenth of a whole HTTP request.
 //
 //go:noinline

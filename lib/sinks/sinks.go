@@ -68,6 +68,14 @@ type Deduplicator interface {
 	Deduplicates() bool
 }
 
+// Prompt is implemented by sinks whose Send returns at once when its context ends,
+// whatever the destination does: its network calls all take the context. An attempt then
+// needs no goroutine of its own that could be left behind. A sink that says so and does
+// not holds up its whole invocation.
+type Prompt interface {
+	Prompt() bool
+}
+
 // as walks the chain of Unwrap() Sink and returns the first sink that is a T.
 func as[T any](s Sink) (T, bool) {
 	for s != nil {

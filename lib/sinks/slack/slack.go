@@ -73,6 +73,7 @@ var (
 	_ sinks.Sink             = (*Sink)(nil)
 	_ sinks.RecipientDecoder = (*Sink)(nil)
 	_ sinks.Validator        = (*Sink)(nil)
+	_ sinks.Prompt           = (*Sink)(nil)
 )
 
 // New returns the sink called name. A fault of c is a *sinks.ConfigError. It does no
@@ -98,6 +99,9 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 
 // Name returns the sink's name.
 func (s *Sink) Name() string { return s.name }
+
+// Prompt returns true: net/http gives a request up as soon as its context ends.
+func (*Sink) Prompt() bool { return true }
 
 // Format keeps the sink's secrets out of any formatted output.
 func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
