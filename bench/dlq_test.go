@@ -127,7 +127,7 @@ type queue struct {
 func newQueue(b *testing.B, s dlq.Store, sink string, depth int) *queue {
 	b.Helper()
 	fill(b, s, sink, 0, depth)
-	items, err := s.Items(context.Background(), sink, 900)
+	items, err := s.Items(context.Background(), sink, few-1)
 	ok(b, err)
 	q := &queue{Store: s, sink: sink, next: million * 10}
 	for _, it := range items {
@@ -160,14 +160,32 @@ func (q *queue) call(b *testing.B, kind string, i int) {
 	ok(b, err)
 }
 
-// times measures 100 calls of a kind.
+// times measures 50 calls of a kind.
 func (q *queue) times(b *testing.B, c redis.UniversalClient, kind string) float64 {
 	b.Helper()
-	return serverTime(b, c, 100, func() {
-		for i := range 100 {
+	return serverTime(b, c, 50, func() {
+		for i := range 50 {
 			q.call(b, kind, i)
 		}
 	})
+}
+
+// turnsEach is how often each of two queues has its turn.
+const turnsEach = 18
+
+// turns are what a kind of call took in two queues that took turns.
+type turns map[string]*[2][]float64
+
+// take measures both queues; which of them is first alternates.
+func (t turns) take(kind string, measure func(*queue) float64, queues ...*queue) {
+	if t[kind] == nil {
+		t[kind] = &[2][]float64{}
+	}
+	took := t[kind]
+	first := len(took[0]) % 2
+	for _, at := range []int{first, 1 - first} {
+		took[at] = append(took[at], measure(queues[at]))
+	}
 }
 
 // claim measures claims of 50 and gives the leases back.
@@ -196,26 +214,15 @@ func BenchmarkDepth(b *testing.B) {
 	small := newQueue(b, dlq.NewRedis(c, dlq.WithKeyPrefix("backstop:few"), dlq.WithMaxLen(0)), "ops", few)
 	large := newQueue(b, dlq.NewRedis(c, dlq.WithKeyPrefix("backstop:many"), dlq.WithMaxLen(0)), "ops", million)
 	kinds := []string{"push", "get", "count", "discard", "page of 50", "groups"}
-	times := map[string]*[2][]float64{}
-	record := func(kind string, at int, us float64) {
-		if times[kind] == nil {
-			times[kind] = &[2][]float64{}
+	t := turns{}
+	for range turnsEach {
+		for _, kind := range kinds {
+			t.take(kind, func(q *queue) float64 { return q.times(b, c, kind) }, small, large)
 		}
-		times[kind][at] = append(times[kind][at], us)
-	}
-	for range 7 {
-		for at, q := range []*queue{small, large} {
-			for _, kind := range kinds {
-				record(kind, at, q.times(b, c, kind))
-			}
-			for range 3 { // ten calls say less than a hundred
-				record("claim of 50", at, q.claim(b, c))
-			}
-		}
+		t.take("claim of 50", func(q *queue) float64 { return q.claim(b, c) }, small, large)
 	}
 	for _, kind := range append(kinds, "claim of 50") {
-		one, many := median(times[kind][0]), median(times[kind][1])
-		report(b, slower("server time of "+kind+", 1,000,000 dead letters / 1,000", "µs", many, one, 1.3))
+		report(b, paired("server time of "+kind+", 1,000,000 dead letters / 1,000", "µs", t[kind][1], t[kind][0], 1.3))
 	}
 }
 
@@ -311,22 +318,19 @@ func BenchmarkSinks(b *testing.B) {
 	for i := 1; i < 1000; i++ {
 		fill(b, all.Store, fmt.Sprintf("sink-%d", i), 0, 5)
 	}
-	times := map[string]*[2][]float64{"get": {}, "discard": {}}
+	t, kinds := turns{}, []string{"get", "discard"}
 	var pages []float64
-	for range 7 {
-		for at, q := range []*queue{one, all} {
-			for kind := range times {
-				times[kind][at] = append(times[kind][at], q.times(b, c, kind))
-			}
+	for range turnsEach {
+		for _, kind := range kinds {
+			t.take(kind, func(q *queue) float64 { return q.times(b, c, kind) }, one, all)
 		}
 		start := time.Now()
 		_, err := all.Page(context.Background(), dlq.Query{Limit: 50})
 		ok(b, err)
 		pages = append(pages, float64(time.Since(start).Microseconds())/1000)
 	}
-	for _, kind := range []string{"get", "discard"} {
-		few, many := median(times[kind][0]), median(times[kind][1])
-		report(b, slower("server time of "+kind+" by id, 1,000 sinks / 1", "µs", many, few, 1.1))
+	for _, kind := range kinds {
+		report(b, paired("server time of "+kind+" by id, 1,000 sinks / 1", "µs", t[kind][1], t[kind][0], 1.1))
 	}
 	report(b, bound("a page across 1,000 sinks", "ms", median(pages), none, 60))
 }
@@ -361,8 +365,9 @@ func BenchmarkPush(b *testing.B) {
 }
 
 // BenchmarkPushOnServer tells Redis' own time for pushes that come one on the other, as
-// in an incident: a server that sleeps in between takes twice as long for each. An XADD
-// and a script that does nothing show what Redis takes for anything at all.
+// in an incident: a server that sleeps in between takes twice as long for each. An XADD,
+// a script that does nothing, and one that makes the push's four calls and nothing else
+// show what Redis takes for anything at all.
 func BenchmarkPushOnServer(b *testing.B) {
 	c := redistest.Start(b).Client(b)
 	s := dlq.NewRedis(c, dlq.WithMaxLen(0))
@@ -370,6 +375,7 @@ func BenchmarkPushOnServer(b *testing.B) {
 	ok(b, err)
 	nothing := redis.NewScript("return 1")
 	ok(b, nothing.Load(context.Background(), c).Err())
+	ok(b, fourCalls.Load(context.Background(), c).Err())
 	calls := map[string]func(i int) error{
 		"push": func(i int) error { return s.Push(context.Background(), letter("ops", i)) },
 		"XADD": func(int) error {
@@ -377,6 +383,12 @@ func BenchmarkPushOnServer(b *testing.B) {
 		},
 		"an empty script": func(int) error {
 			return nothing.EvalSha(context.Background(), c, []string{"bare"}, raw).Err()
+		},
+		"four calls": func(i int) error {
+			raw, err := json.Marshal(letter("ops", i)) // as push does: Redis is as busy
+			ok(b, err)
+			return fourCalls.EvalSha(context.Background(), c, []string{"{four}", "{four}:ids", "{four}:groups"},
+				fmt.Sprintf("%022d", i), "n:12345678", "0", raw).Err()
 		},
 	}
 	ok(b, calls["push"](-1))
@@ -400,8 +412,17 @@ func BenchmarkPushOnServer(b *testing.B) {
 		}
 	}
 	report(b, bound("server time of a push of 1 KB (baseline: of an empty script)", "µs", median(times["push"]), median(times["an empty script"]), 15))
+	report(b, slower("server time of a push of 1 KB / of a script with its four calls alone", "µs", median(times["push"]), median(times["four calls"]), none))
 	report(b, row{"server time of a push of 1 KB / of XADD", "µs", median(times["push"]), median(times["XADD"]), median(times["push"]) / median(times["XADD"]), none, true})
 }
+
+// fourCalls is what no push that is idempotent and counted can do without.
+var fourCalls = redis.NewScript(`
+redis.call('HGET', KEYS[2], ARGV[1])
+redis.call('HINCRBY', KEYS[3], ARGV[2], '1')
+local id = redis.call('XADD', KEYS[1], '*', 'item', ARGV[4], 'k', ARGV[1], 'g', ARGV[2], 'n', ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[1], id)
+return id`)
 
 // BenchmarkBatch interleaves batches of 10 with single pushes.
 func BenchmarkBatch(b *testing.B) {

@@ -38,6 +38,12 @@ func slower(what, unit string, ours, baseline, budget float64) row {
 	return row{what, unit, ours, baseline, ours / baseline, budget, true}
 }
 
+// paired is a row of two sides measured in turns: its figure is the median of ours[i] over
+// baseline[i], which met the same machine.
+func paired(what, unit string, ours, baseline []float64, budget float64) row {
+	return row{what, unit, median(ours), median(baseline), medianRatio(ours, baseline), budget, true}
+}
+
 // rate is a row of two times, whose figure is our rate over the baseline's, at least
 // budget.
 func rate(what, unit string, ours, baseline, budget float64) row {
@@ -133,6 +139,15 @@ func ok(b *testing.B, err error) {
 }
 
 func median(v []float64) float64 { return percentile(v, 0.5) }
+
+// medianRatio returns the median of a[i] over b[i].
+func medianRatio(a, b []float64) float64 {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = a[i] / b[i]
+	}
+	return median(ratios)
+}
 
 // percentile returns the value that a share of v does not exceed.
 func percentile(v []float64, share float64) float64 {

@@ -11,9 +11,19 @@
 -- The push key is looked up first, must lead to an entry that exists, and is written
 -- last: a refused or discarded dead letter is never taken for a stored one.
 
-local max, trim, max_groups = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
+local max, trim = tonumber(ARGV[1]), ARGV[2] == '1'
 local out = { 0 }
 local make_room -- once there is need
+local more = {} -- groups of this call, and how many are not counted yet
+
+local function count_more()
+  for g, n in pairs(more) do
+    if n > 0 then
+      call('HINCRBY', groups, 'n:' .. g, n)
+    end
+  end
+  more = {}
+end
 
 local function full()
   if max == 0 then
@@ -24,6 +34,7 @@ local function full()
     return false
   end
   if trim then
+    count_more() -- it takes those that it removes off
     make_room = make_room or trimmer()
     out[1] = out[1] + make_room(len - max + 1)
     return false
@@ -41,19 +52,25 @@ for i = 4, #ARGV, 5 do
     out[#out + 1] = 'full'
     out[#out + 1] = ''
   else
-    if call('HINCRBY', groups, 'n:' .. g, 1) == 1 then
-      -- A new group; each has two fields.
-      if call('HLEN', groups) > 2 * max_groups then
-        call('HDEL', groups, 'n:' .. g)
-        g = ''
-      else
-        call('HSET', groups, 't:' .. g, ARGV[i + 2])
+    if more[g] then
+      more[g] = more[g] + 1
+    else
+      more[g] = 0
+      if call('HINCRBY', groups, 'n:' .. g, '1') == 1 then
+        -- A new group; each has two fields.
+        if call('HLEN', groups) > 2 * tonumber(ARGV[3]) then
+          call('HDEL', groups, 'n:' .. g)
+          more[g] = nil
+          g = ''
+        else
+          call('HSET', groups, 't:' .. g, ARGV[i + 2])
+        end
       end
     end
     id = call('XADD', stream, '*', 'item', ARGV[i + 4], 'k', k, 'g', g, 'n', n)
     call('HSET', ids, k, id)
     if n == 'never' then
-      call('HINCRBY', meta, 'idle', 1)
+      call('HINCRBY', meta, 'idle', '1')
     elseif n ~= '0' then
       call('ZADD', due, n, id)
     end
@@ -61,4 +78,5 @@ for i = 4, #ARGV, 5 do
     out[#out + 1] = id
   end
 end
+count_more()
 return out

@@ -28,11 +28,16 @@ type lane struct {
 	sink    string
 	attempt attempt
 	need    time.Duration // what a send must have left to start; 0: no deadline
-	slots   slots
 	limiter *rate.Limiter // nil: no pacing
 	settler *settler
 	sends   sync.WaitGroup
-	inARow  atomic.Int64 // failures of the sink since its last success
+	// turn is held by who starts the next item, and guards the three below. (A mutex would
+	// hold up the clock of synctest.)
+	turn    slots
+	senders int               // goroutines that send one item after the other
+	waiting []dlq.Leased      // to be started, in order
+	started chan []dlq.Leased // gets those that could not be, once none is waiting
+	inARow  atomic.Int64      // failures of the sink since its last success
 	// unsettled counts outcomes that could not be recorded, fenced those that must not
 	// be.
 	unsettled, fenced atomic.Int64
@@ -42,7 +47,7 @@ func (r *run) newLane(ctx context.Context, name string, t Target, b retry.Budget
 	l := &lane{
 		run: r, sink: name,
 		attempt: attempt{target: t, budget: b, onSuccess: t.Policy.OnSuccess, operation: operation},
-		slots:   make(slots, t.Policy.Concurrency),
+		turn:    make(slots, 1),
 		limiter: r.limiter(name, t.Policy.Rate),
 	}
 	if r.request.OnSuccess != "" {
@@ -239,29 +244,57 @@ func (l *lane) claimDue(ctx context.Context, n int) []dlq.Leased {
 // sendAll starts to send leased items, in order, and gives back those that can no
 // longer be started; then it reports false.
 func (l *lane) sendAll(ctx context.Context, leased []dlq.Leased) bool {
-	for i, item := range leased {
-		if !l.start(ctx, item) {
-			l.giveBack(ctx, leased[i:])
-			return false
-		}
-		go l.send(ctx, item)
+	if len(leased) == 0 {
+		return true
 	}
-	return true
+	started := make(chan []dlq.Leased, 1)
+	l.turn <- struct{}{}
+	l.waiting, l.started = leased, started
+	for range min(l.attempt.target.Policy.Concurrency-l.senders, len(leased)) {
+		l.senders++
+		go l.sender(ctx)
+	}
+	l.turn.give()
+	rest := <-started
+	l.giveBack(ctx, rest)
+	return len(rest) == 0
 }
 
-// start waits for the sink's pace and for a free slot, and reports whether the item
-// may be sent then. send gives the slots back.
-func (l *lane) start(ctx context.Context, item dlq.Leased) bool {
-	if !l.slots.take(ctx) {
-		return false
+// sender sends what is waiting, one item after the other. Whoever is done takes the next
+// one himself: handing it from goroutine to goroutine would cost more than what Backstop
+// does to it.
+func (l *lane) sender(ctx context.Context) {
+	for {
+		l.turn <- struct{}{}
+		if len(l.waiting) == 0 {
+			l.senders--
+			l.turn.give()
+			return
+		}
+		item := l.waiting[0]
+		ok := l.start(ctx, item)
+		if ok {
+			l.waiting = l.waiting[1:]
+		}
+		if !ok || len(l.waiting) == 0 {
+			l.started <- l.waiting
+			l.waiting = nil
+		}
+		l.turn.give()
+		if ok {
+			l.send(ctx, item)
+		}
 	}
+}
+
+// start waits for the sink's pace and for a free slot of the run, and reports whether the
+// item may be sent then. send gives the slot back.
+func (l *lane) start(ctx context.Context, item dlq.Leased) bool {
 	if !l.goesOn(ctx) || !l.pace(ctx) || !l.run.slots.take(ctx) {
-		l.slots.give()
 		return false
 	}
 	if !l.goesOn(ctx) || !l.covers(item.Lease) {
 		l.run.slots.give()
-		l.slots.give()
 		return false
 	}
 	l.sends.Add(1)
@@ -283,9 +316,8 @@ func (l *lane) pace(ctx context.Context) bool {
 
 // send replays a started item and hands its outcome to the settler.
 func (l *lane) send(ctx context.Context, item dlq.Leased) replayed {
-	// The slots are held until the settler takes the outcome: a store that does not
+	// The slot is held until the settler takes the outcome: a store that does not
 	// settle is not given more to settle.
-	defer l.slots.give()
 	defer l.run.slots.give()
 	rep := l.run.replay(ctx, l.attempt, item)
 	if rep.status == "" {
