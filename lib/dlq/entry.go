@@ -23,7 +23,7 @@ type entry struct {
 	size   int    // bytes of the entry and its state
 	item   string // the field "item"; meaningless when absent is set
 	absent bool   // there is no field "item"
-	lazy   bool   // the fields were too large to be read along
+	lazy   bool   // the fields were not read along; size is the payload's
 	other  map[string]string
 
 	pushKey   string

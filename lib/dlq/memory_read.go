@@ -89,7 +89,7 @@ func (m *Memory) Page(ctx context.Context, q Query) (Page, error) {
 
 type memoryReader struct{ m *Memory }
 
-func (r memoryReader) newest(ctx context.Context, spans []span) ([]*entry, error) {
+func (r memoryReader) newest(ctx context.Context, spans []span, _ int) ([]*entry, error) {
 	heads := make([]*entry, len(spans))
 	for i, s := range spans {
 		entries, _, err := r.read(ctx, s, 1)

@@ -17,7 +17,8 @@ const (
 	maxPage     = 1000
 	maxScan     = 10_000
 	maxBytes    = 4 << 20
-	scanChunk   = 500 // entries asked for at once where a filter must scan
+	scanChunk   = 500     // entries asked for at once where a filter must scan
+	peekBytes   = 4 << 10 // of the newest entries of many sinks
 )
 
 // span is a range of one sink's native ids, both ends included.
@@ -30,9 +31,9 @@ func (s span) empty() bool { return CompareNative(s.newest, s.oldest) < 0 }
 
 // reader is what paging needs of a backend.
 type reader interface {
-	// newest returns, for each span, its newest entry, or nil; entries with much
-	// payload may be lazy.
-	newest(ctx context.Context, spans []span) ([]*entry, error)
+	// newest returns, for each span, its newest entry, or nil. Those that are not among
+	// the so many newest of all, or have much payload, may be lazy.
+	newest(ctx context.Context, spans []span, whole int) ([]*entry, error)
 	// read returns up to n entries of a span, newest first, and whether there may be
 	// more of them; it returns at least one if there is one.
 	read(ctx context.Context, s span, n int) (entries []entry, more bool, err error)
@@ -120,13 +121,30 @@ func walk(ctx context.Context, r reader, names []string, q Query) (p Page, hits 
 	if err != nil {
 		return p, nil, err
 	}
+	// next is how many entries of a feed to read. Of one among many it may be the last
+	// one that is needed: then few at first.
+	next := func(fd *feed) int {
+		n := limit - len(p.Items) + 1 // one more than needed shows whether the list goes on
+		if f.active() {
+			n = min(scanChunk, budget-p.Scanned+1)
+		}
+		if len(names) > 1 {
+			fd.chunk = min(max(4, 2*fd.chunk), n)
+			n = fd.chunk
+		}
+		return n
+	}
 	var last ID
 	size := 0
 	for h.Len() > 0 {
 		fd := (*h)[0]
 		e := fd.ready[0]
 		if e.lazy {
-			if err := h.refill(ctx, r, 1); err != nil {
+			n := 1
+			if e.size <= peekBytes {
+				n = next(fd)
+			}
+			if err := h.refill(ctx, r, n); err != nil {
 				return p, nil, err
 			}
 			continue
@@ -157,14 +175,7 @@ func walk(ctx context.Context, r reader, names []string, q Query) (p Page, hits 
 			heap.Fix(h, 0)
 			continue
 		}
-		n := limit - len(p.Items) + 1 // one more than needed shows whether the list goes on
-		if f.active() {
-			n = min(scanChunk, budget-p.Scanned+1)
-		} else if len(names) > 1 {
-			fd.chunk = min(max(4, 2*fd.chunk), n)
-			n = fd.chunk
-		}
-		if err := h.refill(ctx, r, n); err != nil {
+		if err := h.refill(ctx, r, next(fd)); err != nil {
 			return p, nil, err
 		}
 	}
@@ -233,7 +244,7 @@ func openFeeds(ctx context.Context, r reader, names []string, q Query, limit int
 		}
 		return h, nil
 	}
-	heads, err := r.newest(ctx, spans)
+	heads, err := r.newest(ctx, spans, limit+1)
 	if err != nil {
 		return nil, err
 	}

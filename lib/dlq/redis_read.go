@@ -3,6 +3,7 @@ package dlq
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -14,7 +15,6 @@ const (
 	readFirst = 16
 	readItems = 1000
 	readBytes = 1 << 20
-	peekBytes = 4 << 10 // of the newest entry of each of many sinks
 )
 
 // Items implements DLQ.
@@ -123,7 +123,7 @@ func (r *Redis) resolve(ctx context.Context, id string) (ID, error) {
 	for i, name := range names {
 		spans[i] = span{sink: name, newest: parsed.Native, oldest: parsed.Native}
 	}
-	heads, err := redisReader{r}.newest(ctx, spans)
+	heads, err := redisReader{r}.newest(ctx, spans, 0)
 	if err != nil {
 		return ID{}, err
 	}
@@ -138,32 +138,57 @@ func (r *Redis) resolve(ctx context.Context, id string) (ID, error) {
 
 type redisReader struct{ r *Redis }
 
-func (r redisReader) newest(ctx context.Context, spans []span) ([]*entry, error) {
+func (r redisReader) newest(ctx context.Context, spans []span, whole int) ([]*entry, error) {
 	in := make([]invocation, len(spans))
 	for i, s := range spans {
-		in[i] = invocation{[]string{r.r.keys.stream(s.sink)}, []any{s.newest, s.oldest, peekBytes}}
+		in[i] = invocation{[]string{r.r.keys.stream(s.sink)}, []any{s.newest, s.oldest}}
 	}
 	answers, err := r.r.evalAll(ctx, "page", newestScript, in)
 	if err != nil {
 		return nil, err
 	}
 	heads := make([]*entry, len(spans))
+	var small []*entry
 	for i, answer := range answers {
 		a, ok := answer.([]any)
-		if !ok {
+		if !ok || len(a) == 1 {
 			return nil, answerError("page", answer)
 		}
 		if len(a) == 0 {
 			continue
 		}
-		e := &entry{sink: spans[i].sink, native: text(a[0]), lazy: len(a) == 1}
-		if !e.lazy {
-			e.setFields(pairs(a[1]))
-			e.size = len(e.item)
+		heads[i] = &entry{sink: spans[i].sink, native: text(a[0]), size: int(number(a[1])), lazy: true}
+		if heads[i].size <= peekBytes {
+			small = append(small, heads[i])
 		}
-		heads[i] = e
 	}
-	return heads, nil
+	slices.SortFunc(small, func(a, b *entry) int { return CompareNative(b.native, a.native) })
+	return heads, r.load(ctx, small[:min(whole, len(small))])
+}
+
+// load reads the fields of lazy entries. One that was removed meanwhile stays as it is.
+func (r redisReader) load(ctx context.Context, entries []*entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	found := make([]*redis.XMessageSliceCmd, len(entries))
+	err := r.r.call(ctx, "page", func(ctx context.Context) error {
+		p := r.r.client.Pipeline()
+		for i, e := range entries {
+			found[i] = p.XRange(ctx, r.r.keys.stream(e.sink), e.native, e.native)
+		}
+		_, err := p.Exec(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		if got := found[i].Val(); len(got) > 0 {
+			*e = entryOf(e.sink, got[0])
+		}
+	}
+	return nil
 }
 
 func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, more bool, err error) {
