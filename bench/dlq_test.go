@@ -348,19 +348,22 @@ func BenchmarkPush(b *testing.B) {
 			return c.XAdd(context.Background(), &redis.XAddArgs{Stream: "bare", Values: []any{"item", raw}}).Err()
 		}
 		ok(b, push(0))
+		ok(b, fourCalls.Load(context.Background(), c).Err())
+		four := func(int) error { return callFour(c, int(next.Add(1))) }
 		var mu sync.Mutex
-		var ours, bare []float64
+		var ours, bare, floor []float64
 		var wg sync.WaitGroup
 		for range concurrency {
 			wg.Go(func() {
-				medians := interleave(b, 8000/concurrency, push, xadd)
+				medians := interleave(b, 8000/concurrency, push, xadd, four)
 				mu.Lock()
 				defer mu.Unlock()
-				ours, bare = append(ours, medians[0]), append(bare, medians[1])
+				ours, bare, floor = append(ours, medians[0]), append(bare, medians[1]), append(floor, medians[2])
 			})
 		}
 		wg.Wait()
 		report(b, rate(fmt.Sprintf("push of a dead letter / bare XADD, concurrency %d", concurrency), "µs", median(ours), median(bare), 0.65))
+		report(b, rate(fmt.Sprintf("push of a dead letter / a script with its four calls alone, concurrency %d", concurrency), "µs", median(ours), median(floor), none))
 	}
 }
 
@@ -384,12 +387,7 @@ func BenchmarkPushOnServer(b *testing.B) {
 		"an empty script": func(int) error {
 			return nothing.EvalSha(context.Background(), c, []string{"bare"}, raw).Err()
 		},
-		"four calls": func(i int) error {
-			raw, err := json.Marshal(letter("ops", i)) // as push does: Redis is as busy
-			ok(b, err)
-			return fourCalls.EvalSha(context.Background(), c, []string{"{four}", "{four}:ids", "{four}:groups"},
-				fmt.Sprintf("%022d", i), "n:12345678", "0", raw).Err()
-		},
+		"four calls": func(i int) error { return callFour(c, i) },
 	}
 	ok(b, calls["push"](-1))
 	times := map[string][]float64{}
@@ -423,6 +421,15 @@ redis.call('HINCRBY', KEYS[3], ARGV[2], '1')
 local id = redis.call('XADD', KEYS[1], '*', 'item', ARGV[4], 'k', ARGV[1], 'g', ARGV[2], 'n', ARGV[3])
 redis.call('HSET', KEYS[2], ARGV[1], id)
 return id`)
+
+func callFour(c redis.UniversalClient, i int) error {
+	raw, err := json.Marshal(letter("ops", i)) // as a push does: Redis is as busy
+	if err != nil {
+		return err
+	}
+	return fourCalls.EvalSha(context.Background(), c, []string{"{four}", "{four}:ids", "{four}:groups"},
+		fmt.Sprintf("%022d", i), "n:12345678", "0", raw).Err()
+}
 
 // BenchmarkBatch interleaves batches of 10 with single pushes.
 func BenchmarkBatch(b *testing.B) {

@@ -3,14 +3,11 @@ package functions_test
 import (
 	"crypto/tls"
 	"encoding/pem"
-	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,37 +15,16 @@ import (
 	"backstop/internal/redistest"
 )
 
-// A server that is not what it should be may say back what it was sent: a Redis without
-// AUTH quotes the arguments of a command that it does not know.
-// With secure it does so over TLS; certificate is then the file to trust it by.
+// parrot starts a server that says back what it was sent. With secure it does so over TLS;
+// certificate is then the file to trust it by.
 func parrot(t *testing.T, secure bool) (addr, certificate string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	if !secure {
+		return redistest.Parrot(t, nil), ""
 	}
-	if secure {
-		known := httptest.NewTLSServer(nil) // its certificate is for 127.0.0.1
-		defer known.Close()
-		l, certificate = tls.NewListener(l, &tls.Config{Certificates: known.TLS.Certificates, MinVersion: tls.VersionTLS12}), trust(t, known)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 4096)
-				for n, err := c.Read(buf); err == nil; n, err = c.Read(buf) {
-					_, _ = fmt.Fprintf(c, "-ERR unknown command, with args beginning with: %s\r\n", strings.Join(strings.Fields(string(buf[:n])), " "))
-				}
-			}()
-		}
-	}()
-	return l.Addr().String(), certificate
+	known := httptest.NewTLSServer(nil) // its certificate is for 127.0.0.1
+	defer known.Close()
+	return redistest.Parrot(t, &tls.Config{Certificates: known.TLS.Certificates, MinVersion: tls.VersionTLS12}), trust(t, known)
 }
 
 // trust writes a server's certificate into a file for SSL_CERT_FILE.

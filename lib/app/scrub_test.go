@@ -4,43 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/redistest"
 )
 
-// A server that quotes what it was sent, as an old Redis does with HELLO and AUTH.
-func quotingServer(t *testing.T) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 4096)
-				for n, err := c.Read(buf); err == nil; n, err = c.Read(buf) {
-					_, _ = fmt.Fprintf(c, "-ERR unknown command, with args beginning with: %s\r\n", strings.Join(strings.Fields(string(buf[:n])), " "))
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 func TestAPasswordThatTheServerSaysBackIsNotInTheError(t *testing.T) {
-	u, err := url.Parse("redis://robot:hush-1234@" + quotingServer(t))
+	u, err := url.Parse("redis://robot:hush-1234@" + redistest.Parrot(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
