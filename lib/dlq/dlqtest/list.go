@@ -278,6 +278,54 @@ var listCases = []Case{
 		},
 	},
 	{
+		Name: "pages over many sinks",
+		Rule: "with more sinks than a page has items, small and large entries come newest first, each once, with a filter and without",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			const many = 40
+			var batch []dlq.Item
+			for i := range 3 * many {
+				it := item(fmt.Sprintf("s%d", i%many), fmt.Sprint(i))
+				it.Message.Subject = []string{"even", "odd"}[i%2]
+				if i%5 == 0 {
+					it.Message.Body = strings.Repeat("x", 8<<10)
+				}
+				batch = append(batch, it)
+			}
+			if _, errs := s.AddBatch(t.Context(), batch); slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+				t.Fatal(errs)
+			}
+			for _, q := range []dlq.Query{{Limit: 7}, {Limit: 7, Q: "odd"}, {Limit: 7, Q: "even", MaxScan: 11}} {
+				want := 3 * many
+				if q.Q != "" {
+					want /= 2
+				}
+				seen, items, last := map[string]bool{}, 0, ""
+				for next := true; next; next = q.Cursor != "" {
+					p, err := s.Page(t.Context(), q)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, it := range p.Items {
+						id, err := dlq.ParseID(it.ID)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if last != "" && dlq.CompareNative(id.Native, last) > 0 {
+							t.Errorf("%+v: %s comes after %s", q, it.ID, last)
+						}
+						last, seen[it.ID] = id.Native, true
+						items++
+					}
+					q.Cursor = p.NextCursor
+				}
+				if len(seen) != want || items != want {
+					t.Errorf("%+v: %d items, %d of them different, want %d", q, items, len(seen), want)
+				}
+			}
+		},
+	},
+	{
 		Name: "bad cursors and bounds are refused",
 		Rule: "what no list can answer is INVALID_ARGUMENT",
 		Check: func(t *T, b Backend) {
