@@ -338,6 +338,32 @@ func TestASlowOrBrokenSinkDoesNotHoldUpTheOthers(t *testing.T) {
 	})
 }
 
+// The sender of a sink that breaks meanwhile may be waiting for the run's slot; when it
+// gets it, it passes it on.
+func TestASinkThatBreaksGivesTheRunsSlotBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := dlq.NewMemory()
+		broken, sound := &receiver{name: "broken"}, &receiver{name: "sound", answer: takes(time.Second, nil)}
+		broken.answer = func(ctx context.Context, m sinks.Message) error {
+			if len(broken.calls()) == 1 {
+				return nil // the canary
+			}
+			return takes(time.Second, errDown)(ctx, m)
+		}
+		push(t, store, "broken", "b", 30)
+		push(t, store, "sound", "s", 30)
+		e := engine(store, configured(replay.Policy{Concurrency: 3}, broken, sound))
+		e.Concurrency = 1
+		s := run(t, e, replay.Request{})
+		if got := s.Sinks["sound"]; got.Delivered != 30 {
+			t.Errorf("the sound sink: %+v, want 30 delivered", got)
+		}
+		if got := s.Sinks["broken"]; got.Failed < 3 || got.Failed > 5 || got.Remaining != 29 {
+			t.Errorf("the broken sink: %+v, want it left alone after 3 failures in a row, and 29 still waiting", got)
+		}
+	})
+}
+
 func TestPausedAndUnconfiguredSinksKeepTheirDeadLettersAndSaySo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, a := dlq.NewMemory(), &receiver{name: "a"}
