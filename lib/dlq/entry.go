@@ -202,25 +202,39 @@ func (e entry) decodeItem() (Item, error) {
 	if e.absent {
 		return Item{}, errors.New("the entry has no field item")
 	}
-	var w struct {
-		Item
-		Message   *sinks.Message `json:"message"`
-		LastError *string        `json:"LastError"` // last_error as an untagged Go field
-	}
-	if err := json.Unmarshal([]byte(e.item), &w); err != nil {
+	var it Item
+	if err := json.Unmarshal([]byte(e.item), &it); err != nil {
 		return Item{}, err
 	}
-	if w.Message == nil {
-		return Item{}, errors.New("the item has no message")
-	}
-	w.Item.Message = *w.Message
-	if w.Item.LastError == "" && w.LastError != nil {
-		w.Item.LastError = *w.LastError
+	if m := it.Message; it.LastError == "" || m.ID == "" && m.Subject == "" && m.Body == "" && m.Metadata == nil {
+		// Ours have both; looking for them takes as long again.
+		if err := e.lookAgain(&it); err != nil {
+			return Item{}, err
+		}
 	}
 	// Mutable fields are the store's, whatever the entry says.
-	w.NextReplayAt, w.Parked, w.Held, w.DeliveredAt, w.History = time.Time{}, false, false, time.Time{}, nil
-	w.Raw, w.DecodeError = "", ""
-	return w.Item, nil
+	it.NextReplayAt, it.Parked, it.Held, it.DeliveredAt, it.History = time.Time{}, false, false, time.Time{}, nil
+	it.Raw, it.DecodeError = "", ""
+	return it, nil
+}
+
+// lookAgain finds out what an Item does not tell: whether there is a message at all, and
+// last_error as an untagged Go field.
+func (e entry) lookAgain(it *Item) error {
+	var w struct {
+		Message   *json.RawMessage `json:"message"`
+		LastError *string          `json:"LastError"`
+	}
+	if err := json.Unmarshal([]byte(e.item), &w); err != nil {
+		return err
+	}
+	if w.Message == nil {
+		return errors.New("the item has no message")
+	}
+	if it.LastError == "" && w.LastError != nil {
+		it.LastError = *w.LastError
+	}
+	return nil
 }
 
 // setFields takes the fields of a stream entry.
