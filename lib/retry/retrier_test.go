@@ -425,3 +425,36 @@ func TestARecipientThatCannotBeStoredIsNeverReplayedByItself(t *testing.T) {
 		}
 	})
 }
+
+// embedding is an embedder's sink: by embedding it has all methods of another one, and a
+// Send of its own.
+type embedding struct{ *prompt }
+
+func (embedding) Send(context.Context, sinks.Recipient, sinks.Message) error {
+	time.Sleep(time.Hour)
+	return nil
+}
+
+// prompt is a sink that returns when its context ends.
+type prompt struct{ *script }
+
+func (p *prompt) Prompt(called sinks.Sink) bool { return called == sinks.Sink(p) }
+
+func TestPromptIsNotInherited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		q := &queue{}
+		out := retry.NewRetrier(embedding{&prompt{&script{steps: []step{ok}}}}, exact(5), q).Deliver(ctx, nil, sinks.Message{ID: "m"})
+		if out.Elapsed >= 10*time.Second || out.Status != retry.StatusDeadLettered || out.Reason != dlq.ReasonAmbiguous {
+			t.Errorf("got %s %q after %s, want dead_lettered ambiguous before the deadline", out.Status, out.Reason, out.Elapsed)
+		}
+		time.Sleep(2 * time.Hour) // the sink left behind ends at last
+	})
+	synctest.Test(t, func(t *testing.T) {
+		out := retry.NewRetrier(&prompt{&script{steps: []step{hangs, ok}}}, exact(5), &queue{}).Deliver(t.Context(), nil, sinks.Message{ID: "m"})
+		if out.Status != retry.StatusDelivered || out.Attempts != 2 {
+			t.Errorf("got %s after %d attempts, want delivered after 2", out.Status, out.Attempts)
+		}
+	})
+}

@@ -73,7 +73,9 @@ type Deduplicator interface {
 // needs no goroutine of its own that could be left behind. A sink that says so and does
 // not holds up its whole invocation.
 type Prompt interface {
-	Prompt() bool
+	// Prompt reports whether called, the sink whose Send will be called, is the one that
+	// this holds for. A type that embeds it has this method too, and a Send of its own.
+	Prompt(called Sink) bool
 }
 
 // as walks the chain of Unwrap() Sink and returns the first sink that is a T.

@@ -100,8 +100,9 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 // Name returns the sink's name.
 func (s *Sink) Name() string { return s.name }
 
-// Prompt returns true: net/http gives a request up as soon as its context ends.
-func (*Sink) Prompt() bool { return true }
+// Prompt returns true for s itself: net/http gives a request up as soon as its context
+// ends.
+func (s *Sink) Prompt(called sinks.Sink) bool { return called == sinks.Sink(s) }
 
 // Format keeps the sink's secrets out of any formatted output.
 func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }

@@ -101,8 +101,9 @@ func (s *Sink) Name() string { return s.name }
 // Deduplicates returns true: receivers recognise a message by its webhook-id.
 func (*Sink) Deduplicates() bool { return true }
 
-// Prompt returns true: net/http gives a request up as soon as its context ends.
-func (*Sink) Prompt() bool { return true }
+// Prompt returns true for s itself: net/http gives a request up as soon as its context
+// ends.
+func (s *Sink) Prompt(called sinks.Sink) bool { return called == sinks.Sink(s) }
 
 // Format keeps the sink's secrets out of any formatted output.
 func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
