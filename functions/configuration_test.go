@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +40,37 @@ func startReceiver(t *testing.T) *inbox.Inbox {
 	return in
 }
 
+// together returns the URL of a server that passes requests on to url, n at once: it holds
+// each until all n are there. So n deliveries at once are in n processes, and all of these
+// take part in every round.
+func together(t *testing.T, n int, target string) string {
+	t.Helper()
+	to, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass := httputil.NewSingleHostReverseProxy(to)
+	var mu sync.Mutex
+	here, all := 0, make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		here++
+		wait := all
+		if here == n {
+			here, all = 0, make(chan struct{})
+			close(wait)
+		}
+		mu.Unlock()
+		select {
+		case <-wait:
+			pass.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 // A changed URL is picked up within the TTL by every process while deliveries run, and
 // none is lost; nonsense in its place changes nothing.
 func TestAChangedURLIsPickedUpWhileDeliveriesRun(t *testing.T) {
@@ -61,8 +94,10 @@ func TestAChangedURLIsPickedUpWhileDeliveriesRun(t *testing.T) {
 	for name, source := range sources {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			const processes = 4
 			in := startReceiver(t)
-			source.set("kind: webhook\nurl: " + in.URL + "/old\n")
+			base := together(t, processes, in.URL)
+			source.set("kind: webhook\nurl: " + base + "/old\n")
 			o := onRedis(t)
 			o.Sinks = source.spec
 			o.Env["BACKSTOP_SINKS_TTL"], o.Env["AWS_ENDPOINT_URL_SSM"] = "500ms", emulator.url
@@ -70,10 +105,10 @@ func TestAChangedURLIsPickedUpWhileDeliveriesRun(t *testing.T) {
 
 			var mu sync.Mutex
 			sent := 0
-			round := func() map[string]bool { // several processes at once
+			round := func() map[string]bool {
 				ids := map[string]bool{}
 				var wg sync.WaitGroup
-				for range 4 {
+				for range processes {
 					mu.Lock()
 					sent++
 					id := fmt.Sprintf("m%d", sent)
@@ -102,9 +137,9 @@ func TestAChangedURLIsPickedUpWhileDeliveriesRun(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			source.set("kind: webhook\nurl: " + in.URL + "/new\n")
+			source.set("kind: webhook\nurl: " + base + "/new\n")
 			eventually(t, "all go to the new URL", func() error { return all("/new", round()) })
-			source.set("kind: webhook\nurl: [" + in.URL + "/nonsense\n")
+			source.set("kind: webhook\nurl: [" + base + "/nonsense\n")
 			for end := time.Now().Add(time.Second); time.Now().Before(end); {
 				if err := all("/new", round()); err != nil {
 					t.Error(err)
