@@ -184,7 +184,7 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 // letterOf returns the dead letter of a delivery, one that was kept after it was
 // delivered too, as far as a search finds it.
 func (h *api) letterOf(ctx context.Context, key delivery.Key) (dlq.Item, error) {
-	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID)
+	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID, "")
 	if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 		return it, err
 	}

@@ -38,7 +38,7 @@ type sender struct {
 		Target(ctx context.Context, sink string) (app.Target, error)
 	}
 	items interface {
-		Find(ctx context.Context, sink, deliveryID string) (dlq.Item, error)
+		Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error)
 	}
 	records  delivery.Store
 	log      *slog.Logger
@@ -169,7 +169,7 @@ func (s *sender) begin(ctx context.Context, budget retry.Budget, key delivery.Ke
 		return a, true, nil
 	case delivery.StateTakenOver:
 		// Whoever had it may have stored the dead letter before it ended.
-		it, err := s.items.Find(bctx, key.Sink, key.ID)
+		it, err := s.items.Find(bctx, key.Sink, key.ID, "")
 		if err != nil {
 			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 				s.unguarded(ctx, key, err)

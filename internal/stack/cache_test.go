@@ -52,7 +52,7 @@ func TestTheCacheUserMayDoWhatTheFunctionsDoAndNoMore(t *testing.T) {
 		}
 		_, err := queue.Get(ctx, stored[2].ID)
 		ok("get", err)
-		_, err = queue.Find(ctx, sink, "c")
+		_, err = queue.Find(ctx, sink, "c", "")
 		ok("find", err)
 		_, err = queue.Groups(ctx, sink)
 		ok("groups", err)

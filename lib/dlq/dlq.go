@@ -87,10 +87,11 @@ type Store interface {
 	// SINK_DLQ_NOT_FOUND.
 	Get(ctx context.Context, id string) (Item, error)
 
-	// Find returns the dead letter that the first failure of a delivery became, while it
-	// waits (not once it is marked delivered). The cost does not depend on the depth.
-	// None: SINK_DLQ_NOT_FOUND.
-	Find(ctx context.Context, sink, deliveryID string) (Item, error)
+	// Find returns the dead letter that the first failure of a delivery with this content
+	// became, while it waits (not once it is marked delivered). The fingerprint is
+	// ContentFingerprint of what was pushed; empty means any content, the newest. The cost
+	// does not depend on the depth. None: SINK_DLQ_NOT_FOUND.
+	Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error)
 
 	// Page returns dead letters newest first, filtered.
 	Page(ctx context.Context, q Query) (Page, error)

@@ -17,12 +17,15 @@ func pushKey(deliveryID string, replays int, origin string) string {
 	return hash(16, deliveryID, strconv.Itoa(replays), origin)
 }
 
-func noneOf(sink, deliveryID string) error {
+func noneOf(sink, deliveryID, fingerprint string) error {
+	if fingerprint != "" {
+		return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q with this content", sink, deliveryID)}
+	}
 	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q", sink, deliveryID)}
 }
 
 // Find implements Store.
-func (r *Redis) Find(ctx context.Context, sink, deliveryID string) (Item, error) {
+func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error) {
 	if err := sinks.CheckName(sink); err != nil {
 		return Item{}, err
 	}
@@ -39,13 +42,17 @@ func (r *Redis) Find(ctx context.Context, sink, deliveryID string) (Item, error)
 		return Item{}, err
 	}
 	if native == "" {
-		return Item{}, noneOf(sink, deliveryID)
+		return Item{}, noneOf(sink, deliveryID, fingerprint)
 	}
-	return r.Get(ctx, ID{Sink: sink, Native: native}.String())
+	it, err := r.Get(ctx, ID{Sink: sink, Native: native}.String())
+	if err == nil && (!it.DeliveredAt.IsZero() || fingerprint != "" && contentOf(it) != fingerprint) {
+		return Item{}, noneOf(sink, deliveryID, fingerprint)
+	}
+	return it, err
 }
 
 // Find implements Store.
-func (m *Memory) Find(ctx context.Context, sink, deliveryID string) (Item, error) {
+func (m *Memory) Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error) {
 	if err := sinks.CheckName(sink); err != nil {
 		return Item{}, err
 	}
@@ -53,7 +60,11 @@ func (m *Memory) Find(ctx context.Context, sink, deliveryID string) (Item, error
 	e := m.queue(sink).ids[pushKey(deliveryID, 0, "")]
 	m.mu.Unlock()
 	if e == nil {
-		return Item{}, noneOf(sink, deliveryID)
+		return Item{}, noneOf(sink, deliveryID, fingerprint)
 	}
-	return m.Get(ctx, e.id().String())
+	it, err := m.Get(ctx, e.id().String())
+	if err == nil && (!it.DeliveredAt.IsZero() || fingerprint != "" && contentOf(it) != fingerprint) {
+		return Item{}, noneOf(sink, deliveryID, fingerprint)
+	}
+	return it, err
 }

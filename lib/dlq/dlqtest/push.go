@@ -61,20 +61,20 @@ var pushCases = []Case{
 		Rule: "Find leads from a delivery to the entry of its first failure, as long as it is there",
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
-			_, err := s.Find(t.Context(), "mail", "d1")
+			_, err := s.Find(t.Context(), "mail", "d1", "")
 			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 				t.Errorf("before the push: %v, want SINK_DLQ_NOT_FOUND", err)
 			}
 			stored := add(t, s, dlq.Item{Sink: "mail", DeliveryID: "d1"})
 			add(t, s, dlq.Item{Sink: "chat", DeliveryID: "d1"})
 			add(t, s, dlq.Item{Sink: "mail", DeliveryID: "d1", Replays: 1, Origin: stored.ID})
-			if it, err := s.Find(t.Context(), "mail", "d1"); err != nil || it.ID != stored.ID {
+			if it, err := s.Find(t.Context(), "mail", "d1", ""); err != nil || it.ID != stored.ID {
 				t.Errorf("found %q, %v; want %q", it.ID, err, stored.ID)
 			}
 			if err := s.Discard(t.Context(), stored.ID); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Find(t.Context(), "mail", "d1"); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if _, err := s.Find(t.Context(), "mail", "d1", ""); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 				t.Errorf("after a discard: %v, want SINK_DLQ_NOT_FOUND", err)
 			}
 		},
