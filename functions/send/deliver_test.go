@@ -21,11 +21,16 @@ type fakeSink struct {
 	err   error
 	panic bool
 	sent  int
+	// during is called while a message is sent. Nil: nothing happens.
+	during func()
 }
 
 func (s *fakeSink) Name() string { return "ops" }
 func (s *fakeSink) Send(context.Context, sinks.Recipient, sinks.Message) error {
 	s.sent++
+	if s.during != nil {
+		s.during()
+	}
 	if s.panic {
 		panic("boom")
 	}
@@ -66,6 +71,8 @@ func ask(id, body string) request {
 	return r
 }
 
+const lease = time.Minute
+
 var errGone = sinks.Terminal(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 404"})
 
 func wantCode(t *testing.T, err error, want sinks.Code) {
@@ -81,11 +88,13 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 	b := newBench(errGone)
 	ctx := t.Context()
 	r := ask("m1", "x")
-	fp := delivery.Fingerprint(nil, "", "x", nil)
+	fp := dlq.ContentFingerprint(nil, "", "x", nil)
 	if _, _, err := b.records.Begin(ctx, delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := b.queue.Add(ctx, dlq.Item{DeliveryID: "m1", Sink: "ops", Reason: dlq.ReasonExhausted, Attempts: 3, LastError: "HTTP 503"})
+	stored, err := b.queue.Add(ctx, dlq.Item{
+		DeliveryID: "m1", Sink: "ops", Message: sinks.Message{Body: "x"}, Reason: dlq.ReasonExhausted, Attempts: 3, LastError: "HTTP 503",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +110,7 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 // The owner died before it did anything that can be seen: the message is sent.
 func TestTakingOverWithoutADeadLetterSends(t *testing.T) {
 	b := newBench(nil)
-	fp := delivery.Fingerprint(nil, "", "x", nil)
+	fp := dlq.ContentFingerprint(nil, "", "x", nil)
 	if _, _, err := b.records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +128,8 @@ func (brokenRecords) Begin(context.Context, delivery.Key, string, string, time.D
 	return "", delivery.Record{}, errRecords
 }
 
-func (brokenRecords) Finish(context.Context, delivery.Key, string, delivery.Record) (bool, error) {
-	return false, errRecords
+func (brokenRecords) Finish(context.Context, delivery.Key, string, delivery.Record) (delivery.Record, bool, error) {
+	return delivery.Record{}, false, errRecords
 }
 func (brokenRecords) Release(context.Context, delivery.Key, string) error { return errRecords }
 

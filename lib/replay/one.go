@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -102,6 +103,9 @@ func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, 
 	it := rep.leased.Item
 	ctx, cancel := settleContext(ctx, b)
 	defer cancel()
+	if recordStatus(rep) == delivery.StatusDelivered {
+		e.noteDelivered(ctx, it)
+	}
 	results, err := e.settle(ctx, []dlq.Settlement{rep.settlement})
 	if err == nil && results[0] == dlq.SettleFenced {
 		err = &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s: the replay ended (%s)", it.ID, rep.status), Cause: errFenced}
@@ -109,9 +113,6 @@ func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, 
 	e.settled(ctx, rep, err)
 	if err != nil {
 		return Result{}, err
-	}
-	if status := recordStatus(rep); status != "" {
-		e.note(ctx, status, it)
 	}
 	out := Result{
 		Status: rep.status, ID: it.ID, DeliveryID: it.DeliveryID, Sink: through,

@@ -75,6 +75,12 @@ func (r *Retrier) Send(ctx context.Context, to sinks.Recipient, m sinks.Message)
 // into ctx's deadline; a failure is then pushed to the DLQ on a context of its own. A
 // message without an id gets one.
 func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Message) Outcome {
+	return r.DeliverReceived(ctx, to, to, m)
+}
+
+// DeliverReceived is Deliver for a recipient that was decoded. A dead letter keeps it as it
+// was received (a json.RawMessage), so that its content is the request's.
+func (r *Retrier) DeliverReceived(ctx context.Context, received, to sinks.Recipient, m sinks.Message) Outcome {
 	start := time.Now()
 	if m.ID == "" {
 		m.ID = uuid.Must(uuid.NewV7()).String()
@@ -82,7 +88,7 @@ func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Messa
 	budget := BudgetOf(ctx, r.Reserve)
 	out := r.attempts(ctx, budget, to, m)
 	if out.Status != StatusDelivered {
-		r.store(ctx, budget, to, m, &out)
+		r.store(ctx, budget, received, m, &out)
 	}
 	out.Elapsed = time.Since(start)
 	return out
@@ -299,6 +305,9 @@ func encodeRecipient(to sinks.Recipient) (json.RawMessage, error) {
 	case nil:
 		return nil, nil
 	case json.RawMessage:
+		if string(to) == "null" {
+			return nil, nil
+		}
 		return to, nil
 	}
 	return json.Marshal(to)
