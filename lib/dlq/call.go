@@ -197,6 +197,8 @@ var (
 	pauseSource string
 	//go:embed stats.lua
 	statsSource string
+	//go:embed mend.lua
+	mendSource string
 	//go:embed groups.lua
 	groupsSource string
 	//go:embed newest.lua
@@ -212,6 +214,7 @@ var (
 	gateScript    = script(gateSource)
 	pauseScript   = script(pauseSource)
 	statsScript   = script(statsSource)
+	mendScript    = script(entrySource, mendSource)
 	groupsScript  = script(groupsSource)
 	newestScript  = redis.NewScript(newestSource)
 )

@@ -47,6 +47,21 @@ func contentOf(it Item) string {
 	return ContentFingerprint(it.Recipient, it.Message.Subject, it.Message.Body, it.Message.Metadata)
 }
 
+// unreadable is the fingerprint of an entry that cannot be read: no content has it.
+const unreadable = "?"
+
+// fingerprint is the content's, as it was pushed where the entry tells it.
+func (e entry) fingerprint() string {
+	if e.content != "" {
+		return e.content
+	}
+	it := e.pushed()
+	if it.DecodeError != "" {
+		return unreadable
+	}
+	return contentOf(it)
+}
+
 // writePart writes p so that no two sequences of parts are the same bytes. A hash does not
 // fail to be written to.
 func writePart(h io.Writer, p []byte) {

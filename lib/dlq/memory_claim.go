@@ -82,10 +82,18 @@ func (m *Memory) Settle(ctx context.Context, s []Settlement) ([]SettleResult, er
 	if err := ctx.Err(); err != nil {
 		return nil, unavailable("settle", err)
 	}
+	out, dropped := m.settle(s, ids, time.Now())
+	for sink, n := range dropped {
+		m.opts.onTrim(sink, n)
+	}
+	return out, nil
+}
+
+// settle also returns how many kept entries it removed of each sink, if any.
+func (m *Memory) settle(s []Settlement, ids []ID, now time.Time) (out []SettleResult, dropped map[string]int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
-	out := make([]SettleResult, len(s))
+	out, dropped = make([]SettleResult, len(s)), map[string]int{}
 	for i, st := range s {
 		q := m.queue(ids[i].Sink)
 		cl := q.claims[st.Token]
@@ -105,8 +113,13 @@ func (m *Memory) Settle(ctx context.Context, s []Settlement) ([]SettleResult, er
 			cl.leased[e.native] = false
 		}
 		q.settle(e, st, now)
+		if limit := m.opts.keptLimit(); limit > 0 && st.Action == ActionKeep {
+			if n := q.drop(q.kept()-limit, now, true); n > 0 {
+				dropped[ids[i].Sink] += n
+			}
+		}
 	}
-	return out, nil
+	return out, dropped
 }
 
 func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
@@ -133,9 +146,7 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 	switch {
 	case st.Action == ActionKeep:
 		e.state.DeliveredAt = now.UnixMilli()
-		if q.ids[e.pushKey] == e {
-			delete(q.ids, e.pushKey)
-		}
+		q.strike(e)
 	case delivered:
 	case st.Action == ActionRetry:
 		e.due, e.idle = max(now.Add(max(st.Delay, 0)).UnixMilli(), e.pushedAt().UnixMilli()+1), false
