@@ -344,7 +344,7 @@ func untouched(it dlq.Item) bool {
 		return false
 	}
 	if it.Reason.Due() {
-		return it.NextReplayAt.Equal(it.NotBefore)
+		return it.NextReplayAt.After(time.Now()) // an operator who unparks an item makes it due now
 	}
 	return it.NextReplayAt.IsZero()
 }

@@ -98,7 +98,7 @@ func TestAnExportImportedElsewhereIsTheSame(t *testing.T) {
 			if got := to.importLines(t, lines); got.Stored != 20 || len(got.Results) != 20 {
 				t.Fatalf("imported: %+v", got)
 			}
-			if diff := cmp.Diff(from.items(t), to.items(t), cmpopts.IgnoreFields(dlq.Item{}, "ID")); diff != "" {
+			if diff := cmp.Diff(from.items(t), to.items(t), cmpopts.IgnoreFields(dlq.Item{}, "ID"), cmpopts.EquateApproxTime(5*time.Second)); diff != "" {
 				t.Errorf("not the same: %s", diff)
 			}
 			// Whole, again, with another line between, and after some were replayed in vain.
