@@ -30,7 +30,7 @@ var _ Store = (*Memory)(nil)
 
 // memoryQueue is the queue of one sink.
 type memoryQueue struct {
-	entries    []*memoryEntry // oldest first
+	entries    []*memoryEntry            // oldest first
 	ids        map[string][]*memoryEntry // by push key: what waits, oldest first
 	groups     map[string]*Group
 	claims     map[string]*memoryClaim // by token

@@ -62,6 +62,9 @@ func (r *Redis) take(ctx context.Context, c Claim, natives []string) ([]Leased, 
 			return nil, err
 		}
 		out = append(out, leasedAll(c, rows, start)...)
+		if len(rows) > 0 {
+			r.touched(ctx, c.Sink)
+		}
 		for _, row := range rows {
 			size += row.size
 		}

@@ -137,17 +137,16 @@ func (r *run) schedule(ctx context.Context, name string) error {
 	if st.Depth == 0 {
 		return nil
 	}
+	// Whether something is due is the claim's to say: Due is a count, and may be wrong for a
+	// while.
 	r.tally.sink(name, func(s *SinkSummary) { s.Remaining, s.Paused = st.Due, st.Paused })
-	if st.Due == 0 {
-		return nil
-	}
 	var target Target
 	if !st.Paused {
 		target, err = r.target(ctx, name)
 	}
 	if st.Paused || err != nil {
 		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Due })
-		if err != nil {
+		if err != nil && st.Due > 0 {
 			r.tally.fail(name, err)
 		}
 		return nil
