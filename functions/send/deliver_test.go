@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -237,5 +239,46 @@ func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
 		if err != nil || a.Status != retry.StatusDeadLettered || a.ItemID == "" || b.sink.sent != 1 {
 			t.Errorf("fresh %v, sent again: %+v, %v after %d sends; want its dead letter and no second send", fresh, a, err, b.sink.sent)
 		}
+	}
+}
+
+func TestAPausedSinkIsNotSentTo(t *testing.T) {
+	b := newBench(nil)
+	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
+	target.Paused = true
+	b.targets = targets{"ops": target}
+	a, err := b.deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Status != retry.StatusDeadLettered || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
+		t.Errorf("got %+v, %v after %d sends; want a dead letter with reason config and no attempt", a, err, b.sink.sent)
+	}
+}
+
+// blindItems cannot look for dead letters.
+type blindItems struct{}
+
+func (blindItems) Find(context.Context, string, string) (dlq.Item, error) {
+	return dlq.Item{}, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "away"}
+}
+
+// A search that failed says nothing: the message is sent, which may double it, and that
+// is noted where duplicates are counted.
+func TestAFailedSearchIsNoted(t *testing.T) {
+	b := newBench(nil)
+	b.items = blindItems{}
+	var log bytes.Buffer
+	b.log = slog.New(slog.NewTextHandler(&log, nil))
+	fp := delivery.Fingerprint(nil, "", "x", nil)
+	if _, _, err := b.records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != retry.StatusDelivered || b.sink.sent != 1 {
+		t.Errorf("got %+v, %v after %d sends; want a delivery", a, err, b.sink.sent)
+	}
+	var metrics bytes.Buffer
+	if err := b.metrics.Flush(&metrics); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(metrics.String(), `"Unguarded":1`) && !strings.Contains(metrics.String(), `"Unguarded":[1]`) || !strings.Contains(log.String(), "SINK_DLQ_UNAVAILABLE") {
+		t.Errorf("it is not noted:\n%s\n%s", metrics.String(), log.String())
 	}
 }

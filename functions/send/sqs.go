@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"golang.org/x/sync/errgroup"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -17,8 +18,8 @@ import (
 // records that are not safe yet: the queue keeps those.
 func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
 	var e events.SQSEvent
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return nil, functionError(jsonFault(err))
+	if err := strictjson.DecodePart(payload, &e); err != nil {
+		return nil, functionError(jsonFault("event", err))
 	}
 	for i, rec := range e.Records {
 		if rec.MessageId == "" {
@@ -27,19 +28,20 @@ func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, e
 		}
 	}
 	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
+	records := distinct(e.Records)
 
-	failed := make([]bool, len(e.Records))
+	failed := make([]bool, len(records))
 	var g errgroup.Group
 	g.SetLimit(h.app.Env.Concurrency)
-	for _, group := range groups(e.Records) {
+	for _, group := range groups(records) {
 		g.Go(func() error {
 			for n, i := range group {
 				share := retry.WithBudget(ctx, budget.Share(len(group)-n))
-				if failed[i] = !s.record(share, e.Records[i]); failed[i] {
+				if failed[i] = !s.record(share, records[i]); failed[i] {
 					// The order of the group would be lost if a later record went first.
 					for _, rest := range group[n+1:] {
 						failed[rest] = true
-						s.skip(ctx, e.Records[rest])
+						s.skip(ctx, records[rest])
 					}
 					break
 				}
@@ -50,12 +52,29 @@ func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, e
 	_ = g.Wait() // the goroutines return no error
 
 	resp := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
-	for i, rec := range e.Records {
-		if failed[i] {
+	reported := map[string]bool{}
+	for i, rec := range records {
+		if failed[i] && !reported[rec.MessageId] {
+			reported[rec.MessageId] = true
 			resp.BatchItemFailures = append(resp.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: rec.MessageId})
 		}
 	}
 	return json.Marshal(resp)
+}
+
+// distinct returns the records without those that came twice: a queue may hand a message
+// out again while the first receive of it is in the same batch.
+func distinct(records []events.SQSMessage) []events.SQSMessage {
+	type message struct{ id, body string }
+	seen := map[message]bool{}
+	var all []events.SQSMessage
+	for _, rec := range records {
+		if m := (message{rec.MessageId, rec.Body}); !seen[m] {
+			seen[m] = true
+			all = append(all, rec)
+		}
+	}
+	return all
 }
 
 // groups returns the indexes of records that must follow each other: those of a FIFO
@@ -85,6 +104,8 @@ func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
 	r, err := parseRequest([]byte(rec.Body))
 	if err == nil {
 		err = r.identify(rec.MessageId)
+	} else if wrapped := envelope(rec.Body); wrapped != nil {
+		err = wrapped
 	}
 	if err != nil {
 		s.refuse(ctx, rec, err)
