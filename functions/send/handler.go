@@ -40,7 +40,7 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	s := &sender{
 		targets: h.app, items: h.app.Queue, records: h.app.Records, log: h.app.Log,
 		metrics: observe.NewMetrics(h.app.Env.Service), maxBytes: h.app.Env.MaxBodyBytes,
-		keepUnsendable: shape == shapeSQS,
+		keepUnsendable: shape == shapeSQS, queueReceives: h.app.Env.QueueReceives,
 	}
 	s.metrics.Begin()
 	defer func() {

@@ -26,7 +26,10 @@ type request struct {
 
 	// fresh says that the id was made for this request, so nobody can have used it.
 	fresh bool
-	trace string
+	// comesAgain says that a queue will hand the request out again in its order if it is
+	// handed back.
+	comesAgain bool
+	trace      string
 }
 
 func invalid(format string, args ...any) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -77,14 +78,30 @@ func distinct(records []events.SQSMessage) []events.SQSMessage {
 	return all
 }
 
+// group is the FIFO message group of a record; empty: none. Message groups of a standard
+// queue only spread load.
+func group(rec events.SQSMessage) string {
+	if !strings.HasSuffix(rec.EventSourceARN, ".fifo") {
+		return ""
+	}
+	return rec.Attributes["MessageGroupId"]
+}
+
+// comesAgain reports whether the queue hands a record out again, in the order of its
+// group, if it is handed back. Where nobody counts, this receive is taken for the last.
+func comesAgain(rec events.SQSMessage, most int) bool {
+	n, err := strconv.Atoi(rec.Attributes["ApproximateReceiveCount"])
+	return err == nil && n < most && group(rec) != ""
+}
+
 // groups returns the indexes of records that must follow each other: those of a FIFO
-// message group. Message groups of a standard queue only spread load.
+// message group.
 func groups(records []events.SQSMessage) [][]int {
 	var all [][]int
 	byGroup := map[string]int{}
 	for i, rec := range records {
-		id := rec.Attributes["MessageGroupId"]
-		if id == "" || !strings.HasSuffix(rec.EventSourceARN, ".fifo") {
+		id := group(rec)
+		if id == "" {
 			all = append(all, []int{i})
 			continue
 		}
@@ -115,7 +132,7 @@ func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
 	if a := rec.MessageAttributes["traceparent"]; a.StringValue != nil { // where tracing libraries put it
 		headers["traceparent"] = *a.StringValue
 	}
-	r.trace = traceFrom(ctx, headers)
+	r.trace, r.comesAgain = traceFrom(ctx, headers), comesAgain(rec, s.queueReceives)
 	_, err = s.deliver(retry.WithTrace(ctx, r.trace), r)
 	return err == nil
 }

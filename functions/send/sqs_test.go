@@ -153,3 +153,124 @@ func TestAGroupSharesItsTime(t *testing.T) {
 		}
 	})
 }
+
+// received is how often the queue has handed a record out.
+func received(n string) func(*events.SQSMessage) {
+	return func(rec *events.SQSMessage) {
+		rec.Attributes["ApproximateReceiveCount"] = n
+		if n == "" {
+			delete(rec.Attributes, "ApproximateReceiveCount")
+		}
+	}
+}
+
+// picky fails the first record's deliveries with err.
+type picky struct {
+	err  error
+	sent []string
+}
+
+func (*picky) Name() string { return "ops" }
+func (s *picky) Send(_ context.Context, _ sinks.Recipient, m sinks.Message) error {
+	s.sent = append(s.sent, m.Body)
+	if m.Body == "a" {
+		return s.err
+	}
+	return nil
+}
+
+var (
+	errBusy    = sinks.Transient(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 503"})
+	errSilence = sinks.Ambiguous(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "no answer"})
+	errConfig  = &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "url: missing"}
+)
+
+// With fifo: hold, a message whose failure may pass is handed back with what follows it in
+// its group, and only its last receive ends in a dead letter: a replay would come late.
+func TestAHeldGroupWaitsForItsFirst(t *testing.T) {
+	all, none := []string{"a", "b"}, []string{}
+	pause := func(target *app.Target) { target.Paused = true }
+	spoil := func(target *app.Target) { target.ConfigErr = errConfig }
+	for name, c := range map[string]struct {
+		hold   bool
+		err    error
+		count  string
+		fifo   bool
+		change func(*app.Target)
+		back   []string // handed back
+		stored int      // dead letters
+	}{
+		"first receive":                          {true, errBusy, "1", true, nil, all, 0},
+		"last but one":                           {true, errBusy, "4", true, nil, all, 0},
+		"last":                                   {true, errBusy, "5", true, nil, none, 1},
+		"one more than there should be":          {true, errBusy, "6", true, nil, none, 1},
+		"nobody counts":                          {true, errBusy, "", true, nil, none, 1},
+		"a count that is none":                   {true, errBusy, "many", true, nil, none, 1},
+		"terminal":                               {true, errGone, "1", true, nil, none, 1},
+		"ambiguous: only an operator may repeat": {true, errSilence, "1", true, nil, none, 1},
+		"delivered":                              {true, nil, "1", true, nil, none, 0},
+		"paused":                                 {true, nil, "1", true, pause, all, 0},
+		"paused to the end":                      {true, nil, "5", true, pause, none, 2},
+		"faulty configuration":                   {true, nil, "1", true, spoil, all, 0},
+		"faulty configuration to the end":        {true, nil, "5", true, spoil, none, 2},
+		"a standard queue has no order":          {true, errBusy, "1", false, nil, none, 1},
+		"fifo: continue":                         {false, errBusy, "1", true, nil, none, 1},
+		"fifo: continue, paused":                 {false, nil, "1", true, pause, none, 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(nil)
+			target := b.targets.(targets)["ops"] //nolint:errcheck // made by newBench
+			sink := &picky{err: c.err}
+			target.Retrier.Inner, target.Hold = sink, c.hold
+			if c.change != nil {
+				c.change(&target)
+			}
+			b.targets, b.queueReceives = targets{"ops": target}, 5
+			group := func(*events.SQSMessage) {}
+			if c.fifo {
+				group = inGroup("g")
+			}
+			failed := b.batch(t, t.Context(), record("a", group, received(c.count)), record("b", group, received(c.count)))
+			stored, err := b.queue.Count(t.Context(), "")
+			if err != nil || !slices.Equal(failed, c.back) || int(stored) != c.stored {
+				t.Errorf("%s: %v handed back, %d dead letters, %v; want %v and %d", name, failed, stored, err, c.back, c.stored)
+			}
+			if slices.Contains(sink.sent, "b") != (len(c.back) == 0 && c.change == nil) {
+				t.Errorf("%s: sent were %v", name, sink.sent)
+			}
+		})
+	}
+}
+
+// What was held is delivered at a later receive, once, before its successor, and another
+// group never waited for it.
+func TestAHeldGroupGoesOnInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		target := b.targets.(targets)["ops"] //nolint:errcheck // made by newBench
+		sink := &picky{err: errBusy}
+		target.Retrier.Inner, target.Retrier.Cfg.MaxAttempts, target.Hold = sink, 1, true
+		b.targets, b.queueReceives = targets{"ops": target}, 5
+		send := func(n string, ids ...string) []string {
+			var records []events.SQSMessage
+			for _, id := range ids {
+				group := "g"
+				if id == "c" {
+					group = "other"
+				}
+				records = append(records, record(id, inGroup(group), received(n)))
+			}
+			return b.batch(t, t.Context(), records...)
+		}
+		if failed := send("1", "a", "b", "c"); !slices.Equal(failed, []string{"a", "b"}) {
+			t.Errorf("first receive: %v handed back, want a and b", failed)
+		}
+		sink.err = nil
+		if failed := send("2", "a", "b"); len(failed) != 0 {
+			t.Errorf("second receive: %v handed back", failed)
+		}
+		if want := []string{"a", "a", "b"}; !slices.Equal(slices.DeleteFunc(sink.sent, func(s string) bool { return s == "c" }), want) {
+			t.Errorf("sent in the order %v, want %v, and c at any time", sink.sent, want)
+		}
+	})
+}
