@@ -52,6 +52,8 @@ type sender struct {
 	// keepUnsendable dead-letters a request that can never be sent, where the caller
 	// could not be told (a queue). Elsewhere it is refused.
 	keepUnsendable bool
+	// queueReceives is how often the queue hands out a record before it gives it up.
+	queueReceives int
 }
 
 // deliver decides the fate of one request: a nil error means that it is safe, any
@@ -88,21 +90,27 @@ var errPaused = &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "an operator has
 // plan decides how r is handled; an error refuses it.
 func (s *sender) plan(target app.Target, r request) (func(context.Context) retry.Outcome, error) {
 	m := r.message()
+	retrier := target.Retrier
+	if target.Hold && r.comesAgain {
+		held := *retrier
+		held.HandBack = dlq.Reason.Due // what the schedule would replay, after its successors
+		retrier = &held
+	}
 	deadLetter := func(reason dlq.Reason, why error) func(context.Context) retry.Outcome {
 		return func(ctx context.Context) retry.Outcome {
-			return target.Retrier.DeadLetter(ctx, r.Recipient, m, reason, why)
+			return retrier.DeadLetter(ctx, r.Recipient, m, reason, why)
 		}
 	}
 	if why := target.ConfigErr; why != nil {
 		return deadLetter(dlq.ReasonConfig, why), nil
 	}
-	to, err := r.check(target.Retrier, s.maxBytes)
+	to, err := r.check(retrier, s.maxBytes)
 	switch {
 	case err == nil && target.Paused:
 		return deadLetter(dlq.ReasonConfig, errPaused), nil
 	case err == nil:
 		return func(ctx context.Context) retry.Outcome {
-			return target.Retrier.DeliverReceived(ctx, r.Recipient, to, m)
+			return retrier.DeliverReceived(ctx, r.Recipient, to, m)
 		}, nil
 	case s.keepUnsendable:
 		return deadLetter(dlq.ReasonInvalid, err), nil

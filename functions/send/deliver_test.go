@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,6 +247,55 @@ func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
 		a, err := b.deliver(t.Context(), ask("m1", "x"))
 		if err != nil || a.Status != retry.StatusDeadLettered || a.ItemID == "" || b.sink.sent != 1 {
 			t.Errorf("fresh %v, sent again: %+v, %v after %d sends; want its dead letter and no second send", fresh, a, err, b.sink.sent)
+		}
+	}
+}
+
+func TestAPausedSinkIsNotSentTo(t *testing.T) {
+	b := newBench(nil)
+	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
+	target.Paused = true
+	b.targets = targets{"ops": target}
+	a, err := b.deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Status != retry.StatusDeadLettered || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
+		t.Errorf("got %+v, %v after %d sends; want a dead letter with reason config and no attempt", a, err, b.sink.sent)
+	}
+}
+
+// A search that failed says nothing: the message is sent, which may double it, and that
+// is noted where duplicates are counted: before a takeover sends, after it has delivered,
+// and where a record speaks of a dead letter.
+func TestAFailedSearchIsNoted(t *testing.T) {
+	for name, c := range map[string]struct {
+		record delivery.Record
+		want   string
+	}{
+		"a takeover":                {delivery.Record{}, "2"},
+		"a record of a dead letter": {delivery.Record{Status: delivery.StatusDeadLettered, ItemID: "ops~1-0"}, "1"},
+	} {
+		b := newBench(nil)
+		b.items = unreadable{b.queue}
+		var log bytes.Buffer
+		b.log = slog.New(slog.NewTextHandler(&log, nil))
+		key, fp := delivery.Key{Sink: "ops", ID: "m1"}, dlq.ContentFingerprint(nil, "", "x", nil)
+		if _, _, err := b.records.Begin(t.Context(), key, fp, "dead owner", 0); err != nil {
+			t.Fatal(err)
+		}
+		if c.record.Status != "" {
+			c.record.Fingerprint = fp
+			if _, _, err := b.records.Finish(t.Context(), key, "dead owner", c.record); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != retry.StatusDelivered || b.sink.sent != 1 {
+			t.Errorf("%s: got %+v, %v after %d sends; want a delivery", name, a, err, b.sink.sent)
+		}
+		var metrics bytes.Buffer
+		if err := b.metrics.Flush(&metrics); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(metrics.String(), `"Unguarded":`+c.want) || !strings.Contains(log.String(), "SINK_DLQ_UNAVAILABLE") {
+			t.Errorf("%s: it is not noted %s times:\n%s\n%s", name, c.want, metrics.String(), log.String())
 		}
 	}
 }

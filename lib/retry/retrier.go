@@ -25,6 +25,9 @@ type Retrier struct {
 	// DLQ keeps failed deliveries. Nil disables the push: the caller keeps the
 	// message.
 	DLQ dlq.DLQ
+	// HandBack picks the failures, by their reason, that the caller keeps although there
+	// is a DLQ: who has the message in a queue may try it again in its place. Nil: none.
+	HandBack func(dlq.Reason) bool
 	// IsTransientFn decides which failures are tried again. Nil: sinks.IsTransient.
 	IsTransientFn func(error) bool
 	// Reserve is the time kept before the deadline for the dead-letter write and the
@@ -281,7 +284,7 @@ func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, 
 		out.Reason = it.Reason
 	}
 	out.Item = it
-	if r.DLQ == nil {
+	if r.DLQ == nil || r.HandBack != nil && r.HandBack(out.Reason) {
 		return
 	}
 	sctx, cancel := budget.storeContext(ctx)
