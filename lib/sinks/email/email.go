@@ -41,6 +41,9 @@ const (
 	TLSNone = "none"
 )
 
+// portImplicit is the port on which servers speak TLS from the first byte (RFC 8314).
+const portImplicit = "465"
+
 func init() { sinks.RegisterFactory(Kind, Factory(nil)) }
 
 // Config is the configuration of an email sink.
@@ -81,6 +84,7 @@ type Recipient struct {
 type Sink struct {
 	name string
 	host string
+	port string
 	addr string
 	from *mail.Address
 	user string
@@ -138,7 +142,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 		return nil, errors.Join(faults...)
 	}
 	return &Sink{
-		name: name, host: host, addr: c.SMTPAddr, from: from, user: c.AuthUser, pass: c.AuthPass, mode: mode,
+		name: name, host: host, port: port, addr: c.SMTPAddr, from: from, user: c.AuthUser, pass: c.AuthPass, mode: mode,
 		tls: &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
 	}, nil
 }
