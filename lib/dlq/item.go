@@ -57,7 +57,8 @@ type Item struct {
 	Attempts  int    `json:"attempts"`
 	LastError string `json:"last_error"`
 	Reason    Reason `json:"reason,omitempty"`
-	// FirstFailedAt is when the first attempt failed; kept over replays.
+	// FirstFailedAt is when the first attempt, which failed, began (see
+	// sinks.WithFirstAttempt); kept over replays.
 	FirstFailedAt time.Time `json:"first_failed_at,omitzero"`
 	// NotBefore is the earliest time for a replay by the schedule (Retry-After).
 	// Zero: no such limit.
@@ -102,4 +103,13 @@ type ReplayRecord struct {
 func (it Item) Due() bool {
 	return it.DecodeError == "" && it.DeliveredAt.IsZero() && !it.Parked && !it.Held &&
 		(it.Reason.Due() || !it.NextReplayAt.IsZero())
+}
+
+// FirstAttempt is when the first attempt of the item's delivery began: FirstFailedAt, or
+// At when it has none.
+func (it Item) FirstAttempt() time.Time {
+	if it.FirstFailedAt.IsZero() {
+		return it.At
+	}
+	return it.FirstFailedAt
 }

@@ -57,7 +57,7 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 	if err != nil {
 		return release(err)
 	}
-	ctx = WithOrigin(ctx, originOf(it))
+	ctx = sinks.WithFirstAttempt(WithOrigin(ctx, originOf(it)), it.FirstAttempt())
 	if err := sink.Send(ctx, to, it.Message); err != nil {
 		return release(err)
 	}
@@ -78,11 +78,7 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 }
 
 func originOf(it Item) Origin {
-	o := Origin{ItemID: it.ID, FirstFailedAt: it.FirstFailedAt, Generation: it.Replays + 1, Trace: it.Trace}
-	if o.FirstFailedAt.IsZero() {
-		o.FirstFailedAt = it.At
-	}
-	return o
+	return Origin{ItemID: it.ID, FirstFailedAt: it.FirstAttempt(), Generation: it.Replays + 1, Trace: it.Trace}
 }
 
 // whyNotLeased finds out why a claim by id came back empty.

@@ -115,6 +115,8 @@ func (r *Retrier) DeadLetter(ctx context.Context, to sinks.Recipient, m sinks.Me
 func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipient, m sinks.Message) Outcome {
 	cfg := r.Cfg.Normalize()
 	out := Outcome{Status: StatusHandedBack, DeliveryID: m.ID}
+	first := sinks.FirstAttempt(ctx)
+	ctx = sinks.WithFirstAttempt(ctx, first)
 	for {
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
@@ -139,7 +141,7 @@ func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipien
 		}
 
 		if out.Item.FirstFailedAt.IsZero() {
-			out.Item.FirstFailedAt = time.Now()
+			out.Item.FirstFailedAt = first
 		}
 		if sinks.IsAmbiguous(err) {
 			out.Unanswered++

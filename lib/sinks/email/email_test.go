@@ -3,6 +3,7 @@ package email_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,9 @@ type server struct {
 	taken    []taken
 	greylist map[string]bool // senders seen, when it greylists
 	fault    string          // of its authentication
+	refused  []string        // mechanisms that are offered and not known
+	refusal  int             // the code that says so
+	echo     bool            // repeats a wrong password, in base64 too
 }
 
 type taken struct {
@@ -90,7 +94,13 @@ func (s *session) Data(r io.Reader) error {
 func (s *session) AuthMechanisms() []string { return s.mechanisms }
 
 func (s *session) Auth(mechanism string) (sasl.Server, error) {
+	if slices.Contains(s.s.refused, mechanism) {
+		return nil, &smtp.SMTPError{Code: s.s.refusal, EnhancedCode: smtp.EnhancedCode{5, 5, 4}, Message: "not this one"}
+	}
 	check := func(_, u, p string) error {
+		if s.s.echo && p != pass {
+			return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: "not " + p + " " + base64.StdEncoding.EncodeToString([]byte(p))}
+		}
 		if u != user || p != pass {
 			return smtp.ErrAuthFailed
 		}
