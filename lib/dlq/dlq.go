@@ -119,6 +119,12 @@ type Store interface {
 	// was taken over) is told SettleFenced and changes nothing.
 	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
 
+	// Begin notes that the replay of a leased item begins. It is for items that outlived a
+	// replayer (Item.Deaths > 0): of these, only what had begun is charged again when its
+	// lease runs out. False when the lease is held no longer, or has run out: then nothing
+	// may be sent. It can be repeated.
+	Begin(ctx context.Context, l Lease) (bool, error)
+
 	// Release gives leases back untouched: the items are due again as they were before
 	// the claim. Leases that are no longer held are ignored.
 	Release(ctx context.Context, l []Lease) error

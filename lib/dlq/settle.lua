@@ -41,7 +41,7 @@ local function change(id, was_idle, k, action, delay, charge, err)
     s.parked = nil
     call('HINCRBY', meta, 'parked', -1)
   end
-  s.held = nil
+  s.held, s.deaths, s.begun = nil, nil, nil
   local is_idle = true
   if action == 'keep' then
     s.delivered_at = now
