@@ -170,6 +170,7 @@ type worker struct {
 
 	mu       sync.Mutex
 	progress map[string]SinkProgress
+	moved    bool // something was settled
 	over     bool // canceled, taken over, or its progress cannot be saved
 	err      error
 }
@@ -248,7 +249,12 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 		}
 		return
 	}
-	defer l.close()
+	defer func() {
+		l.close(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.moved = w.moved || l.recorded.Load() > 0
+	}()
 	for !p.Done && l.goesOn(ctx) && !w.stopped() {
 		waits, err := w.slice(ctx, l, &p)
 		if err != nil {
@@ -364,7 +370,9 @@ func (w *worker) settle(ctx context.Context, l *lane, ids []string) (left []stri
 			return nil, 0, errUnfinished
 		}
 	}
-	l.wait()
+	if !l.sendSuspects(ctx) {
+		return nil, 0, errUnfinished
+	}
 	if l.unsettled.Load() > unsettled {
 		return nil, 0, errUnfinished
 	}
@@ -411,7 +419,7 @@ func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, undeco
 // start sends the items, or has them removed. It reports whether all were started.
 func (w *worker) start(ctx context.Context, l *lane, leased []dlq.Leased) bool {
 	if w.op.Action == OperationReplay {
-		return l.sendAll(ctx, leased)
+		return l.sendAll(ctx, l.screen(leased))
 	}
 	for _, item := range leased {
 		l.sends.Add(1)

@@ -28,6 +28,7 @@ type run struct {
 	request Request
 	slots   slots // sends under way
 	batches slots // sinks with claimed items that are not being sent yet
+	alone   slots // suspects that are being sent
 	quota   *quota
 	tally   tally
 
@@ -51,6 +52,7 @@ func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
 		Engine: e, budget: budget, request: req,
 		slots:   make(slots, positive(e.Concurrency, DefaultConcurrency)),
 		batches: make(slots, maxBatches),
+		alone:   make(slots, 1),
 		quota:   newQuota(req.Limit),
 		tally:   tally{sinks: map[string]*SinkSummary{}},
 	}
@@ -153,7 +155,7 @@ func (r *run) schedule(ctx context.Context, name string) error {
 		return nil
 	}
 	l := r.newLane(ctx, name, target, r.budget, "")
-	defer l.close()
+	defer l.close(ctx)
 	if l.canary(ctx) {
 		l.drain(ctx)
 	}
