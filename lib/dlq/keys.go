@@ -37,7 +37,9 @@ import "strings"
 //	                      removals)
 //	{...}:kept    zset    native id -> push time of entries kept after delivery (settle, removals)
 //	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claim, take) or s (settled; settle)
-//	{...}:op:<operation>  hash, TTL   settled, delivered, failed, discarded (settle)
+//	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle), with a TTL
+//	                                  once the operation is final (EndOperation): a cache may
+//	                                  evict what has one
 //
 // An entry that others remove from the stream is forgotten when the scripts come across
 // it; only its group's count stays.

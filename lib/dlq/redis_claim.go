@@ -216,7 +216,7 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 		return n
 	}
 	flag := map[bool]string{true: "1", false: "0"}
-	args := []any{MaxHistory, claimRetention.Milliseconds(), OperationRetention.Milliseconds()}
+	args := []any{MaxHistory, claimRetention.Milliseconds()}
 	for _, i := range part {
 		st := s[i]
 		operation := ""

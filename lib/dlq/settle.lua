@@ -3,14 +3,14 @@
 -- KEYS  1..8  the queue (prelude.lua)
 --       9..   claims and bulk operations
 -- ARGV  1     replays to remember of an item
---       2, 3  retention of claims and of operations, in ms
+--       2     retention of claims, in ms
 --       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
 --       number of the claim's key, number of the operation's key (0: none), '1' to strike the
 --       item from the claim, as if it had never been part of it
 -- Returns for each settlement 1 (applied, now or before) or 0 (fenced: the token does not
 -- hold the lease).
 
-local max_history, keep_claims, keep_ops = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_history, keep_claims = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local COUNTERS = {
   discard = 'delivered', keep = 'delivered', drop = 'discarded',
@@ -78,7 +78,7 @@ end
 
 -- What each settlement finds is read for all at once.
 local asked = {}
-for i = 4, #ARGV, 9 do
+for i = 3, #ARGV, 9 do
   asked[#asked + 1] = ARGV[i]
 end
 local records = {}
@@ -99,7 +99,7 @@ local function append(lists, key, ...)
   end
 end
 
-for i = 4, #ARGV, 9 do
+for i = 3, #ARGV, 9 do
   local id, token, action = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local claim, op = KEYS[tonumber(ARGV[i + 6])], tonumber(ARGV[i + 7])
   local rec = records[id]
@@ -154,6 +154,5 @@ for op, c in pairs(counts) do
   for counter, n in pairs(c) do
     call('HINCRBY', op, counter, n)
   end
-  call('PEXPIRE', op, keep_ops)
 end
 return out

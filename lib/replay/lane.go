@@ -28,6 +28,7 @@ type lane struct {
 	sink    string
 	attempt attempt
 	need    time.Duration // what a send must have left to start; 0: no deadline
+	until   time.Time     // no send starts after it; zero: no such bound
 	limiter *rate.Limiter // nil: no pacing
 	settler *settler
 	sends   sync.WaitGroup
@@ -236,7 +237,7 @@ func (l *lane) claimAhead(ctx context.Context) <-chan []dlq.Leased {
 
 // goesOn reports whether another send may be started.
 func (l *lane) goesOn(ctx context.Context) bool {
-	return ctx.Err() == nil && l.fits(0) && !l.broken()
+	return ctx.Err() == nil && l.fits(0) && (l.until.IsZero() || time.Now().Before(l.until)) && !l.broken()
 }
 
 func (l *lane) broken() bool {
