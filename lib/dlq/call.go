@@ -173,6 +173,10 @@ var (
 	preludeSource string
 	//go:embed entry.lua
 	entrySource string
+	//go:embed death.lua
+	deathSource string
+	//go:embed begin.lua
+	beginSource string
 	//go:embed lease.lua
 	leaseSource string
 	//go:embed trim.lua
@@ -205,8 +209,9 @@ var (
 	newestSource string
 
 	pushScript    = script("local function trimmer()", entrySource, trimSource, "end", pushSource)
-	claimScript   = script(entrySource, leaseSource, claimSource)
-	takeScript    = script(entrySource, leaseSource, takeSource)
+	claimScript   = script(entrySource, deathSource, leaseSource, claimSource)
+	takeScript    = script(entrySource, deathSource, leaseSource, takeSource)
+	beginScript   = script(entrySource, beginSource)
 	settleScript  = script(entrySource, settleSource)
 	releaseScript = script(entrySource, releaseSource)
 	discardScript = script(entrySource, discardSource)

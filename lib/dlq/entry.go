@@ -49,6 +49,8 @@ type state struct {
 	Held        bool           `json:"held,omitempty"`
 	DeliveredAt int64          `json:"delivered_at,omitempty"` // Unix milliseconds
 	History     []historyEntry `json:"history,omitempty"`
+	Deaths      int            `json:"deaths,omitempty"` // see Item.Deaths
+	Begun       string         `json:"begun,omitempty"`  // token of the lease under which a replay began, see Begin
 }
 
 type historyEntry struct {
@@ -197,6 +199,7 @@ func (e entry) pushed() Item {
 // withState adds to a pushed item what replays have made of it.
 func (e entry) withState(it Item) Item {
 	it.Replays += e.state.Replays
+	it.Deaths = e.state.Deaths
 	it.Parked, it.Held = e.state.Parked, e.state.Held
 	if e.state.DeliveredAt > 0 {
 		it.DeliveredAt = time.UnixMilli(e.state.DeliveredAt).UTC()

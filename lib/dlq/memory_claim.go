@@ -33,7 +33,13 @@ func (m *Memory) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 		}
 		return out, nil
 	}
+	if len(natives) == 0 {
+		q.sweep(now)
+	}
 	for _, e := range q.candidates(c, natives, now) {
+		if e.token != "" && e.token != c.Token {
+			e.outlived(now)
+		}
 		if e.token != c.Token {
 			e.token, e.until = c.Token, now.Add(c.TTL)
 			cl := q.claims[c.Token]
@@ -137,9 +143,9 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 		e.state.Replays++
 	}
 	if st.Charge || st.Error != "" || st.Action == ActionKeep {
-		e.state.History = append(e.state.History, historyEntry{At: now.UnixMilli(), Error: cut(st.Error, maxErrorText)})
-		e.state.History = slices.Clone(e.state.History[max(0, len(e.state.History)-MaxHistory):])
+		e.remember(historyEntry{At: now.UnixMilli(), Error: cut(st.Error, maxErrorText)})
 	}
+	e.state.Deaths, e.state.Begun = 0, ""
 	delivered := e.state.DeliveredAt > 0
 	e.due, e.idle = 0, true
 	e.state.Parked, e.state.Held = false, false
@@ -155,6 +161,12 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 	case st.Action == ActionHold:
 		e.state.Held = true
 	}
+}
+
+// remember adds to the entry's history.
+func (e *memoryEntry) remember(h historyEntry) {
+	e.state.History = append(e.state.History, h)
+	e.state.History = slices.Clone(e.state.History[max(0, len(e.state.History)-MaxHistory):])
 }
 
 // Release implements Store.

@@ -3,16 +3,15 @@
 -- KEYS  1..8  the queue (prelude.lua)
 --       9..   claims and bulk operations
 -- ARGV  1     replays to remember of an item
---       2, 3  retention of claims and of operations, in ms
---       4     most entries that are kept after their delivery, 0: no bound
+--       2     retention of claims, in ms
+--       3     most entries that are kept after their delivery, 0: no bound
 --       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
 --       number of the claim's key, number of the operation's key (0: none), '1' to strike the
 --       item from the claim, as if it had never been part of it
 -- Returns for each settlement 1 (applied, now or before) or 0 (fenced: the token does not
 -- hold the lease), and then how many kept entries were removed.
 
-local max_history, keep_claims, keep_ops, max_kept = unpack(ARGV, 1, 4)
-max_history, max_kept = tonumber(max_history), tonumber(max_kept)
+local max_history, keep_claims, max_kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local COUNTERS = {
   discard = 'delivered', keep = 'delivered', drop = 'discarded',
@@ -43,7 +42,7 @@ local function change(id, was_idle, k, action, delay, charge, err)
     s.parked = nil
     count('parked', -1, id)
   end
-  s.held = nil
+  s.held, s.deaths, s.begun = nil, nil, nil
   local is_idle = true
   if action == 'keep' then
     s.delivered_at = now
@@ -80,7 +79,7 @@ end
 
 -- What each settlement finds is read for all at once.
 local asked = {}
-for i = 5, #ARGV, 9 do
+for i = 4, #ARGV, 9 do
   asked[#asked + 1] = ARGV[i]
 end
 local records = {}
@@ -101,7 +100,7 @@ local function append(lists, key, ...)
   end
 end
 
-for i = 5, #ARGV, 9 do
+for i = 4, #ARGV, 9 do
   local id, token, action = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local claim, op = KEYS[tonumber(ARGV[i + 6])], tonumber(ARGV[i + 7])
   local rec = records[id]
@@ -165,7 +164,6 @@ for op, c in pairs(counts) do
   for counter, n in pairs(c) do
     call('HINCRBY', op, counter, n)
   end
-  call('PEXPIRE', op, keep_ops)
 end
 out[#out + 1] = dropped
 return out

@@ -76,6 +76,13 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		}
 		return Result{}, &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s is held by a replay", it.ID)}
 	}
+	if held, err := e.begin(ctx, leased[0]); err != nil || !held {
+		e.release(ctx, budget, leased)
+		if err == nil {
+			err = &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s: its lease was lost before it was sent", it.ID)}
+		}
+		return Result{}, err
+	}
 	a := attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink}
 	rep := e.replay(ctx, a, leased[0])
 	if rep.status == "" {

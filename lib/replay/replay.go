@@ -112,7 +112,7 @@ func (e *Engine) target(ctx context.Context, name string) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	t.Sink, t.Retry, t.Policy = bare(t.Sink), t.Retry.Normalize(), t.Policy.Normalize()
+	t.Sink, t.Retry, t.Policy = guarded{bare(t.Sink)}, t.Retry.Normalize(), t.Policy.Normalize()
 	t.Retry.MaxAttempts = t.Policy.Attempts
 	return t, nil
 }
