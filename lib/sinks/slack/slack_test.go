@@ -76,6 +76,10 @@ func TestConformance(t *testing.T) {
 		{Does: sinktest.Endless, Want: sinktest.Terminal, Text: "unexpected answer"},
 		{Does: sinktest.Huge, Want: sinktest.Terminal, Text: "unexpected answer"},
 		{Does: sinktest.Compressed, Want: sinktest.Terminal, Text: "unexpected answer"},
+		{Does: sinktest.HangHandshake, Want: sinktest.Ended},
+		{Does: sinktest.Switch, Want: sinktest.Terminal, Text: "HTTP 101"},
+		{Does: sinktest.EndlessHead, Want: sinktest.Ambiguous},
+		{Does: sinktest.EndlessInterim, Want: sinktest.Ambiguous},
 	}...)
 	sinktest.Run(t, sinktest.Harness{
 		Name: "alerts",

@@ -154,6 +154,10 @@ func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 		return nil, failure(ctx, r.Label, err, written.Load())
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// The body is the connection itself, and no context ends a read of it.
+		return &Response{Status: resp.StatusCode, Header: resp.Header, Whole: true}, nil
+	}
 	slow := time.AfterFunc(bodyTime, stop)
 	defer slow.Stop()
 	body, err := io.ReadAll(&io.LimitedReader{R: resp.Body, N: maxBody + 1})
