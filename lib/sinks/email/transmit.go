@@ -19,6 +19,7 @@ import (
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/internal/neterr"
+	"backstop/lib/sinks/internal/sockets"
 )
 
 const (
@@ -63,7 +64,7 @@ func (f *fault) Error() string { return f.why }
 
 // transmit holds one SMTP conversation.
 func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) error {
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
+	raw, err := sockets.Process().Dial(ctx, &net.Dialer{}, "tcp", s.addr, nil)
 	if err != nil {
 		return s.failure(ctx, "connect", err, to)
 	}
@@ -185,6 +186,8 @@ func (s *Sink) failure(ctx context.Context, stage string, err error, to *mail.Ad
 		return sinks.Terminal(s.unavailable(s.reply(stage, reply, to)))
 	case replied:
 		return sinks.Transient(s.unavailable(s.reply(stage, reply, to)))
+	case neterr.Short(err):
+		return sinks.Ours(s.unavailable(stage + ": " + describe(err)))
 	case neterr.Certificate(err):
 		return sinks.Terminal(s.unavailable(stage + ": " + describe(err)))
 	case errors.As(err, &f):
