@@ -177,6 +177,10 @@ var (
 	leaseSource string
 	//go:embed trim.lua
 	trimSource string
+	//go:embed find.lua
+	findSource string
+	//go:embed anew.lua
+	anewSource string
 	//go:embed push.lua
 	pushSource string
 	//go:embed claim.lua
@@ -204,7 +208,7 @@ var (
 	//go:embed newest.lua
 	newestSource string
 
-	pushScript    = script("local function trimmer()", entrySource, trimSource, "end", pushSource)
+	pushScript    = script(wrapped("trimmer", entrySource, trimSource), wrapped("finder", findSource), wrapped("start_anew", anewSource), pushSource)
 	claimScript   = script(entrySource, leaseSource, claimSource)
 	takeScript    = script(entrySource, leaseSource, takeSource)
 	settleScript  = script(entrySource, settleSource)
@@ -214,10 +218,15 @@ var (
 	gateScript    = script(gateSource)
 	pauseScript   = script(pauseSource)
 	statsScript   = script(statsSource)
-	mendScript    = script(entrySource, mendSource)
+	mendScript    = script(entrySource, wrapped("start_anew", anewSource), mendSource)
 	groupsScript  = script(groupsSource)
 	newestScript  = redis.NewScript(newestSource)
 )
+
+// wrapped makes parts a function.
+func wrapped(name string, parts ...string) string {
+	return "local function " + name + "()\n" + strings.Join(parts, "\n") + "\nend"
+}
 
 func script(parts ...string) *redis.Script {
 	return redis.NewScript(preludeSource + "\n" + strings.Join(parts, "\n"))
