@@ -181,6 +181,10 @@ var (
 	leaseSource string
 	//go:embed trim.lua
 	trimSource string
+	//go:embed find.lua
+	findSource string
+	//go:embed anew.lua
+	anewSource string
 	//go:embed push.lua
 	pushSource string
 	//go:embed claim.lua
@@ -208,7 +212,7 @@ var (
 	//go:embed newest.lua
 	newestSource string
 
-	pushScript    = script("local function trimmer()", entrySource, trimSource, "end", pushSource)
+	pushScript    = script(wrapped("trimmer", entrySource, trimSource), wrapped("finder", findSource), wrapped("start_anew", anewSource), pushSource)
 	claimScript   = script(entrySource, deathSource, leaseSource, claimSource)
 	takeScript    = script(entrySource, deathSource, leaseSource, takeSource)
 	beginScript   = script(entrySource, beginSource)
@@ -219,10 +223,15 @@ var (
 	gateScript    = script(gateSource)
 	pauseScript   = script(pauseSource)
 	statsScript   = script(statsSource)
-	mendScript    = script(entrySource, mendSource)
+	mendScript    = script(entrySource, wrapped("start_anew", anewSource), mendSource)
 	groupsScript  = script(groupsSource)
 	newestScript  = redis.NewScript(newestSource)
 )
+
+// wrapped makes parts a function.
+func wrapped(name string, parts ...string) string {
+	return "local function " + name + "()\n" + strings.Join(parts, "\n") + "\nend"
+}
 
 func script(parts ...string) *redis.Script {
 	return redis.NewScript(preludeSource + "\n" + strings.Join(parts, "\n"))

@@ -32,10 +32,11 @@ const DefaultLimit = 1000
 // INVALID_ARGUMENT for bad names, ids and cursors.
 type DLQ interface {
 	// Push stores it, whose ID is ignored: the store assigns it. A push can be
-	// repeated: the same delivery id in the same generation (Item.Replays and
-	// Item.Origin) is stored once, for as long as its entry exists and is not marked
-	// delivered. Under a context made by WithOrigin the item is linked to its origin.
-	// Push does not retain it.
+	// repeated: the same content (ContentFingerprint) of a delivery id in the same
+	// generation (Item.Replays and Item.Origin) is stored once, for as long as its entry
+	// exists and is not marked delivered; of one id and generation, the 100 newest
+	// contents are known. Other content is a dead letter of its own. Under a context made
+	// by WithOrigin the item is linked to its origin. Push does not retain it.
 	Push(ctx context.Context, it Item) error
 
 	// Items returns dead letters, newest first, of one sink, or of all sinks when
@@ -75,7 +76,8 @@ type Store interface {
 	SetRegistryLookup(RegistryLookup)
 
 	// Add is Push, returning the item as stored, its ID assigned; of a repeated push,
-	// the id of the entry that is there already.
+	// the id of the entry that is there already. NotBefore is stored as it is; the time
+	// until then is counted by the queue's clock, which may differ from the caller's.
 	Add(ctx context.Context, it Item) (Item, error)
 
 	// AddBatch adds several items, in one round trip per sink. Both slices it returns
@@ -97,10 +99,12 @@ type Store interface {
 	Page(ctx context.Context, q Query) (Page, error)
 
 	// Sinks returns the names of all sinks that ever had a dead letter, and of those
-	// given with WithSinks, sorted.
+	// given with WithSinks, sorted. A queue that others filled is among them once it was
+	// asked for by its name.
 	Sinks(ctx context.Context) ([]string, error)
 
-	// Stats returns what is known of one sink's queue.
+	// Stats returns what is known of one sink's queue. Depth is exact; after others
+	// removed entries, the other numbers may be wrong until a few more calls.
 	Stats(ctx context.Context, sink string) (Stats, error)
 
 	// Groups returns dead letters counted by reason and error fingerprint, of one sink
@@ -196,8 +200,8 @@ type Page struct {
 // Stats describes one sink's queue.
 type Stats struct {
 	Depth    int64     // dead letters, kept-delivered ones included
-	Due      int64     // replayable by the schedule now or later, leased ones included
-	Kept     int64     // delivered, kept on request; not counted against the cap
+	Due      int64     // replayable by the schedule now or later, leased ones included; a count to show, not to decide by
+	Kept     int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
 	Parked   int64     // parked by max replays
 	Trimmed  int64     // removed by overflow since the sink exists
 	OldestAt time.Time // push time of the oldest entry; zero when empty

@@ -1,5 +1,20 @@
 -- entry.lua: what the scripts that lease, settle and remove know of an entry.
 
+-- is_after compares native ids.
+local function is_after(a, b)
+  local am, as = string.match(a, '^(%d+)-(%d+)$')
+  local bm, bs = string.match(b, '^(%d+)-(%d+)$')
+  am, bm = tonumber(am), tonumber(bm)
+  return am > bm or am == bm and tonumber(as) > tonumber(bs)
+end
+
+-- ids leads from a push key to what was pushed under it, oldest first, with a space in
+-- between: <content's fingerprint>:<native id>, or a native id alone. The entry of that
+-- says what its content is; one that an older version pushed does not.
+local function id_of(pair)
+  return string.match(pair, '[^:]*$')
+end
+
 -- small returns an entry's push key, group and not-before: '' where others wrote it.
 local function small(fields)
   local k, g, n = '', '', ''

@@ -228,7 +228,7 @@ const (
 	mendEvery = time.Hour
 	mendPause = time.Second // between two calls that go on with a pass
 	mendSteps = 4           // of one call
-	mendLooks = 200         // entries that one step looks at
+	mendLooks = 100         // entries that one step looks at
 	mendBytes = 256 << 10   // and how much of them
 )
 

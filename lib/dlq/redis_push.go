@@ -2,13 +2,14 @@ package dlq
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
 // Bounds of one call of push.lua, which keep it short: in a full queue each item also
-// removes one. Each has seven arguments.
+// removes one. Each has six arguments.
 const (
 	pushItems = 25
 	pushBytes = 1 << 20
@@ -35,7 +36,6 @@ type push struct {
 	at    int // index in the batch
 	item  Item
 	entry entry
-	known []string // "<content>:<native id>" of entries that do not tell their content
 }
 
 // AddBatch implements Store.
@@ -100,8 +100,9 @@ func (r *Redis) addAll(ctx context.Context, sink string, batch []push, stored []
 // addPart pushes what fits into one call. Where entries of an older version, which do not
 // tell their content, may be the same, it reads what they are and asks again.
 func (r *Redis) addPart(ctx context.Context, sink string, part []push, stored []Item, errs []error) {
+	var known []string
 	for len(part) > 0 {
-		again, err := r.addOnce(ctx, sink, part, stored, errs)
+		again, learned, err := r.addOnce(ctx, sink, part, known, stored, errs)
 		if err != nil {
 			for _, p := range part {
 				if stored[p.at].ID == "" && errs[p.at] == nil {
@@ -110,29 +111,30 @@ func (r *Redis) addPart(ctx context.Context, sink string, part []push, stored []
 			}
 			return
 		}
-		part = again
+		part, known = again, append(known, learned...)
 	}
 }
 
-// addOnce makes one call and returns the items that it did not decide.
-func (r *Redis) addOnce(ctx context.Context, sink string, part []push, stored []Item, errs []error) (again []push, err error) {
+// addOnce makes one call and returns the items that it did not decide, and what it learned of
+// the entries that they must be compared with, as push.lua takes it.
+func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []string, stored []Item, errs []error) (again []push, learned []string, err error) {
 	trim := "1"
 	if r.opts.overflow == OverflowReject {
 		trim = "0"
 	}
-	args := make([]any, 0, 4+7*len(part))
-	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents)
+	args := make([]any, 0, 5+6*len(part))
+	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents, strings.Join(known, " "))
 	for _, p := range part {
 		e := p.entry
-		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, e.item, strings.Join(p.known, " "))
+		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, e.item)
 	}
 	answer, err := r.eval(ctx, "push", pushScript, invocation{r.keys.queue(sink), args})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	a, ok := answer.([]any)
 	if !ok || len(a) != 1+3*len(part) {
-		return nil, answerError("push", answer)
+		return nil, nil, answerError("push", answer)
 	}
 	for i, p := range part {
 		status, native, more := text(a[1+3*i]), text(a[2+3*i]), a[3+3*i]
@@ -141,7 +143,9 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, stored []
 			errs[p.at] = overflowError(sink, r.opts.maxLen)
 		case "compare":
 			other := entry{sink: sink, native: native, item: text(more)}
-			p.known = append(p.known, other.fingerprint()+":"+native)
+			if fact := other.fingerprint() + ":" + native; !slices.Contains(learned, fact) {
+				learned = append(learned, fact)
+			}
 			again = append(again, p)
 		default:
 			p.entry.native, p.entry.due = native, number(more)
@@ -151,5 +155,5 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, stored []
 	if trimmed := number(a[0]); trimmed > 0 {
 		r.opts.onTrim(sink, int(trimmed))
 	}
-	return again, nil
+	return again, learned, nil
 }
