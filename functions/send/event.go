@@ -37,7 +37,7 @@ func shapeOf(payload []byte) (shape, error) {
 	}
 	if err := strictjson.DecodePart(payload, &e); err != nil {
 		if fault, ok := errors.AsType[*strictjson.Error](err); ok && fault.Syntax {
-			return "", jsonFault("event", err)
+			return "", invalid("%s", strictjson.Text("event", err))
 		}
 		// A request that has fields of other types under these names is still a request:
 		// its own decoder says what is wrong.

@@ -21,7 +21,7 @@ const route = "/v1/messages"
 func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
 	var e events.APIGatewayV2HTTPRequest
 	if err := strictjson.DecodePart(payload, &e); err != nil {
-		return nil, functionError(jsonFault("event", err))
+		return nil, functionError(invalid("%s", strictjson.Text("event", err)))
 	}
 	ctx, cancel := app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	defer cancel()

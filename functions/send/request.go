@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -41,7 +40,7 @@ func invalid(format string, args ...any) error {
 func parseRequest(raw []byte) (request, error) {
 	var r request
 	if err := strictjson.Decode(raw, &r); err != nil {
-		return request{}, jsonFault("request", err)
+		return request{}, invalid("%s", strictjson.Text("request", err))
 	}
 	if r.Sink == "" {
 		return request{}, invalid("sink: missing; name the sink to send through")
@@ -55,14 +54,6 @@ func parseRequest(raw []byte) (request, error) {
 		}
 	}
 	return r, nil
-}
-
-// jsonFault refuses a JSON text, called what as a whole, by the name of the field.
-func jsonFault(what string, err error) error {
-	if fault, ok := errors.AsType[*strictjson.Error](err); ok {
-		return invalid("%s", fault.In(what))
-	}
-	return invalid("%s: not readable as JSON", what)
 }
 
 // message is the request as the sink sees it.

@@ -20,7 +20,7 @@ import (
 func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
 	var e events.SQSEvent
 	if err := strictjson.DecodePart(payload, &e); err != nil {
-		return nil, functionError(jsonFault("event", err))
+		return nil, functionError(invalid("%s", strictjson.Text("event", err)))
 	}
 	for i, rec := range e.Records {
 		if rec.MessageId == "" {

@@ -47,6 +47,15 @@ func (e *Error) In(what string) string {
 	return what + ": " + e.Msg
 }
 
+// Text says what an error of this package found wrong, with the text as a whole called
+// what.
+func Text(what string, err error) string {
+	if fault, ok := errors.AsType[*Error](err); ok {
+		return fault.In(what)
+	}
+	return what + ": not readable as JSON"
+}
+
 // Decode reads data, exactly one JSON value, into what into points to. A name that into
 // does not have is refused. The error is an *Error.
 func Decode(data []byte, into any) error {

@@ -53,7 +53,7 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 	if it.DecodeError != "" {
 		return release(invalid("item %s cannot be replayed: %s", id, it.DecodeError))
 	}
-	to, err := sinks.DecodeRecipient(sink, it.Recipient)
+	to, err := sinks.DecodeStoredRecipient(sink, it.Recipient)
 	if err != nil {
 		return release(err)
 	}

@@ -59,7 +59,7 @@ type replayed struct {
 func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
-	to, err := sinks.DecodeRecipient(a.target.Sink, l.Item.Recipient)
+	to, err := sinks.DecodeStoredRecipient(a.target.Sink, l.Item.Recipient)
 	if err != nil {
 		rep.reason, rep.err = dlq.ReasonInvalid, err
 		e.failed(a, &rep, time.Time{})

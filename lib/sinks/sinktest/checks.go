@@ -2,8 +2,11 @@ package sinktest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -343,6 +346,7 @@ func recipients(tb testing.TB, h Harness) {
 			tb.Errorf("DecodeRecipient(%q) = %v, %v, want nil, nil", raw, to, err)
 		}
 	}
+	storedRecipients(tb, h, d.Sink)
 	type stranger struct{}
 	before := d.Attempts()
 	err := attempt(background(tb), tb, h, d, stranger{}, message(h, "stranger-1"))
@@ -352,6 +356,54 @@ func recipients(tb testing.TB, h Harness) {
 	if err != nil && d.Attempts() != before {
 		tb.Errorf("Send to a foreign recipient sent something: %v", err)
 	}
+}
+
+// storedRecipients reads the harness's recipient as other programs store one: from a
+// struct without tags, whose names begin with a capital.
+func storedRecipients(tb testing.TB, h Harness, s sinks.Sink) {
+	tb.Helper()
+	b, err := json.Marshal(h.Recipient)
+	if err != nil {
+		tb.Errorf("the recipient cannot be stored: %v", err)
+		return
+	}
+	want, err := sinks.DecodeRecipient(s, b)
+	if err != nil {
+		tb.Errorf("the recipient, stored as %s, is refused: %v", b, err)
+		return
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil || len(fields) == 0 {
+		return // no object: it has no names
+	}
+	for what, spell := range map[string]func(string) string{
+		"capitalized": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] },
+		"in capitals": strings.ToUpper,
+	} {
+		other, both := map[string]json.RawMessage{}, maps.Clone(fields)
+		for name, value := range fields {
+			other[spell(name)], both[spell(name)] = value, value
+		}
+		got, err := sinks.DecodeStoredRecipient(s, encoded(tb, other))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			tb.Errorf("a stored recipient with names %s: %v, %v; want %v", what, got, err, want)
+		}
+		if want == nil {
+			continue // the sink reads nothing of it
+		}
+		if got, err := sinks.DecodeStoredRecipient(s, encoded(tb, both)); sinks.CodeOf(err) != sinks.CodeInvalidArgument {
+			tb.Errorf("a stored recipient with names twice, %s too: %v, %v; want %s", what, got, err, sinks.CodeInvalidArgument)
+		}
+	}
+}
+
+func encoded(tb testing.TB, v any) []byte {
+	tb.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
 
 // sinkAs looks through the wrappers of s.
