@@ -125,7 +125,7 @@ func (r *Redis) evalAll(ctx context.Context, op string, s *redis.Script, in []in
 	for len(in) > 0 {
 		part := in[:min(len(in), pipelined)]
 		in = in[len(part):]
-		err := r.call(ctx, op, func(ctx context.Context) error {
+		err := r.callAll(ctx, op, len(part), func(ctx context.Context) error {
 			got, err := r.pipeline(ctx, part, func(p redis.Pipeliner, i invocation) *redis.Cmd {
 				return p.EvalSha(ctx, s.Hash(), i.keys, i.args...)
 			})

@@ -99,7 +99,7 @@ func (r *Redis) Count(ctx context.Context, sink string) (int64, error) {
 		return -1, err
 	}
 	var sum int64
-	err = r.call(ctx, "count", func(ctx context.Context) error {
+	err = r.callAll(ctx, "count", len(names), func(ctx context.Context) error {
 		cmds := make([]*redis.IntCmd, len(names))
 		p := r.client.Pipeline()
 		for i, name := range names {

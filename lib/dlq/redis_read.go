@@ -186,7 +186,7 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 		return nil
 	}
 	found := make([]*redis.XMessageSliceCmd, len(entries))
-	err := r.r.call(ctx, "page", func(ctx context.Context) error {
+	err := r.r.callAll(ctx, "page", len(entries), func(ctx context.Context) error {
 		p := r.r.client.Pipeline()
 		for i, e := range entries {
 			found[i] = p.XRange(ctx, r.r.keys.stream(e.sink), e.native, e.native)
@@ -246,7 +246,7 @@ func (r redisReader) complete(ctx context.Context, entries []*entry) error {
 		return nil
 	}
 	all := make(map[string]states, len(bySink))
-	err := r.r.call(ctx, "page", func(ctx context.Context) error {
+	err := r.r.callAll(ctx, "page", len(bySink), func(ctx context.Context) error {
 		p := r.r.client.Pipeline()
 		for sink, part := range bySink {
 			natives := make([]string, len(part))

@@ -144,6 +144,12 @@ func (r *run) schedule(ctx context.Context, name string, until time.Time) error 
 		return err
 	}
 	if st.Depth == 0 {
+		if len(r.request.Sinks) > 0 {
+			// The name may be a typing error, which nothing else would tell.
+			if _, err := r.target(ctx, name); err != nil {
+				r.tally.fail(name, err)
+			}
+		}
 		return nil
 	}
 	// Whether something is due is the claim's to say: Due is a count, and may be wrong for a

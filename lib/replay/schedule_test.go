@@ -403,6 +403,29 @@ func TestARequestNarrowsAndLimits(t *testing.T) {
 	})
 }
 
+// A name that nobody knows is a typing error in the schedule's input: it is said, and the
+// others are replayed.
+func TestARequestForAnUnknownSinkSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, a, empty := dlq.NewMemory(), &receiver{name: "a"}, &receiver{name: "empty"}
+		push(t, store, "a", "a", 4)
+		e := engine(store, configured(replay.Policy{}, a, empty))
+		s := run(t, e, replay.Request{Sinks: []string{"typo", "a", "empty"}})
+		if got := s.Sinks["typo"]; !strings.Contains(got.Error, "SINK_NOT_FOUND") || got.Counts != (replay.Counts{}) {
+			t.Errorf("the unknown sink: %+v, want SINK_NOT_FOUND", got)
+		}
+		if s.Sinks["a"].Delivered != 4 || s.Delivered != 4 || s.Sinks["a"].Error != "" {
+			t.Errorf("summary %+v, want the others replayed", s)
+		}
+		if got, ok := s.Sinks["empty"]; ok {
+			t.Errorf("a sink without dead letters: %+v, want it left out", got)
+		}
+		if s := run(t, e, replay.Request{}); len(s.Sinks) != 0 {
+			t.Errorf("unasked: %+v, want nothing", s.Sinks)
+		}
+	})
+}
+
 func TestAnUnreachableStoreIsTheRunsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := engine(down{Store: dlq.NewMemory(), all: true}, targets{}).Run(t.Context(), replay.Request{})
