@@ -99,7 +99,8 @@ func as[T any](s Sink) (T, bool) {
 // an absent recipient decodes to nil and anything else is INVALID_ARGUMENT.
 func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
 	if d, ok := as[RecipientDecoder](s); ok {
-		return d.DecodeRecipient(raw)
+		to, err := d.DecodeRecipient(raw)
+		return to, SafeError(err)
 	}
 	if absent(raw) {
 		return nil, nil
@@ -111,7 +112,7 @@ func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
 // A sink without one accepts everything.
 func Validate(s Sink, to Recipient, m Message) error {
 	if v, ok := as[Validator](s); ok {
-		return v.Validate(to, m)
+		return SafeError(v.Validate(to, m))
 	}
 	return nil
 }
