@@ -71,7 +71,7 @@ type Deduplicator interface {
 // Prompt is implemented by sinks whose Send returns at once when its context ends,
 // whatever the destination does: its network calls all take the context. An attempt then
 // needs no goroutine of its own that could be left behind. A sink that says so and does
-// not holds up its whole invocation.
+// not holds up its whole invocation: sinktest tries it on destinations that never end.
 type Prompt interface {
 	// Prompt reports whether called, the sink whose Send will be called, is the one that
 	// this holds for. A type that embeds it has this method too, and a Send of its own.
