@@ -71,7 +71,7 @@ func New(name string, c Config) (*Sink, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &Sink{name: name, config: c, label: sinks.SafeURL(c.URL, true), client: &http.Client{
+	return &Sink{name: name, config: c, label: sinks.SafeURL(c.URL), client: &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout: 3 * time.Second, // which goes on when its request was given up

@@ -65,6 +65,7 @@ type Target struct {
 // is read for a few seconds at most. A bad environment is SINK_CONFIG_INVALID with all
 // its faults; the App is then good for Close and Log only.
 func New(ctx context.Context) (*App, error) {
+	hideUnasked()
 	env, err := environment()
 	a := &App{Env: env, Log: observe.NewLogger(env.Service)}
 	if err == nil {

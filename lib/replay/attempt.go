@@ -108,7 +108,7 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 	rep.status = StatusFailed
 	final := rep.reason == dlq.ReasonTerminal || rep.reason == dlq.ReasonInvalid
 	rep.sinkFailed = !final
-	if ours(rep.reason) || a.elsewhere {
+	if ours(rep.reason) || sinks.IsOurs(rep.err) || a.elsewhere {
 		// It says nothing of the item, or of its own sink: it stays as it was.
 		s.Action = before(it)
 		s.Delay = p.delay(0, e.rand())
@@ -133,7 +133,7 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 }
 
 // ours reports whether the failure is not the item's or its receiver's: the sink's
-// configuration, or our own end.
+// configuration, or our own end. (Attempts mark what this process lacked: sinks.IsOurs.)
 func ours(r dlq.Reason) bool { return r == dlq.ReasonConfig || r == dlq.ReasonCanceled }
 
 // before is the action that leaves an item as due as it was before its claim.

@@ -130,6 +130,7 @@ func TestWhatBecomesOfAFailure(t *testing.T) {
 		{name: "a message that cannot be sent", answer: fails(&sinks.Error{Code: sinks.CodeInvalidArgument}), replays: 1},
 		{name: "a recipient that cannot be decoded", change: func(it *dlq.Item) { it.Recipient = json.RawMessage(`"bad"`) }, replays: 1},
 		{name: "a sink configured wrongly is not charged", answer: fails(&sinks.Error{Code: sinks.CodeSinkConfigInvalid}), due: time.Minute},
+		{name: "what the process lacks is not charged", answer: fails(sinks.Ours(&sinks.Error{Code: sinks.CodeSinkUnavailable})), due: time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -257,7 +257,8 @@ func (r *Retrier) send(ctx context.Context, to sinks.Recipient, m sinks.Message)
 			err = sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
 		}
 	}()
-	return r.Inner.Send(ctx, to, m)
+	// What a sink says reaches dead letters, answers and logs.
+	return sinks.SafeError(r.Inner.Send(ctx, to, m))
 }
 
 // makeRoom grows the stack of a young goroutine at once to what a sink needs. Grown step

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -483,6 +485,24 @@ func TestPromptIsNotInherited(t *testing.T) {
 		out := retry.NewRetrier(&prompt{&script{steps: []step{hangs, ok}}}, exact(5), &queue{}).Deliver(t.Context(), nil, sinks.Message{ID: "m"})
 		if out.Status != retry.StatusDelivered || out.Attempts != 2 {
 			t.Errorf("got %s after %d attempts, want delivered after 2", out.Status, out.Attempts)
+		}
+	})
+}
+
+// The errors of net/http show whole URLs, and a caller's may be a secret: a kind that
+// passes them on shows scheme and host alone, in the outcome and in the dead letter.
+func TestURLsInASinksErrorsAreCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cause := &url.Error{Op: "Post", URL: "https://hooks.example/services/T0K3N?key=T0K3N", Err: io.ErrUnexpectedEOF}
+		q := &queue{}
+		r := retry.NewRetrier(&script{steps: []step{fails(cause)}}, retry.Config{MaxAttempts: 2}, q)
+		out := r.Deliver(t.Context(), nil, sinks.Message{ID: "d", Body: "x"})
+		if out.Attempts != 2 || out.Reason != dlq.ReasonExhausted {
+			t.Errorf("%d attempts, reason %s, want 2, exhausted: the error is still the sink's", out.Attempts, out.Reason)
+		}
+		const want = `Post "https://hooks.example": unexpected EOF`
+		if out.Err.Error() != want || len(q.items) != 1 || q.items[0].LastError != want {
+			t.Errorf("the outcome says %q, the dead letters are %+v, want %q", out.Err, q.items, want)
 		}
 	})
 }

@@ -73,7 +73,7 @@ type Deduplicator interface {
 // Prompt is implemented by sinks whose Send returns at once when its context ends,
 // whatever the destination does: its network calls all take the context. An attempt then
 // needs no goroutine of its own that could be left behind. A sink that says so and does
-// not holds up its whole invocation.
+// not holds up its whole invocation: sinktest tries it on destinations that never end.
 type Prompt interface {
 	// Prompt reports whether called, the sink whose Send will be called, is the one that
 	// this holds for. A type that embeds it has this method too, and a Send of its own.
@@ -101,7 +101,8 @@ func as[T any](s Sink) (T, bool) {
 // an absent recipient decodes to nil and anything else is INVALID_ARGUMENT.
 func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
 	if d, ok := as[RecipientDecoder](s); ok {
-		return d.DecodeRecipient(raw)
+		to, err := d.DecodeRecipient(raw)
+		return to, SafeError(err)
 	}
 	if absent(raw) {
 		return nil, nil
@@ -153,7 +154,7 @@ func lowerNames(raw []byte) (lowered []byte, twice string) {
 // A sink without one accepts everything.
 func Validate(s Sink, to Recipient, m Message) error {
 	if v, ok := as[Validator](s); ok {
-		return v.Validate(to, m)
+		return SafeError(v.Validate(to, m))
 	}
 	return nil
 }

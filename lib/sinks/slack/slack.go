@@ -96,7 +96,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	return &Sink{
 		name:   name,
 		url:    u,
-		label:  sinks.SafeURL(u.String(), false),
+		label:  sinks.SafeURL(u.String()),
 		client: httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs}),
 	}, nil
 }

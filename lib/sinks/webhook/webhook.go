@@ -90,7 +90,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	if err := c.parse(s); err != nil {
 		return nil, err
 	}
-	s.label = sinks.SafeURL(s.url.String(), false)
+	s.label = sinks.SafeURL(s.url.String())
 	s.own = httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})
 	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.addresses(), RootCAs: o.RootCAs})
 	return s, nil
@@ -145,7 +145,7 @@ func (s *Sink) target(to sinks.Recipient) (target, error) {
 		if err != nil {
 			return target{}, err
 		}
-		t := target{url: u, label: sinks.SafeURL(r.URL, true), client: s.guarded}
+		t := target{url: u, label: sinks.SafeURL(r.URL), client: s.guarded}
 		if u.Scheme == s.url.Scheme && u.Host == s.url.Host {
 			t.headers = s.headers
 		}

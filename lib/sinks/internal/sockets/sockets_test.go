@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -25,15 +26,23 @@ var errFull = &net.OpError{Op: "dial", Err: syscall.EMFILE}
 func TestTheBoundHoldsAndIdleConnectionsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPool(2)
+		var mu sync.Mutex
 		var idle []net.Conn
 		asked := 0
 		p.OnShortage(func() {
+			mu.Lock()
+			defer mu.Unlock()
 			asked++
 			for _, c := range idle {
 				c.Close()
 			}
 			idle = nil
 		})
+		leave := func(c net.Conn) {
+			mu.Lock()
+			defer mu.Unlock()
+			idle = append(idle, c)
+		}
 		var short atomic.Bool
 		dial := func() net.Conn {
 			c, err := p.dial(t.Context(), &short, connect)
@@ -46,7 +55,7 @@ func TestTheBoundHoldsAndIdleConnectionsMakeRoom(t *testing.T) {
 		if asked != 0 {
 			t.Errorf("idle connections were closed %d times below the bound", asked)
 		}
-		idle = []net.Conn{first}
+		leave(first)
 		third := dial()
 		if asked == 0 || short.Load() {
 			t.Errorf("asked %d times, short %v, want the idle connection closed and no shortage left", asked, short.Load())
@@ -63,7 +72,7 @@ func TestTheBoundHoldsAndIdleConnectionsMakeRoom(t *testing.T) {
 		if done.Load() || !short.Load() {
 			t.Errorf("a third connection beside two in use: %v, short %v", done.Load(), short.Load())
 		}
-		idle = []net.Conn{second}
+		leave(second)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if !done.Load() {
