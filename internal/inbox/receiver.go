@@ -177,7 +177,7 @@ func hangUp(w http.ResponseWriter, reset bool) {
 }
 
 func closeConn(conn net.Conn, reset bool) {
-	if tcp, ok := conn.(*net.TCPConn); ok && reset {
+	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok && reset {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()

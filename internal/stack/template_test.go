@@ -49,8 +49,9 @@ func TestFunctionsAreSmallArmBinariesWithExplicitLimits(t *testing.T) {
 	}
 }
 
-// `sam build` copies the project root, not the function's folder, and calls a target
-// that exists.
+// `sam build` runs a target that exists, in the folder of CodeUri: the whole project, or
+// its copy. A folder of its own (WorkingDirectory and the like) would be taken from the
+// template's place in one of the two modes, and from the copy's in the other.
 func TestEachFunctionIsBuiltByTheMakefileFromTheProjectRoot(t *testing.T) {
 	doc, err := transformed()
 	if err != nil {
@@ -59,14 +60,20 @@ func TestEachFunctionIsBuiltByTheMakefileFromTheProjectRoot(t *testing.T) {
 	makefile := read(t, "Makefile")
 	for _, id := range functions {
 		m := obj(at(doc, "Resources", id, "Metadata"))
-		for k, want := range map[string]string{"BuildMethod": "makefile", "ContextPath": ".", "WorkingDirectory": ".", "ProjectRootDirectory": "."} {
-			if text(m[k]) != want {
-				t.Errorf("%s: %s is %q, want %q", id, k, m[k], want)
+		if text(m["BuildMethod"]) != "makefile" {
+			t.Errorf("%s is built by %q, want the Makefile", id, m["BuildMethod"])
+		}
+		for _, k := range []string{"ContextPath", "WorkingDirectory", "ProjectRootDirectory"} {
+			if m[k] != nil {
+				t.Errorf("%s: %s is %q; both modes find the project without it", id, k, m[k])
 			}
 		}
 		if !regexp.MustCompile(`(?m)^(build-\w+ )*build-` + id + `( build-\w+)*:`).MatchString(makefile) {
 			t.Errorf("the Makefile has no target build-%s", id)
 		}
+	}
+	if !regexp.MustCompile(`(?m)^    CodeUri: \.$`).MatchString(read(t, "template.yaml")) {
+		t.Error("CodeUri is not the project's folder")
 	}
 }
 

@@ -45,7 +45,10 @@ type Env struct {
 	Reserve time.Duration
 	// Concurrency is how many deliveries one invocation makes at once:
 	// BACKSTOP_CONCURRENCY, default 50.
-	Concurrency    int
+	Concurrency int
+	// QueueReceives is how often the queue hands out a message before it gives it up, its
+	// maxReceiveCount: BACKSTOP_QUEUE_MAX_RECEIVES, default 5.
+	QueueReceives  int
 	MaxBodyBytes   int           // BACKSTOP_MAX_BODY_BYTES, default 256 KiB
 	IdempotencyTTL time.Duration // BACKSTOP_IDEMPOTENCY_TTL, default 24 h
 	ReplayFunction string        // BACKSTOP_REPLAY_FUNCTION: name or ARN; empty: the schedule does the work
@@ -72,6 +75,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		DLQOverflow:    r.text("BACKSTOP_DLQ_OVERFLOW", "reject"),
 		Reserve:        r.duration("BACKSTOP_RESERVE", retry.DefaultReserve),
 		Concurrency:    int(r.integer("BACKSTOP_CONCURRENCY", 50, 1)),
+		QueueReceives:  int(r.integer("BACKSTOP_QUEUE_MAX_RECEIVES", 5, 1)),
 		MaxBodyBytes:   int(r.integer("BACKSTOP_MAX_BODY_BYTES", 256<<10, 1)),
 		IdempotencyTTL: r.duration("BACKSTOP_IDEMPOTENCY_TTL", delivery.DefaultTTL),
 		ReplayFunction: r.text("BACKSTOP_REPLAY_FUNCTION", ""),

@@ -1,7 +1,7 @@
 // Package config reads the configuration of sinks from a folder, a file or AWS SSM
 // Parameter Store, builds the sinks, and keeps them current in a Cache.
 //
-// A sink's configuration is one YAML block. The keys kind, retry, replay and
+// A sink's configuration is one YAML block. The keys kind, retry, replay, fifo and
 // on_ambiguous are common to all kinds and read here; every other key belongs to the
 // kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
 // file or parameter, line and column. Wherever a string is expected, {ssm: /path}
@@ -32,6 +32,8 @@ type Sink struct {
 	// Retry is normalized; it carries on_ambiguous too.
 	Retry  retry.Config
 	Replay Replay
+	// FIFO is FIFOContinue (default) or FIFOHold.
+	FIFO string
 
 	block     digest // of everything that is configured
 	kindBlock digest // of what the kind's factory was given

@@ -173,6 +173,10 @@ var (
 	preludeSource string
 	//go:embed entry.lua
 	entrySource string
+	//go:embed death.lua
+	deathSource string
+	//go:embed begin.lua
+	beginSource string
 	//go:embed lease.lua
 	leaseSource string
 	//go:embed trim.lua
@@ -197,14 +201,17 @@ var (
 	pauseSource string
 	//go:embed stats.lua
 	statsSource string
+	//go:embed mend.lua
+	mendSource string
 	//go:embed groups.lua
 	groupsSource string
 	//go:embed newest.lua
 	newestSource string
 
 	pushScript    = script("local function trimmer()", entrySource, trimSource, "end", pushSource)
-	claimScript   = script(entrySource, leaseSource, claimSource)
-	takeScript    = script(entrySource, leaseSource, takeSource)
+	claimScript   = script(entrySource, deathSource, leaseSource, claimSource)
+	takeScript    = script(entrySource, deathSource, leaseSource, takeSource)
+	beginScript   = script(entrySource, beginSource)
 	settleScript  = script(entrySource, settleSource)
 	releaseScript = script(entrySource, releaseSource)
 	discardScript = script(entrySource, discardSource)
@@ -212,6 +219,7 @@ var (
 	gateScript    = script(gateSource)
 	pauseScript   = script(pauseSource)
 	statsScript   = script(statsSource)
+	mendScript    = script(entrySource, mendSource)
 	groupsScript  = script(groupsSource)
 	newestScript  = redis.NewScript(newestSource)
 )

@@ -13,7 +13,7 @@ import (
 )
 
 // OperationRetention is how long the counters and records of a bulk operation are kept
-// after its last step.
+// once it is final.
 const OperationRetention = 30 * 24 * time.Hour
 
 // MaxGroups is the number of groups that a sink's dead letters are counted in.
@@ -87,10 +87,11 @@ type Store interface {
 	// SINK_DLQ_NOT_FOUND.
 	Get(ctx context.Context, id string) (Item, error)
 
-	// Find returns the dead letter that the first failure of a delivery became, while it
-	// waits (not once it is marked delivered). The cost does not depend on the depth.
-	// None: SINK_DLQ_NOT_FOUND.
-	Find(ctx context.Context, sink, deliveryID string) (Item, error)
+	// Find returns the dead letter that the first failure of a delivery with this content
+	// became, while it waits (not once it is marked delivered). The fingerprint is
+	// ContentFingerprint of what was pushed; empty means any content, the newest. The cost
+	// does not depend on the depth. None: SINK_DLQ_NOT_FOUND.
+	Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error)
 
 	// Page returns dead letters newest first, filtered.
 	Page(ctx context.Context, q Query) (Page, error)
@@ -119,6 +120,12 @@ type Store interface {
 	// was taken over) is told SettleFenced and changes nothing.
 	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
 
+	// Begin notes that the replay of a leased item begins. It is for items that outlived a
+	// replayer (Item.Deaths > 0): of these, only what had begun is charged again when its
+	// lease runs out. False when the lease is held no longer, or has run out: then nothing
+	// may be sent. It can be repeated.
+	Begin(ctx context.Context, l Lease) (bool, error)
+
 	// Release gives leases back untouched: the items are due again as they were before
 	// the claim. Leases that are no longer held are ignored.
 	Release(ctx context.Context, l []Lease) error
@@ -139,8 +146,13 @@ type Store interface {
 	Ungate(ctx context.Context, sink, token string) error
 
 	// Progress returns the counters that settlements of a bulk operation left in one
-	// sink; zero when there were none. They are kept for OperationRetention.
+	// sink; zero when there were none. They are kept until EndOperation, and then for
+	// OperationRetention.
 	Progress(ctx context.Context, operation, sink string) (OperationCounts, error)
+
+	// EndOperation begins the retention of the counters that Progress returns: the
+	// operation is final. Until then they do not expire, so that a cache evicts none.
+	EndOperation(ctx context.Context, operation, sink string) error
 }
 
 // Query selects a page of dead letters. Zero fields select everything.

@@ -74,6 +74,11 @@ type Item struct {
 	// Replays is the number of replays that were charged to the item, and to the items
 	// that it descends from (see Origin).
 	Replays int `json:"replays,omitempty"`
+	// Deaths is the number of times, since the last outcome of a replay, that the process
+	// died which replayed the item: its lease ran out, and another claim took it over.
+	// The first may have been under another item of the same process. Each is also in
+	// Replays and in History, as DiedUnder.
+	Deaths int `json:"-"`
 	// Parked items were replayed too often: the schedule leaves them alone until an
 	// operator replays them.
 	Parked bool `json:"parked,omitempty"`

@@ -29,13 +29,17 @@ import "strings"
 //	{...}:lease   hash    native id -> prior|push key|group|token (claim, take; removed by settle,
 //	                      release, unpark and removals). prior: the Unix ms at which it was due, or -
 //	{...}:state   hash    native id -> JSON of a replayed entry's replays, history, parked, held,
-//	                      delivered_at (settle, unpark, removals)
+//	                      delivered_at (settle, unpark, removals), deaths, begun: processes that
+//	                      died under it since an outcome, and the token of a lease under which
+//	                      its replay began (claim, take, begin; removed by settle)
 //	{...}:ids     hash    push key -> native id (push; removed with its entry, and once it is kept)
 //	{...}:groups  hash    n:<group> -> count, t:<group> -> fingerprint, line feed, reason (push,
 //	                      removals)
 //	{...}:kept    zset    native id -> push time of entries kept after delivery (settle, removals)
 //	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claim, take) or s (settled; settle)
-//	{...}:op:<operation>  hash, TTL   settled, delivered, failed, discarded (settle)
+//	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle), with a TTL
+//	                                  once the operation is final (EndOperation): a cache may
+//	                                  evict what has one
 //
 // An entry that others remove from the stream is forgotten when the scripts come across
 // it; only its group's count stays.

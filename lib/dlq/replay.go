@@ -57,6 +57,15 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 	if err != nil {
 		return release(err)
 	}
+	if it.Deaths > 0 {
+		held, err := s.Begin(ctx, lease)
+		if err == nil && !held {
+			err = leasedError(id)
+		}
+		if err != nil {
+			return release(err)
+		}
+	}
 	ctx = sinks.WithFirstAttempt(WithOrigin(ctx, originOf(it)), it.FirstAttempt())
 	if err := sink.Send(ctx, to, it.Message); err != nil {
 		return release(err)

@@ -189,24 +189,36 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 	}
 }
 
-// note updates the records of deliveries. Their items are settled whether or not that
-// works.
+// note tells the records of deliveries what became of their dead letters. What happens to
+// the items does not depend on whether that works.
 func (e *Engine) note(ctx context.Context, s delivery.Status, items ...dlq.Item) {
 	if e.Records == nil {
 		return
 	}
-	keys := make([]delivery.Key, 0, len(items))
+	changes := make([]delivery.Change, 0, len(items))
 	for _, it := range items {
-		if it.DeliveryID != "" {
-			keys = append(keys, delivery.Key{Sink: it.Sink, ID: it.DeliveryID})
+		if it.DeliveryID != "" && it.DecodeError == "" {
+			changes = append(changes, delivery.ChangeOf(it, s))
 		}
 	}
-	if len(keys) == 0 {
+	if len(changes) == 0 {
 		return
 	}
-	if err := e.Records.Update(ctx, s, keys...); err != nil {
-		e.log().WarnContext(ctx, "delivery records not updated", "deliveries", len(keys), "delivery_id", keys[0].ID, "sink", keys[0].Sink, "error", err.Error())
+	if _, err := e.Records.Update(ctx, changes...); err != nil {
+		e.log().WarnContext(ctx, "delivery records not updated", "deliveries", len(changes), "delivery_id", changes[0].ID, "sink", changes[0].Sink, "error", err.Error())
 	}
+}
+
+// noteDelivered is called before the items are settled. A process that ends between the two
+// has them sent again; the other way round, once an item is gone, a resend of its delivery
+// or an import would start it anew. It leaves most of the time for settling.
+func (e *Engine) noteDelivered(ctx context.Context, items ...dlq.Item) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/4)
+		defer cancel()
+	}
+	e.note(ctx, delivery.StatusDelivered, items...)
 }
 
 // settleContext returns the context in which outcomes are recorded. Neither a spent

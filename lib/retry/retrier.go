@@ -25,6 +25,9 @@ type Retrier struct {
 	// DLQ keeps failed deliveries. Nil disables the push: the caller keeps the
 	// message.
 	DLQ dlq.DLQ
+	// HandBack picks the failures, by their reason, that the caller keeps although there
+	// is a DLQ: who has the message in a queue may try it again in its place. Nil: none.
+	HandBack func(dlq.Reason) bool
 	// IsTransientFn decides which failures are tried again. Nil: sinks.IsTransient.
 	IsTransientFn func(error) bool
 	// Reserve is the time kept before the deadline for the dead-letter write and the
@@ -75,6 +78,12 @@ func (r *Retrier) Send(ctx context.Context, to sinks.Recipient, m sinks.Message)
 // into ctx's deadline; a failure is then pushed to the DLQ on a context of its own. A
 // message without an id gets one.
 func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Message) Outcome {
+	return r.DeliverReceived(ctx, to, to, m)
+}
+
+// DeliverReceived is Deliver for a recipient that was decoded. A dead letter keeps it as it
+// was received (a json.RawMessage), so that its content is the request's.
+func (r *Retrier) DeliverReceived(ctx context.Context, received, to sinks.Recipient, m sinks.Message) Outcome {
 	start := time.Now()
 	if m.ID == "" {
 		m.ID = uuid.Must(uuid.NewV7()).String()
@@ -82,7 +91,7 @@ func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Messa
 	budget := BudgetOf(ctx, r.Reserve)
 	out := r.attempts(ctx, budget, to, m)
 	if out.Status != StatusDelivered {
-		r.store(ctx, budget, to, m, &out)
+		r.store(ctx, budget, received, m, &out)
 	}
 	out.Elapsed = time.Since(start)
 	return out
@@ -277,7 +286,7 @@ func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, 
 		out.Reason = it.Reason
 	}
 	out.Item = it
-	if r.DLQ == nil {
+	if r.DLQ == nil || r.HandBack != nil && r.HandBack(out.Reason) {
 		return
 	}
 	sctx, cancel := budget.storeContext(ctx)
@@ -301,6 +310,9 @@ func encodeRecipient(to sinks.Recipient) (json.RawMessage, error) {
 	case nil:
 		return nil, nil
 	case json.RawMessage:
+		if string(to) == "null" {
+			return nil, nil
+		}
 		return to, nil
 	}
 	return json.Marshal(to)

@@ -366,6 +366,34 @@ func TestAmbiguousOutcomesFollowThePolicy(t *testing.T) {
 	}
 }
 
+// A caller with a queue of its own keeps the failures that it picks, as they would have
+// been stored; the others are dead letters.
+func TestWhatTheCallerKeepsIsNotStored(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		reason dlq.Reason
+		kept   bool
+	}{
+		{errPasses, dlq.ReasonExhausted, true},
+		{errFinal, dlq.ReasonTerminal, false},
+	} {
+		q := &queue{}
+		r := retry.NewRetrier(&script{steps: []step{fails(tt.err)}}, exact(1), q)
+		r.HandBack = dlq.Reason.Due
+		out := r.Deliver(t.Context(), nil, sinks.Message{ID: "m"})
+		if out.Reason != tt.reason || (out.Status == retry.StatusHandedBack) != tt.kept || (len(q.items) == 0) != tt.kept || out.Item.DeliveryID != "m" {
+			t.Errorf("%v: %+v with %d dead letters; want it kept by the caller: %v", tt.err, out, len(q.items), tt.kept)
+		}
+		if tt.kept != errors.Is(out.Error(), tt.err) {
+			t.Errorf("%v: the outcome's error is %v", tt.err, out.Error())
+		}
+		paused := r.DeadLetter(t.Context(), nil, sinks.Message{ID: "p"}, dlq.ReasonConfig, errPasses)
+		if paused.Status != retry.StatusHandedBack || paused.Error() == nil {
+			t.Errorf("not attempted: %+v, want it kept by the caller", paused)
+		}
+	}
+}
+
 // A DLQ that is slower than the reserve hands the message back before the deadline.
 func TestASlowDLQHandsBackInTime(t *testing.T) {
 	for _, timeout := range []time.Duration{time.Second, 3 * time.Second, 10 * time.Second} {

@@ -15,6 +15,7 @@ import (
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/internal/neterr"
+	"backstop/lib/sinks/internal/sockets"
 )
 
 const (
@@ -59,7 +60,7 @@ func (f *fault) Error() string { return f.why }
 
 // transmit holds one SMTP conversation.
 func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) error {
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
+	raw, err := sockets.Process().Dial(ctx, &net.Dialer{}, "tcp", s.addr, nil)
 	if err != nil {
 		return s.failure(ctx, "connect", err, "")
 	}
@@ -196,6 +197,8 @@ func (s *Sink) failure(ctx context.Context, stage string, err error, hint string
 	switch {
 	case stage == handshake && notTLS && string(record.RecordHeader[:2]) == "22":
 		return sinks.Terminal(s.unavailable(stage + ": the server greets in the clear: set tls: starttls"))
+	case neterr.Short(err):
+		return sinks.Ours(s.unavailable(stage + ": " + describe(err)))
 	case neterr.Certificate(err):
 		return sinks.Terminal(s.unavailable(stage + ": " + describe(err)))
 	case own:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ var checks = []check{
 	{"ended_context", "nothing is sent when the context has ended before", endedContext},
 	{"canceled_early", "a canceled context ends a Send that waits for the destination, at once", canceledEarly},
 	{"canceled_late", "a context that ends after the message was sent leaves the outcome unknown", canceledLate},
+	{"canceled_endless", "a canceled context ends a Send whose destination never ends, and its connection", canceledEndless},
 	{"concurrent", "a sink is safe for concurrent use", concurrent},
 	{"connections", "connections are reused, or closed by the Send that made them", connections},
 	{"hostile", "no message breaks out of its fields: it arrives as it is, or it is refused as INVALID_ARGUMENT before anything is sent, by Validate too", hostile},
@@ -31,13 +33,14 @@ func background(tb testing.TB) context.Context {
 	return ctx
 }
 
-// row checks one row of the kind's table. Only a destination that says nothing holds a
-// Send until its context ends: whatever else comes must be judged within a few seconds.
+// row checks one row of the kind's table. Only a destination that does not come to an
+// answer holds a Send until its context ends: whatever else comes must be judged within a
+// few seconds. Nothing of what never ends stays when the Send is over.
 func row(tb testing.TB, h Harness, r Row) {
 	tb.Helper()
 	d := h.Open(tb, r.Does)
 	ctx := background(tb)
-	hangs := r.Does == HangEarly || r.Does == HangLate
+	hangs := h.hangs(r.Does)
 	if hangs {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, brief)
@@ -66,6 +69,17 @@ func row(tb testing.TB, h Harness, r Row) {
 	}
 	if d.Connections != nil && d.Connections() > 1 {
 		tb.Errorf("one Send made %d connections", d.Connections())
+	}
+	if h.neverEnds(r.Does) {
+		over(tb, d, r.Does)
+	}
+}
+
+// over checks that a Send that is over has left no connection to what never ends.
+func over(tb testing.TB, d *Destination, b Behaviour) {
+	tb.Helper()
+	if d.Open != nil && !eventually(func() bool { return d.Open() == 0 }) {
+		tb.Errorf("a destination that does %q: %d connections outlive the Send", b, d.Open())
 	}
 }
 
@@ -147,6 +161,32 @@ func canceledLate(tb testing.TB, h Harness) {
 	}()
 	if err := attempt(ctx, tb, h, d, h.Recipient, message(h, "late-1")); !sinks.IsAmbiguous(err) {
 		tb.Errorf("got %v, want an ambiguous error", err)
+	}
+}
+
+func canceledEndless(tb testing.TB, h Harness) {
+	tb.Helper()
+	for _, r := range h.Rows {
+		if !h.hangs(r.Does) {
+			continue
+		}
+		d := h.Open(tb, r.Does)
+		ctx, cancel := context.WithCancel(background(tb))
+		go func() {
+			defer cancel()
+			if d.Connections != nil {
+				eventually(func() bool { return d.Connections() > 0 })
+			}
+			if slices.Contains(fixed[r.Does], Ambiguous) {
+				eventually(func() bool { return len(d.Accepted()) > 0 })
+			}
+		}()
+		err := attempt(ctx, tb, h, d, h.Recipient, message(h, "endless-1"))
+		cancel()
+		if err == nil {
+			tb.Errorf("a destination that does %q: got nil, want an error", r.Does)
+		}
+		over(tb, d, r.Does)
 	}
 }
 

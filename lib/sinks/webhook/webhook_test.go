@@ -239,6 +239,20 @@ func TestConfiguredHeadersGoToTheSinksOwnOriginOnly(t *testing.T) {
 	}
 }
 
+// The same host and port without TLS is another origin: the operator's credentials would
+// go over the wire in the clear.
+func TestConfiguredHeadersNeedTheScheme(t *testing.T) {
+	server, seen := receiver(t)
+	s := build(t, webhook.Config{
+		URL:     sinks.Secret(strings.Replace(server.URL, "http:", "https:", 1) + "/in"),
+		Headers: map[string]sinks.Secret{"authorization": "Bearer s"}, AllowPrivateRecipients: true,
+	}, nil)
+	got := one(t, s, webhook.Recipient{URL: server.URL + "/in"}, sinks.Message{ID: "d", Body: "x"}, seen)
+	if v, ok := got.header["Authorization"]; ok {
+		t.Errorf("over plain HTTP, Authorization is %q, want none", v)
+	}
+}
+
 func TestProxyServesTheSinksOwnURLAndNeverRecipients(t *testing.T) {
 	proxy, proxied := receiver(t)
 	direct, seen := receiver(t)
