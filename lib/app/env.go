@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -121,13 +122,15 @@ func (r *envReader) fault(name, format string, args ...any) {
 	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 }
 
-// text returns a variable; an empty one counts as unset, as templates make them.
+// text returns a variable without the line end at its end, which files have; an empty one
+// counts as unset, as templates make them.
 func (r *envReader) text(name, unset string) string {
-	if v, ok := r.lookup(name); ok && v != "" {
-		return v
-	}
-	return unset
+	v, _ := r.lookup(name)
+	return cmp.Or(strings.TrimRight(v, lineEnds), unset)
 }
+
+// lineEnds end a value that "echo" or an editor wrote, and are part of none.
+const lineEnds = "\r\n"
 
 func (r *envReader) duration(name string, unset time.Duration) time.Duration {
 	v := r.text(name, "")

@@ -63,6 +63,11 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	}
 	if len(d.findings) > 0 {
 		s.Sink, s.Err = nil, d.invalid()
+		return s
+	}
+	for _, a := range sinks.Advice(s.Sink) {
+		key := d.shown(a.Key)
+		d.note(d.position(key), key, d.secrets.clean(a.Msg))
 	}
 	return s
 }

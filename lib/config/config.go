@@ -47,6 +47,7 @@ type Snapshot struct {
 	sinks    map[string]*Sink
 	names    []string
 	findings []Finding
+	notes    []Finding // of the sinks that were built anew
 }
 
 // Sink returns the sink called name, also one whose configuration is invalid.
@@ -85,8 +86,8 @@ func (s *Snapshot) Describe() []Description {
 	return out
 }
 
-func newSnapshot(loadedAt time.Time, all map[string]*Sink, findings []Finding) *Snapshot {
-	return &Snapshot{loadedAt: loadedAt, sinks: all, names: slices.Sorted(maps.Keys(all)), findings: findings}
+func newSnapshot(loadedAt time.Time, all map[string]*Sink, findings, notes []Finding) *Snapshot {
+	return &Snapshot{loadedAt: loadedAt, sinks: all, names: slices.Sorted(maps.Keys(all)), findings: findings, notes: notes}
 }
 
 // usable is the number of sinks that can send.

@@ -101,6 +101,7 @@ var (
 	_ sinks.Sink             = (*Sink)(nil)
 	_ sinks.RecipientDecoder = (*Sink)(nil)
 	_ sinks.Validator        = (*Sink)(nil)
+	_ sinks.Adviser          = (*Sink)(nil)
 )
 
 // New returns the sink called name. All faults of c are reported together, as
@@ -153,6 +154,18 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 		name: name, host: host, port: port, addr: c.SMTPAddr, from: from, domain: domain, user: c.AuthUser, pass: c.AuthPass, mode: mode,
 		tls: &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
 	}, nil
+}
+
+// Advice names a port that does not go with the protection of the connection.
+func (s *Sink) Advice() []*sinks.ConfigError {
+	implicit := s.mode == TLSImplicit
+	switch {
+	case s.port == portImplicit && !implicit:
+		return []*sinks.ConfigError{{Key: "tls", Msg: "servers speak TLS from the first byte on port 465: implicit is meant, or port 587"}}
+	case (s.port == "25" || s.port == "587") && implicit:
+		return []*sinks.ConfigError{{Key: "tls", Msg: "servers begin in the clear on port " + s.port + ": starttls is meant, or port 465"}}
+	}
+	return nil
 }
 
 // Name returns the sink's name.

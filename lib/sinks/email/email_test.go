@@ -528,3 +528,31 @@ func keys(err error) []string {
 	slices.Sort(out)
 	return out
 }
+
+// A port and a protection that do not go together can be meant, on a test server. A check
+// of the configuration says so.
+func TestPortsAndProtectionThatDoNotGoTogetherAreNoted(t *testing.T) {
+	for _, c := range []struct {
+		addr, tls string
+		noted     bool
+	}{
+		{"mx.example.org:465", "", true},
+		{"mx.example.org:465", email.TLSStartTLS, true},
+		{"mx.example.org:465", email.TLSNone, true},
+		{"mx.example.org:465", email.TLSImplicit, false},
+		{"mx.example.org:587", email.TLSImplicit, true},
+		{"mx.example.org:25", email.TLSImplicit, true},
+		{"mx.example.org:587", "", false},
+		{"mx.example.org:25", email.TLSNone, false},
+		{"mx.example.org:2525", email.TLSImplicit, false},
+	} {
+		s, err := email.New("mail", email.Config{SMTPAddr: c.addr, From: "a@b.example", TLS: c.tls}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := sinks.Advice(s)
+		if (len(got) == 1 && got[0].Key == "tls") != c.noted || len(got) > 1 {
+			t.Errorf("%s with tls %q: %v, want a note: %v", c.addr, c.tls, got, c.noted)
+		}
+	}
+}

@@ -35,14 +35,12 @@ const (
 // other addresses than our own. One failure reads the same for every recipient.
 func (s *Sink) show(r *reply, c *conversation, to *mail.Address) string {
 	e := newEcho(to, s.from.Address, s.user)
-	if pass := s.pass.Reveal(); pass != "" {
-		e.hide(pass, base64.StdEncoding.EncodeToString([]byte(pass)))
-	}
-	e.hide(c.shown...)
+	pass := s.pass.Reveal()
+	e.hide(append([]string{pass, base64.StdEncoding.EncodeToString([]byte(pass))}, c.shown...)...)
 	var text strings.Builder
 	for i, left := 0, maxRead; i < len(r.lines) && left > 0; i++ {
 		line := r.lines[i][:min(left, len(r.lines[i]))]
-		left -= len(line)
+		left -= len(line) + 1
 		text.WriteString(" " + e.clean(line))
 	}
 	shown := strings.Join(strings.Fields(text.String()), " ")
@@ -61,10 +59,11 @@ func (s *Sink) show(r *reply, c *conversation, to *mail.Address) string {
 
 // echo finds what a server may repeat of what it was told.
 type echo struct {
-	secrets []string // as they are
-	encoded []string // those of them that are base64, folded: known by a part
-	own     []string // addresses that may be shown, folded
-	part    string   // the recipient's address before the @, folded
+	secrets []string         // folded
+	encoded []string         // those of them that are base64: known by a part
+	written []*regexp.Regexp // the secrets as they are, in any case
+	own     []string         // addresses that may be shown, folded
+	part    string           // the recipient's address before the @, folded
 	locals  []local
 	whole   string // the recipient's address, squashed
 }
@@ -95,19 +94,20 @@ func newEcho(to *mail.Address, own ...string) *echo {
 	return e
 }
 
-// hide adds secrets.
+// hide sets the secrets.
 func (e *echo) hide(secrets ...string) {
+	// Longest first: a secret may contain another one.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	for _, s := range secrets {
 		if s == "" {
 			continue
 		}
-		e.secrets = append(e.secrets, s)
+		e.secrets = append(e.secrets, fold(s))
+		e.written = append(e.written, regexp.MustCompile(`(?i)`+regexp.QuoteMeta(strings.ToValidUTF8(s, "?"))))
 		if _, err := base64.StdEncoding.DecodeString(s); err == nil && len(s) >= secretPart {
 			e.encoded = append(e.encoded, strings.TrimRight(fold(s), "="))
 		}
 	}
-	// Longest first: a secret may contain another one.
-	slices.SortFunc(e.secrets, func(a, b string) int { return len(b) - len(a) })
 }
 
 // delimiters end what can be one address.
@@ -116,8 +116,8 @@ const delimiters = "<>()[]{}\"`,; \t"
 // clean returns a line without what must not be shown.
 func (e *echo) clean(line string) string {
 	line = html.UnescapeString(strings.ToValidUTF8(line, "?"))
-	for _, s := range e.secrets {
-		line = replaceFold(line, s, redacted)
+	for _, s := range e.written {
+		line = s.ReplaceAllLiteralString(line, redacted)
 	}
 	line = strings.Map(func(r rune) rune {
 		switch {
@@ -194,7 +194,7 @@ const secretPart = 8
 
 // secret reports whether v, a word's form, holds a secret, or a part of an encoded one.
 func (e *echo) secret(v string) bool {
-	if slices.ContainsFunc(e.secrets, func(s string) bool { return strings.Contains(v, fold(s)) }) {
+	if slices.ContainsFunc(e.secrets, func(s string) bool { return strings.Contains(v, s) }) {
 		return true
 	}
 	for _, s := range e.encoded {
@@ -306,13 +306,4 @@ func squash(s string) string {
 		}
 		return -1
 	}, s)
-}
-
-// replaceFold replaces old in s in whatever case it is written.
-func replaceFold(s, old, by string) string {
-	anyCase, err := regexp.Compile(`(?i)` + regexp.QuoteMeta(old))
-	if err != nil { // old is not valid UTF-8
-		return strings.ReplaceAll(s, old, by)
-	}
-	return anyCase.ReplaceAllLiteralString(s, by)
 }
