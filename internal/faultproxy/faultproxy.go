@@ -44,6 +44,7 @@ type Proxy struct {
 	rand    *rand.Rand
 	conns   map[net.Conn]struct{}
 	lost    map[net.Conn]struct{} // of conns: what comes from them is lost
+	tried   map[net.Conn]struct{} // clients' connections that something was lost on
 }
 
 // Start starts a proxy to target on a free loopback port. Which replies it drops depends
@@ -56,6 +57,7 @@ func Start(ctx context.Context, target string, seed uint64) (*Proxy, error) {
 	p := &Proxy{
 		Addr: ln.Addr().String(), target: target, ln: ln, changed: make(chan struct{}),
 		rand: rand.New(rand.NewPCG(seed, seed)), conns: map[net.Conn]struct{}{}, lost: map[net.Conn]struct{}{},
+		tried: map[net.Conn]struct{}{},
 	}
 	p.wg.Go(func() { p.accept(ctx) })
 	return p, nil
@@ -85,6 +87,14 @@ func (p *Proxy) Swallow() int {
 		p.lost[c] = struct{}{}
 	}
 	return len(p.conns) / 2
+}
+
+// Swallowed returns over how many connections a client has sent something that was
+// swallowed: how often it trusted a dead one.
+func (p *Proxy) Swallowed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.tried)
 }
 
 // Dropped returns when replies were lost so far.
@@ -198,6 +208,9 @@ func (p *Proxy) pass(src net.Conn, reply bool) error {
 		f, changed := p.faults, p.changed
 		_, open := p.conns[src]
 		_, swallow := p.lost[src]
+		if swallow && !reply {
+			p.tried[src] = struct{}{}
+		}
 		drop := !f.Hold && reply && f.DropReplies > 0 && p.rand.Float64() < f.DropReplies
 		if drop {
 			p.dropped = append(p.dropped, time.Now())

@@ -126,6 +126,9 @@ func TestSwallowedConnectionsStayOpenAndNewOnesWork(t *testing.T) {
 			t.Errorf("the old connection: %v, want a time-out", err)
 		}
 	}
+	if n := p.Swallowed(); n != 1 {
+		t.Errorf("%d connections were used after that, want 1", n)
+	}
 	if n := lines.Load(); n != 1 {
 		t.Errorf("%d lines reached the server, want 1", n)
 	}

@@ -55,13 +55,38 @@ type owned struct {
 
 func (s *Redis) key(k Key) string { return s.prefix + ":delivery:" + k.hash() }
 
+// twice runs f, and again when it got no answer in half of the time that ctx has left: a
+// connection may be dead without anybody knowing, and a second try gets a new one. What f
+// does can be repeated.
+func twice(ctx context.Context, f func(context.Context) error) error {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return f(ctx)
+	}
+	half, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
+	if err := f(half); half.Err() == nil || ctx.Err() != nil || err == nil {
+		return err
+	}
+	return f(ctx)
+}
+
+// run runs a script on the record of k.
+func (s *Redis) run(ctx context.Context, script *redis.Script, k Key, args ...any) (cmd *redis.Cmd) {
+	_ = twice(ctx, func(ctx context.Context) error { // the command has its error
+		cmd = script.Run(ctx, s.client, []string{s.key(k)}, args...)
+		return cmd.Err()
+	})
+	return cmd
+}
+
 // Begin implements Store.
 func (s *Redis) Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
 	fresh, err := json.Marshal(Record{Sink: k.Sink, ID: k.ID, Status: StatusInProgress, UpdatedAt: time.Now().UTC(), Fingerprint: fingerprint})
 	if err != nil {
 		return "", Record{}, err
 	}
-	reply, err := beginScript.Run(ctx, s.client, []string{s.key(k)}, token, fingerprint, lease.Milliseconds(),
+	reply, err := s.run(ctx, beginScript, k, token, fingerprint, lease.Milliseconds(),
 		max(s.ttl, lease).Milliseconds(), fresh).StringSlice()
 	if err != nil {
 		return "", Record{}, fmt.Errorf("begin delivery: %w", err)
@@ -84,7 +109,7 @@ func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (bool
 	if err != nil {
 		return false, err
 	}
-	n, err := finishScript.Run(ctx, s.client, []string{s.key(k)}, token, b, s.ttl.Milliseconds()).Int()
+	n, err := s.run(ctx, finishScript, k, token, b, s.ttl.Milliseconds()).Int()
 	if err != nil {
 		return false, fmt.Errorf("finish delivery: %w", err)
 	}
@@ -93,7 +118,7 @@ func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (bool
 
 // Release implements Store.
 func (s *Redis) Release(ctx context.Context, k Key, token string) error {
-	if err := finishScript.Run(ctx, s.client, []string{s.key(k)}, token, "", 0).Err(); err != nil {
+	if err := s.run(ctx, finishScript, k, token, "", 0).Err(); err != nil {
 		return fmt.Errorf("release delivery: %w", err)
 	}
 	return nil
@@ -102,7 +127,7 @@ func (s *Redis) Release(ctx context.Context, k Key, token string) error {
 // Update implements Store, in one round trip.
 func (s *Redis) Update(ctx context.Context, status Status, keys ...Key) error {
 	now := time.Now().UTC().Format(time.RFC3339Nano)
-	update := func(run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
+	update := func(ctx context.Context, run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
 		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, k := range keys {
 				run(ctx, p, []string{s.key(k)}, string(status), now)
@@ -111,10 +136,13 @@ func (s *Redis) Update(ctx context.Context, status Status, keys ...Key) error {
 		})
 		return err
 	}
-	err := update(updateScript.EvalSha)
-	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		err = update(updateScript.Eval)
-	}
+	err := twice(ctx, func(ctx context.Context) error {
+		err := update(ctx, updateScript.EvalSha)
+		if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+			err = update(ctx, updateScript.Eval)
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("update deliveries: %w", err)
 	}
@@ -123,7 +151,11 @@ func (s *Redis) Update(ctx context.Context, status Status, keys ...Key) error {
 
 // Get implements Store.
 func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
-	b, err := s.client.Get(ctx, s.key(k)).Bytes()
+	var b []byte
+	err := twice(ctx, func(ctx context.Context) (err error) {
+		b, err = s.client.Get(ctx, s.key(k)).Bytes()
+		return err
+	})
 	if errors.Is(err, redis.Nil) {
 		return Record{}, false, nil
 	}
