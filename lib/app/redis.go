@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"backstop/lib/retry"
 )
 
 // Limits of connections: idle ones end before ElastiCache's 350 s network time-out, all
@@ -55,6 +58,7 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	if o.TLSConfig != nil {
 		o.TLSConfig.MinVersion = tls.VersionTLS12
 	}
+	o.Dialer = (&redialer{TLS: o.TLSConfig, Timeout: o.DialTimeout, Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4}).Dial
 	switch {
 	case e.RedisIAMUser != "":
 		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {

@@ -55,6 +55,31 @@ type owned struct {
 
 func (s *Redis) key(k Key) string { return s.prefix + ":delivery:" + k.hash() }
 
+// twice runs f, and again when it got no answer in half of the time that ctx has left: a
+// connection may be dead without anybody knowing, and a second try gets a new one. What f
+// does can be repeated.
+func twice(ctx context.Context, f func(context.Context) error) error {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return f(ctx)
+	}
+	half, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
+	if err := f(half); half.Err() == nil || ctx.Err() != nil || err == nil {
+		return err
+	}
+	return f(ctx)
+}
+
+// run runs a script on the record of k.
+func (s *Redis) run(ctx context.Context, script *redis.Script, k Key, args ...any) (cmd *redis.Cmd) {
+	_ = twice(ctx, func(ctx context.Context) error { // the command has its error
+		cmd = script.Run(ctx, s.client, []string{s.key(k)}, args...)
+		return cmd.Err()
+	})
+	return cmd
+}
+
 // Begin implements Store.
 func (s *Redis) Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
 	return s.begin(ctx, k, fingerprint, token, lease, "0", "")
@@ -70,7 +95,8 @@ func (s *Redis) begin(ctx context.Context, k Key, fingerprint, token string, lea
 	if err != nil {
 		return "", Record{}, err
 	}
-	state, found, err := s.run(ctx, beginScript, k, token, fingerprint, lease.Milliseconds(), max(s.ttl, lease).Milliseconds(), fresh, reopen, item)
+	state, found, err := wordAndRecord(s.run(ctx, beginScript, k, token, fingerprint, lease.Milliseconds(),
+		max(s.ttl, lease).Milliseconds(), fresh, reopen, item))
 	if err != nil {
 		return "", Record{}, fmt.Errorf("begin delivery: %w", err)
 	}
@@ -83,16 +109,16 @@ func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (Reco
 	if err != nil {
 		return Record{}, false, err
 	}
-	written, found, err := s.run(ctx, finishScript, k, token, b, s.ttl.Milliseconds())
+	written, found, err := wordAndRecord(s.run(ctx, finishScript, k, token, b, s.ttl.Milliseconds()))
 	if err != nil {
 		return Record{}, false, fmt.Errorf("finish delivery: %w", err)
 	}
 	return found, written == "1", nil
 }
 
-// run runs a script that answers with a word and a record.
-func (s *Redis) run(ctx context.Context, script *redis.Script, k Key, args ...any) (string, Record, error) {
-	reply, err := script.Run(ctx, s.client, []string{s.key(k)}, args...).StringSlice()
+// wordAndRecord reads the answer of a script that answers with a word and a record.
+func wordAndRecord(cmd *redis.Cmd) (string, Record, error) {
+	reply, err := cmd.StringSlice()
 	if err != nil {
 		return "", Record{}, err
 	}
@@ -110,7 +136,7 @@ func (s *Redis) run(ctx context.Context, script *redis.Script, k Key, args ...an
 
 // Release implements Store.
 func (s *Redis) Release(ctx context.Context, k Key, token string) error {
-	if err := finishScript.Run(ctx, s.client, []string{s.key(k)}, token, "", 0).Err(); err != nil {
+	if err := s.run(ctx, finishScript, k, token, "", 0).Err(); err != nil {
 		return fmt.Errorf("release delivery: %w", err)
 	}
 	return nil
@@ -130,7 +156,7 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 		}
 	}
 	answers := make([]*redis.Cmd, len(changes))
-	update := func(run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
+	update := func(ctx context.Context, run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
 		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, c := range changes {
 				answers[i] = run(ctx, p, []string{s.key(c.Key)}, records[i], s.ttl.Milliseconds())
@@ -139,10 +165,13 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 		})
 		return err
 	}
-	err := update(updateScript.EvalSha)
-	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		err = update(updateScript.Eval)
-	}
+	err := twice(ctx, func(ctx context.Context) error {
+		err := update(ctx, updateScript.EvalSha)
+		if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+			err = update(ctx, updateScript.Eval)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("update deliveries: %w", err)
 	}
@@ -159,7 +188,11 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 
 // Get implements Store.
 func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
-	b, err := s.client.Get(ctx, s.key(k)).Bytes()
+	var b []byte
+	err := twice(ctx, func(ctx context.Context) (err error) {
+		b, err = s.client.Get(ctx, s.key(k)).Bytes()
+		return err
+	})
 	if errors.Is(err, redis.Nil) {
 		return Record{}, false, nil
 	}
