@@ -28,9 +28,9 @@ func oldestFirst(in io.Reader) ([]importedLine, error) {
 	var lines []importedLine
 	r := bufio.NewReaderSize(in, 1<<16)
 	offset := int64(0)
-	for n := 1; ; n++ {
+	for n, ended := 1, false; !ended; n++ {
 		text, err := r.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
+		if ended = errors.Is(err, io.EOF); err != nil && !ended {
 			return nil, err
 		}
 		if len(bytes.TrimSpace(text)) > 0 {
@@ -39,9 +39,6 @@ func oldestFirst(in io.Reader) ([]importedLine, error) {
 			lines = append(lines, l)
 		}
 		offset += int64(len(text))
-		if err != nil {
-			break
-		}
 	}
 	slices.SortStableFunc(lines, func(a, b importedLine) int {
 		return cmp.Or(cmp.Compare(a.ms, b.ms), cmp.Compare(a.seq, b.seq))
