@@ -320,7 +320,7 @@ func TestConformance(t *testing.T) {
 		Rows: rows,
 		Without: map[sinktest.Behaviour]string{
 			sinktest.Compressed:     "SMTP knows no compressed replies",
-			sinktest.HangHandshake:  "a sink of its own, with TLS",
+			sinktest.HangHandshake:  "TestAHandshakeThatStopsEndsWithTheAttempt, with TLS",
 			sinktest.Switch:         "SMTP switches no protocols",
 			sinktest.EndlessHead:    "a reply has no head",
 			sinktest.EndlessInterim: "SMTP has no interim replies",

@@ -193,6 +193,24 @@ func TestNothingThatAServerSaysOutlivesTheAttempt(t *testing.T) {
 	}
 }
 
+// The same before the first word, where TLS comes first: nothing comes, or a part of what
+// should.
+func TestAHandshakeThatStopsEndsWithTheAttempt(t *testing.T) {
+	for _, b := range []sinktest.Behaviour{"greeting hang", "greeting \x16\x03\x03\x40\x00\x02"} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			server := newScripted(t, b)
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			err := sinkTo(t, server, func(c *email.Config, _ *email.Options) { c.TLS = email.TLSImplicit }).Send(ctx, recipient, sinks.Message{ID: "d", Body: "x"})
+			if !errors.Is(err, context.DeadlineExceeded) || sinks.IsAmbiguous(err) || !strings.Contains(err.Error(), "TLS handshake: ended before") {
+				t.Errorf("Send = %v, want the context's end", err)
+			}
+			server.closed()
+		})
+	}
+}
+
 // A port that waits for TLS says nothing, and a port that does not says SMTP: both are
 // one wrong key in the configuration.
 func TestTheOtherKindOfTLSIsNamed(t *testing.T) {

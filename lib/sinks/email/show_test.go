@@ -165,6 +165,7 @@ func TestWhatLogsInIsShownInNoForm(t *testing.T) {
 	for _, b := range []string{
 		"AUTH 535 5.7.8 you sent " + encoded, "AUTH 535 5.7.8 you sent '" + plain + "'", "AUTH 535 5.7.8 you sent " + strings.ToUpper(plain),
 		"AUTH 535 5.7.8 you sent " + plain[:len(plain)-6] + "...", "AUTH 535 5.7.8 ... " + plain[8:], "AUTH 535 5.7.8 " + strings.TrimRight(encoded, "="),
+		"AUTH 535 5.7.8 you sent " + strings.ToUpper(encoded), "AUTH 535 5.7.8 you sent " + encoded[:len(encoded)-6] + "...",
 		"AUTH 535 5.7.8 you sent " + strings.ToUpper(pass), "AUTH 535 5.7.8 pass=" + eachByte(pass, "", "%%%02X"), "AUTH 535 5.7.8 " + eachByte(pass, "", "=%02X"),
 		"AUTH 535 5.7.8 {line}", "AUTH 535-5.7.8 {line}\\r\\n535 {line}",
 		"AUTH 535 " + base64.StdEncoding.EncodeToString([]byte(user+"\x00"+user+"\x00"+pass)),
