@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -167,9 +168,15 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 		ItemID    string          `json:"item_id,omitempty"`
 		UpdatedAt time.Time       `json:"updated_at,omitzero"`
 	}{rec.Sink, rec.ID, rec.Status, rec.ItemID, rec.UpdatedAt}
-	if !known {
-		// The record may have expired before its dead letter was settled.
-		it, err := h.letterOf(r.Context(), key)
+	if !known || rec.Status == delivery.StatusDeadLettered {
+		// A record is a hint: it may have expired before its dead letter was settled, and the dead
+		// letter may be gone, or stored anew, without it.
+		it, err := h.letterOf(r.Context(), key, rec.ItemID)
+		if err != nil && known && sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+			return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf(
+				"it was dead-lettered at %s as %s, which is not there any more (trimmed, lost, or removed by others); a resend starts it anew",
+				rec.UpdatedAt.Format(time.RFC3339), rec.ItemID)}
+		}
 		if err != nil {
 			return err
 		}
@@ -181,10 +188,16 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, body)
 }
 
-// letterOf returns the dead letter of a delivery, one that was kept after it was
-// delivered too, as far as a search finds it.
-func (h *api) letterOf(ctx context.Context, key delivery.Key) (dlq.Item, error) {
-	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID)
+// letterOf returns the dead letter of a delivery, which may have the given id, and one that
+// was kept after it was delivered too, as far as a search finds it.
+func (h *api) letterOf(ctx context.Context, key delivery.Key, id string) (dlq.Item, error) {
+	if id != "" {
+		it, err := h.app.Queue.Get(ctx, id)
+		if err == nil && it.DeliveryID == key.ID || err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			return it, err
+		}
+	}
+	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID, "")
 	if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 		return it, err
 	}

@@ -43,6 +43,8 @@ type Proxy struct {
 	changed chan struct{} // closed at every change
 	rand    *rand.Rand
 	conns   map[net.Conn]struct{}
+	lost    map[net.Conn]struct{} // of conns: what comes from them is lost
+	tried   map[net.Conn]struct{} // clients' connections that something was lost on
 }
 
 // Start starts a proxy to target on a free loopback port. Which replies it drops depends
@@ -54,7 +56,8 @@ func Start(ctx context.Context, target string, seed uint64) (*Proxy, error) {
 	}
 	p := &Proxy{
 		Addr: ln.Addr().String(), target: target, ln: ln, changed: make(chan struct{}),
-		rand: rand.New(rand.NewPCG(seed, seed)), conns: map[net.Conn]struct{}{},
+		rand: rand.New(rand.NewPCG(seed, seed)), conns: map[net.Conn]struct{}{}, lost: map[net.Conn]struct{}{},
+		tried: map[net.Conn]struct{}{},
 	}
 	p.wg.Go(func() { p.accept(ctx) })
 	return p, nil
@@ -72,6 +75,26 @@ func (p *Proxy) Set(f Faults) {
 			reset(c)
 		}
 	}
+}
+
+// Swallow loses from now on whatever comes over the connections that are open, in both
+// directions, and keeps them open: a path that has died silently. New connections work.
+// It returns how many clients' connections that are.
+func (p *Proxy) Swallow() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		p.lost[c] = struct{}{}
+	}
+	return len(p.conns) / 2
+}
+
+// Swallowed returns over how many connections a client has sent something that was
+// swallowed: how often it trusted a dead one.
+func (p *Proxy) Swallowed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.tried)
 }
 
 // Dropped returns when replies were lost so far.
@@ -114,6 +137,7 @@ func (p *Proxy) keep(c net.Conn) bool {
 func (p *Proxy) forget(c net.Conn) {
 	p.mu.Lock()
 	delete(p.conns, c)
+	delete(p.lost, c)
 	p.mu.Unlock()
 	_ = c.Close()
 }
@@ -148,7 +172,10 @@ func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	<-done
 }
 
-var errDropped = errors.New("reply dropped")
+var (
+	errDropped   = errors.New("reply dropped")
+	errSwallowed = errors.New("chunk swallowed")
+)
 
 // pump passes chunks from src to dst. Loopback answers of a request that was sent alone
 // come in one chunk, so losing a chunk loses a reply.
@@ -157,7 +184,11 @@ func (p *Proxy) pump(dst io.Writer, src net.Conn, reply bool) {
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {
-			if err := p.pass(src, reply); err != nil {
+			err := p.pass(src, reply)
+			if errors.Is(err, errSwallowed) {
+				continue // nothing ends: the reader waits for ever
+			}
+			if err != nil {
 				return
 			}
 			if _, err := dst.Write(buf[:n]); err != nil {
@@ -176,6 +207,10 @@ func (p *Proxy) pass(src net.Conn, reply bool) error {
 		p.mu.Lock()
 		f, changed := p.faults, p.changed
 		_, open := p.conns[src]
+		_, swallow := p.lost[src]
+		if swallow && !reply {
+			p.tried[src] = struct{}{}
+		}
 		drop := !f.Hold && reply && f.DropReplies > 0 && p.rand.Float64() < f.DropReplies
 		if drop {
 			p.dropped = append(p.dropped, time.Now())
@@ -184,6 +219,8 @@ func (p *Proxy) pass(src net.Conn, reply bool) error {
 		switch {
 		case f.Refuse || !open:
 			return net.ErrClosed
+		case swallow:
+			return errSwallowed
 		case f.Hold:
 			<-changed
 			continue

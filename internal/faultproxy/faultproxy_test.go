@@ -2,8 +2,10 @@ package faultproxy_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -88,5 +90,49 @@ func TestFaults(t *testing.T) {
 	}
 	if n := len(p.Dropped()); n != 1 {
 		t.Errorf("dropped %d, want 1", n)
+	}
+}
+
+// A path that has died silently: nothing is told of it, and new connections work.
+func TestSwallowedConnectionsStayOpenAndNewOnesWork(t *testing.T) {
+	addr, lines := echo(t)
+	p, err := faultproxy.Start(t.Context(), addr, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	old, err := net.Dial("tcp", p.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	r := bufio.NewReader(old)
+	say := func() error {
+		_ = old.SetDeadline(time.Now().Add(300 * time.Millisecond))
+		if _, err := io.WriteString(old, "x\n"); err != nil {
+			return err
+		}
+		_, err := r.ReadString('\n')
+		return err
+	}
+	if err := say(); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.Swallow(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+	for range 2 {
+		if err := say(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the old connection: %v, want a time-out", err)
+		}
+	}
+	if n := p.Swallowed(); n != 1 {
+		t.Errorf("%d connections were used after that, want 1", n)
+	}
+	if n := lines.Load(); n != 1 {
+		t.Errorf("%d lines reached the server, want 1", n)
+	}
+	if !ask(t, p.Addr) {
+		t.Error("a new connection does not work")
 	}
 }

@@ -1,17 +1,21 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"backstop/lib/retry"
 )
 
 // Limits of connections: idle ones end before ElastiCache's 350 s network time-out, all
@@ -54,6 +58,7 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	if o.TLSConfig != nil {
 		o.TLSConfig.MinVersion = tls.VersionTLS12
 	}
+	o.Dialer = (&redialer{TLS: o.TLSConfig, Timeout: o.DialTimeout, Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4}).Dial
 	switch {
 	case e.RedisIAMUser != "":
 		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
@@ -116,6 +121,6 @@ func passwordFrom(parameter, user string, loadAWS func() (aws.Config, error)) fu
 		if err != nil {
 			return "", "", fmt.Errorf("BACKSTOP_REDIS_PASSWORD: parameter %s: %w", parameter, err)
 		}
-		return user, aws.ToString(out.Parameter.Value), nil
+		return user, strings.TrimRight(aws.ToString(out.Parameter.Value), lineEnds), nil
 	}
 }
