@@ -46,7 +46,13 @@ func start(t *testing.T, o local.Options) *local.Stack {
 	t.Helper()
 	o.Bin = binaries
 	var log strings.Builder
-	o.Output = func(f, line string) { fmt.Fprintf(&log, "%s | %s\n", f, line) }
+	also := o.Output
+	o.Output = func(f, line string) {
+		fmt.Fprintf(&log, "%s | %s\n", f, line)
+		if also != nil {
+			also(f, line)
+		}
+	}
 	s, err := local.Start(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)

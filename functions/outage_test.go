@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"backstop/internal/local"
 )
 
 // flakyStore is a parameterStore whose pages have one parameter each, an empty one
@@ -153,6 +156,60 @@ func TestDeliveriesGoOnWhateverParameterStoreDoes(t *testing.T) {
 			if n := call(t, s, "GET", "/v1/dlq/count", "").number("count"); n != 0 {
 				t.Errorf("%d dead letters, want none", n)
 			}
+		})
+	}
+}
+
+// A stack that has never read its configuration delivers nothing: every function says so
+// in a metric that an alarm can rest on, and the schedule's heart does not beat.
+func TestAStackWithoutItsConfigurationSaysSo(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]http.HandlerFunc{"an empty path": nil, "an endpoint that hangs": hang} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := &flakyStore{}
+			if fault != nil {
+				store.fault.Store(&fault)
+			}
+			server := httptest.NewServer(store)
+			t.Cleanup(func() {
+				server.CloseClientConnections()
+				server.Close()
+			})
+			var out lines
+			o := onRedis(t)
+			o.Output, o.Sinks, o.Timeout, o.ReplayTimeout = out.add, "ssm:/backstop/prod/sinks/*", 10*time.Second, 10*time.Second
+			o.Env["AWS_ENDPOINT_URL_SSM"] = server.URL
+			s := start(t, o)
+			wantProblem(t, "send", send(t, s, "orders", "m1", "x"), http.StatusServiceUnavailable, "SINK_CONFIG_INVALID")
+			failures("q1")(t, invoke(t, s, local.Queue, batch("orders", "q1")).Payload)
+			call(t, s, "GET", "/v1/sinks", "")
+			if res := invoke(t, s, local.Replay, []byte(`{}`)); res.FunctionError != "" {
+				t.Errorf("replay: %s", res.Payload) // bulk operations that discard need no configuration
+			}
+			for _, f := range []string{local.Send, local.Queue, local.Replay, local.DLQAPI} {
+				eventually(t, f, func() error {
+					if out.index(f+" | ", `"ConfigMissing":1,`) < 0 {
+						return errors.New("no ConfigMissing")
+					}
+					return nil
+				})
+			}
+			if out.index(`"ReplayRuns":`) >= 0 {
+				t.Error("the heart beats without a configuration")
+			}
+
+			store.mu.Lock()
+			store.values = map[string]string{"/backstop/prod/sinks/orders": "kind: webhook\nurl: https://example.com\n"}
+			store.mu.Unlock()
+			store.fault.Store(nil)
+			eventually(t, "the heart beats once there is one", func() error {
+				invoke(t, s, local.Replay, []byte(`{}`))
+				if out.index(local.Replay+" | ", `"ConfigMissing":0,`, `"ReplayRuns":1,`) < 0 {
+					return errors.New("not yet")
+				}
+				return nil
+			})
 		})
 	}
 }

@@ -62,7 +62,9 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 			h.app.Log.WarnContext(ctx, "sink left out, or left early", "sink", name, "error", why)
 		}
 	}
-	metrics.Add(observe.ReplayRuns, "", 1)
+	if h.app.Config.Age() >= 0 { // without a configuration nothing is replayed, however well that went
+		metrics.Add(observe.ReplayRuns, "", 1)
+	}
 	h.measure(ctx, metrics)
 	return json.Marshal(summary)
 }

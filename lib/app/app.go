@@ -135,12 +135,17 @@ func (a *App) noteTrimmed(sink string, n int) {
 }
 
 // Report adds what is counted outside single deliveries to m: dead letters that an
-// overflowing queue lost since the last report, and the age of the configuration.
+// overflowing queue lost since the last report, and the age of the configuration or that
+// there is none. Something that never existed has no age, and an alarm on age stays silent.
 func (a *App) Report(ctx context.Context, m *observe.Metrics) {
 	a.reportTrimmed(ctx, m)
-	if age := a.Config.Age(); age >= 0 {
-		m.Add(observe.ConfigAge, "", age.Seconds())
+	age := a.Config.Age()
+	if age < 0 {
+		m.Add(observe.ConfigMissing, "", 1)
+		return
 	}
+	m.Add(observe.ConfigMissing, "", 0)
+	m.Add(observe.ConfigAge, "", age.Seconds())
 }
 
 func (a *App) reportTrimmed(ctx context.Context, m *observe.Metrics) {

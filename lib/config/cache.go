@@ -79,11 +79,19 @@ func (e *entry) due(t time.Time) bool { return !t.Before(e.dueAt) || t.Before(e.
 
 func (e *entry) stale(t time.Time) bool { return !t.Before(e.staleAt) || t.Before(e.snapshot.loadedAt) }
 
+// overtime is by how much a refresh outlasts FetchTimeout only when the process was frozen
+// in it.
+const overtime = time.Second
+
 // flight is one refresh; done is closed at its end.
 type flight struct {
-	done chan struct{}
+	done  chan struct{}
+	began time.Time
 	// ahead says that nobody waited for it. The process may have been frozen since.
 	ahead bool
+	// void, once it is done, says that it failed and that this tells nothing of the
+	// source: the process was frozen meanwhile, or may have been.
+	void bool
 }
 
 // NewCache returns an empty cache of the source; the first call of Get or Sink reads
@@ -117,9 +125,9 @@ func (c *Cache) Get(ctx context.Context) (*Snapshot, error) {
 	switch {
 	case f == nil:
 	case e == nil:
-		f.wait(ctx, c.opts.FetchTimeout+time.Second)
+		c.wait(ctx, f, false, c.opts.FetchTimeout+time.Second)
 	case e.stale(t) && (started || f.ahead):
-		f.wait(ctx, patience(ctx, 0.1, time.Second))
+		c.wait(ctx, f, false, patience(ctx, 0.1, time.Second))
 	}
 	if e = c.current.Load(); e != nil {
 		return e.snapshot, nil
@@ -152,7 +160,7 @@ func (c *Cache) Sink(ctx context.Context, name string) (*Sink, error) {
 	}
 	known := true // that the source has no such sink
 	if f, _ := c.refresh(ctx, now(), true); f != nil {
-		known = f.wait(ctx, patience(ctx, 0.5, c.opts.FetchTimeout+time.Second))
+		known = c.wait(ctx, f, true, patience(ctx, 0.5, c.opts.FetchTimeout+time.Second))
 	}
 	if s, ok := c.current.Load().snapshot.sinks[name]; ok {
 		return s, nil
@@ -197,7 +205,7 @@ func (c *Cache) LastError() error {
 func (c *Cache) refresh(ctx context.Context, t time.Time, early bool) (f *flight, started bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.running != nil {
+	if c.running != nil && !c.outlived(c.running, t) {
 		return c.running, false
 	}
 	e := c.current.Load()
@@ -209,20 +217,26 @@ func (c *Cache) refresh(ctx context.Context, t time.Time, early bool) (f *flight
 	case early:
 		c.early = t.Add(c.opts.EarlyInterval)
 	}
-	f = &flight{done: make(chan struct{}), ahead: !early && e != nil && !e.stale(t)}
+	f = &flight{done: make(chan struct{}), began: t, ahead: !early && e != nil && !e.stale(t)}
 	c.running = f
 	// The refresh serves everybody, not only the caller who happened to start it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opts.FetchTimeout)
 	go func() {
 		defer cancel()
-		c.fetch(ctx, e)
+		c.fetch(ctx, f, e)
 		close(f.done)
 	}()
 	return f, true
 }
 
+// outlived reports whether f should have ended long ago: the process was frozen in it, and
+// its connections may be dead.
+func (c *Cache) outlived(f *flight, t time.Time) bool {
+	return t.Sub(f.began) > c.opts.FetchTimeout+overtime || t.Before(f.began)
+}
+
 // fetch reads the source once and records what came of it.
-func (c *Cache) fetch(ctx context.Context, e *entry) {
+func (c *Cache) fetch(ctx context.Context, f *flight, e *entry) {
 	var prev *Snapshot
 	if e != nil {
 		prev = e.snapshot
@@ -230,6 +244,14 @@ func (c *Cache) fetch(ctx context.Context, e *entry) {
 	next, err := c.load(ctx, prev)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	replaced := c.running != f
+	if replaced || err != nil && (c.outlived(f, now()) || f.ahead && ctx.Err() != nil) {
+		f.void = true
+		if !replaced {
+			c.running, c.early = nil, time.Time{}
+		}
+		return
+	}
 	c.running, c.lastErr = nil, err
 	if err != nil {
 		pause := min(firstPause<<min(c.failures, 10), lastPause)
@@ -273,16 +295,23 @@ func patience(ctx context.Context, share float64, limit time.Duration) time.Dura
 	return min(limit, max(0, time.Duration(share*float64(time.Until(end)))))
 }
 
-// wait returns when the refresh is done, ctx ends, or limit has passed, and reports
-// whether it is done.
-func (f *flight) wait(ctx context.Context, limit time.Duration) bool {
+// wait returns when the refresh f is done, ctx ends, or limit has passed, and reports
+// whether it is done. When f tells nothing of the source it is started anew.
+func (c *Cache) wait(ctx context.Context, f *flight, early bool, limit time.Duration) bool {
 	t := time.NewTimer(limit)
 	defer t.Stop()
-	select {
-	case <-f.done:
-		return true
-	case <-ctx.Done():
-	case <-t.C:
+	for f != nil {
+		select {
+		case <-f.done:
+			if !f.void {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+			return false
+		}
+		f, _ = c.refresh(ctx, now(), early)
 	}
-	return false
+	return true // somebody else has refreshed it
 }

@@ -96,6 +96,9 @@ func TestARefreshAheadOfTheTTLKeepsNobodyWaiting(t *testing.T) {
 				t.Fatalf("waited %s, %s after the first reading", waited, time.Since(first.LoadedAt()))
 			}
 		}
+		time.Sleep(99 * time.Millisecond) // a millisecond is left
+		mustGet(t, c)
+		synctest.Wait()
 		if client.reads() < 2 {
 			t.Error("nothing was refreshed before the TTL")
 		}
@@ -118,6 +121,90 @@ func TestAStaleConfigurationIsNotUsedBecauseARefreshAheadIsUnderWay(t *testing.T
 			t.Errorf("url %q, want what the refresh under way reads", got)
 		}
 		settle()
+	})
+}
+
+// A process may be frozen in a refresh that nobody waits for. When it goes on, that
+// refresh ends by its own time-out, before or after somebody asks, which says nothing of
+// the source: whoever asks gets what the source has now, and waits for it.
+func TestARefreshThatAProcessWasFrozenInIsNoFailureOfItsSource(t *testing.T) {
+	const frozen = time.Hour
+	for name, tt := range map[string]struct {
+		asleep time.Duration // until somebody asks
+		sink   string
+	}{
+		"a stale one, asked for before it ends": {frozen - time.Millisecond, "a"},
+		"a stale one, asked for after it ended": {frozen + time.Millisecond, "a"},
+		"an unknown sink, before it ends":       {frozen - time.Millisecond, "new"},
+		"an unknown sink, after it ended":       {frozen + time.Millisecond, "new"},
+	} {
+		for _, begin := range []string{"ahead", "by an unknown sink"} {
+			t.Run(name+", begun "+begin, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var logged bytes.Buffer
+					c, client := cached(t, Options{TTL: 100 * time.Second, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+					mustGet(t, c)
+					time.Sleep(100*time.Second - time.Millisecond)
+					client.set(func(f *fakeSSM) { f.frozen = frozen })
+					if begin == "ahead" {
+						mustGet(t, c)
+					} else {
+						ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+						defer cancel()
+						_, _ = c.Sink(ctx, "unknown") // who asked went away
+					}
+					synctest.Wait()
+					client.set(func(f *fakeSSM) {
+						f.params = map[string]string{"/sinks/a": "kind: fake\nurl: https://two", "/sinks/new": "kind: fake\nurl: https://two"}
+					})
+					time.Sleep(tt.asleep)
+					s, err := c.Sink(t.Context(), tt.sink)
+					if err != nil {
+						t.Fatalf("refused: %v", err)
+					}
+					if got := urlOf(t, s); got != "https://two" {
+						t.Errorf("url %q, want what the source has now", got)
+					}
+					time.Sleep(time.Second) // the frozen one ends, if it did not before
+					synctest.Wait()
+					if got := urlOf(t, mustGet(t, c).sinks["a"]); got != "https://two" || c.LastError() != nil || logged.Len() > 0 {
+						t.Errorf("afterwards: url %q, last error %v, log %q; want no trace of it", got, c.LastError(), &logged)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The same for one that is over in time: where nobody waited, nobody knows whether the
+// process was awake.
+func TestARefreshThatNobodyWaitedForHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, client := cached(t, Options{TTL: 100 * time.Second})
+		mustGet(t, c)
+		time.Sleep(100*time.Second - time.Millisecond)
+		client.set(func(f *fakeSSM) { f.hang = true })
+		mustGet(t, c) // begins it
+		synctest.Wait()
+		client.set(func(f *fakeSSM) {
+			f.hang, f.params = false, map[string]string{"/sinks/a": "kind: fake\nurl: https://two", "/sinks/new": oneSink}
+		})
+		var wg sync.WaitGroup
+		time.Sleep(DefaultFetchTimeout - time.Millisecond)
+		for range 10 { // all wait for it, and then for the next one
+			wg.Go(func() {
+				if s, err := c.Sink(t.Context(), "a"); err != nil || urlOf(t, s) != "https://two" {
+					t.Errorf("got %v, %v; want what the source has now", s, err)
+				}
+				if _, err := c.Sink(t.Context(), "new"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := client.reads(); n != 3 {
+			t.Errorf("%d reads, want 3", n)
+		}
 	})
 }
 

@@ -102,6 +102,7 @@ type fakeSSM struct {
 	fail       error           // of every call
 	hang       bool            // every call lasts until its context ends
 	delay      time.Duration   // of every answer
+	frozen     time.Duration   // the next call notices only after it that its context has ended, as in a frozen process
 	calls      []string
 }
 
@@ -120,8 +121,15 @@ func (f *fakeSSM) reads() int {
 func (f *fakeSSM) begin(ctx context.Context, call string) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, call)
-	fail, hang, delay := f.fail, f.hang, f.delay
+	fail, hang, delay, frozen := f.fail, f.hang, f.delay, f.frozen
+	f.frozen = 0
 	f.mu.Unlock()
+	if frozen > 0 {
+		time.Sleep(frozen)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 	time.Sleep(delay)
 	if hang {
 		<-ctx.Done()

@@ -36,8 +36,9 @@ var (
 	ReplayDelivered = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
 	ReplayFailed    = Metric{"ReplayFailed", "Count"}          // replays that failed
 	Parked          = Metric{"Parked", "Count"}                // dead letters that a replay parked
-	ReplayRuns      = Metric{"ReplayRuns", "Count"}            // replay runs that finished: the schedule's heartbeat
+	ReplayRuns      = Metric{"ReplayRuns", "Count"}            // replay runs that finished with a configuration: the schedule's heartbeat
 	ConfigAge       = Metric{"ConfigAge", "Seconds"}           // age of the sink configuration in use
+	ConfigMissing   = Metric{"ConfigMissing", "Count"}         // 1 for an invocation that had no sink configuration, else 0
 	ColdStarts      = Metric{"ColdStarts", "Count"}            // processes that served their first invocation
 	InitTime        = Metric{"InitTime", "Milliseconds"}       // from a process's start to its first invocation
 	DeadlineMargin  = Metric{"DeadlineMargin", "Milliseconds"} // time left when an invocation ended
