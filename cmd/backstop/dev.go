@@ -53,7 +53,7 @@ or the URL's own host) and honours batchItemFailures.`,
 		}
 		o.Bin, o.Samples = *bin, true
 		o.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
-		o.Output = func(function, line string) { _, _ = fmt.Fprintf(c.ErrOrStderr(), "%s | %s\n", function, line) }
+		o.Output = func(function, line string) { _ = printLog(c.ErrOrStderr(), function, line) }
 		return runDev(c, o, consoleAddr, every, queue)
 	}
 	return c

@@ -43,7 +43,7 @@ message bodies: keep it as safe as the messages.`,
 				return err
 			}
 			n += bytes.Count(lines, []byte("\n"))
-			if _, err := api.out.Write(lines); err != nil {
+			if err := printText(api.out, string(lines)); err != nil {
 				return err
 			}
 			if cursor = next; cursor == "" {

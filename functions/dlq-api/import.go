@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/sinks"
@@ -24,6 +24,10 @@ const (
 	maxImport      = maxAnswer // bytes
 	maxImportLines = maxPage
 )
+
+// maxTries bounds the attempts and replays of a line. No item comes near it, and what is
+// counted on from there does not wrap.
+const maxTries = 1_000_000
 
 // importCalls is the number of calls to the store that one import makes at once.
 const importCalls = 16
@@ -104,9 +108,9 @@ func (h *api) importItems(w http.ResponseWriter, r *http.Request) error {
 
 // readLines reads the body. What can be decided of a line by itself is.
 func readLines(w http.ResponseWriter, r *http.Request) ([]importLine, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxImport))
+	body, err := readBody(w, r, maxImport)
 	if err != nil {
-		return nil, bodyError("request body", err)
+		return nil, err
 	}
 	lines := []importLine{}
 	n := 0
@@ -131,8 +135,8 @@ func (l *importLine) read(text []byte) {
 		dlq.Item
 		Message *sinks.Message `json:"message"`
 	}
-	if err := decodeJSON(bytes.NewReader(text), &in); err != nil {
-		l.fail(bodyError("line", err))
+	if err := strictjson.Decode(text, &in); err != nil {
+		l.fail(invalid("%s", strictjson.Text("line", err)))
 		return
 	}
 	l.item, l.DeliveryID = in.Item, in.DeliveryID
@@ -145,8 +149,10 @@ func (l *importLine) read(text []byte) {
 		l.fail(invalid("decode_error: an item that could not be read cannot be stored"))
 	case in.Message == nil:
 		l.fail(invalid("message: missing"))
-	case in.Replays < 0 || in.Attempts < 0:
-		l.fail(invalid("replays and attempts: want 0 or more"))
+	case in.Replays < 0 || in.Replays > maxTries:
+		l.fail(invalid("replays: want 0 to %d", maxTries))
+	case in.Attempts < 0 || in.Attempts > maxTries:
+		l.fail(invalid("attempts: want 0 to %d", maxTries))
 	case !in.DeliveredAt.IsZero():
 		l.Status, l.Error = importSkipped, "it was delivered at "+in.DeliveredAt.Format(time.RFC3339)
 	default:

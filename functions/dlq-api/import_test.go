@@ -431,7 +431,7 @@ func TestBadLinesAreRejectedByNameAndTheOthersStored(t *testing.T) {
 		{`{"sink":"hook","message":{"body":"x"},"replays":-1}`, "replays"},
 		{`{"sink":"hook","message":{"body":"x"},"colour":"red"}`, "colour"},
 		{`{"sink":"hook","message":{"body":7}}`, "body"},
-		{`{"sink":"hook","at":"today","message":{"body":"x"}}`, "today"},
+		{`{"sink":"hook","at":"today","message":{"body":"x"}}`, "at: want a time"},
 		{`{"sink":"hook","message":{"body":"x"}} {}`, "more follows"},
 		{`{"sink":"hook","message":{"body":""},"raw":"{","decode_error":"no"}`, "decode_error"},
 	}
@@ -482,5 +482,39 @@ func TestAnImportThatStoresNothingIsAProblem(t *testing.T) {
 	f.ask(t, "POST", "/v1/dlq/import", string(b)).want(503, "SINK_DLQ_UNAVAILABLE")
 	if got := f.importLines(t, string(b)+"{}\n"); got.Failed != 1 || got.Rejected != 1 {
 		t.Errorf("got %+v, want one failed and one rejected", got)
+	}
+}
+
+// A line is read as it is written, or refused by the name of the field; numbers that no
+// export has are not taken.
+func TestAnImportLineIsReadStrictly(t *testing.T) {
+	f := newFixture(t)
+	const ok = `{"sink":"hook","message":{"body":"x"}}`
+	for line, says := range map[string]string{
+		`{"sink":"hook","SINK":"spare","message":{"body":"x"}}`:                    "SINK: unknown field; write it as sink",
+		`{"sink":"hook","sink":"spare","message":{"body":"x"}}`:                    "sink: given twice",
+		`{"sink":"hook","message":{"body":"x","Body":"y"}}`:                        "message.Body: unknown field; write it as body",
+		`{"sink":"hook","Message":{"body":"x"}}`:                                   "Message: unknown field; write it as message",
+		`{"sink":"hook","message":{"body":"x"},"recipient":{"url":"a","url":"b"}}`: "recipient.url: given twice",
+		"{\"sink\":\"hook\",\"message\":{\"body\":\"caf\xe9\"}}":                   "message.body: not valid UTF-8",
+		"{\"sink\":\"hook\",\"message\":{\"body\":\"x\"},\"recipient\":\"\xe9\"}":  "recipient: not valid UTF-8",
+		`{"sink":"hook","message":{"body":"x"},"replays":9223372036854775807}`:     "replays",
+		`{"sink":"hook","message":{"body":"x"},"replays":1000001}`:                 "replays",
+		`{"sink":"hook","message":{"body":"x"},"replays":-1}`:                      "replays",
+		`{"sink":"hook","message":{"body":"x"},"attempts":9223372036854775807}`:    "attempts",
+		`{"sink":"hook","message":{"body":"x"},"attempts":-1}`:                     "attempts",
+		`{"sink":"hook","message":{"body":"x"},"replays":"1"}`:                     "replays: want a whole number, got a string",
+		`{"sink":"hook","message":"x"}`:                                            "message: want an object, got a string",
+		`{"sink":"hook","message":{"body":"x"},"at":"yesterday"}`:                  "at: want a time such as",
+		`{"sink":"hook"} {"sink":"hook"}`:                                          "line: more follows",
+		`[]`:                                                                       "line: want an object, got an array",
+	} {
+		got := f.importLines(t, ok+"\n"+line+"\n")
+		if got.Rejected != 1 || len(got.Results) != 2 || !strings.Contains(got.Results[1].Error, says) {
+			t.Errorf("%s: %+v, want it rejected with %q", line, got, says)
+		}
+	}
+	if got := f.importLines(t, `{"sink":"hook","delivery_id":"often","message":{"body":"x"},"replays":1000000,"attempts":1000000}`); got.Stored != 1 {
+		t.Errorf("the largest numbers: %+v, want it stored", got)
 	}
 }
