@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plants one fault at a time in a copy of the tree and checks that the tests which guard the
 # rule fail. A mutant that survives, or a fault that no longer applies, is an error.
+# mutants.sh [WORDS]: only those whose names contain the words.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,9 +10,10 @@ trap 'rm -rf "$copy"' EXIT
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
 cd "$copy"
 
-caught=0 survived=0
+caught=0 survived=0 only=${1:-}
 # mutant NAME FILE PERL-SUBSTITUTION PACKAGE TESTS
 mutant() {
+  [[ $1 == *"$only"* ]] || return 0
   cp "$2" "$copy/original"
   perl -0pi -e "$3" "$2"
   if cmp -s "$2" "$copy/original"; then
@@ -60,6 +62,49 @@ mutant 'push guard written before the entry' lib/dlq/push.lua \
 mutant 'record released though the dead letter may be stored' functions/send/deliver.go \
   's/case sinks\.CodeOf\(why\) == sinks\.CodeDLQUnavailable:/case false \&\& fingerprint == "":/' \
   ./functions/send 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
+
+mutant 'late dead-letter write without its chance' lib/retry/budget.go \
+  's/late\.After\(end\)/late.IsZero()/' \
+  ./lib/retry 'TestADeadLetterIsWrittenHoweverLateItsSinkReturns'
+mutant 'replay: attempts beyond the lease' lib/replay/attempt.go \
+  's/withinLease\(a\.budget, l\.Lease\)/a.budget/' \
+  ./lib/replay 'TestNoAttemptOutlastsItsLease'
+mutant 'replay: not_before of the item forgotten' lib/replay/attempt.go \
+  's/\[\]time\.Time\{notBefore, it\.NotBefore\}/[]time.Time{notBefore}/' \
+  ./lib/replay 'TestAFailedReplayOfAnOperatorKeepsTheNotBefore'
+mutant 'claim: not_before of an entry written by others ignored' lib/dlq/redis_claim.go \
+  's/case time\.Until\(l\.Item\.NotBefore\) > 0:/case false:/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/the_schedule_is_not_starved'
+mutant 'take: prior of an expired lease forgotten' lib/dlq/take.lua \
+  's/      if not prior then\n/      prior = nil\n      if not prior then\n/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/an_expired_lease'
+mutant 'deaths: charged to what had not begun' lib/dlq/death.lua \
+  's/s\.deaths and s\.begun ~= holder/false/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/a_replayer_that_died'
+mutant 'deaths: not charged by a claim' lib/dlq/claim.lua \
+  's/rec and outlived\(id, holder, now\) or //' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/a_replayer_that_died'
+mutant 'deaths: charged to its own holder' lib/dlq/take.lua \
+  's/rec and holder ~= token and outlived/rec and outlived/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/who_comes_back'
+mutant 'replay: what kills is never parked' lib/replay/suspect.go \
+  's/item\.Item\.Deaths < maxDeaths/item.Item.Deaths > 0/' \
+  ./lib/replay 'TestAnItemThatKillsItsReplayersIsParked'
+mutant 'replay: suspects of several sinks at once' lib/replay/run.go \
+  's/alone:   make\(slots, 1\)/alone:   make(slots, 9)/' \
+  ./lib/replay 'TestAnItemThatKillsItsReplayersIsParked'
+mutant 'replay: a promise of promptness believed' lib/replay/replay.go \
+  's/guarded\{bare\(t\.Sink\)\}/bare(t.Sink)/' \
+  ./lib/replay 'TestASinkThatSaysItIsPromptAndHangsHoldsUpNoReplay'
+mutant 'operations: one that does not get on goes first' lib/replay/operations.go \
+  's/op\.Stalled >= stalledAfter/op.Stalled < 0/' \
+  ./lib/replay 'TestABulkReplayThatKillsItsProcessesHoldsUpNoSchedule'
+mutant 'operations: an unfinished one expires' lib/replay/operation_create.lua \
+  's/return 1\n/redis.call("PEXPIRE", KEYS[1], 2592000000)\nreturn 1\n/' \
+  ./lib/replay 'TestNothingOfAnUnfinishedOperationHasATTL'
+mutant 'operations: a final one canceled' lib/replay/operation_cancel.lua \
+  "s/if status == 'queued' or status == 'running' then/if true then/" \
+  ./lib/replay 'TestOperationStores'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

@@ -470,6 +470,28 @@ type prompt struct{ *script }
 
 func (p *prompt) Prompt(called sinks.Sink) bool { return called == sinks.Sink(p) }
 
+// A sink that breaks its promise uses up the reserve: the write has a chance all the same.
+func TestADeadLetterIsWrittenHoweverLateItsSinkReturns(t *testing.T) {
+	for name, tt := range map[string]struct{ returns, write time.Duration }{
+		"within the reserve's last quarter": {19800 * time.Millisecond, 100 * time.Millisecond},
+		"at the deadline":                   {20 * time.Second, 80 * time.Millisecond},
+		"after the deadline":                {time.Minute, 80 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				late := func(context.Context) error { time.Sleep(tt.returns); return errFinal }
+				q := &queue{takes: tt.write}
+				out := retry.NewRetrier(&prompt{&script{steps: []step{late}}}, exact(1), q).Deliver(ctx, nil, sinks.Message{ID: "m"})
+				if out.Status != retry.StatusDeadLettered || len(q.items) != 1 {
+					t.Errorf("got %s, %v and %d dead letters; want it stored", out.Status, out.StoreErr, len(q.items))
+				}
+			})
+		})
+	}
+}
+
 func TestPromptIsNotInherited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
