@@ -155,10 +155,20 @@ func encodeJSON(v any) ([]byte, error) {
 // stored returns a pushed item as its entry will be decoded.
 func (e entry) stored(it Item) Item {
 	it.ID = e.id().String()
-	if e.due > e.pushedAt().UnixMilli() {
-		it.NextReplayAt = time.UnixMilli(e.due).UTC()
-	}
+	it.NextReplayAt = e.nextReplayAt(it)
 	return it
+}
+
+// nextReplayAt is when the schedule replays the entry, zero for now or never. A not-before
+// that still holds is shown as it was pushed, by the clock of whoever pushed.
+func (e entry) nextReplayAt(it Item) time.Time {
+	switch {
+	case e.due <= e.pushedAt().UnixMilli():
+		return time.Time{}
+	case e.notBefore == strconv.FormatInt(e.due, 10) && !it.NotBefore.IsZero():
+		return it.NotBefore.UTC().Truncate(time.Millisecond)
+	}
+	return time.UnixMilli(e.due).UTC()
 }
 
 func (e entry) id() ID { return ID{Sink: e.sink, Native: e.native} }
@@ -207,9 +217,7 @@ func (e entry) withState(it Item) Item {
 	for _, h := range e.state.History {
 		it.History = append(it.History, ReplayRecord{At: time.UnixMilli(h.At).UTC(), Error: h.Error})
 	}
-	if e.due > e.pushedAt().UnixMilli() {
-		it.NextReplayAt = time.UnixMilli(e.due).UTC()
-	}
+	it.NextReplayAt = e.nextReplayAt(it)
 	return it
 }
 

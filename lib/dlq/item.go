@@ -69,7 +69,9 @@ type Item struct {
 	Trace string `json:"trace,omitempty"`
 
 	// NextReplayAt is when the schedule will replay the item next. Zero: now (a
-	// fresh, due item) or never (see Due, Parked, DeliveredAt).
+	// fresh, due item) or never (see Due, Parked, DeliveredAt). While nothing has happened
+	// to the item it is NotBefore, in milliseconds, by the clock of whoever pushed it; the
+	// queue counts the time until then by its own.
 	NextReplayAt time.Time `json:"next_replay_at,omitzero"`
 	// Replays is the number of replays that were charged to the item, and to the items
 	// that it descends from (see Origin).

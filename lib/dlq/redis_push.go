@@ -2,6 +2,7 @@ package dlq
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -148,7 +149,8 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 			}
 			again = append(again, p)
 		default:
-			p.entry.native, p.entry.due = native, number(more)
+			p.entry.native = native
+			p.entry.setNotBefore(fmt.Sprint(more))
 			stored[p.at] = p.entry.stored(p.item)
 		}
 	}
