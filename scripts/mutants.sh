@@ -56,13 +56,60 @@ mutant 'Retry-After shortened' lib/retry/retrier.go \
 mutant 'ambiguous outcome sent again' lib/retry/retrier.go \
   's/return sinks\.Deduplicates\(r\.Inner\)/return true/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
-mutant 'push guard written before the entry' lib/dlq/push.lua \
-  's/id and #call\(.XRANGE., stream, id, id\) == 1 then/id then/; s/elseif full\(\) then/elseif call("HSET", ids, k, "1-1") and full() then/' \
+mutant 'push: written under its key though the queue is full' lib/dlq/push.lua \
+  's/status, id, detail = .full., .., ..\n/status, id, detail = "full", "", ""; call("HSET", ids, k, "1-1")\n/' \
   ./lib/dlq 'TestRedisConformanceEmbedded'
+mutant 'push: a removed entry taken for a stored one' lib/dlq/find.lua \
+  's/if not e or call\(.ZSCORE., kept, id\) then\n    return nil\n/if not e then\n    return f, "0", ""\n/; s/local function read\(id\)/local function read(id, f)/; s/= read\(id\)/= read(id, f)/' \
+  ./lib/dlq 'TestEntriesThatOthersRemovedAreForgotten'
+mutant 'push: other content taken for what is stored' lib/dlq/find.lua \
+  's/elseif told and content == f then/elseif told then/; s/if content ~= .. and content ~= f then/if false then/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded'
+mutant 'push: due by the clock of the function' lib/dlq/push.lua \
+  's/now_ms\(\) \+ tonumber\(n\)/tonumber(n)/' \
+  ./lib/dlq 'TestNotBeforeIsADelay'
+mutant 'schedule: gated by a count' lib/replay/run.go \
+  's/st\.Depth == 0/st.Due == 0/' \
+  ./lib/replay 'TestAWrongCountHoldsUpNothing'
 mutant 'record released though the dead letter may be stored' functions/send/deliver.go \
-  's/case sinks\.CodeOf\(why\) == sinks\.CodeDLQUnavailable:/case false \&\& fingerprint == "":/' \
+  's/case sinks\.CodeOf\(why\) == sinks\.CodeDLQUnavailable:/case false:/' \
   ./functions/send 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
-
+mutant 'record believed without its dead letter' functions/send/deliver.go \
+  's/return answer\{\}, false\n\t\t\}\n\t\tif a\.Status/}\n\t\tif a.Status/' \
+  ./functions/send 'TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere'
+mutant 'dead letter left of what another delivered' functions/send/deliver.go \
+  's/func \(s \*sender\) withdraw\(.*\n\tif id == ""/$&|| id != ""/' \
+  ./functions/send 'TestASenderThatLostItsRecordSettlesByIt'
+mutant 'record of a delivery set back' lib/delivery/update.lua \
+  's/if r\.status == .delivered. and new\.status ~= .delivered. then return r\.status end//' \
+  ./lib/delivery 'TestARecordMovesForwardOnly'
+mutant 'record reopened though it has changed' lib/delivery/begin.lua \
+  's/ and \(r\.item_id or ..\) == ARGV\[7\]//' \
+  ./lib/delivery 'TestARecordOfADeadLetterThatIsGoneIsReopenedOnce'
+mutant 'replay settled before its record' lib/replay/settler.go \
+  's/\ts\.engine\.noteDelivered\(ctx, delivered\.\.\.\)\n//' \
+  ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
+mutant "operator's headers over plain http" lib/sinks/webhook/webhook.go \
+  's/u\.Scheme == s\.url\.Scheme && u\.Host/u.Host/' \
+  ./lib/sinks/webhook 'TestConfiguredHeadersNeedTheScheme'
+mutant 'email: a base64 password shown' lib/sinks/email/show.go \
+  's/\[\]string\{pass, base64\.[^}]*\}/[]string{pass}/' \
+  ./lib/sinks/email 'TestWhatLogsInIsShownInNoForm'
+mutant 'email: what logged in is forgotten' lib/sinks/email/conversation.go \
+  's/c\.shown = append\(c\.shown, s\)/c.shown = append(c.shown[:0:0], "")/' \
+  ./lib/sinks/email 'TestWhatLogsInIsShownInNoForm'
+mutant 'email: the recipient known by an @ alone' lib/sinks/email/show.go \
+  's/for _, l := range e\.locals \{\n\t\tif s/for _, l := range e.locals[:0] {\n\t\tif s/' \
+  ./lib/sinks/email 'TestTheRecipientIsShownInNoForm'
+mutant 'email: a reply that was cut off is believed' lib/sinks/email/conversation.go \
+  's/(line, err := c\.in\.ReadString\(.*\)\n\t\tif err != nil) \{/$1 \&\& line == "" {/' \
+  ./lib/sinks/email 'TestNothingThatAServerSaysOutlivesTheAttempt'
+mutant 'a replay dated anew' lib/replay/attempt.go \
+  's/ctx = sinks\.WithFirstAttempt\(ctx, l\.Item\.FirstAttempt\(\)\)\n//' \
+  ./lib/replay 'TestTheFirstAttempt'
+mutant 'an attempt dated anew' lib/retry/retrier.go \
+  's/ctx = sinks\.WithFirstAttempt\(ctx, first\)\n//' \
+  ./lib/replay 'TestTheFirstAttempt'
 mutant 'late dead-letter write without its chance' lib/retry/budget.go \
   's/late\.After\(end\)/late.IsZero()/' \
   ./lib/retry 'TestADeadLetterIsWrittenHoweverLateItsSinkReturns'
