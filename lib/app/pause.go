@@ -34,27 +34,48 @@ type pause struct {
 }
 
 func (p *pauses) paused(ctx context.Context, sink string) bool {
-	p.mu.Lock()
-	last, ok := p.known[sink]
-	p.mu.Unlock()
-	if ok && time.Since(last.asked) < pauseAge {
-		return last.paused
+	for {
+		last, ok := p.last(sink)
+		if ok || ctx.Err() != nil {
+			return last.paused
+		}
+		_, _, _ = p.asking.Do(sink, func() (any, error) {
+			p.ask(ctx, sink)
+			return nil, nil
+		})
 	}
-	_, _, _ = p.asking.Do(sink, func() (any, error) {
-		ctx, cancel := context.WithTimeout(ctx, pauseWait)
-		defer cancel()
-		if s, err := p.stats.Stats(ctx, sink); err == nil {
-			last.paused = s.Paused
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.known == nil {
-			p.known = map[string]pause{}
-		}
-		p.known[sink] = pause{last.paused, time.Now()}
-		return nil, nil
-	})
+}
+
+// last returns what is known of a sink, and whether that is young enough. The clock is the
+// wall's: a process that was frozen knows nothing of the time since by the other one.
+func (p *pauses) last(sink string) (pause, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.known[sink].paused
+	last, ok := p.known[sink]
+	age := now().Sub(last.asked)
+	return last, ok && age >= 0 && age < pauseAge
 }
+
+// ask asks the store. A question that its own caller ended is not noted: it says nothing,
+// and others may be waiting for it.
+func (p *pauses) ask(ctx context.Context, sink string) {
+	question, cancel := context.WithTimeout(ctx, pauseWait)
+	defer cancel()
+	s, err := p.stats.Stats(question, sink)
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := p.known[sink]
+	if err == nil {
+		last.paused = s.Paused
+	}
+	if p.known == nil {
+		p.known = map[string]pause{}
+	}
+	p.known[sink] = pause{last.paused, now()}
+}
+
+// now is the wall clock.
+func now() time.Time { return time.Now().Round(0) }

@@ -78,3 +78,30 @@ func TestARedisThatIsAwayPausesNothingAndCostsLittle(t *testing.T) {
 		}
 	})
 }
+
+// The question of a caller without time left is no answer, and stands for nobody else's.
+func TestAQuestionThatItsOwnCallerEndedIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &asked{takes: 100 * time.Millisecond}
+		a.paused.Store(true)
+		p := &pauses{stats: a}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			p.paused(ctx, "ops")
+		})
+		synctest.Wait()
+		for range 10 { // of other invocations, which share the question
+			wg.Go(func() {
+				if !p.paused(t.Context(), "ops") {
+					t.Error("a paused sink counts as running, because somebody else had no time to ask")
+				}
+			})
+		}
+		wg.Wait()
+		if n := a.n.Load(); n != 2 {
+			t.Errorf("asked %d times, want twice", n)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package dlq
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,14 +15,20 @@ type Batcher struct {
 
 	mu      sync.Mutex
 	waiting []*waiter
-	running bool
+	current *batch // under way; nil: none
 }
 
 // NewBatcher returns a Batcher in front of s.
 func NewBatcher(s Store) *Batcher { return &Batcher{Store: s} }
 
+// batch is one push under way.
+type batch struct {
+	left int // callers that still wait for it
+}
+
 // waiter is one Add under way.
 type waiter struct {
+	in     *batch // nil until its push has begun
 	ctx    context.Context
 	item   Item
 	stored Item
@@ -44,31 +51,67 @@ func (b *Batcher) Add(ctx context.Context, it Item) (Item, error) {
 	w := &waiter{ctx: ctx, item: it, done: make(chan struct{})}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, w)
-	if !b.running {
-		b.running = true
-		go b.run()
+	if b.current == nil {
+		b.start()
 	}
 	b.mu.Unlock()
 	select {
 	case <-w.done:
 		return w.stored, w.err
 	case <-ctx.Done():
+		b.leave(w)
 		return it, unavailable("push", context.Cause(ctx))
 	}
 }
 
-// run pushes until nothing waits.
-func (b *Batcher) run() {
+// leave takes w back when its push has not begun: its caller is told to keep the message.
+// A push that nobody waits for any more holds up no other. It may be stuck, in a process
+// that was frozen with it above all.
+func (b *Batcher) leave(w *waiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.in == nil {
+		b.waiting = slices.DeleteFunc(b.waiting, func(other *waiter) bool { return other == w })
+		return
+	}
+	w.in.left--
+	if w.in.left > 0 || b.current != w.in {
+		return
+	}
+	b.current = nil
+	if len(b.waiting) > 0 {
+		b.start()
+	}
+}
+
+// start begins to push what waits. The caller holds mu.
+func (b *Batcher) start() {
+	b.current = &batch{}
+	go b.run(b.current)
+}
+
+// run pushes until nothing waits, or its push was left behind.
+func (b *Batcher) run(own *batch) {
 	for {
 		b.mu.Lock()
-		batch := b.waiting
-		b.waiting = nil
-		b.running = len(batch) > 0
-		b.mu.Unlock()
-		if len(batch) == 0 {
+		if b.current != own {
+			b.mu.Unlock()
 			return
 		}
-		b.push(batch)
+		next := b.waiting
+		b.waiting = nil
+		if own = nil; len(next) > 0 {
+			own = &batch{left: len(next)}
+		}
+		for _, w := range next {
+			w.in = own
+		}
+		b.current = own
+		b.mu.Unlock()
+		if own == nil {
+			return
+		}
+		b.push(next)
 	}
 }
 

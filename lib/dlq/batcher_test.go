@@ -91,3 +91,71 @@ func TestAPushIsNotEndedByItsNeighbour(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// frozen does not notice that its first push's context has ended until an hour later, as
+// in a process that was frozen with it.
+type frozen struct {
+	dlq.Store
+	mu     sync.Mutex
+	pushed []string
+}
+
+func (s *frozen) AddBatch(_ context.Context, items []dlq.Item) ([]dlq.Item, []error) {
+	s.mu.Lock()
+	first := len(s.pushed) == 0
+	for _, it := range items {
+		s.pushed = append(s.pushed, it.DeliveryID)
+	}
+	s.mu.Unlock()
+	if first {
+		time.Sleep(time.Hour)
+	}
+	return items, make([]error, len(items))
+}
+
+// A push that was under way when an invocation answered, and the process was frozen, holds
+// up none of the next invocation's. What had not even begun is not pushed any more: its
+// caller was told to keep it.
+func TestAPushThatWasLeftBehindHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &frozen{}
+		b := dlq.NewBatcher(s)
+		push := func(id string, timeout time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			return b.Push(ctx, dlq.Item{Sink: "ops", DeliveryID: id})
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := push("left-behind", time.Second); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+				t.Errorf("a push without an answer: %v", err)
+			}
+		})
+		synctest.Wait()
+		wg.Go(func() {
+			if err := push("given-up", 500*time.Millisecond); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+				t.Errorf("a push behind it: %v", err)
+			}
+		})
+		wg.Go(func() { // goes on when everybody has left the first
+			if err := push("behind-it", 1500*time.Millisecond); err != nil {
+				t.Errorf("a push that has time left: %v", err)
+			}
+		})
+		wg.Wait()
+		time.Sleep(30 * time.Minute)
+		start := time.Now()
+		for _, id := range []string{"next", "after-next"} {
+			if err := push(id, time.Second); err != nil || time.Since(start) != 0 {
+				t.Errorf("%s: %v after %s", id, err, time.Since(start))
+			}
+		}
+		time.Sleep(time.Hour) // it ends
+		if err := push("last", time.Second); err != nil {
+			t.Error(err)
+		}
+		if want := []string{"left-behind", "behind-it", "next", "after-next", "last"}; !slices.Equal(s.pushed, want) {
+			t.Errorf("pushed %v, want %v", s.pushed, want)
+		}
+	})
+}
