@@ -30,7 +30,8 @@ machine unless you name sinks of your own. All of it answers to localhost, 127.0
 site's pages; programs such as curl and the AWS CLI need nothing for it.
 
 With --queue it also polls a queue of any SQS-compatible endpoint (AWS_ENDPOINT_URL_SQS,
-or the URL's own host) and honours batchItemFailures.`,
+or the URL's own host) and honours batchItemFailures. Sinks with fifo: hold must know when a receive is the
+last: unless the queue's maxReceiveCount is 5, name it with --env BACKSTOP_QUEUE_MAX_RECEIVES=n.`,
 		Example: `  backstop dev
   backstop dev --sinks file:config/sinks --redis redis://127.0.0.1:6379
   backstop dev --queue http://127.0.0.1:5000/123456789012/messages`,

@@ -65,6 +65,7 @@ func (b *bench) batch(t *testing.T, ctx context.Context, records ...events.SQSMe
 func TestAMessageThatIsTwiceInABatchIsHandledAndReportedOnce(t *testing.T) {
 	for name, kind := range map[string]func(*events.SQSMessage){"standard": func(*events.SQSMessage) {}, "FIFO": inGroup("g")} {
 		b := newBench(nil)
+		b.records = brokenRecords{} // which would hide a second sending
 		if failed := b.batch(t, t.Context(), record("a", kind), record("b", kind), record("a", kind)); len(failed) != 0 || b.sink.sent != 2 {
 			t.Errorf("%s: %v handed back after %d sends, want none after 2", name, failed, b.sink.sent)
 		}
