@@ -89,6 +89,24 @@ mutant 'record reopened though it has changed' lib/delivery/begin.lua \
 mutant 'replay settled before its record' lib/replay/settler.go \
   's/\ts\.engine\.noteDelivered\(ctx, delivered\.\.\.\)\n//' \
   ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
+mutant 'a paused sink is sent to' functions/send/deliver.go \
+  's/case err == nil && target\.Paused:/case err == nil \&\& false:/' \
+  ./functions/send 'TestAPausedSinkIsNotSentTo'
+mutant 'a FIFO group does not share its time' functions/send/sqs.go \
+  's/budget\.Share\(len\(group\)-n\)/budget.Share(len(group)-len(group)+min(n, 0))/' \
+  ./functions/send 'TestAGroupSharesItsTime'
+mutant 'a failed search is not noted' functions/send/deliver.go \
+  's/if sinks\.CodeOf\(err\) != sinks\.CodeDLQNotFound \{\n\t+s\.unguarded/if false {\n\t\t\t\ts.unguarded/' \
+  ./functions/send 'TestAFailedSearchIsNoted'
+mutant 'a held message is handed back at its last receive' functions/send/sqs.go \
+  's/n < most/n <= most/' \
+  ./functions/send 'TestAHeldGroupWaitsForItsFirst'
+mutant 'a terminal failure holds its group' functions/send/deliver.go \
+  's/held\.HandBack = dlq\.Reason\.Due/held.HandBack = func(dlq.Reason) bool { return true }/' \
+  ./functions/send 'TestAHeldGroupWaitsForItsFirst'
+mutant 'unknown names are let in' internal/strictjson/strictjson.go \
+  's/json\.RejectUnknownMembers\(true\)/json.RejectUnknownMembers(false)/' \
+  ./functions/send 'TestARequestIsReadStrictly'
 mutant "operator's headers over plain http" lib/sinks/webhook/webhook.go \
   's/u\.Scheme == s\.url\.Scheme && u\.Host/u.Host/' \
   ./lib/sinks/webhook 'TestConfiguredHeadersNeedTheScheme'

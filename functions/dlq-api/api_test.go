@@ -448,3 +448,42 @@ func TestAGroupsIDTellsItFromEveryOther(t *testing.T) {
 		}
 	}
 }
+
+// halfUnreadable is a queue of which one sink, or none, can be read.
+type halfUnreadable struct {
+	dlq.Store
+	readable string
+}
+
+func (q halfUnreadable) Stats(ctx context.Context, sink string) (dlq.Stats, error) {
+	if sink == q.readable {
+		return q.Store.Stats(ctx, sink)
+	}
+	return dlq.Stats{}, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "its slot moves"}
+}
+
+func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, item(1))
+	queue := f.app.Queue
+	f.app.Queue = halfUnreadable{queue, "hook"}
+	var got struct {
+		Sinks []struct {
+			Name       string
+			Depth, Due int64
+			QueueError string `json:"queue_error"`
+		}
+	}
+	f.ask(t, "GET", "/v1/sinks", "").want(200, "").into(&got)
+	for _, s := range got.Sinks {
+		unknown := s.Name != "hook"
+		if (s.Depth == -1) != unknown || (s.Due == -1) != unknown || strings.Contains(s.QueueError, "its slot moves") != unknown || !unknown && s.Depth != 1 {
+			t.Errorf("%s: %+v", s.Name, s)
+		}
+	}
+	if len(got.Sinks) != 2 {
+		t.Errorf("%d sinks, want 2", len(got.Sinks))
+	}
+	f.app.Queue = halfUnreadable{queue, ""}
+	f.ask(t, "GET", "/v1/sinks", "").want(503, "SINK_DLQ_UNAVAILABLE")
+}

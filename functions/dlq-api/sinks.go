@@ -23,8 +23,9 @@ type sinkView struct {
 	Kind             string    `json:"kind,omitempty"`
 	Configured       bool      `json:"configured"`
 	ConfigError      string    `json:"config_error,omitempty"`
-	Depth            int64     `json:"depth"`
-	Due              int64     `json:"due"` // -1: unknown
+	QueueError       string    `json:"queue_error,omitempty"` // why Depth and Due are unknown
+	Depth            int64     `json:"depth"`                 // -1: unknown
+	Due              int64     `json:"due"`                   // -1: unknown
 	Parked           int64     `json:"parked"`
 	Kept             int64     `json:"kept"`
 	Trimmed          int64     `json:"trimmed"`
@@ -73,24 +74,40 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, body)
 }
 
-// fill adds what the queue knows, several sinks at once.
+// queueShare is how long one queue is asked about itself where all are: one that cannot be
+// read, while its slot moves or its node is away, must not hide the others.
+const queueShare = 2 * time.Second
+
+// fill adds what the queue knows, several sinks at once. The error is that of a queue when
+// none could be read.
 func (h *api) fill(ctx context.Context, views map[string]*sinkView) error {
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(16)
 	var mu sync.Mutex
+	var failed error
+	read := 0
 	for name, v := range views {
 		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, queueShare)
+			defer cancel()
 			stats, err := h.app.Queue.Stats(ctx, name)
-			if err != nil {
-				return err
-			}
 			mu.Lock()
 			defer mu.Unlock()
+			if err != nil {
+				failed = err
+				v.QueueError, v.Depth, v.Due = problemOf(err).Detail, -1, -1
+				return nil
+			}
+			read++
 			v.set(stats)
 			return nil
 		})
 	}
-	return g.Wait()
+	_ = g.Wait() // its functions return nil
+	if read == 0 {
+		return failed
+	}
+	return nil
 }
 
 func (v *sinkView) set(s dlq.Stats) {
