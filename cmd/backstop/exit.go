@@ -11,6 +11,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"backstop/internal/apiclient"
+	"backstop/lib/fault"
 )
 
 // The exit codes. README and `backstop --help` promise them.
@@ -171,9 +172,9 @@ func hint(err error) string {
 				"BACKSTOP_TOKEN. The API may want the other kind: --sign or --token."
 		case e.Status == http.StatusNotFound && e.Code == "":
 			return "That is no answer of Backstop's: does the URL in --api or BACKSTOP_API end before /v1, with the right stage?"
-		case e.Code == "ITEM_LEASED":
+		case e.Code == fault.CodeItemLeased:
 			return "A replay is at work on it. Try again when it has ended; a lease ends by itself."
-		case e.Code == "INTERNAL":
+		case e.Code == fault.CodeInternal:
 			return "The function's log says more, in the line with this request's time."
 		case e.Status >= http.StatusInternalServerError:
 			return "Try again in a moment. What was sent is either safe or still yours: the same request can be repeated."

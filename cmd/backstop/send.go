@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/internal/apiclient"
+	"backstop/lib/fault"
 )
 
 func newSend() *cobra.Command {
@@ -186,7 +187,7 @@ func repeatable(err error) bool {
 		return true
 	}
 	p, ok := errors.AsType[*apiclient.ProblemError](err)
-	return ok && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests || p.Code == "DELIVERY_IN_PROGRESS")
+	return ok && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests || p.Code == fault.CodeDeliveryInProgress)
 }
 
 // maxPause bounds the wait between two tries: somebody sits in front of it.

@@ -19,6 +19,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
 	"backstop/docs"
+	"backstop/lib/fault"
 )
 
 // Document is the parsed document. It is safe for concurrent use.
@@ -86,9 +87,9 @@ func (d *Document) Answer(ctx context.Context, method, target string, status int
 		switch code, err := d.problem(status, body); {
 		case err != nil:
 			return err
-		case code == "NOT_FOUND" && status == http.StatusNotFound:
+		case code == string(fault.CodeNotFound) && status == http.StatusNotFound:
 			return nil
-		case code == "METHOD_NOT_ALLOWED" && status == http.StatusMethodNotAllowed && header.Get("Allow") != "":
+		case code == string(fault.CodeMethodNotAllowed) && status == http.StatusMethodNotAllowed && header.Get("Allow") != "":
 			return nil
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -127,7 +128,7 @@ func (s *Sink) body(to sinks.Recipient, m sinks.Message) ([]byte, error) {
 		return nil, invalid("recipient", fmt.Sprintf("want a pager.Recipient, got %T", to))
 	}
 	if m.ID != "" {
-		if err := sinks.CheckID(m.ID); err != nil {
+		if err := fault.CheckID(m.ID); err != nil {
 			return nil, sinks.Terminal(err)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"backstop/internal/redistest"
 	"backstop/lib/app"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -459,7 +460,7 @@ func (q halfUnreadable) Stats(ctx context.Context, sink string) (dlq.Stats, erro
 	if sink == q.readable {
 		return q.Store.Stats(ctx, sink)
 	}
-	return dlq.Stats{}, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "its slot moves"}
+	return dlq.Stats{}, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "its slot moves"}
 }
 
 func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"net/http"
 
 	"backstop/internal/strictjson"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // encode returns v as JSON without HTML escaping, which would double the size of HTML
@@ -37,8 +37,8 @@ func answer(w http.ResponseWriter, status int, v any) error {
 // BODY_TOO_LARGE.
 func answerJSON(w http.ResponseWriter, status int, b []byte) error {
 	if len(b) > maxAnswer {
-		return &sinks.Error{
-			Code: sinks.CodeBodyTooLarge, Msg: fmt.Sprintf("the answer would have %d bytes; at most %d can be sent", len(b), maxAnswer),
+		return &fault.Error{
+			Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("the answer would have %d bytes; at most %d can be sent", len(b), maxAnswer),
 		}
 	}
 	contentType := typeJSON
@@ -76,7 +76,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error
 		return b, nil
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, &sinks.Error{Code: sinks.CodeBodyTooLarge, Msg: fmt.Sprintf("request body: at most %d bytes", tooLarge.Limit)}
+		return nil, &fault.Error{Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("request body: at most %d bytes", tooLarge.Limit)}
 	}
 	return nil, invalid("request body: %s", err) // it is not the base64 that the event says
 }

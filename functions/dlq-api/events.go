@@ -15,8 +15,8 @@ import (
 
 	"backstop/internal/strictjson"
 	"backstop/lib/app"
+	"backstop/lib/fault"
 	"backstop/lib/problem"
-	"backstop/lib/sinks"
 )
 
 // An answer travels as a string inside a JSON document of at most 6 MB. What is
@@ -70,7 +70,7 @@ func (l lambdaEvents) Invoke(ctx context.Context, payload []byte) ([]byte, error
 }
 
 func refuseEvent(why string) error {
-	return messages.InvokeResponse_Error{Type: string(sinks.CodeInvalidArgument), Message: why}
+	return messages.InvokeResponse_Error{Type: string(fault.CodeInvalidArgument), Message: why}
 }
 
 // answerUnrouted answers an event that no http.Request can be made of. An answer to HEAD
@@ -89,7 +89,7 @@ func answerUnrouted(e events.APIGatewayV2HTTPRequest) ([]byte, error) {
 }
 
 func noRoute() problem.Problem {
-	return httpProblem(http.StatusNotFound, codeNotFound, "no such route; GET /v1/openapi.yaml lists them")
+	return httpProblem(http.StatusNotFound, fault.CodeNotFound, "no such route; GET /v1/openapi.yaml lists them")
 }
 
 // routed returns r without what a stage and a domain of one's own put in front of its

@@ -12,23 +12,15 @@ import (
 	"github.com/akrylysov/algnhsa"
 
 	"backstop/lib/app"
+	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/problem"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // maxRequest bounds a request's body, in bytes. The largest are lists of ids.
 const maxRequest = 1 << 20
-
-// Codes of HTTP itself and of this API, besides those of package sinks.
-const (
-	codeNotFound           sinks.Code = "NOT_FOUND"
-	codeMethodNotAllowed   sinks.Code = "METHOD_NOT_ALLOWED"
-	codePreconditionFailed sinks.Code = "PRECONDITION_FAILED"
-	codeAlreadyDelivered   sinks.Code = "ALREADY_DELIVERED"
-)
 
 // api answers the operator's HTTP API. It is safe for concurrent use.
 type api struct {
@@ -74,7 +66,7 @@ func (h *api) handle(pattern string, f func(http.ResponseWriter, *http.Request) 
 			return
 		}
 		p := problemOf(err)
-		if p.Code == sinks.CodeInternal {
+		if p.Code == fault.CodeInternal {
 			h.app.Log.ErrorContext(r.Context(), "request failed", "route", pattern, "error", err.Error())
 		}
 		p.Write(w)
@@ -197,27 +189,27 @@ func answerPreflight(w http.ResponseWriter, allow string) {
 }
 
 func wrongMethod(allow string) problem.Problem {
-	return httpProblem(http.StatusMethodNotAllowed, codeMethodNotAllowed, "this route takes "+allow)
+	return httpProblem(http.StatusMethodNotAllowed, fault.CodeMethodNotAllowed, "this route takes "+allow)
 }
 
 // httpProblem is a problem that HTTP has a word for.
-func httpProblem(status int, code sinks.Code, detail string) problem.Problem {
+func httpProblem(status int, code fault.Code, detail string) problem.Problem {
 	return problem.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
 
 // problemOf returns the problem for a route's error.
 func problemOf(err error) problem.Problem {
 	if changed, ok := errors.AsType[*changedError](err); ok {
-		return httpProblem(http.StatusPreconditionFailed, codePreconditionFailed, changed.Error())
+		return httpProblem(http.StatusPreconditionFailed, fault.CodePreconditionFailed, changed.Error())
 	}
 	p := problem.From(err)
 	if errors.Is(err, replay.ErrAlreadyDelivered) {
-		p.Type, p.Title = "urn:backstop:problem:"+string(codeAlreadyDelivered), "The item was delivered already"
-		p.Status, p.Code = http.StatusConflict, codeAlreadyDelivered
+		p.Type, p.Title = "urn:backstop:problem:"+string(fault.CodeAlreadyDelivered), "The item was delivered already"
+		p.Status, p.Code = http.StatusConflict, fault.CodeAlreadyDelivered
 	}
 	return p
 }
 
 func invalid(format string, args ...any) error {
-	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
+	return &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
 }

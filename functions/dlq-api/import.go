@@ -16,6 +16,7 @@ import (
 	"backstop/internal/strictjson"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -56,7 +57,7 @@ type importLine struct {
 	Status     importStatus `json:"status"` // empty: not decided yet
 	ID         string       `json:"id,omitempty"`
 	DeliveryID string       `json:"delivery_id,omitempty"`
-	Code       sinks.Code   `json:"code,omitempty"`
+	Code       fault.Code   `json:"code,omitempty"`
 	Error      string       `json:"error,omitempty"`
 
 	item dlq.Item
@@ -67,7 +68,7 @@ type importLine struct {
 func (l *importLine) fail(err error) {
 	p := problemOf(err)
 	l.Status, l.Code, l.Error, l.err = importFailed, p.Code, p.Detail, err
-	if p.Code == sinks.CodeInvalidArgument {
+	if p.Code == fault.CodeInvalidArgument {
 		l.Status = importRejected
 	}
 }
@@ -143,8 +144,8 @@ func (l *importLine) read(text []byte) {
 	switch {
 	case in.Sink == "":
 		l.fail(invalid("sink: missing"))
-	case sinks.CheckName(in.Sink) != nil:
-		l.fail(sinks.CheckName(in.Sink))
+	case fault.CheckName(in.Sink) != nil:
+		l.fail(fault.CheckName(in.Sink))
 	case in.DecodeError != "":
 		l.fail(invalid("decode_error: an item that could not be read cannot be stored"))
 	case in.Message == nil:
@@ -187,7 +188,7 @@ func (h *api) find(ctx context.Context, l *importLine) {
 		case err == nil && it.DeliveryID == l.DeliveryID && delivery.FingerprintOf(it) == delivery.FingerprintOf(l.item):
 			l.Status, l.ID = importExists, it.ID
 			return
-		case err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound:
+		case err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound:
 			l.fail(err)
 			return
 		}
@@ -322,7 +323,7 @@ func (h *api) putAside(ctx context.Context, lines []importLine) {
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case sinks.CodeOf(err) == sinks.CodeDLQNotFound:
+			case fault.CodeOf(err) == fault.CodeDLQNotFound:
 			case err != nil:
 				l.fail(err)
 			case untouched(it):
@@ -359,7 +360,7 @@ func untouched(it dlq.Item) bool {
 var errAside = errors.New("not put aside yet; import it again")
 
 // errHeld is a line whose item somebody else replays right now.
-var errHeld = &sinks.Error{Code: sinks.CodeItemLeased, Msg: "stored, but a replay holds it, so it is not put aside yet; import it again"}
+var errHeld = &fault.Error{Code: fault.CodeItemLeased, Msg: "stored, but a replay holds it, so it is not put aside yet; import it again"}
 
 // settleAside parks or holds items of one sink. A line whose item could not be put aside
 // is decided by errHeld: it must not look done.

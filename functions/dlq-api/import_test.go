@@ -16,8 +16,8 @@ import (
 	"backstop/lib/app"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
-	"backstop/lib/sinks"
 )
 
 func newBroken(t *testing.T) (*app.App, error) {
@@ -462,7 +462,7 @@ func TestBadLinesAreRejectedByNameAndTheOthersStored(t *testing.T) {
 // failing is a queue that cannot be reached.
 type failing struct{ dlq.Store }
 
-var errDown = &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "down"}
+var errDown = &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "down"}
 
 func (failing) AddBatch(_ context.Context, items []dlq.Item) ([]dlq.Item, []error) {
 	errs := make([]error, len(items))

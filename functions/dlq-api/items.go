@@ -10,8 +10,8 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
-	"backstop/lib/sinks"
 )
 
 // How much a list shows, in characters: of a body, and of a text that is short as a rule.
@@ -210,7 +210,7 @@ func answerItem(w http.ResponseWriter, r *http.Request, it dlq.Item) error {
 func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
 	it, err := h.app.Queue.Get(r.Context(), r.PathValue("id"))
 	switch {
-	case sinks.CodeOf(err) == sinks.CodeDLQNotFound:
+	case fault.CodeOf(err) == fault.CodeDLQNotFound:
 	case err != nil:
 		return err
 	default:
@@ -241,7 +241,7 @@ func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
 	h.audit(r.Context(), "unparked", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
 	now, err := h.app.Queue.Get(r.Context(), it.ID)
 	switch {
-	case sinks.CodeOf(err) == sinks.CodeDLQNotFound: // the schedule was quick
+	case fault.CodeOf(err) == fault.CodeDLQNotFound: // the schedule was quick
 		it.Parked, it.Held = false, false
 	case err != nil:
 		return err
@@ -276,7 +276,7 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if o.Sink != "" {
-		if err := sinks.CheckName(o.Sink); err != nil {
+		if err := fault.CheckName(o.Sink); err != nil {
 			return err
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // query reads a request's query parameters. Unknown and repeated ones are refused: a
@@ -45,7 +45,7 @@ func (q *query) text(name string) string { return q.values[name] }
 func (q *query) sink() string {
 	name := q.values["sink"]
 	if name != "" {
-		if err := sinks.CheckName(name); err != nil {
+		if err := fault.CheckName(name); err != nil {
 			q.fail(err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // sinkView is one sink as the operator sees it.
@@ -121,7 +121,7 @@ func (v *sinkView) set(s dlq.Stats) {
 func (h *api) pause(paused bool) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		v := sinkView{Name: r.PathValue("name")}
-		if err := sinks.CheckName(v.Name); err != nil {
+		if err := fault.CheckName(v.Name); err != nil {
 			return err
 		}
 		if err := h.known(r.Context(), &v); err != nil {
@@ -169,14 +169,14 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 		q.fail(invalid("sink and id are both needed: one id sent to two sinks is two deliveries"))
 	}
 	if q.err == nil {
-		q.err = sinks.CheckID(key.ID)
+		q.err = fault.CheckID(key.ID)
 	}
 	if q.err != nil {
 		return q.err
 	}
 	rec, known, err := h.app.Records.Get(r.Context(), key)
 	if err != nil {
-		return &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "records", Cause: err}
+		return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "records", Cause: err}
 	}
 	body := struct {
 		Sink      string          `json:"sink"`
@@ -189,8 +189,8 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 		// A record is a hint: it may have expired before its dead letter was settled, and the dead
 		// letter may be gone, or stored anew, without it.
 		it, err := h.letterOf(r.Context(), key, rec.ItemID)
-		if err != nil && known && sinks.CodeOf(err) == sinks.CodeDLQNotFound {
-			return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf(
+		if err != nil && known && fault.CodeOf(err) == fault.CodeDLQNotFound {
+			return &fault.Error{Code: fault.CodeDLQNotFound, Msg: fmt.Sprintf(
 				"it was dead-lettered at %s as %s, which is not there any more (trimmed, lost, or removed by others); a resend starts it anew",
 				rec.UpdatedAt.Format(time.RFC3339), rec.ItemID)}
 		}
@@ -210,12 +210,12 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 func (h *api) letterOf(ctx context.Context, key delivery.Key, id string) (dlq.Item, error) {
 	if id != "" {
 		it, err := h.app.Queue.Get(ctx, id)
-		if err == nil && it.DeliveryID == key.ID || err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		if err == nil && it.DeliveryID == key.ID || err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
 			return it, err
 		}
 	}
 	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID, "")
-	if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+	if fault.CodeOf(err) != fault.CodeDLQNotFound {
 		return it, err
 	}
 	page, err := h.app.Queue.Page(ctx, dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
@@ -223,7 +223,7 @@ func (h *api) letterOf(ctx context.Context, key delivery.Key, id string) (dlq.It
 		return it, err
 	}
 	if len(page.Items) == 0 {
-		return it, &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: "nothing is known of this delivery: it was never accepted, or finished too long ago"}
+		return it, &fault.Error{Code: fault.CodeDLQNotFound, Msg: "nothing is known of this delivery: it was never accepted, or finished too long ago"}
 	}
 	return page.Items[0], nil
 }

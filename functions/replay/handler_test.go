@@ -14,6 +14,7 @@ import (
 
 	"backstop/lib/app"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -70,7 +71,7 @@ func (p partly) Stats(ctx context.Context, sink string) (dlq.Stats, error) {
 }
 
 func TestAQueueThatCannotBeReadKeepsNoOtherFromBeingMeasured(t *testing.T) {
-	unavailable := &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "the slot moves"}
+	unavailable := &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "the slot moves"}
 	for name, fault := range map[string]func(ctx context.Context) error{
 		"it is refused": func(context.Context) error { return unavailable },
 		"it is not answered": func(ctx context.Context) error {

@@ -13,9 +13,9 @@ import (
 	"backstop/lib/app"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // answer is what the caller gets for a delivery that is safe.
@@ -63,14 +63,14 @@ func (s *sender) deliver(ctx context.Context, r request) (a answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.ErrorContext(ctx, "delivery panicked", "delivery_id", r.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			err = &sinks.Error{Code: sinks.CodeInternal, Msg: "the delivery panicked; see the log"}
+			err = &fault.Error{Code: fault.CodeInternal, Msg: "the delivery panicked; see the log"}
 		}
 		s.observe(ctx, r, a, err, time.Since(start))
 	}()
 
 	budget := retry.BudgetOf(ctx, 0)
 	if !budget.Fits(0) {
-		return answer{}, &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "no time was left for this delivery"}
+		return answer{}, &fault.Error{Code: fault.CodeNotAttempted, Msg: "no time was left for this delivery"}
 	}
 	target, err := s.targets.Target(ctx, r.Sink)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *sender) deliver(ctx context.Context, r request) (a answer, err error) {
 
 // errPaused is why a delivery to a paused sink was not attempted. Its reason is config,
 // which the schedule replays once the sink is resumed.
-var errPaused = &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "an operator has paused the sink"}
+var errPaused = &fault.Error{Code: fault.CodeNotAttempted, Msg: "an operator has paused the sink"}
 
 // plan decides how r is handled; an error refuses it.
 func (s *sender) plan(target app.Target, r request) (func(context.Context) retry.Outcome, error) {
@@ -162,7 +162,7 @@ func (s *sender) once(ctx context.Context, budget retry.Budget, r request, send 
 func (s *sender) handBack(ctx context.Context, g *guard, fresh bool, why error) {
 	var err error
 	switch {
-	case sinks.CodeOf(why) == sinks.CodeDLQUnavailable:
+	case fault.CodeOf(why) == fault.CodeDLQUnavailable:
 		_, _, err = s.records.Begin(ctx, g.key, g.fingerprint, g.token, 0)
 	case !fresh:
 		err = s.records.Release(ctx, g.key, g.token)
@@ -187,9 +187,9 @@ func (s *sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a an
 	}
 	switch state {
 	case delivery.StateInProgress:
-		return answer{}, true, &sinks.Error{Code: sinks.CodeDeliveryInProgress, Msg: "this delivery is under way; ask again later"}
+		return answer{}, true, &fault.Error{Code: fault.CodeDeliveryInProgress, Msg: "this delivery is under way; ask again later"}
 	case delivery.StateReused:
-		return answer{}, true, &sinks.Error{Code: sinks.CodeIDReused, Msg: fmt.Sprintf("id %q was used for another recipient or content", g.key.ID)}
+		return answer{}, true, &fault.Error{Code: fault.CodeIDReused, Msg: fmt.Sprintf("id %q was used for another recipient or content", g.key.ID)}
 	case delivery.StateFinished: // somebody was quicker with what is known to be gone
 		a, decided = s.repeat(bctx, g, found)
 		return a, decided, nil
@@ -198,7 +198,7 @@ func (s *sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a an
 		// Whoever had it may have stored the dead letter before it ended.
 		it, err := s.items.Find(bctx, g.key.Sink, g.key.ID, g.fingerprint)
 		if err != nil {
-			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if fault.CodeOf(err) != fault.CodeDLQNotFound {
 				s.unguarded(ctx, g.key, err)
 			}
 			return answer{}, false, nil
@@ -229,7 +229,7 @@ func (s *sender) repeat(ctx context.Context, g *guard, found delivery.Record) (a
 	case delivery.StatusDeadLettered, delivery.StatusInProgress:
 		it, err := s.letter(ctx, g, found.ItemID)
 		if err != nil {
-			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if fault.CodeOf(err) != fault.CodeDLQNotFound {
 				s.unguarded(ctx, g.key, err)
 			}
 			return answer{}, false
@@ -253,7 +253,7 @@ func (s *sender) letter(ctx context.Context, g *guard, id string) (dlq.Item, err
 		if err == nil && (it.DecodeError != "" || it.DeliveryID == g.key.ID) {
 			return it, nil
 		}
-		if err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		if err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
 			return it, err
 		}
 	}
@@ -308,7 +308,7 @@ func (s *sender) finish(ctx context.Context, g *guard, a answer) answer {
 		switch {
 		case err == nil:
 			s.withdraw(ctx, g, it.ID)
-		case sinks.CodeOf(err) != sinks.CodeDLQNotFound:
+		case fault.CodeOf(err) != fault.CodeDLQNotFound:
 			s.unguarded(ctx, g.key, err)
 		}
 	}
@@ -339,7 +339,7 @@ func (s *sender) unguarded(ctx context.Context, key delivery.Key, err error) {
 func (s *sender) observe(ctx context.Context, r request, a answer, err error, elapsed time.Duration) {
 	status, reason, text := a.Status, string(a.Reason), a.Error
 	if err != nil {
-		status, reason, text = retry.StatusHandedBack, string(sinks.CodeOf(err)), err.Error()
+		status, reason, text = retry.StatusHandedBack, string(fault.CodeOf(err)), err.Error()
 	}
 	attrs := []any{
 		"delivery_id", r.ID, "sink", r.Sink, "status", string(status), "attempts", a.Attempts,
@@ -366,7 +366,7 @@ func (s *sender) observe(ctx context.Context, r request, a answer, err error, el
 	s.log.InfoContext(ctx, "delivery", attrs...)
 
 	sink := r.Sink
-	if sinks.CodeOf(err) == sinks.CodeSinkNotFound || sinks.CheckName(sink) != nil {
+	if fault.CodeOf(err) == fault.CodeSinkNotFound || fault.CheckName(sink) != nil {
 		sink = "" // callers must not be able to make up metric dimensions
 	}
 	switch {

@@ -13,6 +13,7 @@ import (
 	"backstop/lib/app"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -45,7 +46,7 @@ func (t targets) Target(_ context.Context, name string) (app.Target, error) {
 	if target, ok := t[name]; ok {
 		return target, nil
 	}
-	return app.Target{}, &sinks.Error{Code: sinks.CodeSinkNotFound, Msg: name}
+	return app.Target{}, &fault.Error{Code: fault.CodeSinkNotFound, Msg: name}
 }
 
 // bench is a sender on memory.
@@ -75,11 +76,11 @@ func ask(id, body string) request {
 
 const lease = time.Minute
 
-var errGone = sinks.Terminal(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 404"})
+var errGone = sinks.Terminal(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 404"})
 
-func wantCode(t *testing.T, err error, want sinks.Code) {
+func wantCode(t *testing.T, err error, want fault.Code) {
 	t.Helper()
-	if sinks.CodeOf(err) != want {
+	if fault.CodeOf(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
@@ -155,7 +156,7 @@ func TestAHandedBackDeliveryReleasesItsRecord(t *testing.T) {
 	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
 	target.Retrier.DLQ = full
 	_, err := b.deliver(t.Context(), ask("m1", "x"))
-	wantCode(t, err, sinks.CodeDLQOverflow)
+	wantCode(t, err, fault.CodeDLQOverflow)
 	target.Retrier.DLQ = b.queue
 	if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Duplicate {
 		t.Errorf("sent again: %+v, %v; want it to be a first time", a, err)
@@ -171,7 +172,7 @@ func TestAPanicIsOneDeliverysOwn(t *testing.T) {
 	}
 	b.targets = nil // a defect of our own
 	_, err = b.deliver(t.Context(), ask("m2", "x"))
-	wantCode(t, err, sinks.CodeInternal)
+	wantCode(t, err, fault.CodeInternal)
 }
 
 func TestNoAttemptWithoutTime(t *testing.T) {
@@ -182,7 +183,7 @@ func TestNoAttemptWithoutTime(t *testing.T) {
 		ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, time.Second))
 		time.Sleep(8900 * time.Millisecond)
 		_, err := b.deliver(ctx, ask("m1", "x"))
-		wantCode(t, err, sinks.CodeNotAttempted)
+		wantCode(t, err, fault.CodeNotAttempted)
 		if b.sink.sent != 0 {
 			t.Error("it was sent all the same")
 		}
@@ -195,7 +196,7 @@ func TestNoAttemptWithoutTime(t *testing.T) {
 func TestASinkWithABadConfigurationDeadLetters(t *testing.T) {
 	b := newBench(nil)
 	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
-	target.ConfigErr = &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "url: missing"}
+	target.ConfigErr = &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "url: missing"}
 	b.targets = targets{"ops": target}
 	a, err := b.deliver(t.Context(), ask("m1", "x"))
 	if err != nil || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
@@ -214,7 +215,7 @@ func TestUnsendableIsRefusedOrKept(t *testing.T) {
 			}
 			continue
 		}
-		wantCode(t, err, sinks.CodeInvalidArgument)
+		wantCode(t, err, fault.CodeInvalidArgument)
 		if n, _ := b.queue.Count(t.Context(), ""); n != 0 {
 			t.Errorf("%d dead letters of what was refused", n)
 		}
@@ -228,7 +229,7 @@ func (f forgetful) Add(ctx context.Context, it dlq.Item) (dlq.Item, error) {
 	if _, err := f.Store.Add(ctx, it); err != nil {
 		return it, err
 	}
-	return it, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "the answer was lost"}
+	return it, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "the answer was lost"}
 }
 
 // Stored, and handed back because the reply was lost: sent again, the dead letter is the
@@ -241,7 +242,7 @@ func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
 		r := ask("m1", "x")
 		r.fresh = fresh
 		_, err := b.deliver(t.Context(), r)
-		wantCode(t, err, sinks.CodeDLQUnavailable)
+		wantCode(t, err, fault.CodeDLQUnavailable)
 
 		b.sink.err, target.Retrier.DLQ = nil, b.queue
 		a, err := b.deliver(t.Context(), ask("m1", "x"))

@@ -9,10 +9,10 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"backstop/lib/app"
+	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/problem"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // handler takes the three shapes of events. It is safe for concurrent use.
@@ -95,7 +95,7 @@ func functionError(err error) error {
 }
 
 func text(p problem.Problem, err error) string {
-	if p.Code == sinks.CodeInternal {
+	if p.Code == fault.CodeInternal {
 		return p.Title
 	}
 	return err.Error()

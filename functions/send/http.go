@@ -10,6 +10,7 @@ import (
 
 	"backstop/internal/strictjson"
 	"backstop/lib/app"
+	"backstop/lib/fault"
 	"backstop/lib/problem"
 	"backstop/lib/retry"
 )
@@ -32,13 +33,13 @@ func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, 
 func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
 	if app.RoutePath(e.RawPath, e.RequestContext) != route {
 		return problemResponse(problem.Problem{
-			Type: "about:blank", Title: "Not Found", Status: http.StatusNotFound, Code: "NOT_FOUND",
+			Type: "about:blank", Title: "Not Found", Status: http.StatusNotFound, Code: fault.CodeNotFound,
 			Detail: "this function answers POST " + route,
 		})
 	}
 	if m := e.RequestContext.HTTP.Method; m != http.MethodPost {
 		p := problemResponse(problem.Problem{
-			Type: "about:blank", Title: "Method Not Allowed", Status: http.StatusMethodNotAllowed, Code: "METHOD_NOT_ALLOWED",
+			Type: "about:blank", Title: "Method Not Allowed", Status: http.StatusMethodNotAllowed, Code: fault.CodeMethodNotAllowed,
 			Detail: route + " takes POST",
 		})
 		p.Headers["Allow"] = http.MethodPost

@@ -6,6 +6,7 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -103,11 +104,11 @@ func push(t *testing.T, b *bench, it dlq.Item) {
 type unreadable struct{ dlq.Store }
 
 func (unreadable) Get(context.Context, string) (dlq.Item, error) {
-	return dlq.Item{}, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "away"}
+	return dlq.Item{}, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "away"}
 }
 
 func (unreadable) Find(context.Context, string, string, string) (dlq.Item, error) {
-	return dlq.Item{}, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "away"}
+	return dlq.Item{}, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "away"}
 }
 
 // The record of a delivery is gone (its time is over, it was evicted, it cannot be read), and

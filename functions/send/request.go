@@ -9,6 +9,7 @@ import (
 
 	"backstop/internal/strictjson"
 	"backstop/lib/app"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -32,7 +33,7 @@ type request struct {
 }
 
 func invalid(format string, args ...any) error {
-	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
+	return &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
 }
 
 // parseRequest reads the bare request strictly. What it refuses cannot be kept as a
@@ -45,11 +46,11 @@ func parseRequest(raw []byte) (request, error) {
 	if r.Sink == "" {
 		return request{}, invalid("sink: missing; name the sink to send through")
 	}
-	if err := sinks.CheckName(r.Sink); err != nil {
+	if err := fault.CheckName(r.Sink); err != nil {
 		return request{}, err
 	}
 	if r.ID != "" {
-		if err := sinks.CheckID(r.ID); err != nil {
+		if err := fault.CheckID(r.ID); err != nil {
 			return request{}, err
 		}
 	}
@@ -74,7 +75,7 @@ func (r request) size() int {
 // recipient.
 func (r request) check(s sinks.Sink, limit int) (sinks.Recipient, error) {
 	if n := r.size(); n > limit {
-		return nil, &sinks.Error{Code: sinks.CodeBodyTooLarge, Msg: fmt.Sprintf("message: %d bytes with subject, metadata and recipient; at most %d are taken", n, limit)}
+		return nil, &fault.Error{Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("message: %d bytes with subject, metadata and recipient; at most %d are taken", n, limit)}
 	}
 	if r.Message.Body == "" {
 		return nil, invalid("message.body: missing or empty")
@@ -93,7 +94,7 @@ func (r *request) identify(fallback string) error {
 	switch {
 	case r.ID != "":
 	case fallback != "":
-		if err := sinks.CheckID(fallback); err != nil {
+		if err := fault.CheckID(fallback); err != nil {
 			return err
 		}
 		r.ID = fallback

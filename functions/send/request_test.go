@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-lambda-go/lambda/messages"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/aws/aws-lambda-go/lambda/messages"
 )
 
 // What a caller writes is taken as written, or refused by the name of the field.
@@ -33,7 +33,7 @@ func TestARequestIsReadStrictly(t *testing.T) {
 		`{"sink":"ops","message":{"body":"x"},"Recipient":{"url":"https"}}`: "Recipient: unknown field; write it as recipient",
 	} {
 		_, err := parseRequest([]byte(in))
-		wantCode(t, err, sinks.CodeInvalidArgument)
+		wantCode(t, err, fault.CodeInvalidArgument)
 		if err == nil || !strings.Contains(err.Error(), names) || strings.Contains(err.Error(), "main.") || strings.Contains(err.Error(), "Go ") {
 			t.Errorf("%s: got %v, want an error that says %q, without a Go type", in, err, names)
 		}
@@ -54,8 +54,8 @@ func TestAnEventIsReadStrictly(t *testing.T) {
 	} {
 		out, err := h.Invoke(t.Context(), []byte(in))
 		e, ok := errors.AsType[messages.InvokeResponse_Error](err)
-		if !ok || e.Type != string(sinks.CodeInvalidArgument) || strings.Contains(e.Message, "events.") || strings.Contains(e.Message, "json:") {
-			t.Errorf("%s: got %s, %v; want a function error %s without a Go type", name, out, err, sinks.CodeInvalidArgument)
+		if !ok || e.Type != string(fault.CodeInvalidArgument) || strings.Contains(e.Message, "events.") || strings.Contains(e.Message, "json:") {
+			t.Errorf("%s: got %s, %v; want a function error %s without a Go type", name, out, err, fault.CodeInvalidArgument)
 		}
 	}
 	// Another case is another name: it is not the record's body.

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"backstop/internal/strictjson"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // sqs handles a batch. Records run at once, bounded, each on its own; on a FIFO queue
@@ -139,7 +139,7 @@ func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
 
 // skip hands a record back that may not overtake an earlier one of its group.
 func (s *sender) skip(ctx context.Context, rec events.SQSMessage) {
-	s.refuse(ctx, rec, &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "an earlier record of its message group was handed back"})
+	s.refuse(ctx, rec, &fault.Error{Code: fault.CodeNotAttempted, Msg: "an earlier record of its message group was handed back"})
 }
 
 // refuse notes a record that is handed back without a delivery.

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"backstop/lib/app"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -121,7 +122,7 @@ func TestEnvelopesAreNamedWithTheirCure(t *testing.T) {
 		"S3":          {`{"Records":[{"eventSource":"aws:s3","s3":{}}]}`, "aws:s3"},
 	} {
 		_, err := shapeOf([]byte(c.event))
-		wantCode(t, err, sinks.CodeInvalidArgument)
+		wantCode(t, err, fault.CodeInvalidArgument)
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("a direct %s event: %v, want the cure %q", name, err, c.says)
 		}
@@ -136,7 +137,7 @@ func (s *slowSink) Send(ctx context.Context, _ sinks.Recipient, _ sinks.Message)
 	start := time.Now()
 	<-ctx.Done()
 	s.took = append(s.took, time.Since(start))
-	return sinks.Transient(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 503"})
+	return sinks.Transient(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 503"})
 }
 
 // Records of a group follow each other, so a slow one must leave time for the others.
@@ -181,9 +182,9 @@ func (s *picky) Send(_ context.Context, _ sinks.Recipient, m sinks.Message) erro
 }
 
 var (
-	errBusy    = sinks.Transient(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 503"})
-	errSilence = sinks.Ambiguous(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "no answer"})
-	errConfig  = &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "url: missing"}
+	errBusy    = sinks.Transient(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 503"})
+	errSilence = sinks.Ambiguous(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "no answer"})
+	errConfig  = &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "url: missing"}
 )
 
 // With fifo: hold, a message whose failure may pass is handed back with what follows it in

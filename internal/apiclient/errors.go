@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"backstop/lib/fault"
+
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
@@ -20,7 +22,7 @@ type ProblemError struct {
 	Detail string `json:"detail"`
 	// Code is what to branch on, such as SINK_DLQ_NOT_FOUND; empty when the answer was
 	// no problem of Backstop's.
-	Code string `json:"code"`
+	Code fault.Code `json:"code"`
 	// DeliveryID is the delivery that the problem is about; empty when there is none.
 	DeliveryID string `json:"delivery_id"`
 	// RetryAfter is the wait that the answer asks for; zero when it asks for none.

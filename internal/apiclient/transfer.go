@@ -3,6 +3,8 @@ package apiclient
 import (
 	"context"
 	"net/http"
+
+	"backstop/lib/fault"
 )
 
 // Bounds of one Import.
@@ -33,12 +35,12 @@ type ImportResult struct {
 
 // ImportLine is what became of one line, counted from 1.
 type ImportLine struct {
-	Line       int    `json:"line"`
-	Status     string `json:"status"`
-	ID         string `json:"id"`
-	DeliveryID string `json:"delivery_id"`
-	Code       string `json:"code"`
-	Error      string `json:"error"`
+	Line       int        `json:"line"`
+	Status     string     `json:"status"`
+	ID         string     `json:"id"`
+	DeliveryID string     `json:"delivery_id"`
+	Code       fault.Code `json:"code"`
+	Error      string     `json:"error"`
 }
 
 // Import stores exported dead letters: at most MaxImportLines lines and MaxImportBytes.

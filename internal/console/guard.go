@@ -3,12 +3,9 @@ package console
 import (
 	"net/http"
 
+	"backstop/lib/fault"
 	"backstop/lib/problem"
-	"backstop/lib/sinks"
 )
-
-// codeForbidden is the code of requests that the console itself refuses.
-const codeForbidden sinks.Code = "CONSOLE_FORBIDDEN"
 
 // policy lets the page run its own scripts and styles, talk to its own server, and
 // nothing else: no inline code, no frames, nothing from elsewhere.
@@ -40,6 +37,6 @@ func secured(next http.Handler) http.Handler {
 // refuse answers what the guard of local servers refuses, as a problem.
 func refuse(w http.ResponseWriter, status int, detail string) {
 	problem.Problem{
-		Type: "about:blank", Title: "The console refuses this request", Status: status, Detail: detail, Code: codeForbidden,
+		Type: "about:blank", Title: "The console refuses this request", Status: status, Detail: detail, Code: fault.CodeConsoleForbidden,
 	}.Write(w)
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"backstop/internal/apiclient"
+	"backstop/lib/fault"
 	"backstop/lib/problem"
-	"backstop/lib/sinks"
 )
 
 const (
@@ -21,13 +21,6 @@ const (
 	callTimeout = 40 * time.Second
 	// maxRequest is more than the API takes, in bytes.
 	maxRequest = 5 << 20
-)
-
-// Codes of what happens between the console and the API.
-const (
-	codeUnreachable sinks.Code = "CONSOLE_API_UNREACHABLE"
-	codeCredentials sinks.Code = "CONSOLE_CREDENTIALS"
-	codeTooLarge    sinks.Code = "BODY_TOO_LARGE"
 )
 
 // The header fields that are passed on. Everything else stops here: cookies, which other
@@ -84,15 +77,15 @@ func only(h http.Header, names []string) http.Header {
 // failure is the problem for a request that got no answer of the API's.
 func failure(api *url.URL, err error) problem.Problem {
 	p := problem.Problem{
-		Type: "about:blank", Title: "The API cannot be reached", Status: http.StatusBadGateway, Code: codeUnreachable,
+		Type: "about:blank", Title: "The API cannot be reached", Status: http.StatusBadGateway, Code: fault.CodeConsoleUnreachable,
 	}
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		p.Title, p.Status, p.Code = "The request is too large", http.StatusRequestEntityTooLarge, codeTooLarge
+		p.Title, p.Status, p.Code = "The request is too large", http.StatusRequestEntityTooLarge, fault.CodeBodyTooLarge
 		p.Detail = fmt.Sprintf("at most %d bytes can be sent", e.Limit)
 		return p
 	}
 	if e, ok := errors.AsType[*apiclient.CredentialsError](err); ok {
-		p.Title, p.Code, p.Detail = "No usable AWS credentials", codeCredentials, e.Err.Error()
+		p.Title, p.Code, p.Detail = "No usable AWS credentials", fault.CodeConsoleCredentials, e.Err.Error()
 		return p
 	}
 	// Around the cause is the whole URL, whose query may name recipients.

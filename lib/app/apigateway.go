@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/aws/aws-lambda-go/events"
 )
 
 // apiLimit is how long a caller of an HTTP API is answered: the API waits 30 s, counted
@@ -76,14 +76,14 @@ func IdempotencyKey(values []string) (string, error) {
 		return "", nil
 	}
 	if len(values) > 1 {
-		return "", &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: IdempotencyKeyHeader + ": given twice, with different values"}
+		return "", &fault.Error{Code: fault.CodeInvalidArgument, Msg: IdempotencyKeyHeader + ": given twice, with different values"}
 	}
 	key := strings.TrimSpace(values[0])
 	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
 		key = key[1 : n-1]
 	}
-	if err := sinks.CheckID(key); err != nil {
-		return "", &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: IdempotencyKeyHeader, Cause: err}
+	if err := fault.CheckID(key); err != nil {
+		return "", &fault.Error{Code: fault.CodeInvalidArgument, Msg: IdempotencyKeyHeader, Cause: err}
 	}
 	return key, nil
 }

@@ -17,6 +17,7 @@ import (
 	"backstop/lib/config"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
@@ -92,7 +93,7 @@ func (a *App) compose() error {
 	if cfg, err := loadAWS(); err == nil {
 		options.SSM = ssm.NewFromConfig(cfg)
 	} else if a.Env.Sinks.SSM() {
-		return &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "AWS configuration", Cause: err}
+		return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "AWS configuration", Cause: err}
 	}
 	useProxy(a.Env.Proxy)
 	a.Config = config.NewCache(a.Env.Sinks, options)
@@ -104,7 +105,7 @@ func (a *App) compose() error {
 	} else {
 		client, secrets, err := redisClient(a.Env, loadAWS)
 		if err != nil {
-			return &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
+			return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
 		}
 		redis.SetLogger(redisLog{a.Log, secrets})
 		a.close = client.Close

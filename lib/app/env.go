@@ -15,6 +15,7 @@ import (
 	"backstop/lib/config"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -104,7 +105,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 	r.iam(&e)
 	e.Proxy = r.proxy()
 	if len(r.faults) > 0 {
-		return e, &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "environment", Cause: errors.Join(r.faults...)}
+		return e, &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "environment", Cause: errors.Join(r.faults...)}
 	}
 	return e, nil
 }

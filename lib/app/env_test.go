@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 func env(vars map[string]string) func(string) (string, bool) {
@@ -56,7 +56,7 @@ func TestEveryFaultOfTheEnvironmentIsReportedAtOnce(t *testing.T) {
 		"BACKSTOP_MAX_BODY_BYTES": "0", "BACKSTOP_IDEMPOTENCY_TTL": "0s", "BACKSTOP_REDIS_IAM_USER": "me",
 		"BACKSTOP_QUEUE_MAX_RECEIVES": "0",
 	}))
-	if sinks.CodeOf(err) != sinks.CodeSinkConfigInvalid {
+	if fault.CodeOf(err) != fault.CodeSinkConfigInvalid {
 		t.Fatalf("got %v, want SINK_CONFIG_INVALID", err)
 	}
 	for _, name := range []string{

@@ -3,9 +3,9 @@ package app
 import (
 	"context"
 
+	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/replay"
-	"backstop/lib/sinks"
 )
 
 // replayTargets finds the configured sinks for the replay engine.
@@ -15,7 +15,7 @@ type replayTargets struct{ app *App }
 func (t replayTargets) Target(ctx context.Context, name string) (replay.Target, error) {
 	s, err := t.app.Config.Sink(ctx, name)
 	if err == nil && s.Err != nil {
-		err = &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: name, Cause: s.Err}
+		err = &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: name, Cause: s.Err}
 	}
 	if err != nil {
 		return replay.Target{}, err

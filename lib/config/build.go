@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -73,8 +74,8 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 }
 
 func (d *decoder) invalid() error {
-	return &sinks.Error{
-		Code: sinks.CodeSinkConfigInvalid, Msg: fmt.Sprintf("sink %q", d.sink),
+	return &fault.Error{
+		Code: fault.CodeSinkConfigInvalid, Msg: fmt.Sprintf("sink %q", d.sink),
 		Cause: &InvalidError{Findings: slices.Clone(d.findings)},
 	}
 }

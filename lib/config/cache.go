@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // Defaults of Options.
@@ -136,7 +136,7 @@ func (c *Cache) Get(ctx context.Context) (*Snapshot, error) {
 	if ctx.Err() != nil {
 		err = fmt.Errorf("%s was not read in time: %w", c.source, errors.Join(context.Cause(ctx), err))
 	}
-	return nil, &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "no sink configuration", Cause: err}
+	return nil, &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "no sink configuration", Cause: err}
 }
 
 // Sink returns the sink called name, also one whose configuration is invalid (see
@@ -154,8 +154,8 @@ func (c *Cache) Sink(ctx context.Context, name string) (*Sink, error) {
 	if s, ok := snapshot.sinks[name]; ok {
 		return s, nil
 	}
-	notFound := &sinks.Error{Code: sinks.CodeSinkNotFound, Msg: fmt.Sprintf("no sink %.80q is configured", name)}
-	if sinks.CheckName(name) != nil || !snapshot.loadedAt.Before(t) {
+	notFound := &fault.Error{Code: fault.CodeSinkNotFound, Msg: fmt.Sprintf("no sink %.80q is configured", name)}
+	if fault.CheckName(name) != nil || !snapshot.loadedAt.Before(t) {
 		return nil, notFound // a refresh could not change it, or has just been made
 	}
 	known := true // that the source has no such sink
@@ -169,8 +169,8 @@ func (c *Cache) Sink(ctx context.Context, name string) (*Sink, error) {
 	if known && err == nil {
 		return nil, notFound
 	}
-	return nil, &sinks.Error{
-		Code:  sinks.CodeSinkConfigInvalid,
+	return nil, &fault.Error{
+		Code:  fault.CodeSinkConfigInvalid,
 		Msg:   fmt.Sprintf("no sink %.80q in the configuration, which is %s old and could not be refreshed", name, c.Age().Round(time.Second)),
 		Cause: err,
 	}
@@ -275,7 +275,7 @@ func (c *Cache) fetch(ctx context.Context, f *flight, e *entry) {
 func (c *Cache) load(ctx context.Context, prev *Snapshot) (s *Snapshot, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s, err = nil, &sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("reading %s panicked (%T)", c.source, p)}
+			s, err = nil, &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("reading %s panicked (%T)", c.source, p)}
 		}
 	}()
 	return load(ctx, c.source, c.opts.SSM, prev)

@@ -12,9 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/smithy-go"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/aws/smithy-go"
 )
 
 // cached returns a cache over a fake SSM with the one sink "a".
@@ -347,7 +347,7 @@ func TestWithoutAnyConfigurationCallsFailAndRecover(t *testing.T) {
 		check := func() {
 			t.Helper()
 			for _, err := range []error{second(c.Get(t.Context())), second(c.Sink(t.Context(), "a"))} {
-				if sinks.CodeOf(err) != sinks.CodeSinkConfigInvalid || !strings.Contains(err.Error(), "connection refused") {
+				if fault.CodeOf(err) != fault.CodeSinkConfigInvalid || !strings.Contains(err.Error(), "connection refused") {
 					t.Errorf("error %v, want SINK_CONFIG_INVALID with its cause", err)
 				}
 			}
@@ -387,7 +387,7 @@ func TestTheFirstReadingEndsWithTheCallersTime(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		_, err := c.Get(ctx)
-		if got := time.Since(began); got != 2*time.Second || sinks.CodeOf(err) != sinks.CodeSinkConfigInvalid || !strings.Contains(err.Error(), "not read in time") {
+		if got := time.Since(began); got != 2*time.Second || fault.CodeOf(err) != fault.CodeSinkConfigInvalid || !strings.Contains(err.Error(), "not read in time") {
 			t.Errorf("after %s: %v; want SINK_CONFIG_INVALID after 2s", got, err)
 		}
 		// Without a deadline, the fetch's own time-out ends it.
@@ -441,7 +441,7 @@ func TestAFloodOfUnknownNamesIsBounded(t *testing.T) {
 			for j := range 20 {
 				wg.Go(func() {
 					_, err := c.Sink(t.Context(), fmt.Sprintf("bad-%d-%d", i, j))
-					if sinks.CodeOf(err) != sinks.CodeSinkNotFound {
+					if fault.CodeOf(err) != fault.CodeSinkNotFound {
 						t.Errorf("error %v, want SINK_NOT_FOUND", err)
 					}
 				})
@@ -460,7 +460,7 @@ func TestANameThatNoSinkCanHaveForcesNothing(t *testing.T) {
 		mustGet(t, c)
 		time.Sleep(time.Minute)
 		for _, name := range []string{"", "Upper", "a b", "{x}", strings.Repeat("a", 65)} {
-			if _, err := c.Sink(t.Context(), name); sinks.CodeOf(err) != sinks.CodeSinkNotFound {
+			if _, err := c.Sink(t.Context(), name); fault.CodeOf(err) != fault.CodeSinkNotFound {
 				t.Errorf("%q: error %v, want SINK_NOT_FOUND", name, err)
 			}
 		}
@@ -479,7 +479,7 @@ func TestWhetherASinkExistsIsNotKnownWhileTheSourceIsAway(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		_, err := c.Sink(ctx, "new")
-		if sinks.CodeOf(err) != sinks.CodeSinkConfigInvalid || !strings.Contains(err.Error(), "1m5s old") {
+		if fault.CodeOf(err) != fault.CodeSinkConfigInvalid || !strings.Contains(err.Error(), "1m5s old") {
 			t.Errorf("error %v, want SINK_CONFIG_INVALID with the age", err)
 		}
 		if s, err := c.Sink(ctx, "a"); err != nil || s.Name != "a" {
@@ -497,7 +497,7 @@ func TestAnEarlyRefreshLeavesHalfOfTheCallersTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		began := time.Now()
-		if _, err := c.Sink(ctx, "new"); sinks.CodeOf(err) != sinks.CodeSinkConfigInvalid || time.Since(began) != time.Second {
+		if _, err := c.Sink(ctx, "new"); fault.CodeOf(err) != fault.CodeSinkConfigInvalid || time.Since(began) != time.Second {
 			t.Errorf("after %s: %v, want SINK_CONFIG_INVALID after 1s", time.Since(began), err)
 		}
 		settle()

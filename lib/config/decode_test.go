@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -172,7 +173,7 @@ func TestFaultsOfABlock(t *testing.T) {
 			}
 
 			bad, ok := s.Sink("s")
-			if !ok || bad.Sink != nil || sinks.CodeOf(bad.Err) != sinks.CodeSinkConfigInvalid {
+			if !ok || bad.Sink != nil || fault.CodeOf(bad.Err) != fault.CodeSinkConfigInvalid {
 				t.Errorf("the faulty sink: %v, want it kept with SINK_CONFIG_INVALID", bad)
 			}
 			if invalid, ok := errors.AsType[*InvalidError](bad.Err); !ok || !cmp.Equal(invalid.Findings, s.Findings()) {

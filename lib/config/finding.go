@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -94,7 +95,7 @@ func faults(err error) []*sinks.ConfigError {
 			out = append(out, faults(inner)...)
 		}
 		return out
-	case *sinks.Error:
+	case *fault.Error:
 		if e.Cause != nil {
 			return faults(e.Cause)
 		}

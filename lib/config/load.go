@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"go.yaml.in/yaml/v3"
 )
 
 // block is the configuration of one sink as found.
@@ -136,7 +136,7 @@ func unalias(n *yaml.Node) *yaml.Node {
 // add appends b to blocks. A name that no sink can have is a finding of its own, and a
 // name that comes twice spoils its sink: neither block can be known to be the meant one.
 func add(blocks []block, findings []Finding, b block, at position) ([]block, []Finding) {
-	if sinks.CheckName(b.name) != nil {
+	if fault.CheckName(b.name) != nil {
 		findings = append(findings, Finding{
 			Source: b.source, Line: at.line, Column: at.column, Sink: showKey(b.name),
 			Message: "the name does not match [a-z0-9][a-z0-9._-]{0,63}: the sink is left out",

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/internal/moto"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // emulator returns a client of an SSM emulator.
@@ -110,7 +110,7 @@ func TestConfigurationFromParameterStore(t *testing.T) {
 			}
 			return c.LastError() != nil && strings.Contains(c.LastError().Error(), "no parameters directly under /live/sinks")
 		})
-		if _, err := c.Sink(t.Context(), "b"); sinks.CodeOf(err) != sinks.CodeSinkConfigInvalid {
+		if _, err := c.Sink(t.Context(), "b"); fault.CodeOf(err) != fault.CodeSinkConfigInvalid {
 			t.Errorf("an unknown sink: %v, want SINK_CONFIG_INVALID while the source is empty", err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -24,7 +25,7 @@ type Source struct {
 func isPath(name string) bool {
 	rest, ok := strings.CutPrefix(name, "/")
 	for part := range strings.SplitSeq(rest, "/") {
-		ok = ok && sinks.IsMadeOf(part, len(name), sinks.Alphanumeric+"_.-")
+		ok = ok && fault.IsMadeOf(part, len(name), fault.Alphanumeric+"_.-")
 	}
 	return ok
 }

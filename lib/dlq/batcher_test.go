@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // slow takes a second for each batch and notes its size. Items named "bad" are refused.
@@ -80,7 +80,7 @@ func TestAPushIsNotEndedByItsNeighbour(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				defer cancel()
 				_, err := b.Add(ctx, dlq.Item{Sink: "ops", DeliveryID: fmt.Sprint(i)})
-				if i == 0 && sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+				if i == 0 && fault.CodeOf(err) != fault.CodeDLQUnavailable {
 					t.Errorf("the one without time got %v, want SINK_DLQ_UNAVAILABLE", err)
 				}
 				if i == 1 && err != nil {
@@ -127,13 +127,13 @@ func TestAPushThatWasLeftBehindHoldsUpNoOther(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := push("left-behind", time.Second); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+			if err := push("left-behind", time.Second); fault.CodeOf(err) != fault.CodeDLQUnavailable {
 				t.Errorf("a push without an answer: %v", err)
 			}
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			if err := push("given-up", 500*time.Millisecond); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+			if err := push("given-up", 500*time.Millisecond); fault.CodeOf(err) != fault.CodeDLQUnavailable {
 				t.Errorf("a push behind it: %v", err)
 			}
 		})

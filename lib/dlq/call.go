@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/redis/go-redis/v9"
 )
 
 // Bounds of a call whose context has no deadline, or a far one.
@@ -67,7 +67,7 @@ func (r *Redis) call(ctx context.Context, op string, f func(context.Context) err
 		last = context.Cause(ctx)
 	case last == nil:
 		last = context.DeadlineExceeded
-	case sinks.CodeOf(last) != "":
+	case fault.CodeOf(last) != "":
 		return last
 	case strings.HasPrefix(last.Error(), "OOM ") || strings.Contains(last.Error(), "-OOM "):
 		op += ": Redis is out of memory (maxmemory)"
@@ -78,7 +78,7 @@ func (r *Redis) call(ctx context.Context, op string, f func(context.Context) err
 // passing reports whether a failed call may succeed when it is repeated: whatever the
 // network did, and what servers answer while they start, fail over or move slots.
 func passing(err error) bool {
-	if sinks.CodeOf(err) != "" || errors.Is(err, redis.ErrClosed) {
+	if fault.CodeOf(err) != "" || errors.Is(err, redis.ErrClosed) {
 		return false
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
@@ -164,7 +164,7 @@ func (r *Redis) pipeline(ctx context.Context, in []invocation, run func(redis.Pi
 
 // answerError is a reply that the script cannot have given.
 func answerError(op string, answer any) error {
-	return &sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("%s: unexpected answer %.200v", op, answer)}
+	return &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("%s: unexpected answer %.200v", op, answer)}
 }
 
 // The scripts: prelude.lua, the parts that they need, and their own text.

@@ -4,9 +4,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/google/uuid"
 )
 
 // What both backends refuse, and how they complete what they are given.
@@ -16,7 +16,7 @@ const maxClaim = 50
 
 // checkClaim completes a claim.
 func checkClaim(c Claim) (Claim, []string, error) {
-	if err := sinks.CheckName(c.Sink); err != nil {
+	if err := fault.CheckName(c.Sink); err != nil {
 		return c, nil, err
 	}
 	if c.TTL < time.Millisecond {
@@ -87,7 +87,7 @@ func checkLease(l Lease) (ID, error) {
 
 // checkGate refuses what no gate can be taken with.
 func checkGate(sink, token string, ttl time.Duration) error {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return err
 	}
 	if !isOpaque(token) {
@@ -103,5 +103,5 @@ func checkProgress(operation, sink string) error {
 	if !isOpaque(operation) {
 		return invalid("operation %.80q does not match %s", operation, opaqueForm)
 	}
-	return sinks.CheckName(sink)
+	return fault.CheckName(sink)
 }

@@ -13,7 +13,7 @@ import (
 
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // TestMemoryAndRedisAgree runs random histories of one queue on both backends and
@@ -95,7 +95,7 @@ func (h *history) push(rt *rapid.T) {
 	h.both("push", func(i int, s dlq.Store) string {
 		stored, err := s.Add(h.ctx.Context(), it)
 		if err != nil {
-			return string(sinks.CodeOf(err))
+			return string(fault.CodeOf(err))
 		}
 		if l := h.label(i, stored.ID); !strings.HasPrefix(l, "unknown") {
 			return "exists as " + l
@@ -204,7 +204,7 @@ func (h *history) discard(rt *rapid.T) {
 	h.rt = rt
 	l := rapid.SampledFrom(h.known(rt)).Draw(rt, "item")
 	h.both("discard "+l, func(i int, s dlq.Store) string {
-		return string(sinks.CodeOf(s.Discard(h.ctx.Context(), h.ids[i][l])))
+		return string(fault.CodeOf(s.Discard(h.ctx.Context(), h.ids[i][l])))
 	})
 }
 
@@ -212,7 +212,7 @@ func (h *history) unpark(rt *rapid.T) {
 	h.rt = rt
 	l := rapid.SampledFrom(h.known(rt)).Draw(rt, "item")
 	h.both("unpark "+l, func(i int, s dlq.Store) string {
-		return string(sinks.CodeOf(s.Unpark(h.ctx.Context(), h.ids[i][l])))
+		return string(fault.CodeOf(s.Unpark(h.ctx.Context(), h.ids[i][l])))
 	})
 }
 
@@ -228,7 +228,7 @@ func (h *history) compare(rt *rapid.T) {
 		h.both("find "+id, func(i int, s dlq.Store) string {
 			it, err := s.Find(h.ctx.Context(), "mail", id, "")
 			if err != nil {
-				return string(sinks.CodeOf(err))
+				return string(fault.CodeOf(err))
 			}
 			return h.label(i, it.ID)
 		})

@@ -11,9 +11,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/google/uuid"
 )
 
 // entry is a dead letter as both backends keep it.
@@ -63,7 +63,7 @@ const maxErrorText = 1024
 
 // prepare completes an item for its push.
 func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
-	if err := sinks.CheckName(it.Sink); err != nil {
+	if err := fault.CheckName(it.Sink); err != nil {
 		return it, err
 	}
 	if c := carrierOf(ctx); c != nil {

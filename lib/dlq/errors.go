@@ -4,25 +4,25 @@ import (
 	"fmt"
 	"strconv"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 func invalid(format string, args ...any) error {
-	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
+	return &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
 }
 
 func leasedError(id ID) error {
-	return &sinks.Error{Code: sinks.CodeItemLeased, Msg: "item " + id.String() + " is held by a replay"}
+	return &fault.Error{Code: fault.CodeItemLeased, Msg: "item " + id.String() + " is held by a replay"}
 }
 
 func notFoundError(id ID) error {
-	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: "no dead letter " + id.String()}
+	return &fault.Error{Code: fault.CodeDLQNotFound, Msg: "no dead letter " + id.String()}
 }
 
 func overflowError(sink string, limit int) error {
-	return &sinks.Error{Code: sinks.CodeDLQOverflow, Msg: "the dead-letter queue of sink " + sink + " is full (" + strconv.Itoa(limit) + ")"}
+	return &fault.Error{Code: fault.CodeDLQOverflow, Msg: "the dead-letter queue of sink " + sink + " is full (" + strconv.Itoa(limit) + ")"}
 }
 
 func unavailable(op string, cause error) error {
-	return &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: op, Cause: cause}
+	return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: op, Cause: cause}
 }

@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/redis/go-redis/v9"
 )
 
 // pushKey leads from a delivery to its entries, one for each content. It differs for each
@@ -21,9 +21,9 @@ func pushKey(deliveryID string, replays int, origin string) string {
 
 func noneOf(sink, deliveryID, fingerprint string) error {
 	if fingerprint != "" {
-		return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q with this content", sink, deliveryID)}
+		return &fault.Error{Code: fault.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q with this content", sink, deliveryID)}
 	}
-	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q", sink, deliveryID)}
+	return &fault.Error{Code: fault.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q", sink, deliveryID)}
 }
 
 // waits reports whether e is what Find looks for.
@@ -33,7 +33,7 @@ func (e entry) waits(fingerprint string) bool {
 
 // Find implements Store.
 func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error) {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return Item{}, err
 	}
 	var found string
@@ -56,7 +56,7 @@ func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) 
 			continue
 		}
 		e, err := r.entry(ctx, ID{Sink: sink, Native: native})
-		if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+		if fault.CodeOf(err) == fault.CodeDLQNotFound {
 			continue // others removed it, or it is being settled
 		}
 		if err != nil {
@@ -71,7 +71,7 @@ func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) 
 
 // Find implements Store.
 func (m *Memory) Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error) {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return Item{}, err
 	}
 	if err := ctx.Err(); err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // ID is a dead letter's place: its sink and the native id of its stream entry.
@@ -30,15 +30,15 @@ func ParseID(s string) (ID, error) {
 	sink, native, public := strings.Cut(s, "~")
 	if !public {
 		sink, native = "", s
-	} else if err := sinks.CheckName(sink); err != nil {
-		return ID{}, &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q", s), Cause: err}
+	} else if err := fault.CheckName(sink); err != nil {
+		return ID{}, &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q", s), Cause: err}
 	}
 	if !nativeID().MatchString(native) {
-		return ID{}, &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q is not <sink>~<ms>-<seq>", s)}
+		return ID{}, &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q is not <sink>~<ms>-<seq>", s)}
 	}
 	for part := range strings.SplitSeq(native, "-") {
 		if _, err := strconv.ParseUint(part, 10, 64); err != nil {
-			return ID{}, &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q is out of range", s)}
+			return ID{}, &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf("item id %.100q is out of range", s)}
 		}
 	}
 	return ID{Sink: sink, Native: native}, nil

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 func TestIDs(t *testing.T) {
@@ -26,7 +26,7 @@ func TestIDs(t *testing.T) {
 		"", "~", "~1-1", "mail~", "mail", "mail~1", "mail~1-", "mail~01-1", "mail~1-1-1", "mail~a-b", "Mail~1-1", "a{b}~1-1",
 		"18446744073709551616-0", "mail~mail~1-1", " 1-1", "1-1\n", "-1-1",
 	} {
-		if got, err := dlq.ParseID(in); sinks.CodeOf(err) != sinks.CodeInvalidArgument {
+		if got, err := dlq.ParseID(in); fault.CodeOf(err) != fault.CodeInvalidArgument {
 			t.Errorf("ParseID(%q) = %+v, %v; want INVALID_ARGUMENT", in, got, err)
 		}
 	}

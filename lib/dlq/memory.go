@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // Memory is a Store in this process' memory, for tests and the local host: its dead
@@ -247,7 +247,7 @@ func (m *Memory) Discard(ctx context.Context, id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	parsed, err := m.resolve(id)
-	if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+	if fault.CodeOf(err) == fault.CodeDLQNotFound {
 		return nil
 	}
 	if err != nil {
@@ -279,7 +279,7 @@ func (m *Memory) Replay(ctx context.Context, id string) error {
 
 // Pause implements Store.
 func (m *Memory) Pause(ctx context.Context, sink string, paused bool) error {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -339,7 +339,7 @@ func (m *Memory) Gate(ctx context.Context, sink, token string, ttl time.Duration
 
 // Ungate implements Store.
 func (m *Memory) Ungate(ctx context.Context, sink, token string) error {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {

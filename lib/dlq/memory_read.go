@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // Sinks implements Store.
@@ -129,7 +129,7 @@ func (memoryReader) complete(context.Context, []*entry) error { return nil }
 
 // Stats implements Store.
 func (m *Memory) Stats(ctx context.Context, sink string) (Stats, error) {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return Stats{}, err
 	}
 	if err := ctx.Err(); err != nil {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // unite returns the names in both lists, sorted, without bad ones.
@@ -13,7 +13,7 @@ func unite(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	all = slices.Compact(all)
-	return slices.DeleteFunc(all, func(s string) bool { return sinks.CheckName(s) != nil })
+	return slices.DeleteFunc(all, func(s string) bool { return fault.CheckName(s) != nil })
 }
 
 // names returns the sink asked for, or all when sink is empty.
@@ -21,7 +21,7 @@ func namesOf(ctx context.Context, s Store, sink string) ([]string, error) {
 	if sink == "" {
 		return s.Sinks(ctx)
 	}
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return nil, err
 	}
 	return []string{sink}, nil

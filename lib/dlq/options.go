@@ -1,6 +1,6 @@
 package dlq
 
-import "backstop/lib/sinks"
+import "backstop/lib/fault"
 
 // DefaultMaxLen is the number of dead letters that one sink's queue holds when
 // WithMaxLen does not say otherwise.
@@ -105,7 +105,7 @@ const PrefixForm = `^[a-z0-9][a-z0-9._:-]{0,63}$`
 // CheckPrefix returns INVALID_ARGUMENT unless prefix can be the prefix of all keys:
 // [a-z0-9][a-z0-9._:-]{0,63}. Braces would split the slots of a cluster.
 func CheckPrefix(prefix string) error {
-	if !sinks.IsName(prefix, "._:-") {
+	if !fault.IsName(prefix, "._:-") {
 		return invalid("key prefix %.80q does not match %s", prefix, PrefixForm)
 	}
 	return nil
@@ -114,4 +114,4 @@ func CheckPrefix(prefix string) error {
 // opaqueForm is the form of a token or an operation, as errors show it.
 const opaqueForm = `^[A-Za-z0-9._:-]{1,64}$`
 
-func isOpaque(name string) bool { return sinks.IsMadeOf(name, 64, sinks.Alphanumeric+"._:-") }
+func isOpaque(name string) bool { return fault.IsMadeOf(name, 64, fault.Alphanumeric+"._:-") }

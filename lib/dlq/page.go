@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // Bounds of one page.
@@ -343,7 +343,7 @@ func decodeCursor(s string) (ID, error) {
 // checkQuery refuses what no list can answer.
 func checkQuery(q Query) error {
 	if q.Sink != "" {
-		if err := sinks.CheckName(q.Sink); err != nil {
+		if err := fault.CheckName(q.Sink); err != nil {
 			return err
 		}
 	}

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"backstop/lib/fault"
 
-	"backstop/lib/sinks"
+	"github.com/redis/go-redis/v9"
 )
 
 // Redis is a Store on Redis or Valkey Streams, one stream per sink (see keys.go). It is
@@ -126,7 +126,7 @@ func (r *Redis) Count(ctx context.Context, sink string) (int64, error) {
 // Discard implements DLQ.
 func (r *Redis) Discard(ctx context.Context, id string) error {
 	parsed, err := r.resolve(ctx, id)
-	if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+	if fault.CodeOf(err) == fault.CodeDLQNotFound {
 		return nil
 	}
 	if err != nil {
@@ -172,7 +172,7 @@ func (r *Redis) Replay(ctx context.Context, id string) error {
 
 // Pause implements Store.
 func (r *Redis) Pause(ctx context.Context, sink string, paused bool) error {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return err
 	}
 	flag := "0"
@@ -194,7 +194,7 @@ func (r *Redis) Gate(ctx context.Context, sink, token string, ttl time.Duration)
 
 // Ungate implements Store.
 func (r *Redis) Ungate(ctx context.Context, sink, token string) error {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return err
 	}
 	_, err := r.eval(ctx, "ungate", gateScript, invocation{r.keys.queue(sink), []any{token, 0}})
@@ -249,7 +249,7 @@ func (r *Redis) mend(ctx context.Context, sink string) bool {
 
 // Stats implements Store.
 func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
-	if err := sinks.CheckName(sink); err != nil {
+	if err := fault.CheckName(sink); err != nil {
 		return Stats{}, err
 	}
 	st, wrong, err := r.stats(ctx, sink)

@@ -19,6 +19,7 @@ import (
 
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -235,7 +236,7 @@ func TestAnswersThatDoNotPassAreReturned(t *testing.T) {
 		f.fate = func(context.Context, string, func() error) error { return redisError(answer) }
 		err := s.Push(t.Context(), message("mail", "a"))
 		var cause redisError
-		if sinks.CodeOf(err) != sinks.CodeDLQUnavailable || !strings.Contains(err.Error(), hint) || !errors.As(err, &cause) {
+		if fault.CodeOf(err) != fault.CodeDLQUnavailable || !strings.Contains(err.Error(), hint) || !errors.As(err, &cause) {
 			t.Errorf("Push = %v, want SINK_DLQ_UNAVAILABLE naming %q and wrapping the answer", err, hint)
 		}
 		if calls := f.sent(); len(calls) != 1 {
@@ -253,7 +254,7 @@ func TestACertificateThatNobodyTrustsIsNotTriedAgain(t *testing.T) {
 	c.AddHook(f)
 	err := dlq.NewRedis(c).Push(t.Context(), message("mail", "a"))
 	var cause *tls.CertificateVerificationError
-	if sinks.CodeOf(err) != sinks.CodeDLQUnavailable || !errors.As(err, &cause) {
+	if fault.CodeOf(err) != fault.CodeDLQUnavailable || !errors.As(err, &cause) {
 		t.Errorf("Push = %v, want SINK_DLQ_UNAVAILABLE and the certificate's fault", err)
 	}
 	if calls := f.sent(); len(calls) != 1 {
@@ -288,7 +289,7 @@ func TestADeadRedisIsUnavailableWithinTheDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err := s.Push(ctx, message("mail", "a"))
-	if sinks.CodeOf(err) != sinks.CodeDLQUnavailable || !errors.Is(err, context.DeadlineExceeded) {
+	if fault.CodeOf(err) != fault.CodeDLQUnavailable || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Push = %v, want SINK_DLQ_UNAVAILABLE with its cause", err)
 	}
 	if calls := f.sent(); len(calls) < 2 {
@@ -366,7 +367,7 @@ func TestAFullRedisIsDrained(t *testing.T) {
 		full = s.Push(ctx, it)
 	}
 	pushed--
-	if sinks.CodeOf(full) != sinks.CodeDLQUnavailable || !strings.Contains(full.Error(), "out of memory") {
+	if fault.CodeOf(full) != fault.CodeDLQUnavailable || !strings.Contains(full.Error(), "out of memory") {
 		t.Fatalf("Push into a full Redis = %v, want SINK_DLQ_UNAVAILABLE, out of memory", full)
 	}
 	if n := depth(t, s, "mail"); n != int64(pushed) {
@@ -451,7 +452,7 @@ func TestEntriesThatOthersRemovedAreForgotten(t *testing.T) {
 	if err != nil || len(leased) != 4 {
 		t.Errorf("Claim = %d, %v; want the 4 that are there", len(leased), err)
 	}
-	if it, err := s.Get(ctx, "mail~"+ids[1]); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+	if it, err := s.Get(ctx, "mail~"+ids[1]); fault.CodeOf(err) != fault.CodeDLQNotFound {
 		t.Errorf("Get of a removed entry = %+v, %v", it, err)
 	}
 	for _, fault := range auditQueue(ctx, c, prefix, "mail") {
@@ -496,7 +497,7 @@ func TestABareIDInSeveralSinksIsAmbiguous(t *testing.T) {
 		}
 	}
 	_, err := s.Get(t.Context(), "77-1")
-	if sinks.CodeOf(err) != sinks.CodeInvalidArgument || !strings.Contains(err.Error(), "chat, mail") {
+	if fault.CodeOf(err) != fault.CodeInvalidArgument || !strings.Contains(err.Error(), "chat, mail") {
 		t.Errorf("Get of a bare id = %v, want INVALID_ARGUMENT that names chat and mail", err)
 	}
 	for _, sink := range []string{"mail", "chat"} {
@@ -517,10 +518,10 @@ func TestABareIDInSeveralSinksIsAmbiguous(t *testing.T) {
 func TestABadPrefixIsRefusedByEveryCall(t *testing.T) {
 	for _, prefix := range []string{"", "Backstop", "a{b}", "a b", strings.Repeat("a", 65)} {
 		s := dlq.NewRedis(redistest.Shared(t).Client(t), dlq.WithKeyPrefix(prefix))
-		if err := s.Push(t.Context(), message("mail", "a")); sinks.CodeOf(err) != sinks.CodeInvalidArgument {
+		if err := s.Push(t.Context(), message("mail", "a")); fault.CodeOf(err) != fault.CodeInvalidArgument {
 			t.Errorf("Push with prefix %q = %v, want INVALID_ARGUMENT", prefix, err)
 		}
-		if _, err := s.Sinks(t.Context()); sinks.CodeOf(err) != sinks.CodeInvalidArgument {
+		if _, err := s.Sinks(t.Context()); fault.CodeOf(err) != fault.CodeInvalidArgument {
 			t.Errorf("Sinks with prefix %q = %v, want INVALID_ARGUMENT", prefix, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -214,11 +215,11 @@ func TestAPassIsTrueWhileTheQueueIsUsed(t *testing.T) {
 			id := "mail~" + natives[j]
 			switch i % 4 {
 			case 0:
-				if err := s.Unpark(ctx, id); err != nil && sinks.CodeOf(err) != sinks.CodeItemLeased && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+				if err := s.Unpark(ctx, id); err != nil && fault.CodeOf(err) != fault.CodeItemLeased && fault.CodeOf(err) != fault.CodeDLQNotFound {
 					t.Fatal(err)
 				}
 			case 1:
-				if err := s.Discard(ctx, id); err != nil && sinks.CodeOf(err) != sinks.CodeItemLeased {
+				if err := s.Discard(ctx, id); err != nil && fault.CodeOf(err) != fault.CodeItemLeased {
 					t.Fatal(err)
 				}
 			default:
@@ -401,7 +402,7 @@ func TestEntriesOfAnOlderVersionAreComparedByReadingThem(t *testing.T) {
 	if it, err := s.Find(ctx, "mail", "a", print1); err != nil || it.ID != old {
 		t.Errorf("Find = %s, %v; want %s", it.ID, err, old)
 	}
-	if it, err := s.Find(ctx, "mail", "a", print2); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+	if it, err := s.Find(ctx, "mail", "a", print2); fault.CodeOf(err) != fault.CodeDLQNotFound {
 		t.Errorf("Find of what was not pushed = %s, %v", it.ID, err)
 	}
 	stored, errs := s.AddBatch(ctx, []dlq.Item{two, one, two, message("mail", "b")})
@@ -486,7 +487,7 @@ func TestALetterThatAnOlderVersionKeptIsNotTakenForTheNewFailure(t *testing.T) {
 		}
 	}
 	print := dlq.ContentFingerprint(two.Recipient, two.Message.Subject, two.Message.Body, two.Message.Metadata)
-	if it, err := s.Find(ctx, "mail", "a", print); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+	if it, err := s.Find(ctx, "mail", "a", print); fault.CodeOf(err) != fault.CodeDLQNotFound {
 		t.Errorf("Find = %s, %v; want nothing that waits", it.ID, err)
 	}
 	if it := mustAdd(t, s, two); it.ID == kept.ID {
@@ -516,7 +517,7 @@ func TestAFullRedisNeverAcknowledgesWhatItDidNotStore(t *testing.T) {
 		it.Message.Body = strings.Repeat("x", 8<<10)
 		full = s.Push(ctx, it)
 	}
-	if sinks.CodeOf(full) != sinks.CodeDLQUnavailable {
+	if fault.CodeOf(full) != fault.CodeDLQUnavailable {
 		t.Fatalf("Push into a full Redis = %v, want SINK_DLQ_UNAVAILABLE", full)
 	}
 	if n, err := c.Exists(ctx, s.prefix+":delivery:record").Result(); err != nil || n != 0 {
@@ -534,10 +535,10 @@ func TestAFullRedisNeverAcknowledgesWhatItDidNotStore(t *testing.T) {
 	if it := mustAdd(t, s, owe("you owe 10")); it.ID != first.ID {
 		t.Errorf("what is stored got id %s, want %s", it.ID, first.ID)
 	}
-	if err := s.Push(ctx, owe("you owe 9999")); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+	if err := s.Push(ctx, owe("you owe 9999")); fault.CodeOf(err) != fault.CodeDLQUnavailable {
 		t.Errorf("other content = %v, want SINK_DLQ_UNAVAILABLE", err)
 	}
-	if err := s.Push(ctx, dlq.Item{Sink: "empty", DeliveryID: "x", Message: sinks.Message{Body: "b"}}); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+	if err := s.Push(ctx, dlq.Item{Sink: "empty", DeliveryID: "x", Message: sinks.Message{Body: "b"}}); fault.CodeOf(err) != fault.CodeDLQUnavailable {
 		t.Errorf("Push into an empty queue = %v, want SINK_DLQ_UNAVAILABLE", err)
 	}
 	if n := depth(t, s, "mail") + depth(t, s, "empty"); n != 1 {
@@ -580,7 +581,7 @@ func TestAQueueThatOthersFilledIsKnownOnceItIsTouched(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, c)
 			ctx := t.Context()
-			if err := touch(ctx, s, "mail~1-1"); err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if err := touch(ctx, s, "mail~1-1"); err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
 				t.Fatal(err)
 			}
 			if names, err := s.Sinks(ctx); err != nil || len(names) != 0 {

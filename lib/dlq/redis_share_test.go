@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // unanswering is a Redis that knows three sinks and answers nothing about their queues. It
@@ -55,7 +55,7 @@ func TestWhatGoesOverAllSinksDoesNotWaitLongForOne(t *testing.T) {
 				defer client.Close()
 				start := time.Now()
 				err := list(t.Context(), dlq.NewRedis(client))
-				if took := time.Since(start); sinks.CodeOf(err) != sinks.CodeDLQUnavailable || took > 3*time.Second {
+				if took := time.Since(start); fault.CodeOf(err) != fault.CodeDLQUnavailable || took > 3*time.Second {
 					t.Errorf("ended after %s with %v, want SINK_DLQ_UNAVAILABLE within 3s", took, err)
 				}
 			})

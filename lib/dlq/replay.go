@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -20,11 +21,11 @@ const (
 // replay is DLQ.Replay over any store. id is a public id.
 func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 	if lookup == nil {
-		return &sinks.Error{Code: sinks.CodeSinkConfigInvalid, Msg: "no registry lookup is set: Replay cannot find sinks"}
+		return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "no registry lookup is set: Replay cannot find sinks"}
 	}
 	sink, ok := lookup(id.Sink)
 	if !ok {
-		return &sinks.Error{Code: sinks.CodeSinkNotFound, Msg: "sink " + id.Sink + " is not configured"}
+		return &fault.Error{Code: fault.CodeSinkNotFound, Msg: "sink " + id.Sink + " is not configured"}
 	}
 	ttl := replayLease
 	if deadline, ok := ctx.Deadline(); ok {
@@ -81,7 +82,7 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 		return err
 	}
 	if dead {
-		return &sinks.Error{Code: sinks.CodeDeadLettered, Msg: "item " + id.String() + " was dead-lettered again as " + again}
+		return &fault.Error{Code: fault.CodeDeadLettered, Msg: "item " + id.String() + " was dead-lettered again as " + again}
 	}
 	return nil
 }

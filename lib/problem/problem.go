@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // ContentType is the media type of a problem (RFC 9457, section 3).
@@ -21,7 +21,7 @@ type Problem struct {
 	Title  string     `json:"title"`
 	Status int        `json:"status"`
 	Detail string     `json:"detail,omitempty"`
-	Code   sinks.Code `json:"code"`
+	Code   fault.Code `json:"code"`
 	// DeliveryID is the delivery that the problem is about; empty when there is none.
 	DeliveryID string `json:"delivery_id,omitempty"`
 
@@ -30,34 +30,34 @@ type Problem struct {
 }
 
 // kinds gives each code its status, title and the wait to suggest.
-var kinds = map[sinks.Code]struct {
+var kinds = map[fault.Code]struct {
 	status     int
 	title      string
 	retryAfter time.Duration
 }{
-	sinks.CodeSinkUnavailable:    {http.StatusServiceUnavailable, "The destination did not take the message", 5 * time.Second},
-	sinks.CodeSinkConfigInvalid:  {http.StatusServiceUnavailable, "The configuration is missing or wrong", 30 * time.Second},
-	sinks.CodeSinkNotFound:       {http.StatusNotFound, "No such sink", 0},
-	sinks.CodeDLQOverflow:        {http.StatusServiceUnavailable, "The dead-letter queue is full", time.Minute},
-	sinks.CodeDLQUnavailable:     {http.StatusServiceUnavailable, "The dead-letter queue cannot be reached", 5 * time.Second},
-	sinks.CodeDLQNotFound:        {http.StatusNotFound, "No such dead letter", 0},
-	sinks.CodeDeadLettered:       {http.StatusConflict, "The message was dead-lettered again", 0},
-	sinks.CodeItemLeased:         {http.StatusConflict, "A replay holds the dead letter", 5 * time.Second},
-	sinks.CodeDeliveryInProgress: {http.StatusConflict, "The same delivery is under way", 5 * time.Second},
-	sinks.CodeIDReused:           {http.StatusUnprocessableEntity, "The delivery id was used for other content", 0},
-	sinks.CodeNotAttempted:       {http.StatusServiceUnavailable, "No time was left for an attempt", time.Second},
-	sinks.CodeBodyTooLarge:       {http.StatusRequestEntityTooLarge, "The message is too large", 0},
-	sinks.CodeInvalidArgument:    {http.StatusBadRequest, "The request is wrong", 0},
-	sinks.CodeInternal:           {http.StatusInternalServerError, "Internal error", 0},
+	fault.CodeSinkUnavailable:    {http.StatusServiceUnavailable, "The destination did not take the message", 5 * time.Second},
+	fault.CodeSinkConfigInvalid:  {http.StatusServiceUnavailable, "The configuration is missing or wrong", 30 * time.Second},
+	fault.CodeSinkNotFound:       {http.StatusNotFound, "No such sink", 0},
+	fault.CodeDLQOverflow:        {http.StatusServiceUnavailable, "The dead-letter queue is full", time.Minute},
+	fault.CodeDLQUnavailable:     {http.StatusServiceUnavailable, "The dead-letter queue cannot be reached", 5 * time.Second},
+	fault.CodeDLQNotFound:        {http.StatusNotFound, "No such dead letter", 0},
+	fault.CodeDeadLettered:       {http.StatusConflict, "The message was dead-lettered again", 0},
+	fault.CodeItemLeased:         {http.StatusConflict, "A replay holds the dead letter", 5 * time.Second},
+	fault.CodeDeliveryInProgress: {http.StatusConflict, "The same delivery is under way", 5 * time.Second},
+	fault.CodeIDReused:           {http.StatusUnprocessableEntity, "The delivery id was used for other content", 0},
+	fault.CodeNotAttempted:       {http.StatusServiceUnavailable, "No time was left for an attempt", time.Second},
+	fault.CodeBodyTooLarge:       {http.StatusRequestEntityTooLarge, "The message is too large", 0},
+	fault.CodeInvalidArgument:    {http.StatusBadRequest, "The request is wrong", 0},
+	fault.CodeInternal:           {http.StatusInternalServerError, "Internal error", 0},
 }
 
 // From returns the problem for an error. An error without a known code is INTERNAL,
 // and its text, which may be anything, is left out.
 func From(err error) Problem {
-	code := sinks.CodeOf(err)
+	code := fault.CodeOf(err)
 	kind, ok := kinds[code]
 	if !ok {
-		code, kind = sinks.CodeInternal, kinds[sinks.CodeInternal]
+		code, kind = fault.CodeInternal, kinds[fault.CodeInternal]
 		err = nil
 	}
 	p := Problem{Type: "urn:backstop:problem:" + string(code), Title: kind.title, Status: kind.status, Code: code, RetryAfter: kind.retryAfter}
@@ -70,11 +70,11 @@ func From(err error) Problem {
 // detail is the error's text without the code in front of it, which has a member of
 // its own.
 func detail(err error) string {
-	e, ok := errors.AsType[*sinks.Error](err)
+	e, ok := errors.AsType[*fault.Error](err)
 	if !ok || e.Error() != err.Error() {
 		return err.Error()
 	}
-	return (&sinks.Error{Msg: e.Msg, Cause: e.Cause}).Error()
+	return (&fault.Error{Msg: e.Msg, Cause: e.Cause}).Error()
 }
 
 // Header returns the problem's header fields.

@@ -8,18 +8,18 @@ import (
 	"strings"
 	"testing"
 
+	"backstop/lib/fault"
 	"backstop/lib/problem"
-	"backstop/lib/sinks"
 )
 
 func TestEachCodeHasItsStatus(t *testing.T) {
-	for code, want := range map[sinks.Code]int{
-		sinks.CodeInvalidArgument: 400, sinks.CodeSinkNotFound: 404, sinks.CodeDLQNotFound: 404, sinks.CodeItemLeased: 409,
-		sinks.CodeDeliveryInProgress: 409, sinks.CodeDeadLettered: 409, sinks.CodeBodyTooLarge: 413, sinks.CodeIDReused: 422, sinks.CodeInternal: 500,
-		sinks.CodeDLQOverflow: 503, sinks.CodeDLQUnavailable: 503, sinks.CodeSinkConfigInvalid: 503, sinks.CodeNotAttempted: 503, sinks.CodeSinkUnavailable: 503,
+	for code, want := range map[fault.Code]int{
+		fault.CodeInvalidArgument: 400, fault.CodeSinkNotFound: 404, fault.CodeDLQNotFound: 404, fault.CodeItemLeased: 409,
+		fault.CodeDeliveryInProgress: 409, fault.CodeDeadLettered: 409, fault.CodeBodyTooLarge: 413, fault.CodeIDReused: 422, fault.CodeInternal: 500,
+		fault.CodeDLQOverflow: 503, fault.CodeDLQUnavailable: 503, fault.CodeSinkConfigInvalid: 503, fault.CodeNotAttempted: 503, fault.CodeSinkUnavailable: 503,
 	} {
 		w := httptest.NewRecorder()
-		problem.From(fmt.Errorf("outer: %w", &sinks.Error{Code: code, Msg: "why"})).Write(w)
+		problem.From(fmt.Errorf("outer: %w", &fault.Error{Code: code, Msg: "why"})).Write(w)
 		var body map[string]any
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 			t.Fatal(err)
@@ -37,7 +37,7 @@ func TestEachCodeHasItsStatus(t *testing.T) {
 }
 
 func TestTheDetailDoesNotRepeatTheCode(t *testing.T) {
-	p := problem.From(&sinks.Error{Code: sinks.CodeDLQOverflow, Msg: "sink ops is full", Cause: errors.New("10 of 10")})
+	p := problem.From(&fault.Error{Code: fault.CodeDLQOverflow, Msg: "sink ops is full", Cause: errors.New("10 of 10")})
 	if p.Detail != "sink ops is full: 10 of 10" {
 		t.Errorf("detail %q", p.Detail)
 	}
@@ -45,7 +45,7 @@ func TestTheDetailDoesNotRepeatTheCode(t *testing.T) {
 
 func TestAnErrorWithoutACodeShowsNothingOfItself(t *testing.T) {
 	p := problem.From(errors.New("dial tcp 10.0.0.1: secret"))
-	if p.Code != sinks.CodeInternal || strings.Contains(fmt.Sprint(p), "secret") {
+	if p.Code != fault.CodeInternal || strings.Contains(fmt.Sprint(p), "secret") {
 		t.Errorf("got %+v, want INTERNAL without the text", p)
 	}
 }

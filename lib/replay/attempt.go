@@ -13,6 +13,7 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -164,7 +165,7 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 			attrs = append(attrs, key, value)
 		}
 	}
-	add("code", string(sinks.CodeOf(rep.err)))
+	add("code", string(fault.CodeOf(rep.err)))
 	add("operation", rep.settlement.Operation)
 	add("trace", it.Trace)
 	if err != nil {
@@ -246,7 +247,7 @@ func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.
 		return err
 	})
 	if err == nil && len(results) != len(s) {
-		err = &sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("settle: %d results for %d items", len(results), len(s))}
+		err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("settle: %d results for %d items", len(results), len(s))}
 	}
 	return results, err
 }
@@ -270,7 +271,7 @@ func repeat(ctx context.Context, times int, call func() error) error {
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := call()
 		times--
-		if sinks.CodeOf(err) != sinks.CodeDLQUnavailable || times == 0 || sleep(ctx, wait) != nil {
+		if fault.CodeOf(err) != fault.CodeDLQUnavailable || times == 0 || sleep(ctx, wait) != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -93,7 +94,7 @@ func TestACanceledRunSettlesWhatItSentAndChargesNobody(t *testing.T) {
 		left := 0
 		for _, id := range ids {
 			it, err := store.Get(t.Context(), id)
-			if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+			if fault.CodeOf(err) == fault.CodeDLQNotFound {
 				continue
 			}
 			left++
@@ -261,7 +262,7 @@ type down struct {
 	settle *int // fails so often
 }
 
-var errRedis = &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "connection refused"}
+var errRedis = &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "connection refused"}
 
 func (s down) Sinks(ctx context.Context) ([]string, error) {
 	if s.all {

@@ -12,6 +12,7 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
 	"backstop/lib/sinks"
 )
@@ -41,7 +42,7 @@ func (r *receiver) Deduplicates() bool { return r.dedup }
 
 func (r *receiver) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 	if string(raw) == `"bad"` {
-		return nil, &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: "recipient: bad"}
+		return nil, &fault.Error{Code: fault.CodeInvalidArgument, Msg: "recipient: bad"}
 	}
 	return string(raw), nil
 }
@@ -95,9 +96,9 @@ func (r *receiver) set(answer func(ctx context.Context, m sinks.Message) error) 
 }
 
 var (
-	errDown  = sinks.Transient(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 503"})
-	errGone  = sinks.Terminal(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 410"})
-	errMaybe = sinks.Ambiguous(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "no answer"})
+	errDown  = sinks.Transient(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 503"})
+	errGone  = sinks.Terminal(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 410"})
+	errMaybe = sinks.Ambiguous(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "no answer"})
 )
 
 func fails(err error) func(context.Context, sinks.Message) error {
@@ -122,7 +123,7 @@ type targets map[string]replay.Target
 func (t targets) Target(_ context.Context, name string) (replay.Target, error) {
 	target, ok := t[name]
 	if !ok {
-		return target, &sinks.Error{Code: sinks.CodeSinkNotFound, Msg: "no sink " + name}
+		return target, &fault.Error{Code: fault.CodeSinkNotFound, Msg: "no sink " + name}
 	}
 	return target, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -36,8 +37,8 @@ func TestTheFirstAttemptIsTheSameInAttemptsAndReplays(t *testing.T) {
 		time.Sleep(time.Hour)
 		run(t, engine(store, configured(replay.Policy{}, sink)), replay.Request{})
 		time.Sleep(time.Hour)
-		if err := store.Replay(t.Context(), out.Item.ID); sinks.CodeOf(err) != sinks.CodeDeadLettered {
-			t.Fatalf("Replay: %v, want %s", err, sinks.CodeDeadLettered)
+		if err := store.Replay(t.Context(), out.Item.ID); fault.CodeOf(err) != fault.CodeDeadLettered {
+			t.Fatalf("Replay: %v, want %s", err, fault.CodeDeadLettered)
 		}
 		time.Sleep(time.Hour)
 		run(t, engine(store, configured(replay.Policy{}, sink)), replay.Request{})

@@ -7,14 +7,14 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // ErrAlreadyDelivered is what ReplayOne returns for an item that a replay delivered
 // before and that was kept, unless it is forced. Its code is INVALID_ARGUMENT.
-var ErrAlreadyDelivered error = &sinks.Error{
-	Code: sinks.CodeInvalidArgument, Msg: "the item was delivered already; with force it is sent again",
+var ErrAlreadyDelivered error = &fault.Error{
+	Code: fault.CodeInvalidArgument, Msg: "the item was delivered already; with force it is sent again",
 }
 
 // OneOptions are the choices of ReplayOne. The zero value sends the item through its
@@ -74,12 +74,12 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		if _, err := e.replayable(ctx, it.ID, o.Force); err != nil {
 			return Result{}, err
 		}
-		return Result{}, &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s is held by a replay", it.ID)}
+		return Result{}, &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("item %s is held by a replay", it.ID)}
 	}
 	if held, err := e.begin(ctx, leased[0]); err != nil || !held {
 		e.release(ctx, budget, leased)
 		if err == nil {
-			err = &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s: its lease was lost before it was sent", it.ID)}
+			err = &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("item %s: its lease was lost before it was sent", it.ID)}
 		}
 		return Result{}, err
 	}
@@ -115,7 +115,7 @@ func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, 
 	}
 	results, err := e.settle(ctx, []dlq.Settlement{rep.settlement})
 	if err == nil && results[0] == dlq.SettleFenced {
-		err = &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s: the replay ended (%s)", it.ID, rep.status), Cause: errFenced}
+		err = &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("item %s: the replay ended (%s)", it.ID, rep.status), Cause: errFenced}
 	}
 	e.settled(ctx, rep, err)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
 	"backstop/lib/sinks"
 )
@@ -122,20 +123,20 @@ func TestReplayOneRefuses(t *testing.T) {
 			name string
 			id   string
 			opts replay.OneOptions
-			code sinks.Code
+			code fault.Code
 			is   error
 		}{
-			{"an unknown item", "a~1-1", keep, sinks.CodeDLQNotFound, nil},
-			{"a bad id", "{}", keep, sinks.CodeInvalidArgument, nil},
-			{"a delivered item", ids[0], keep, sinks.CodeInvalidArgument, replay.ErrAlreadyDelivered},
-			{"a leased item", ids[1], keep, sinks.CodeItemLeased, nil},
-			{"an unconfigured sink", other, keep, sinks.CodeSinkNotFound, nil},
-			{"an unknown other sink", ids[2], replay.OneOptions{Sink: "zzz"}, sinks.CodeSinkNotFound, nil},
-			{"a bad choice", ids[2], replay.OneOptions{OnSuccess: "drop"}, sinks.CodeInvalidArgument, nil},
+			{"an unknown item", "a~1-1", keep, fault.CodeDLQNotFound, nil},
+			{"a bad id", "{}", keep, fault.CodeInvalidArgument, nil},
+			{"a delivered item", ids[0], keep, fault.CodeInvalidArgument, replay.ErrAlreadyDelivered},
+			{"a leased item", ids[1], keep, fault.CodeItemLeased, nil},
+			{"an unconfigured sink", other, keep, fault.CodeSinkNotFound, nil},
+			{"an unknown other sink", ids[2], replay.OneOptions{Sink: "zzz"}, fault.CodeSinkNotFound, nil},
+			{"a bad choice", ids[2], replay.OneOptions{OnSuccess: "drop"}, fault.CodeInvalidArgument, nil},
 		}
 		for _, tt := range tests {
 			_, err := e.ReplayOne(t.Context(), tt.id, tt.opts)
-			if sinks.CodeOf(err) != tt.code || tt.is != nil && !errors.Is(err, tt.is) {
+			if fault.CodeOf(err) != tt.code || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("%s: got %v, want %s", tt.name, err, tt.code)
 			}
 		}
@@ -154,7 +155,7 @@ func TestReplayOneWithoutTimeLeavesTheItemAsItWas(t *testing.T) {
 		id := push(t, store, "a", "m", 1)[0]
 		ctx, cancel := context.WithCancel(t.Context())
 		e := engine(canceling{store, cancel}, configured(replay.Policy{}, sink))
-		if _, err := e.ReplayOne(ctx, id, replay.OneOptions{}); sinks.CodeOf(err) != sinks.CodeNotAttempted {
+		if _, err := e.ReplayOne(ctx, id, replay.OneOptions{}); fault.CodeOf(err) != fault.CodeNotAttempted {
 			t.Errorf("got %v, want NOT_ATTEMPTED", err)
 		}
 		if it := get(t, store, id); !it.Due() || len(it.History) != 0 || len(sink.calls()) != 0 {
@@ -216,7 +217,7 @@ func TestAForcedReplayThatFailsLeavesTheItemDelivered(t *testing.T) {
 func TestAnUndecodableItemCannotBeReplayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := engine(unreadable{}, targets{}).ReplayOne(t.Context(), "a~1-1", replay.OneOptions{})
-		if sinks.CodeOf(err) != sinks.CodeInvalidArgument || !strings.Contains(err.Error(), "decoded") {
+		if fault.CodeOf(err) != fault.CodeInvalidArgument || !strings.Contains(err.Error(), "decoded") {
 			t.Errorf("got %v, want INVALID_ARGUMENT saying why", err)
 		}
 	})

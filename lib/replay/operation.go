@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // MaxOperationIDs is the most items that a bulk operation can list by id.
@@ -106,7 +106,7 @@ func (r OperationRequest) validate() error {
 		}
 		for i, id := range r.IDs {
 			if _, err := dlq.ParseID(id); err != nil {
-				return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("ids[%d]", i), Cause: err}
+				return &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf("ids[%d]", i), Cause: err}
 			}
 		}
 		return nil
@@ -118,8 +118,8 @@ func (r OperationRequest) validate() error {
 		return nil
 	}
 	if r.Filter.Sink != "" {
-		if err := sinks.CheckName(r.Filter.Sink); err != nil {
-			return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: "filter.sink", Cause: err}
+		if err := fault.CheckName(r.Filter.Sink); err != nil {
+			return &fault.Error{Code: fault.CodeInvalidArgument, Msg: "filter.sink", Cause: err}
 		}
 	}
 	if r.Filter.Reason != "" && !slices.Contains(dlq.Reasons, r.Filter.Reason) {
@@ -246,7 +246,7 @@ func newOperationID(key string) string {
 }
 
 func operationNotFound(id string) error {
-	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("no operation %.60q; final ones are kept for %s", id, dlq.OperationRetention)}
+	return &fault.Error{Code: fault.CodeDLQNotFound, Msg: fmt.Sprintf("no operation %.60q; final ones are kept for %s", id, dlq.OperationRetention)}
 }
 
 // markedBy returns the failure's text for the item's history, naming the operation: so
@@ -307,4 +307,4 @@ type OperationChange struct {
 }
 
 // ErrOperationTaken means that somebody else works on the operation by now.
-var ErrOperationTaken = &sinks.Error{Code: sinks.CodeItemLeased, Msg: "another replayer works on the operation"}
+var ErrOperationTaken = &fault.Error{Code: fault.CodeItemLeased, Msg: "another replayer works on the operation"}

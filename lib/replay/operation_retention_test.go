@@ -10,8 +10,8 @@ import (
 
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
-	"backstop/lib/sinks"
 )
 
 // A cache evicts what has a TTL: nothing that an unfinished operation rests on has one.
@@ -87,7 +87,7 @@ func TestAnOperationIsKeptWhileItIsUnfinishedAndForAWhileAfterwards(t *testing.T
 			t.Errorf("within its retention: %v", err)
 		}
 		time.Sleep(time.Second)
-		if _, err := ops.Get(t.Context(), op.ID); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		if _, err := ops.Get(t.Context(), op.ID); fault.CodeOf(err) != fault.CodeDLQNotFound {
 			t.Errorf("after its retention: %v", err)
 		}
 	})

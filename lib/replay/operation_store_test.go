@@ -9,8 +9,8 @@ import (
 
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
-	"backstop/lib/sinks"
 )
 
 func operation(n int) replay.Operation {
@@ -54,7 +54,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		_, save := s.Save(t.Context(), "op-x", "me", replay.OperationChange{})
 		_, cancel := s.Cancel(t.Context(), "op-x")
 		for _, err := range []error{get, take, save, cancel} {
-			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if fault.CodeOf(err) != fault.CodeDLQNotFound {
 				t.Errorf("got %v, want SINK_DLQ_NOT_FOUND", err)
 			}
 		}
@@ -97,7 +97,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 				t.Fatal("nobody can take over from a dead owner")
 			}
 		}
-		if _, err := s.Save(t.Context(), op.ID, "first", replay.OperationChange{Status: replay.OperationFailed}); sinks.CodeOf(err) != sinks.CodeItemLeased {
+		if _, err := s.Save(t.Context(), op.ID, "first", replay.OperationChange{Status: replay.OperationFailed}); fault.CodeOf(err) != fault.CodeItemLeased {
 			t.Errorf("the former owner saved: %v", err)
 		}
 		if got, err := s.Get(t.Context(), op.ID); err != nil || got.Status != replay.OperationRunning || !got.StartedAt.Equal(taken.op.StartedAt) {
@@ -229,7 +229,7 @@ func TestAnIdWithoutOperationIsForgottenAfterAWhile(t *testing.T) {
 		if err := client.Del(t.Context(), prefix+":op:"+op.ID).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.Take(t.Context(), op.ID, "me", time.Minute); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		if _, _, err := s.Take(t.Context(), op.ID, "me", time.Minute); fault.CodeOf(err) != fault.CodeDLQNotFound {
 			t.Errorf("Take: %v, want SINK_DLQ_NOT_FOUND", err)
 		}
 		if ids, err := s.Unfinished(t.Context()); err != nil || len(ids) != tt.left {

@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 const (
@@ -58,7 +58,7 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 		return Operation{}, err
 	}
 	if !stored.sameRequest(op) {
-		return Operation{}, &sinks.Error{Code: sinks.CodeIDReused, Msg: "the idempotency key belongs to another operation, " + stored.ID}
+		return Operation{}, &fault.Error{Code: fault.CodeIDReused, Msg: "the idempotency key belongs to another operation, " + stored.ID}
 	}
 	return stored, nil
 }
@@ -138,7 +138,7 @@ func (r *run) unfinished(ctx context.Context) (moving, stalled []string, err err
 	}
 	for _, id := range ids {
 		op, err := r.Operations.Get(ctx, id)
-		if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+		if fault.CodeOf(err) == fault.CodeDLQNotFound {
 			// It was accepted, and nobody will do it: its record was evicted or deleted. (Or its
 			// creator is just at it, which the next run sees.)
 			r.log().ErrorContext(ctx, "bulk operation lost: its record is gone before it was final", "operation", id)
@@ -160,7 +160,7 @@ func (r *run) operations(ctx context.Context, b retry.Budget, ids []string) erro
 		if ctx.Err() != nil || !b.Fits(0) {
 			break
 		}
-		if err := r.operation(ctx, b.Share(len(ids)-i), id); err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		if err := r.operation(ctx, b.Share(len(ids)-i), id); err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
 			errs = append(errs, err)
 		}
 	}
@@ -285,7 +285,7 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 	l, err := w.lane(ctx, name)
 	if err != nil {
 		w.run.tally.fail(name, err)
-		if code := sinks.CodeOf(err); code == sinks.CodeSinkNotFound || code == sinks.CodeSinkConfigInvalid {
+		if code := fault.CodeOf(err); code == fault.CodeSinkNotFound || code == fault.CodeSinkConfigInvalid {
 			p.Done, p.Error = true, err.Error()
 			w.save(ctx, OperationChange{TTL: w.lease(), Sink: name, Progress: p})
 		}
@@ -482,7 +482,7 @@ func (w *worker) whyAbsent(ctx context.Context, id string) (held, skip bool, err
 		return err
 	})
 	switch {
-	case sinks.CodeOf(err) == sinks.CodeDLQNotFound:
+	case fault.CodeOf(err) == fault.CodeDLQNotFound:
 		return false, false, nil
 	case err != nil:
 		return false, false, err

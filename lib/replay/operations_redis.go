@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 //go:embed operation_create.lua
@@ -76,7 +76,7 @@ const sinkField = "sink:"
 const orphanAge = time.Hour
 
 func operationsUnavailable(what string, err error) error {
-	return &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "operations: " + what, Cause: err}
+	return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "operations: " + what, Cause: err}
 }
 
 // Create implements OperationStore.
@@ -180,7 +180,7 @@ func (s *RedisOperations) List(ctx context.Context, limit int) ([]Operation, err
 	ops := make([]Operation, 0, len(ids))
 	for _, id := range ids {
 		op, err := s.Get(ctx, id)
-		if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+		if fault.CodeOf(err) == fault.CodeDLQNotFound {
 			continue // it expired
 		}
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"backstop/internal/redistest"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
 	"backstop/lib/sinks"
 )
@@ -215,7 +216,7 @@ func TestOperationRequestsAreChecked(t *testing.T) {
 		}
 		for _, tt := range tests {
 			_, err := e.CreateOperation(t.Context(), tt.r)
-			if sinks.CodeOf(err) != sinks.CodeInvalidArgument || !strings.Contains(err.Error(), tt.field) {
+			if fault.CodeOf(err) != fault.CodeInvalidArgument || !strings.Contains(err.Error(), tt.field) {
 				t.Errorf("%s: got %v, want INVALID_ARGUMENT naming %s", tt.name, err, tt.field)
 			}
 		}
@@ -278,7 +279,7 @@ func TestAnIdempotencyKeyIsOneOperation(t *testing.T) {
 				t.Errorf("the same key: %+v, want the first operation", again)
 			}
 			r.Action = replay.OperationReplay
-			if _, err := e.CreateOperation(t.Context(), r); sinks.CodeOf(err) != sinks.CodeIDReused {
+			if _, err := e.CreateOperation(t.Context(), r); fault.CodeOf(err) != fault.CodeIDReused {
 				t.Errorf("the same key for another request: %v, want ID_REUSED", err)
 			}
 			r.Action, r.IdempotencyKey = replay.OperationDiscard, "key 2"

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // Bounds of one preview.
@@ -96,7 +96,7 @@ func (e *Engine) freezeIDs(ctx context.Context, ids []string, op *Operation) err
 		}
 		if id.Sink == "" {
 			it, err := e.Store.Get(ctx, s)
-			if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+			if fault.CodeOf(err) == fault.CodeDLQNotFound {
 				continue
 			}
 			if err != nil {
@@ -155,7 +155,7 @@ func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 func (e *Engine) previewIDs(ctx context.Context, op Operation, p *Preview) error {
 	for _, id := range op.IDs {
 		it, err := e.Store.Get(ctx, id)
-		if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+		if fault.CodeOf(err) == fault.CodeDLQNotFound {
 			continue
 		}
 		if err != nil {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"backstop/internal/strictjson"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // Request asks for a Run. The zero value replays what is due in every sink.
@@ -63,8 +63,8 @@ func parseTrigger(b []byte) error {
 
 func (r Request) validate() error {
 	for i, name := range r.Sinks {
-		if err := sinks.CheckName(name); err != nil {
-			return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf("sinks[%d]", i), Cause: err}
+		if err := fault.CheckName(name); err != nil {
+			return &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf("sinks[%d]", i), Cause: err}
 		}
 	}
 	if r.Limit < 0 {
@@ -94,5 +94,5 @@ func decode(b []byte, into any) error {
 }
 
 func invalid(format string, args ...any) error {
-	return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
+	return &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf(format, args...)}
 }

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"backstop/lib/fault"
 	"backstop/lib/replay"
-	"backstop/lib/sinks"
 )
 
 func TestParseRequest(t *testing.T) {
@@ -52,7 +52,7 @@ func TestParseRequest(t *testing.T) {
 				}
 				return
 			}
-			if sinks.CodeOf(err) != sinks.CodeInvalidArgument || !strings.Contains(err.Error(), tt.fault) {
+			if fault.CodeOf(err) != fault.CodeInvalidArgument || !strings.Contains(err.Error(), tt.fault) {
 				t.Errorf("got %v, want INVALID_ARGUMENT naming %s", err, tt.fault)
 			}
 		})

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"backstop/lib/fault"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // maxBatches is the number of sinks, in one Run, that may hold items which are claimed
@@ -78,10 +78,10 @@ func positive(n, otherwise int) int {
 
 // coded makes a store's error without a code one with a code.
 func coded(err error) error {
-	if err == nil || sinks.CodeOf(err) != "" {
+	if err == nil || fault.CodeOf(err) != "" {
 		return err
 	}
-	return &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "replay", Cause: err}
+	return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "replay", Cause: err}
 }
 
 func (r *run) work(ctx context.Context) error {

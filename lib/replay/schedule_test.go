@@ -14,6 +14,7 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -127,10 +128,10 @@ func TestWhatBecomesOfAFailure(t *testing.T) {
 		{name: "ambiguous, to a sink with deduplication", answer: fails(errMaybe), dedup: true, due: time.Minute, replays: 1},
 		{name: "a sink that hangs", answer: takes(time.Hour, nil), due: time.Minute, replays: 1},
 		{name: "a panic", answer: panics, replays: 1},
-		{name: "a message that cannot be sent", answer: fails(&sinks.Error{Code: sinks.CodeInvalidArgument}), replays: 1},
+		{name: "a message that cannot be sent", answer: fails(&fault.Error{Code: fault.CodeInvalidArgument}), replays: 1},
 		{name: "a recipient that cannot be decoded", change: func(it *dlq.Item) { it.Recipient = json.RawMessage(`"bad"`) }, replays: 1},
-		{name: "a sink configured wrongly is not charged", answer: fails(&sinks.Error{Code: sinks.CodeSinkConfigInvalid}), due: time.Minute},
-		{name: "what the process lacks is not charged", answer: fails(sinks.Ours(&sinks.Error{Code: sinks.CodeSinkUnavailable})), due: time.Minute},
+		{name: "a sink configured wrongly is not charged", answer: fails(&fault.Error{Code: fault.CodeSinkConfigInvalid}), due: time.Minute},
+		{name: "what the process lacks is not charged", answer: fails(sinks.Ours(&fault.Error{Code: fault.CodeSinkUnavailable})), due: time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -188,7 +189,7 @@ func TestAMessageWithoutIDHasTheSameOneInEveryReplay(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		run(t, e, replay.Request{})
 		calls := sink.calls()
-		if len(calls) != 2 || calls[0].id != calls[1].id || sinks.CheckID(calls[0].id) != nil {
+		if len(calls) != 2 || calls[0].id != calls[1].id || fault.CheckID(calls[0].id) != nil {
 			t.Errorf("sent %v, want one valid id twice", calls)
 		}
 	})
@@ -430,7 +431,7 @@ func TestARequestForAnUnknownSinkSaysSo(t *testing.T) {
 func TestAnUnreachableStoreIsTheRunsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := engine(down{Store: dlq.NewMemory(), all: true}, targets{}).Run(t.Context(), replay.Request{})
-		if sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+		if fault.CodeOf(err) != fault.CodeDLQUnavailable {
 			t.Errorf("got %v, want SINK_DLQ_UNAVAILABLE", err)
 		}
 	})
@@ -458,7 +459,7 @@ func TestSettlingIsRepeatedUntilItSucceedsOrTimeIsUp(t *testing.T) {
 					}
 					return
 				}
-				if sinks.CodeOf(err) != sinks.CodeDLQUnavailable || s.Skipped != 1 || s.Sinks["a"].Error == "" {
+				if fault.CodeOf(err) != fault.CodeDLQUnavailable || s.Skipped != 1 || s.Sinks["a"].Error == "" {
 					t.Errorf("%+v, %v; want the error, and the item not counted as delivered", s, err)
 				}
 			})
@@ -547,8 +548,8 @@ func (s partly) Stats(ctx context.Context, sink string) (dlq.Stats, error) {
 func TestAQueueThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 	for name, tt := range map[string]struct {
 		dead string
-		code sinks.Code
-	}{"some of them": {"dead", ""}, "all of them": {"", sinks.CodeDLQUnavailable}} {
+		code fault.Code
+	}{"some of them": {"dead", ""}, "all of them": {"", fault.CodeDLQUnavailable}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store, sink := dlq.NewMemory(), &receiver{name: "a"}
@@ -561,7 +562,7 @@ func TestAQueueThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 				dead := func(sink string) bool { return strings.HasPrefix(sink, tt.dead) }
 				start := time.Now()
 				s, err := engine(partly{store, dead}, configured(replay.Policy{}, sink)).Run(ctx, replay.Request{})
-				if sinks.CodeOf(err) != tt.code || time.Since(start) >= 10*time.Second {
+				if fault.CodeOf(err) != tt.code || time.Since(start) >= 10*time.Second {
 					t.Errorf("ended after %s with %v, want %q in time", time.Since(start), err, tt.code)
 				}
 				if tt.code == "" && (s.Sinks["a"].Delivered != 30 || s.Sinks["deadaa"].Error == "" || s.Remaining != -1) {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // Status is the fate of a delivery.
@@ -61,11 +61,11 @@ func (o Outcome) Error() error {
 	if o.StoreErr == nil {
 		return o.Err
 	}
-	code := sinks.CodeOf(o.StoreErr)
+	code := fault.CodeOf(o.StoreErr)
 	if code == "" {
-		code = sinks.CodeDLQUnavailable
+		code = fault.CodeDLQUnavailable
 	}
-	return &sinks.Error{
+	return &fault.Error{
 		Code:  code,
 		Msg:   fmt.Sprintf("delivery %s failed (%s) and could not be dead-lettered", o.DeliveryID, o.Reason),
 		Cause: errors.Join(o.StoreErr, o.Err),

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -176,7 +177,7 @@ func (w *world) act(ctx context.Context, act turn) error {
 	case retryLater:
 		return sinks.RetryAfter(errPasses, act.Retry)
 	case rejectsInput:
-		return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: "body"}
+		return &fault.Error{Code: fault.CodeInvalidArgument, Msg: "body"}
 	}
 	return nil // succeeds; and panics, above
 }
@@ -194,7 +195,7 @@ func (s storing) Push(ctx context.Context, it dlq.Item) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	unreachable := &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "no answer"}
+	unreachable := &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "no answer"}
 	timer := time.NewTimer(s.Store)
 	defer timer.Stop()
 	select {
@@ -203,7 +204,7 @@ func (s storing) Push(ctx context.Context, it dlq.Item) error {
 	case <-timer.C:
 	}
 	if s.StoreErr {
-		return &sinks.Error{Code: sinks.CodeDLQOverflow, Msg: "full"}
+		return &fault.Error{Code: fault.CodeDLQOverflow, Msg: "full"}
 	}
 	s.mu.Lock()
 	s.stored++

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -172,7 +173,7 @@ func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipien
 func (o Outcome) ended(reason dlq.Reason, why error) Outcome {
 	o.Reason = reason
 	if o.Err == nil {
-		o.Err = &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "not attempted", Cause: why}
+		o.Err = &fault.Error{Code: fault.CodeNotAttempted, Msg: "not attempted", Cause: why}
 	}
 	return o
 }
@@ -209,10 +210,10 @@ func finalReason(err error) dlq.Reason {
 	if sinks.IsAmbiguous(err) {
 		return dlq.ReasonAmbiguous
 	}
-	switch sinks.CodeOf(err) {
-	case sinks.CodeSinkConfigInvalid, sinks.CodeSinkNotFound:
+	switch fault.CodeOf(err) {
+	case fault.CodeSinkConfigInvalid, fault.CodeSinkNotFound:
 		return dlq.ReasonConfig
-	case sinks.CodeInvalidArgument, sinks.CodeBodyTooLarge:
+	case fault.CodeInvalidArgument, fault.CodeBodyTooLarge:
 		return dlq.ReasonInvalid
 	}
 	return dlq.ReasonTerminal
@@ -237,7 +238,7 @@ func (r *Retrier) attempt(ctx context.Context, grace time.Duration, to sinks.Rec
 	case err := <-done:
 		return err
 	case <-t.C:
-		return sinks.Ambiguous(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: fmt.Sprintf("sink %q ignored the end of its attempt", r.Name())})
+		return sinks.Ambiguous(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: fmt.Sprintf("sink %q ignored the end of its attempt", r.Name())})
 	}
 }
 
@@ -254,7 +255,7 @@ func (r *Retrier) send(ctx context.Context, to sinks.Recipient, m sinks.Message)
 			}
 			r.logger().ErrorContext(ctx, "sink panicked", "sink", r.Name(), "delivery_id", m.ID,
 				"panic", what, "stack", string(debug.Stack()))
-			err = sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
+			err = sinks.Terminal(&fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
 		}
 	}()
 	// What a sink says reaches dead letters, answers and logs.

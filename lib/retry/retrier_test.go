@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -65,7 +66,7 @@ func (q *queue) Push(ctx context.Context, it dlq.Item) error {
 		select {
 		case <-time.After(q.takes):
 		case <-ctx.Done():
-			return &sinks.Error{Code: sinks.CodeDLQUnavailable, Cause: ctx.Err()}
+			return &fault.Error{Code: fault.CodeDLQUnavailable, Cause: ctx.Err()}
 		}
 	}
 	if q.err != nil {
@@ -78,9 +79,9 @@ func (q *queue) Push(ctx context.Context, it dlq.Item) error {
 var quiet = slog.New(slog.DiscardHandler)
 
 var (
-	errPasses  = sinks.Transient(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 503"})
-	errFinal   = sinks.Terminal(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 404"})
-	errUnknown = sinks.Ambiguous(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "no answer"})
+	errPasses  = sinks.Transient(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 503"})
+	errFinal   = sinks.Terminal(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 404"})
+	errUnknown = sinks.Ambiguous(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "no answer"})
 )
 
 func exact(maxAttempts int) retry.Config {
@@ -104,8 +105,8 @@ func TestDeliverMakesTheAttemptsItReports(t *testing.T) {
 		{"exhausted", []step{fails(errPasses)}, 4, retry.StatusDeadLettered, dlq.ReasonExhausted, 4, 7 * time.Second},
 		{"one attempt disables retry", []step{fails(errPasses)}, 1, retry.StatusDeadLettered, dlq.ReasonExhausted, 1, 0},
 		{"unmarked and unknown is terminal", []step{fails(errors.New("odd"))}, 5, retry.StatusDeadLettered, dlq.ReasonTerminal, 1, 0},
-		{"bad configuration", []step{fails(sinks.Terminal(&sinks.Error{Code: sinks.CodeSinkConfigInvalid}))}, 5, retry.StatusDeadLettered, dlq.ReasonConfig, 1, 0},
-		{"bad message", []step{fails(&sinks.Error{Code: sinks.CodeInvalidArgument})}, 5, retry.StatusDeadLettered, dlq.ReasonInvalid, 1, 0},
+		{"bad configuration", []step{fails(sinks.Terminal(&fault.Error{Code: fault.CodeSinkConfigInvalid}))}, 5, retry.StatusDeadLettered, dlq.ReasonConfig, 1, 0},
+		{"bad message", []step{fails(&fault.Error{Code: fault.CodeInvalidArgument})}, 5, retry.StatusDeadLettered, dlq.ReasonInvalid, 1, 0},
 		{"panic", []step{func(context.Context) error { panic("boom") }}, 5, retry.StatusDeadLettered, dlq.ReasonTerminal, 1, 0},
 		{"attempt time-out is transient", []step{hangs, ok}, 5, retry.StatusDelivered, "", 2, 11 * time.Second},
 		{"every attempt times out", []step{hangs}, 2, retry.StatusDeadLettered, dlq.ReasonExhausted, 2, 21 * time.Second},
@@ -151,9 +152,9 @@ func TestSendReturnsNilWhenTheFailureWasRecorded(t *testing.T) {
 		if !errors.Is(err, errFinal) {
 			t.Errorf("Send without a DLQ: %v, want the sink's error", err)
 		}
-		full := &sinks.Error{Code: sinks.CodeDLQOverflow, Msg: "full"}
+		full := &fault.Error{Code: fault.CodeDLQOverflow, Msg: "full"}
 		err = retry.NewRetrier(&script{steps: []step{fails(errFinal)}}, exact(1), &queue{err: full}).Send(t.Context(), nil, sinks.Message{})
-		if sinks.CodeOf(err) != sinks.CodeDLQOverflow || !errors.Is(err, full) || !errors.Is(err, errFinal) {
+		if fault.CodeOf(err) != fault.CodeDLQOverflow || !errors.Is(err, full) || !errors.Is(err, errFinal) {
 			t.Errorf("Send with a full DLQ: %v, want SINK_DLQ_OVERFLOW wrapping both causes", err)
 		}
 	})
@@ -163,7 +164,7 @@ func TestAMessageWithoutIDKeepsOneThroughItsAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink, q := &script{steps: []step{fails(errPasses)}}, &queue{}
 		out := retry.NewRetrier(sink, exact(3), q).Deliver(t.Context(), nil, sinks.Message{})
-		if sinks.CheckID(out.DeliveryID) != nil {
+		if fault.CheckID(out.DeliveryID) != nil {
 			t.Fatalf("delivery id %q is not a valid id", out.DeliveryID)
 		}
 		for _, m := range sink.got {
@@ -253,7 +254,7 @@ func TestADeadlineTooShortForAnyAttemptStillStores(t *testing.T) {
 		if out.Attempts != 0 || len(sink.started) != 0 || out.Reason != dlq.ReasonDeadline || len(q.items) != 1 {
 			t.Errorf("got %d attempts, reason %q, %d dead letters; want 0, deadline, 1", out.Attempts, out.Reason, len(q.items))
 		}
-		if sinks.CodeOf(out.Err) != sinks.CodeNotAttempted {
+		if fault.CodeOf(out.Err) != fault.CodeNotAttempted {
 			t.Errorf("error %v, want NOT_ATTEMPTED", out.Err)
 		}
 	})
@@ -403,7 +404,7 @@ func TestASlowDLQHandsBackInTime(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			out := retry.NewRetrier(&script{steps: []step{hangs}}, exact(5), &queue{takes: time.Hour}).Deliver(ctx, nil, sinks.Message{ID: "m"})
-			if out.Status != retry.StatusHandedBack || sinks.CodeOf(out.Error()) != sinks.CodeDLQUnavailable {
+			if out.Status != retry.StatusHandedBack || fault.CodeOf(out.Error()) != fault.CodeDLQUnavailable {
 				t.Errorf("got %s, %v; want handed_back, SINK_DLQ_UNAVAILABLE", out.Status, out.Error())
 			}
 			if out.Elapsed >= timeout {

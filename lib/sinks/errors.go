@@ -2,65 +2,40 @@ package sinks
 
 import (
 	"errors"
-	"strings"
 	"time"
+
+	"backstop/lib/fault"
 )
 
-// Code is the stable, machine-readable name of a failure. Callers branch on codes,
-// never on text.
-type Code string
+// What fault defines, under the names that a sink knows it by.
+type (
+	// Code is the stable, machine-readable name of a failure.
+	Code = fault.Code
+	// Error is a coded error. Its text never contains a configured secret.
+	Error = fault.Error
+)
 
-// The codes.
+// The codes that sinks and those who call them meet; fault has all of them.
 const (
-	CodeSinkUnavailable    Code = "SINK_UNAVAILABLE"     // the destination did not take the message
-	CodeSinkConfigInvalid  Code = "SINK_CONFIG_INVALID"  // the sink's configuration is missing or wrong
-	CodeSinkNotFound       Code = "SINK_NOT_FOUND"       // no sink of that name is configured
-	CodeDLQOverflow        Code = "SINK_DLQ_OVERFLOW"    // the dead-letter queue is full
-	CodeDLQUnavailable     Code = "SINK_DLQ_UNAVAILABLE" // the dead-letter queue could not be reached
-	CodeDLQNotFound        Code = "SINK_DLQ_NOT_FOUND"   // no such dead letter
-	CodeDeadLettered       Code = "SINK_DEAD_LETTERED"   // a replayed message was dead-lettered again
-	CodeItemLeased         Code = "ITEM_LEASED"          // a replay holds the dead letter
-	CodeDeliveryInProgress Code = "DELIVERY_IN_PROGRESS" // the same delivery is under way elsewhere
-	CodeIDReused           Code = "ID_REUSED"            // the delivery id was used for other content
-	CodeNotAttempted       Code = "NOT_ATTEMPTED"        // no time was left for an attempt
-	CodeBodyTooLarge       Code = "BODY_TOO_LARGE"       // the body exceeds the limit
-	CodeInvalidArgument    Code = "INVALID_ARGUMENT"     // the request is wrong; the message names the field
-	CodeInternal           Code = "INTERNAL"             // a defect of Backstop itself
+	CodeSinkUnavailable    = fault.CodeSinkUnavailable
+	CodeSinkConfigInvalid  = fault.CodeSinkConfigInvalid
+	CodeSinkNotFound       = fault.CodeSinkNotFound
+	CodeDLQOverflow        = fault.CodeDLQOverflow
+	CodeDLQUnavailable     = fault.CodeDLQUnavailable
+	CodeDLQNotFound        = fault.CodeDLQNotFound
+	CodeDeadLettered       = fault.CodeDeadLettered
+	CodeItemLeased         = fault.CodeItemLeased
+	CodeDeliveryInProgress = fault.CodeDeliveryInProgress
+	CodeIDReused           = fault.CodeIDReused
+	CodeNotAttempted       = fault.CodeNotAttempted
+	CodeBodyTooLarge       = fault.CodeBodyTooLarge
+	CodeInvalidArgument    = fault.CodeInvalidArgument
+	CodeInternal           = fault.CodeInternal
 )
 
-// Error is a coded error. Its text never contains a configured secret.
-type Error struct {
-	Code  Code
-	Msg   string
-	Cause error // nil when there is none
-}
-
-// Error returns "CODE: message: cause".
-func (e *Error) Error() string {
-	parts := make([]string, 0, 3)
-	if e.Code != "" {
-		parts = append(parts, string(e.Code))
-	}
-	if e.Msg != "" {
-		parts = append(parts, e.Msg)
-	}
-	if e.Cause != nil {
-		parts = append(parts, e.Cause.Error())
-	}
-	return strings.Join(parts, ": ")
-}
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Cause }
-
-// CodeOf returns the code of the first coded error in err's tree, and "" when there
-// is none.
-func CodeOf(err error) Code {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Code
-	}
-	return ""
-}
+// CodeOf returns the code of the first coded error in err's tree, and "" when there is
+// none.
+func CodeOf(err error) Code { return fault.CodeOf(err) }
 
 // mark is what a sink knows about a failure. It keeps the cause for errors.Is and
 // errors.As and adds nothing to the text.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"backstop/lib/fault"
 )
 
 // Registry holds sinks by name. The zero value is not usable; see NewRegistry. It
@@ -90,7 +92,7 @@ func FactoryKinds() []string {
 // BuildSink builds the sink called name of the given kind. An unknown kind, a bad
 // name and every fault of the configuration are SINK_CONFIG_INVALID.
 func BuildSink(kind, name string, raw map[string]any) (Sink, error) {
-	if err := CheckName(name); err != nil {
+	if err := fault.CheckName(name); err != nil {
 		return nil, &Error{Code: CodeSinkConfigInvalid, Msg: "sink", Cause: err}
 	}
 	f, ok := LookupFactory(kind)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -176,8 +177,8 @@ func TestNamesAndIDs(t *testing.T) {
 		"": false, "A": false, "-a": false, ".a": false, "a b": false, "a{b}": false, "a~b": false, "a/b": false, "ä": false, "a\n": false,
 		long + "a": false,
 	} {
-		if err := sinks.CheckName(name); (err == nil) != want || err != nil && sinks.CodeOf(err) != sinks.CodeInvalidArgument {
-			t.Errorf("CheckName(%q) = %v, want valid: %v", name, err, want)
+		if err := fault.CheckName(name); (err == nil) != want || err != nil && sinks.CodeOf(err) != sinks.CodeInvalidArgument {
+			t.Errorf("fault.CheckName(%q) = %v, want valid: %v", name, err, want)
 		}
 	}
 	long = strings.Repeat("a", 128)
@@ -185,8 +186,8 @@ func TestNamesAndIDs(t *testing.T) {
 		"a": true, "A-z_0:=+/@": true, long: true,
 		"": false, "a.b": false, "a b": false, "a\r\nb": false, "a\n": false, "a%": false, "ä": false, "a\x00": false, long + "a": false,
 	} {
-		if err := sinks.CheckID(id); (err == nil) != want || err != nil && sinks.CodeOf(err) != sinks.CodeInvalidArgument {
-			t.Errorf("CheckID(%q) = %v, want valid: %v", id, err, want)
+		if err := fault.CheckID(id); (err == nil) != want || err != nil && sinks.CodeOf(err) != sinks.CodeInvalidArgument {
+			t.Errorf("fault.CheckID(%q) = %v, want valid: %v", id, err, want)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 var claimCases = []Case{
@@ -141,7 +141,7 @@ var claimCases = []Case{
 				"bad id": {Sink: "mail", TTL: time.Minute, IDs: []string{"x"}},
 			} {
 				_, err := s.Claim(t.Context(), c)
-				wantCode(t, name, err, sinks.CodeInvalidArgument)
+				wantCode(t, name, err, fault.CodeInvalidArgument)
 			}
 		},
 	},
@@ -166,7 +166,7 @@ var claimCases = []Case{
 			if err := s.Release(t.Context(), []dlq.Lease{late.Lease}); err != nil {
 				t.Errorf("late Release: %v", err)
 			}
-			wantCode(t, "Discard", s.Discard(t.Context(), late.ID), sinks.CodeItemLeased)
+			wantCode(t, "Discard", s.Discard(t.Context(), late.ID), fault.CodeItemLeased)
 			if diff := cmp.Diff(before, get(t, s, late.ID)); diff != "" {
 				t.Errorf("the late holder changed the item (-before +after):\n%s", diff)
 			}

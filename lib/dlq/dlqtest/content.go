@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 // contents are dead letters of one delivery that differ in their content alone.
@@ -44,7 +44,7 @@ func wantFound(t *T, s dlq.Store, what, sink, delivery, fingerprint, id string) 
 	it, err := s.Find(t.Context(), sink, delivery, fingerprint)
 	switch {
 	case id == "":
-		wantCode(t, what+": Find", err, sinks.CodeDLQNotFound)
+		wantCode(t, what+": Find", err, fault.CodeDLQNotFound)
 	case err != nil || it.ID != id:
 		t.Errorf("%s: Find = %q, %v; want %s", what, it.ID, err, id)
 	}
@@ -189,13 +189,13 @@ var contentCases = []Case{
 			stored, errs := s.AddBatch(t.Context(), []dlq.Item{item("mail", "a"), other, third, other, item("mail", "a")})
 			for i, it := range stored {
 				if i == 2 {
-					wantCode(t, "the third content", errs[i], sinks.CodeDLQOverflow)
+					wantCode(t, "the third content", errs[i], fault.CodeDLQOverflow)
 				} else if errs[i] != nil || get(t, s, it.ID).Message.Body != it.Message.Body {
 					t.Errorf("item %d = %+v, %v", i, it, errs[i])
 				}
 			}
 			_, err := s.Add(t.Context(), third)
-			wantCode(t, "the third content again", err, sinks.CodeDLQOverflow)
+			wantCode(t, "the third content again", err, fault.CodeDLQOverflow)
 			wantFound(t, s, "the third content", "mail", "a", fingerprint(third), "")
 			wantStats(t, s, "mail", counts{Depth: 2, Due: 2})
 		},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -113,9 +114,9 @@ func get(t *T, s dlq.Store, id string) dlq.Item {
 	return it
 }
 
-func wantCode(t *T, what string, err error, want sinks.Code) {
+func wantCode(t *T, what string, err error, want fault.Code) {
 	t.Helper()
-	if got := sinks.CodeOf(err); got != want {
+	if got := fault.CodeOf(err); got != want {
 		t.Errorf("%s = %v, want code %q", what, err, want)
 	}
 }

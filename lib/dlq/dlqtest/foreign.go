@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -107,7 +108,7 @@ var foreignCases = []Case{
 			}
 			wantStats(t, s, "mail", counts{Depth: 6, Due: 1})
 			s.SetRegistryLookup(lookup(sender{"mail", func(context.Context, sinks.Recipient, sinks.Message) error { return nil }}))
-			wantCode(t, "Replay", s.Replay(t.Context(), ids[0]), sinks.CodeInvalidArgument)
+			wantCode(t, "Replay", s.Replay(t.Context(), ids[0]), fault.CodeInvalidArgument)
 			if l := claimIDs(t, s, "mail", ids[1]); len(l) != 1 || l[0].Item.DecodeError == "" {
 				t.Errorf("claim by id = %+v, want the unreadable item, to be discarded", l)
 			} else {

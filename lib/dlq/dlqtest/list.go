@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 var listCases = []Case{
@@ -43,7 +43,7 @@ var listCases = []Case{
 				}
 			}
 			_, err := s.Items(t.Context(), "Bad Name", 0)
-			wantCode(t, "Items of a bad name", err, sinks.CodeInvalidArgument)
+			wantCode(t, "Items of a bad name", err, fault.CodeInvalidArgument)
 		},
 	},
 	{
@@ -338,7 +338,7 @@ var listCases = []Case{
 				"up to, public": {UpTo: map[string]string{"mail": "mail~1-1"}},
 			} {
 				_, err := s.Page(t.Context(), q)
-				wantCode(t, name, err, sinks.CodeInvalidArgument)
+				wantCode(t, name, err, fault.CodeInvalidArgument)
 			}
 		},
 	},
@@ -363,7 +363,7 @@ var listCases = []Case{
 				t.Errorf("Sinks = %v, %v", names, err)
 			}
 			n, err := s.Count(t.Context(), "Bad Name")
-			wantCode(t, "Count of a bad name", err, sinks.CodeInvalidArgument)
+			wantCode(t, "Count of a bad name", err, fault.CodeInvalidArgument)
 			if n != -1 {
 				t.Errorf("Count = %d, want -1", n)
 			}
@@ -384,11 +384,11 @@ var listCases = []Case{
 			}
 			for _, missing := range []string{"mail~1-1", "nobody~" + id.Native, "1-1"} {
 				_, err := s.Get(t.Context(), missing)
-				wantCode(t, "Get("+missing+")", err, sinks.CodeDLQNotFound)
+				wantCode(t, "Get("+missing+")", err, fault.CodeDLQNotFound)
 			}
 			for _, bad := range []string{"", "mail", "mail~", "{x}~1-1", "mail~1-1-1", "mail~99999999999999999999-0"} {
 				_, err := s.Get(t.Context(), bad)
-				wantCode(t, "Get("+bad+")", err, sinks.CodeInvalidArgument)
+				wantCode(t, "Get("+bad+")", err, fault.CodeInvalidArgument)
 			}
 		},
 	},

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 var operatorCases = []Case{
@@ -21,7 +21,7 @@ var operatorCases = []Case{
 			}
 			wantStats(t, s, "mail", counts{Depth: 7, Due: 3, Kept: 1, Parked: 1})
 			l := claimIDs(t, s, "mail", all[4].ID)
-			wantCode(t, "Discard of a leased item", s.Discard(t.Context(), all[4].ID), sinks.CodeItemLeased)
+			wantCode(t, "Discard of a leased item", s.Discard(t.Context(), all[4].ID), fault.CodeItemLeased)
 			if err := s.Release(t.Context(), []dlq.Lease{l[0].Lease}); err != nil {
 				t.Fatal(err)
 			}
@@ -32,13 +32,13 @@ var operatorCases = []Case{
 					}
 				}
 				_, err := s.Get(t.Context(), it.ID)
-				wantCode(t, "Get", err, sinks.CodeDLQNotFound)
+				wantCode(t, "Get", err, fault.CodeDLQNotFound)
 			}
 			wantStats(t, s, "mail", counts{})
 			if err := s.Discard(t.Context(), "1-1"); err != nil {
 				t.Errorf("Discard of a missing bare id: %v", err)
 			}
-			wantCode(t, "Discard of nonsense", s.Discard(t.Context(), "x"), sinks.CodeInvalidArgument)
+			wantCode(t, "Discard of nonsense", s.Discard(t.Context(), "x"), fault.CodeInvalidArgument)
 		},
 	},
 	{
@@ -89,9 +89,9 @@ var operatorCases = []Case{
 			if !slices.Equal(got, []string{"fresh", "held", "moved", "never", "parked"}) {
 				t.Errorf("Claim = %v", got)
 			}
-			wantCode(t, "Unpark of a leased item", s.Unpark(t.Context(), never.ID), sinks.CodeItemLeased)
-			wantCode(t, "Unpark of nothing", s.Unpark(t.Context(), "mail~1-1"), sinks.CodeDLQNotFound)
-			wantCode(t, "Unpark of nonsense", s.Unpark(t.Context(), "x"), sinks.CodeInvalidArgument)
+			wantCode(t, "Unpark of a leased item", s.Unpark(t.Context(), never.ID), fault.CodeItemLeased)
+			wantCode(t, "Unpark of nothing", s.Unpark(t.Context(), "mail~1-1"), fault.CodeDLQNotFound)
+			wantCode(t, "Unpark of nonsense", s.Unpark(t.Context(), "x"), fault.CodeInvalidArgument)
 		},
 	},
 	{
@@ -158,9 +158,9 @@ var operatorCases = []Case{
 				return ok && err == nil
 			})
 			_, err := s.Gate(t.Context(), "mail", "c", 0)
-			wantCode(t, "Gate without a time", err, sinks.CodeInvalidArgument)
+			wantCode(t, "Gate without a time", err, fault.CodeInvalidArgument)
 			_, err = s.Gate(t.Context(), "mail", "", time.Minute)
-			wantCode(t, "Gate without a token", err, sinks.CodeInvalidArgument)
+			wantCode(t, "Gate without a token", err, fault.CodeInvalidArgument)
 		},
 	},
 	{
@@ -174,11 +174,11 @@ var operatorCases = []Case{
 			if err := s.EndOperation(t.Context(), "op", "mail"); err != nil {
 				t.Errorf("EndOperation of what nobody counted: %v", err)
 			}
-			wantCode(t, "EndOperation of a bad operation", s.EndOperation(t.Context(), "a b", "mail"), sinks.CodeInvalidArgument)
+			wantCode(t, "EndOperation of a bad operation", s.EndOperation(t.Context(), "a b", "mail"), fault.CodeInvalidArgument)
 			_, err := s.Progress(t.Context(), "a b", "mail")
-			wantCode(t, "bad operation", err, sinks.CodeInvalidArgument)
+			wantCode(t, "bad operation", err, fault.CodeInvalidArgument)
 			_, err = s.Progress(t.Context(), "op", "{mail}")
-			wantCode(t, "bad sink", err, sinks.CodeInvalidArgument)
+			wantCode(t, "bad sink", err, fault.CodeInvalidArgument)
 		},
 	},
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -62,7 +63,7 @@ var pushCases = []Case{
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
 			_, err := s.Find(t.Context(), "mail", "d1", "")
-			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if fault.CodeOf(err) != fault.CodeDLQNotFound {
 				t.Errorf("before the push: %v, want SINK_DLQ_NOT_FOUND", err)
 			}
 			stored := add(t, s, dlq.Item{Sink: "mail", DeliveryID: "d1"})
@@ -74,7 +75,7 @@ var pushCases = []Case{
 			if err := s.Discard(t.Context(), stored.ID); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Find(t.Context(), "mail", "d1", ""); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if _, err := s.Find(t.Context(), "mail", "d1", ""); fault.CodeOf(err) != fault.CodeDLQNotFound {
 				t.Errorf("after a discard: %v, want SINK_DLQ_NOT_FOUND", err)
 			}
 		},
@@ -168,7 +169,7 @@ var pushCases = []Case{
 			stored, errs := s.AddBatch(t.Context(), batch)
 			for i := range batch {
 				if i == 1 {
-					wantCode(t, "bad name", errs[i], sinks.CodeInvalidArgument)
+					wantCode(t, "bad name", errs[i], fault.CodeInvalidArgument)
 					continue
 				}
 				if errs[i] != nil || stored[i].DeliveryID != batch[i].DeliveryID {
@@ -231,11 +232,11 @@ var pushCases = []Case{
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			err := s.Push(ctx, item("mail", "a"))
-			wantCode(t, "Push", err, sinks.CodeDLQUnavailable)
+			wantCode(t, "Push", err, fault.CodeDLQUnavailable)
 			_, err = s.Claim(ctx, dlq.Claim{Sink: "mail", TTL: time.Minute})
-			wantCode(t, "Claim", err, sinks.CodeDLQUnavailable)
+			wantCode(t, "Claim", err, fault.CodeDLQUnavailable)
 			n, err := s.Count(ctx, "")
-			wantCode(t, "Count", err, sinks.CodeDLQUnavailable)
+			wantCode(t, "Count", err, fault.CodeDLQUnavailable)
 			if n != -1 {
 				t.Errorf("Count = %d, want -1", n)
 			}
@@ -252,7 +253,7 @@ var overflowCases = []Case{
 			s := b.New(t.T, dlq.WithMaxLen(3), dlq.WithOverflow(dlq.OverflowReject))
 			all := fill(t, s, "mail", 3)
 			_, err := s.Add(t.Context(), item("mail", "late"))
-			wantCode(t, "Add to a full queue", err, sinks.CodeDLQOverflow)
+			wantCode(t, "Add to a full queue", err, fault.CodeDLQOverflow)
 			if again := add(t, s, item("mail", "d1")); again.ID != all[1].ID {
 				t.Errorf("repeated push to a full queue got id %s, want %s", again.ID, all[1].ID)
 			}
@@ -269,7 +270,7 @@ var overflowCases = []Case{
 			if errs[0] != nil || stored[0].ID == "" {
 				t.Errorf("repeated item of a batch: %v", errs[0])
 			}
-			wantCode(t, "new item of a batch", errs[1], sinks.CodeDLQOverflow)
+			wantCode(t, "new item of a batch", errs[1], fault.CodeDLQOverflow)
 		},
 	},
 	{
@@ -282,7 +283,7 @@ var overflowCases = []Case{
 			add(t, s, item("mail", "x"))
 			wantStats(t, s, "mail", counts{Depth: 3, Due: 2, Kept: 1})
 			_, err := s.Add(t.Context(), item("mail", "y"))
-			wantCode(t, "Add", err, sinks.CodeDLQOverflow)
+			wantCode(t, "Add", err, fault.CodeDLQOverflow)
 		},
 	},
 	{
@@ -346,7 +347,7 @@ var overflowCases = []Case{
 			}
 			add(t, s, item("mail", "e")) // removes d2, kept
 			_, err := s.Get(t.Context(), all[2].ID)
-			wantCode(t, "Get of the kept one", err, sinks.CodeDLQNotFound)
+			wantCode(t, "Get of the kept one", err, fault.CodeDLQNotFound)
 			get(t, s, all[1].ID)
 			add(t, s, item("mail", "f")) // removes d1: d0 is leased
 			items, err := s.Items(t.Context(), "mail", 0)
@@ -383,7 +384,7 @@ var overflowCases = []Case{
 				t.Errorf("the leased item is gone: %v", err)
 			}
 			_, err := s.Get(t.Context(), all[0].ID)
-			wantCode(t, "Get of the oldest", err, sinks.CodeDLQNotFound)
+			wantCode(t, "Get of the oldest", err, fault.CodeDLQNotFound)
 		},
 	},
 	{

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -29,7 +30,7 @@ var replayCases = []Case{
 				if to != nil {
 					t.Errorf("recipient %v, want none", to)
 				}
-				wantCode(t, "Discard while it is replayed", s.Discard(ctx, it.ID), sinks.CodeItemLeased)
+				wantCode(t, "Discard while it is replayed", s.Discard(ctx, it.ID), fault.CodeItemLeased)
 				return nil
 			}}))
 			if err := s.Replay(t.Context(), it.ID); err != nil {
@@ -43,7 +44,7 @@ var replayCases = []Case{
 				t.Errorf("after the replay: %+v", after)
 			}
 			wantStats(t, s, "mail", counts{Depth: 1, Kept: 1})
-			wantCode(t, "Replay of a delivered item", s.Replay(t.Context(), it.ID), sinks.CodeInvalidArgument)
+			wantCode(t, "Replay of a delivered item", s.Replay(t.Context(), it.ID), fault.CodeInvalidArgument)
 		},
 	},
 	{
@@ -56,7 +57,7 @@ var replayCases = []Case{
 			s.SetRegistryLookup(lookup(sender{"mail", func(ctx context.Context, _ sinks.Recipient, m sinks.Message) error {
 				return s.Push(context.WithoutCancel(ctx), dlq.Item{Sink: "mail", DeliveryID: m.ID, Message: m, Reason: dlq.ReasonExhausted, LastError: "again"})
 			}}))
-			wantCode(t, "Replay", s.Replay(t.Context(), it.ID), sinks.CodeDeadLettered)
+			wantCode(t, "Replay", s.Replay(t.Context(), it.ID), fault.CodeDeadLettered)
 			items, err := s.Items(t.Context(), "mail", 0)
 			if err != nil || len(items) != 2 {
 				t.Fatalf("%d items, %v; want the old one and the new one", len(items), err)
@@ -69,8 +70,8 @@ var replayCases = []Case{
 				t.Errorf("old item %+v", old)
 			}
 			// The same once more, of the new one and of the old one: four items in all.
-			wantCode(t, "Replay", s.Replay(t.Context(), fresh.ID), sinks.CodeDeadLettered)
-			wantCode(t, "Replay", s.Replay(t.Context(), old.ID), sinks.CodeDeadLettered)
+			wantCode(t, "Replay", s.Replay(t.Context(), fresh.ID), fault.CodeDeadLettered)
+			wantCode(t, "Replay", s.Replay(t.Context(), old.ID), fault.CodeDeadLettered)
 			wantStats(t, s, "mail", counts{Depth: 4, Due: 2})
 		},
 	},
@@ -81,7 +82,7 @@ var replayCases = []Case{
 			s := b.New(t.T)
 			due := add(t, s, item("mail", "a"))
 			never := add(t, s, withReason(item("mail", "b"), dlq.ReasonTerminal))
-			boom := &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "boom"}
+			boom := &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "boom"}
 			s.SetRegistryLookup(lookup(sender{"mail", func(context.Context, sinks.Recipient, sinks.Message) error { return boom }}))
 			for _, it := range []dlq.Item{due, never} {
 				if err := s.Replay(t.Context(), it.ID); !errors.Is(err, boom) {
@@ -106,19 +107,19 @@ var replayCases = []Case{
 			withRecipient := item("mail", "b")
 			withRecipient.Recipient = []byte(`{"x":1}`)
 			bad := add(t, s, withRecipient)
-			wantCode(t, "without a lookup", s.Replay(t.Context(), it.ID), sinks.CodeSinkConfigInvalid)
+			wantCode(t, "without a lookup", s.Replay(t.Context(), it.ID), fault.CodeSinkConfigInvalid)
 			s.SetRegistryLookup(lookup())
-			wantCode(t, "without the sink", s.Replay(t.Context(), it.ID), sinks.CodeSinkNotFound)
+			wantCode(t, "without the sink", s.Replay(t.Context(), it.ID), fault.CodeSinkNotFound)
 			s.SetRegistryLookup(lookup(sender{"mail", func(context.Context, sinks.Recipient, sinks.Message) error {
 				t.Error("sent")
 				return nil
 			}}))
-			wantCode(t, "missing item", s.Replay(t.Context(), "mail~1-1"), sinks.CodeDLQNotFound)
-			wantCode(t, "missing bare id", s.Replay(t.Context(), "1-1"), sinks.CodeDLQNotFound)
-			wantCode(t, "nonsense", s.Replay(t.Context(), "x"), sinks.CodeInvalidArgument)
-			wantCode(t, "bad recipient", s.Replay(t.Context(), bad.ID), sinks.CodeInvalidArgument)
+			wantCode(t, "missing item", s.Replay(t.Context(), "mail~1-1"), fault.CodeDLQNotFound)
+			wantCode(t, "missing bare id", s.Replay(t.Context(), "1-1"), fault.CodeDLQNotFound)
+			wantCode(t, "nonsense", s.Replay(t.Context(), "x"), fault.CodeInvalidArgument)
+			wantCode(t, "bad recipient", s.Replay(t.Context(), bad.ID), fault.CodeInvalidArgument)
 			claimIDs(t, s, "mail", it.ID)
-			wantCode(t, "leased", s.Replay(t.Context(), it.ID), sinks.CodeItemLeased)
+			wantCode(t, "leased", s.Replay(t.Context(), it.ID), fault.CodeItemLeased)
 			wantStats(t, s, "mail", counts{Depth: 2, Due: 2})
 		},
 	},

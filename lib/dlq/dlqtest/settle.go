@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
-	"backstop/lib/sinks"
+	"backstop/lib/fault"
 )
 
 var settleCases = []Case{
@@ -70,7 +70,7 @@ var settleCases = []Case{
 				settleOne(t, s, it.ID, c.st)
 				got, err := s.Get(t.Context(), it.ID)
 				if c.check == nil {
-					wantCode(t, "Get after "+string(c.st.Action), err, sinks.CodeDLQNotFound)
+					wantCode(t, "Get after "+string(c.st.Action), err, fault.CodeDLQNotFound)
 				} else if err != nil || !c.check(got) {
 					t.Errorf("after %+v: %+v, %v", c.st, got, err)
 				}
@@ -152,7 +152,7 @@ var settleCases = []Case{
 				"bad operation":  {Lease: l[0].Lease, Action: dlq.ActionKeep, Operation: "a b"},
 			} {
 				_, err := s.Settle(t.Context(), []dlq.Settlement{st})
-				wantCode(t, name, err, sinks.CodeInvalidArgument)
+				wantCode(t, name, err, fault.CodeInvalidArgument)
 			}
 		},
 	},

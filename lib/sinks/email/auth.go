@@ -49,7 +49,7 @@ func (s *Sink) logIn(c *conversation) error {
 		}
 	}
 	if refused == nil {
-		return &fault{"the server offers no authentication that this sink knows (" + strings.Join(known, ", ") + ")"}
+		return &protocolError{"the server offers no authentication that this sink knows (" + strings.Join(known, ", ") + ")"}
 	}
 	return refused
 }
@@ -76,7 +76,7 @@ type login struct {
 // Next implements smtp.Auth.
 func (l *login) Next(challenge []byte, more bool) ([]byte, error) {
 	if more && iterations(challenge) > maxIterations {
-		return nil, &fault{"the server asks for too many iterations of " + l.name}
+		return nil, &protocolError{"the server asks for too many iterations of " + l.name}
 	}
 	answer, err := l.Auth.Next(challenge, more)
 	if more && err == nil && bytes.HasPrefix(challenge, []byte("v=")) {
@@ -90,7 +90,7 @@ func (l *login) Next(challenge []byte, more bool) ([]byte, error) {
 }
 
 func (l *login) broken() error {
-	return &fault{"the server does not keep to " + l.name + ", or does not know the password itself"}
+	return &protocolError{"the server does not keep to " + l.name + ", or does not know the password itself"}
 }
 
 // iterations reads the attribute i of a SCRAM challenge; 0 without one.

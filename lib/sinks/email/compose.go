@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	gomail "github.com/wneessen/go-mail"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -26,7 +27,7 @@ const maxHeaderBytes = 16 << 10
 // compose builds the message's text, dated so. It fails exactly when m can never be sent.
 func (s *Sink) compose(to *mail.Address, m sinks.Message, date time.Time) ([]byte, error) {
 	if m.ID != "" {
-		if err := sinks.CheckID(m.ID); err != nil {
+		if err := fault.CheckID(m.ID); err != nil {
 			return nil, sinks.Terminal(err)
 		}
 	}

@@ -27,7 +27,7 @@ func (r *reply) class() int { return r.code / 100 }
 
 var (
 	errForeign = errors.New("the server does not speak SMTP")
-	errTLS     = &fault{"the server speaks TLS from the first byte: set tls: implicit"}
+	errTLS     = &protocolError{"the server speaks TLS from the first byte: set tls: implicit"}
 )
 
 // conversation is one connection to a server, with what is known of the server so far.
@@ -106,7 +106,7 @@ func cutCode(line string) (code int, more bool, text string) {
 // say sends a line and returns the reply, whatever it is.
 func (c *conversation) say(line string) (*reply, error) {
 	if strings.ContainsAny(line, "\r\n") {
-		return nil, &fault{"a command would hold a line end"}
+		return nil, &protocolError{"a command would hold a line end"}
 	}
 	if _, err := c.out.WriteString(line + "\r\n"); err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (c *conversation) protect(ctx context.Context, config *tls.Config) error {
 func (c *conversation) logIn(a *login, host string) error {
 	name, first, err := a.Start(&smtp.ServerInfo{Name: host, TLS: c.private, Auth: strings.Fields(c.offers["AUTH"])})
 	if err != nil {
-		return &fault{"the connection is not protected"} // New refuses such configurations
+		return &protocolError{"the connection is not protected"} // New refuses such configurations
 	}
 	line := "AUTH " + name
 	if len(first) > 0 {

@@ -53,10 +53,10 @@ func (l *line) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// fault is a failure that is neither a reply nor the network's.
-type fault struct{ why string }
+// protocolError is a failure that is neither a reply nor the network's.
+type protocolError struct{ why string }
 
-func (f *fault) Error() string { return f.why }
+func (f *protocolError) Error() string { return f.why }
 
 // transmit holds one SMTP conversation.
 func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) error {
@@ -107,7 +107,7 @@ func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) erro
 // replied, or the sink has thought better of it.
 func understood(err error) bool {
 	_, replied := errors.AsType[*reply](err)
-	f, own := errors.AsType[*fault](err)
+	f, own := errors.AsType[*protocolError](err)
 	return replied || own && f != errTLS
 }
 
@@ -138,7 +138,7 @@ func (s *Sink) converse(ctx context.Context, c *conversation, l *line, to *mail.
 	}
 	if s.mode == TLSStartTLS {
 		if _, ok := c.offers["STARTTLS"]; !ok {
-			return "STARTTLS", &fault{"the server does not offer it, and the sink requires it"}
+			return "STARTTLS", &protocolError{"the server does not offer it, and the sink requires it"}
 		}
 		if err := c.protect(ctx, s.tls.Clone()); err != nil {
 			return "STARTTLS", err
@@ -153,12 +153,12 @@ func (s *Sink) converse(ctx context.Context, c *conversation, l *line, to *mail.
 		}
 	}
 	if limit, err := strconv.Atoi(c.offers["SIZE"]); err == nil && limit > 0 && len(text) > limit {
-		return "SIZE", &fault{fmt.Sprintf("the message has %d bytes, the server takes %d", len(text), limit)}
+		return "SIZE", &protocolError{fmt.Sprintf("the message has %d bytes, the server takes %d", len(text), limit)}
 	}
 	from := "MAIL FROM:" + envelope(s.from)
 	if !ascii(s.from.Address) || !ascii(to.Address) {
 		if _, ok := c.offers["SMTPUTF8"]; !ok {
-			return "SMTPUTF8", &fault{"an address is not ASCII, and the server takes only such"}
+			return "SMTPUTF8", &protocolError{"an address is not ASCII, and the server takes only such"}
 		}
 		from += " SMTPUTF8 BODY=8BITMIME" // the head holds the address as it is
 	}
@@ -193,7 +193,7 @@ func addressLiteral(a net.Addr) string {
 // is what may have led to it.
 func (s *Sink) failure(ctx context.Context, stage string, err error, hint string) error {
 	record, notTLS := errors.AsType[tls.RecordHeaderError](err)
-	f, own := errors.AsType[*fault](err)
+	f, own := errors.AsType[*protocolError](err)
 	switch {
 	case stage == handshake && notTLS && string(record.RecordHeader[:2]) == "22":
 		return sinks.Terminal(s.unavailable(stage + ": the server greets in the clear: set tls: starttls"))

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -92,7 +93,7 @@ func named(tb testing.TB, h Harness) {
 	if got := d.Sink.Name(); got != h.Name {
 		tb.Errorf("Name() = %q, want %q", got, h.Name)
 	}
-	if err := sinks.CheckName(d.Sink.Name()); err != nil {
+	if err := fault.CheckName(d.Sink.Name()); err != nil {
 		tb.Errorf("Name() is no name: %v", err)
 	}
 	secret(tb, h, "the sink", d.Sink)

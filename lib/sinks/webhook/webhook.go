@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/internal/httpsend"
 	"backstop/lib/sinks/internal/recipient"
@@ -167,7 +168,7 @@ func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 // request returns the headers that come from m, and the body.
 func (s *Sink) request(m sinks.Message) (http.Header, []byte, error) {
 	if m.ID != "" {
-		if err := sinks.CheckID(m.ID); err != nil {
+		if err := fault.CheckID(m.ID); err != nil {
 			return nil, nil, sinks.Terminal(err)
 		}
 	}
