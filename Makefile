@@ -12,7 +12,8 @@ HOSTARCH  := $(shell $(GO) env GOARCH)
 BUILD := CGO_ENABLED=0 $(GO) build -tags lambda.norpc -trimpath -ldflags "-s -w"
 
 # The tools are versioned in a module of their own, so that they never become our dependencies.
-TOOLS     := $(abspath build/tools)
+# Relative, for the sake of folders with spaces in their names; make splits at them.
+TOOLS     := build/tools
 LINT      := $(TOOLS)/golangci-lint
 BENCHSTAT := $(TOOLS)/benchstat
 
@@ -32,7 +33,7 @@ dev: local ## The same, staying up: HTTP API on 127.0.0.1:3000, Invoke API on :3
 build: ## Build the functions for ARCH=arm64|amd64 into build/<function>/bootstrap.
 	@for f in $(FUNCTIONS); do \
 	  echo "build $(OUT)/$$f/bootstrap ($(ARCH))"; \
-	  GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(OUT)/$$f/bootstrap ./functions/$$f || exit 1; \
+	  GOOS=linux GOARCH=$(ARCH) $(BUILD) -o "$(OUT)/$$f/bootstrap" ./functions/$$f || exit 1; \
 	done
 
 # What `make demo` and `make dev` run: the functions for this machine, and the CLI.
@@ -41,14 +42,16 @@ local:
 	@for f in $(FUNCTIONS); do $(BUILD) -o build/local/$$f/bootstrap ./functions/$$f || exit 1; done
 	@$(GO) build -o build/backstop ./cmd/backstop
 
-# `sam build` runs build-<LogicalId> with ARTIFACTS_DIR set (template.yaml, Metadata).
+# `sam build` runs build-<LogicalId> with ARTIFACTS_DIR set (template.yaml, Metadata). The platform is the
+# template's, whatever the environment says; the shell reads ARTIFACTS_DIR, so any name will do.
+ARTIFACT := GOOS=linux GOARCH=arm64 GOARM64=v8.0 $(BUILD) -o "$${ARTIFACTS_DIR:?says where}/bootstrap"
 .PHONY: build-SendFunction build-QueueFunction build-ReplayFunction build-DlqApiFunction
 build-SendFunction build-QueueFunction:
-	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/send
+	$(ARTIFACT) ./functions/send
 build-ReplayFunction:
-	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/replay
+	$(ARTIFACT) ./functions/replay
 build-DlqApiFunction:
-	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/dlq-api
+	$(ARTIFACT) ./functions/dlq-api
 
 .PHONY: test
 test: deps ## Run all tests (installs redis-server and chromium from Debian's packages when it can).
@@ -62,7 +65,7 @@ race: deps ## Run all tests with the race detector.
 .PHONY: lint
 lint: $(LINT) template ## Check format, lint rules and the template.
 	$(LINT) run ./...
-	cd bench && $(LINT) run ./...
+	cd bench && ../$(LINT) run ./...
 	$(LINT) fmt --diff ./...
 
 .PHONY: template
@@ -80,10 +83,10 @@ fmt: $(LINT) ## Format the code.
 	$(LINT) fmt ./...
 
 $(LINT): tools/go.mod tools/go.sum
-	cd tools && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 $(BENCHSTAT): tools/go.mod tools/go.sum
-	cd tools && $(GO) build -o $@ golang.org/x/perf/cmd/benchstat
+	cd tools && $(GO) build -o ../$@ golang.org/x/perf/cmd/benchstat
 
 # The raw output, for benchstat, is beside the table.
 BENCH ?= .

@@ -128,7 +128,7 @@ func record(b *testing.B, c redis.UniversalClient, first, last int) {
 		k := delivery.Key{Sink: "ops", ID: letter("ops", i).DeliveryID}
 		_, _, err := records.Begin(context.Background(), k, fingerprint, "token", time.Minute)
 		ok(b, err)
-		_, err = records.Finish(context.Background(), k, "token", delivery.Record{
+		_, _, err = records.Finish(context.Background(), k, "token", delivery.Record{
 			Sink: k.Sink, ID: k.ID, Status: delivery.StatusDeadLettered, Fingerprint: fingerprint,
 			Answer: `{"status":"dead_lettered","delivery_id":"` + k.ID + `","item_id":"ops~1795458321196-0","reason":"exhausted","attempts":5}`,
 		})

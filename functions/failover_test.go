@@ -64,6 +64,12 @@ func (a *account) add(t *testing.T, item, delivery string) {
 	a.acknowledged[id.Native] = delivery
 }
 
+func (a *account) size() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.acknowledged)
+}
+
 // A cluster's master dies while deliveries are dead-lettered on it and others are
 // replayed from it. The append-only files of the dead master and of its replica, read
 // before that takes over, tell what Redis acknowledged and lost; everything else must be
@@ -156,7 +162,18 @@ func TestAFailoverLosesOnlyWhatRedisAcknowledgedAndLost(t *testing.T) {
 	if err := victim.Client(t).ClientKillByFilter(t.Context(), "TYPE", "replica").Err(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	frozen := map[*account]int{}
+	for _, a := range accounts {
+		frozen[a] = a.size()
+	}
+	eventually(t, "the master acknowledges what the replica has not", func() error {
+		for _, a := range accounts {
+			if n := a.size() - frozen[a]; n < 5 {
+				return fmt.Errorf("%s: %d", a.sink, n)
+			}
+		}
+		return nil
+	})
 	victim.Kill(t)
 	killedAt := time.Now()
 	heir.Thaw(t)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,29 +115,53 @@ func TestEightReplayersDeliverEachOfTenThousandOnce(t *testing.T) {
 // is sent at once, a group that is being settled and one that gathers.
 const inFlight = 10 + 2*50
 
+// hold lets n more messages through to webhook-demo and holds up the answers to those that
+// follow, until release is called. reached is closed by the first of them: a process waits
+// for it then, and goes on waiting.
+func hold(s *local.Stack, n int) (reached <-chan struct{}, release func()) {
+	first, wait := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s.Inbox.HTTP.Set(local.PathOK, func(i int) inbox.Reply {
+		if i <= n {
+			return inbox.Reply{}
+		}
+		once.Do(func() { close(first) })
+		return inbox.Reply{Wait: wait}
+	})
+	return first, func() {
+		s.Inbox.HTTP.Heal(local.PathOK)
+		close(wait)
+	}
+}
+
 func TestKilledReplayersLoseNothing(t *testing.T) {
 	t.Parallel()
+	const kills = 3
 	server := redistest.Start(t)
 	fill(t, server.Client(t), many)
-	s := start(t, local.Options{RedisURL: server.URL(), ReplayTimeout: 8 * time.Second})
-	var kills atomic.Int64
-	go func() {
-		for kills.Load() < 3 && t.Context().Err() == nil {
-			done := len(s.Inbox.HTTP.CountByID(inbox.Arrival.Accepted))
-			if int64(done) > (kills.Load()+1)*many/5 && s.Host.Kill(local.Replay) {
-				kills.Add(1)
+	s := start(t, local.Options{RedisURL: server.URL(), ReplayTimeout: 15 * time.Second})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for range kills {
+			reached, release := hold(s, many/5)
+			select {
+			case <-reached:
+			case <-t.Context().Done():
+				release()
+				return
 			}
-			time.Sleep(10 * time.Millisecond)
+			if !s.Host.Kill(local.Replay) {
+				t.Error("a message is being sent, and no process is there to be killed")
+			}
+			release()
 		}
-	}()
+	})
 	replays(t, s, 8)
+	all.Wait()
 	twice := arrivals(t, s, many)
-	t.Logf("%d processes were killed, %d messages arrived twice", kills.Load(), twice)
-	if kills.Load() != 3 {
-		t.Errorf("%d processes were killed, want 3", kills.Load())
-	}
-	if twice > 3*inFlight {
-		t.Errorf("%d arrived twice, more than 3 processes can have had in flight", twice)
+	t.Logf("%d processes were killed, %d messages arrived twice", kills, twice)
+	if twice > kills*inFlight {
+		t.Errorf("%d arrived twice, more than %d processes can have had in flight", twice, kills)
 	}
 	if n := call(t, s, "GET", "/v1/dlq/count", "").number("count"); n != 0 {
 		t.Errorf("%d are stranded", n)
@@ -149,7 +172,7 @@ func TestABulkReplayIsResumedAfterItsProcessDied(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	fill(t, server.Client(t), many)
-	s := start(t, local.Options{RedisURL: server.URL(), ReplayTimeout: 8 * time.Second})
+	s := start(t, local.Options{RedisURL: server.URL(), ReplayTimeout: 15 * time.Second})
 	request := `{"action":"replay","filter":{"sink":"webhook-demo","reason":"exhausted"},"reason":"test"%s}`
 	dry := call(t, s, "POST", "/v1/dlq/operations", fmt.Sprintf(request, `,"dry_run":true`))
 	if dry.status != http.StatusOK {
@@ -160,41 +183,48 @@ func TestABulkReplayIsResumedAfterItsProcessDied(t *testing.T) {
 		t.Fatalf("create: %d %s", op.status, op.raw)
 	}
 	payload := []byte(fmt.Sprintf(`{"operation":%q}`, op.text("id")))
-	kills := 0
-	var done answer
-	for deadline := time.Now().Add(3 * time.Minute); ; {
-		finished := make(chan struct{})
-		go func() {
-			_, _ = s.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: payload})
-			close(finished)
-		}()
-		for running := true; running; {
+	const kills = 2
+	deadline := time.Now().Add(4 * time.Minute)
+	// bulk invokes replay for the operation until done says so, and kills what is under way
+	// once kill is closed.
+	bulk := func(kill <-chan struct{}, done func() bool) {
+		for !done() {
+			if time.Now().After(deadline) {
+				t.Fatalf("not completed: %s", call(t, s, "GET", "/v1/dlq/operations/"+op.text("id"), "").raw)
+			}
+			finished := make(chan struct{})
+			go func() {
+				_, _ = s.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: payload})
+				close(finished)
+			}()
 			select {
-			case <-finished:
-				running = false
-			case <-time.After(20 * time.Millisecond):
-				if n := len(s.Inbox.HTTP.CountByID(inbox.Arrival.Accepted)); kills < 2 && n > (kills+1)*many/4 && s.Host.Kill(local.Replay) {
-					kills++
+			case <-finished: // the time of an owner that died is waited for
+				time.Sleep(200 * time.Millisecond)
+			case <-kill:
+				if !s.Host.Kill(local.Replay) {
+					t.Fatal("a message is being sent, and no process is there to be killed")
 				}
+				<-finished
+				return
 			}
 		}
-		if done = call(t, s, "GET", "/v1/dlq/operations/"+op.text("id"), ""); done.text("status") == "completed" {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not completed: %s", done.raw)
-		}
-		time.Sleep(200 * time.Millisecond)
 	}
-	if kills != 2 {
-		t.Errorf("the process was killed %d times, want 2", kills)
+	for range kills {
+		reached, release := hold(s, many/4)
+		bulk(reached, func() bool { return false })
+		release()
 	}
+	var done answer
+	bulk(nil, func() bool {
+		done = call(t, s, "GET", "/v1/dlq/operations/"+op.text("id"), "")
+		return done.text("status") == "completed"
+	})
 	if got, want := done.number("settled"), dry.number("count"); got != many || want != many || done.number("delivered") != many {
 		t.Errorf("the dry run named %d, the operation settled %d and delivered %d, want %d each: %s", want, got, done.number("delivered"), many, done.raw)
 	}
 	twice := arrivals(t, s, many)
 	t.Logf("killed twice, %d messages arrived twice", twice)
-	if twice > 2*inFlight {
-		t.Errorf("%d arrived twice, more than 2 processes can have had in flight", twice)
+	if twice > kills*inFlight {
+		t.Errorf("%d arrived twice, more than %d processes can have had in flight", twice, kills)
 	}
 }

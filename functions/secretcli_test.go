@@ -126,7 +126,7 @@ func (s swept) operate(t *testing.T, sinks []string) {
 			both(exitDone, args...) // dead-lettered: safe
 			both(exitDone, "delivery", sink, "cli-"+format+"-"+sink)
 		}
-		both(exitUsage, "send", "--sink", "webhook-404", "--to", "http://u:"+callerToken+"@receiver.example/", "--body", "x")
+		both(exitUsage, "send", "--sink", "webhook-404", "--to", "http://u:"+callerToken+"@receiver.example/"+callerToken, "--body", "x")
 	}
 	o.run(t, exitDone, "dlq", "export")
 	var list struct {

@@ -121,7 +121,8 @@ func (s swept) send(t *testing.T, names []string, id func(string) string) {
 			if a.status != http.StatusOK && a.status != http.StatusAccepted {
 				t.Errorf("%s: %d %s", sink, a.status, a.raw)
 			}
-			if delivered := sink == "webhook-200" || sink == "webhook-204" || sink == "email-mail" || sink == "webhook-cut"; (a.status == http.StatusOK) != delivered {
+			taken := []string{"webhook-200", "webhook-204", "webhook-cut", "webhook-unasked", "slack-unasked", "email-mail"}
+			if delivered := slices.Contains(taken, sink); (a.status == http.StatusOK) != delivered {
 				t.Errorf("%s: %d %s; delivered is expected to be %v", sink, a.status, a.raw, delivered)
 			}
 		})
@@ -158,10 +159,11 @@ func (s swept) mails(t *testing.T, mail *inbox.MailServer) {
 // recipients sends to URLs that callers give.
 func (s swept) recipients(t *testing.T, receiver string) {
 	t.Helper()
+	const path = "/services/" + callerToken // as Slack's
 	for i, u := range []string{
-		receiver + "/404?t=" + callerToken, receiver + "/307?t=" + callerToken, receiver + "/garbage?t=" + callerToken, "http://nosuch.invalid/?t=" + callerToken,
-		"http://u:" + callerToken + "@receiver.example/", "http://169.254.169.254/?t=" + callerToken, "ftp://receiver.example/?t=" + callerToken,
-		"http://receiver.example:22/?t=" + callerToken, "http://[::1/?t=" + callerToken, "https://" + receiver[7:] + "/200?t=" + callerToken,
+		receiver + path + "/404?t=" + callerToken, receiver + path + "/307", receiver + path + "/garbage", receiver + path + "/unasked", "http://nosuch.invalid" + path,
+		"http://u:" + callerToken + "@receiver.example/", "http://169.254.169.254" + path + "?t=" + callerToken, "ftp://receiver.example" + path,
+		"http://receiver.example:22" + path, "http://[::1" + path, "https://" + receiver[7:] + path + "/200", "https://receiver.example/%zz" + path,
 	} {
 		body := fmt.Sprintf(`"sink":"webhook-404","recipient":{"url":%q},"message":{"body":"b"}`, u)
 		s.api(t, false, "POST", "/v1/messages", fmt.Sprintf(`{"id":"r-%d",%s}`, i, body))

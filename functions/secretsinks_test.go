@@ -49,16 +49,21 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		"cut":       "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + said,
 		"continue":  "HTTP/1.1 100 " + line + "\r\n\r\n",
 		"switching": "HTTP/1.1 101 " + line + "\r\nUpgrade: " + line + "\r\n\r\n",
+		"upgrade":   "HTTP/1.1 101 " + line + "\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n" + line,
+		"unasked":   "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + line,
 	} {
 		if name == mode {
 			_, _ = io.WriteString(conn, text)
 		}
 	}
+	if mode == "upgrade" {
+		_, _ = io.Copy(io.Discard, conn) // the connection stays
+	}
 }
 
 var echoModes = []string{
 	"200", "204", "301", "307", "400", "401", "403", "404", "407", "408", "410", "429", "500", "503", "hang", "garbage", "status", "version",
-	"header", "length", "encoding", "chunk", "cut", "continue", "switching", "reset",
+	"header", "length", "encoding", "chunk", "cut", "continue", "switching", "upgrade", "unasked", "reset",
 }
 
 // faultyBlocks are configurations with secrets that cannot be used.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plants one fault at a time in a copy of the tree and checks that the tests which guard the
 # rule fail. A mutant that survives, or a fault that no longer applies, is an error.
+# mutants.sh [WORDS]: only those whose names contain the words.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,9 +10,10 @@ trap 'rm -rf "$copy"' EXIT
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
 cd "$copy"
 
-caught=0 survived=0
+caught=0 survived=0 only=${1:-}
 # mutant NAME FILE PERL-SUBSTITUTION PACKAGE TESTS
 mutant() {
+  [[ $1 == *"$only"* ]] || return 0
   cp "$2" "$copy/original"
   perl -0pi -e "$3" "$2"
   if cmp -s "$2" "$copy/original"; then
@@ -54,12 +56,120 @@ mutant 'Retry-After shortened' lib/retry/retrier.go \
 mutant 'ambiguous outcome sent again' lib/retry/retrier.go \
   's/return sinks\.Deduplicates\(r\.Inner\)/return true/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
-mutant 'push guard written before the entry' lib/dlq/push.lua \
-  's/id and #call\(.XRANGE., stream, id, id\) == 1 then/id then/; s/elseif full\(\) then/elseif call("HSET", ids, k, "1-1") and full() then/' \
+mutant 'push: written under its key though the queue is full' lib/dlq/push.lua \
+  's/status, id, detail = .full., .., ..\n/status, id, detail = "full", "", ""; call("HSET", ids, k, "1-1")\n/' \
   ./lib/dlq 'TestRedisConformanceEmbedded'
+mutant 'push: a removed entry taken for a stored one' lib/dlq/find.lua \
+  's/if not e or call\(.ZSCORE., kept, id\) then\n    return nil\n/if not e then\n    return f, "0", ""\n/; s/local function read\(id\)/local function read(id, f)/; s/= read\(id\)/= read(id, f)/' \
+  ./lib/dlq 'TestEntriesThatOthersRemovedAreForgotten'
+mutant 'push: other content taken for what is stored' lib/dlq/find.lua \
+  's/elseif told and content == f then/elseif told then/; s/if content ~= .. and content ~= f then/if false then/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded'
+mutant 'push: due by the clock of the function' lib/dlq/push.lua \
+  's/now_ms\(\) \+ tonumber\(n\)/tonumber(n)/' \
+  ./lib/dlq 'TestNotBeforeIsADelay'
+mutant 'schedule: gated by a count' lib/replay/run.go \
+  's/st\.Depth == 0/st.Due == 0/' \
+  ./lib/replay 'TestAWrongCountHoldsUpNothing'
 mutant 'record released though the dead letter may be stored' functions/send/deliver.go \
-  's/case sinks\.CodeOf\(why\) == sinks\.CodeDLQUnavailable:/case false \&\& fingerprint == "":/' \
+  's/case sinks\.CodeOf\(why\) == sinks\.CodeDLQUnavailable:/case false:/' \
   ./functions/send 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
+mutant 'record believed without its dead letter' functions/send/deliver.go \
+  's/return answer\{\}, false\n\t\t\}\n\t\tif a\.Status/}\n\t\tif a.Status/' \
+  ./functions/send 'TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere'
+mutant 'dead letter left of what another delivered' functions/send/deliver.go \
+  's/func \(s \*sender\) withdraw\(.*\n\tif id == ""/$&|| id != ""/' \
+  ./functions/send 'TestASenderThatLostItsRecordSettlesByIt'
+mutant 'record of a delivery set back' lib/delivery/update.lua \
+  's/if r\.status == .delivered. and new\.status ~= .delivered. then return r\.status end//' \
+  ./lib/delivery 'TestARecordMovesForwardOnly'
+mutant 'record reopened though it has changed' lib/delivery/begin.lua \
+  's/ and \(r\.item_id or ..\) == ARGV\[7\]//' \
+  ./lib/delivery 'TestARecordOfADeadLetterThatIsGoneIsReopenedOnce'
+mutant 'replay settled before its record' lib/replay/settler.go \
+  's/\ts\.engine\.noteDelivered\(ctx, delivered\.\.\.\)\n//' \
+  ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
+mutant 'a paused sink is sent to' functions/send/deliver.go \
+  's/case err == nil && target\.Paused:/case err == nil \&\& false:/' \
+  ./functions/send 'TestAPausedSinkIsNotSentTo'
+mutant 'a FIFO group does not share its time' functions/send/sqs.go \
+  's/budget\.Share\(len\(group\)-n\)/budget.Share(len(group)-len(group)+min(n, 0))/' \
+  ./functions/send 'TestAGroupSharesItsTime'
+mutant 'a failed search is not noted' functions/send/deliver.go \
+  's/if sinks\.CodeOf\(err\) != sinks\.CodeDLQNotFound \{\n\t+s\.unguarded/if false {\n\t\t\t\ts.unguarded/' \
+  ./functions/send 'TestAFailedSearchIsNoted'
+mutant 'a held message is handed back at its last receive' functions/send/sqs.go \
+  's/n < most/n <= most/' \
+  ./functions/send 'TestAHeldGroupWaitsForItsFirst'
+mutant 'a terminal failure holds its group' functions/send/deliver.go \
+  's/held\.HandBack = dlq\.Reason\.Due/held.HandBack = func(dlq.Reason) bool { return true }/' \
+  ./functions/send 'TestAHeldGroupWaitsForItsFirst'
+mutant 'unknown names are let in' internal/strictjson/strictjson.go \
+  's/json\.RejectUnknownMembers\(true\)/json.RejectUnknownMembers(false)/' \
+  ./functions/send 'TestARequestIsReadStrictly'
+mutant "operator's headers over plain http" lib/sinks/webhook/webhook.go \
+  's/u\.Scheme == s\.url\.Scheme && u\.Host/u.Host/' \
+  ./lib/sinks/webhook 'TestConfiguredHeadersNeedTheScheme'
+mutant 'email: a base64 password shown' lib/sinks/email/show.go \
+  's/\[\]string\{pass, base64\.[^}]*\}/[]string{pass}/' \
+  ./lib/sinks/email 'TestWhatLogsInIsShownInNoForm'
+mutant 'email: what logged in is forgotten' lib/sinks/email/conversation.go \
+  's/c\.shown = append\(c\.shown, s\)/c.shown = append(c.shown[:0:0], "")/' \
+  ./lib/sinks/email 'TestWhatLogsInIsShownInNoForm'
+mutant 'email: the recipient known by an @ alone' lib/sinks/email/show.go \
+  's/for _, l := range e\.locals \{\n\t\tif s/for _, l := range e.locals[:0] {\n\t\tif s/' \
+  ./lib/sinks/email 'TestTheRecipientIsShownInNoForm'
+mutant 'email: a reply that was cut off is believed' lib/sinks/email/conversation.go \
+  's/(line, err := c\.in\.ReadString\(.*\)\n\t\tif err != nil) \{/$1 \&\& line == "" {/' \
+  ./lib/sinks/email 'TestNothingThatAServerSaysOutlivesTheAttempt'
+mutant 'a replay dated anew' lib/replay/attempt.go \
+  's/ctx = sinks\.WithFirstAttempt\(ctx, l\.Item\.FirstAttempt\(\)\)\n//' \
+  ./lib/replay 'TestTheFirstAttempt'
+mutant 'an attempt dated anew' lib/retry/retrier.go \
+  's/ctx = sinks\.WithFirstAttempt\(ctx, first\)\n//' \
+  ./lib/replay 'TestTheFirstAttempt'
+mutant 'late dead-letter write without its chance' lib/retry/budget.go \
+  's/late\.After\(end\)/late.IsZero()/' \
+  ./lib/retry 'TestADeadLetterIsWrittenHoweverLateItsSinkReturns'
+mutant 'replay: attempts beyond the lease' lib/replay/attempt.go \
+  's/withinLease\(a\.budget, l\.Lease\)/a.budget/' \
+  ./lib/replay 'TestNoAttemptOutlastsItsLease'
+mutant 'replay: not_before of the item forgotten' lib/replay/attempt.go \
+  's/\[\]time\.Time\{notBefore, it\.NotBefore\}/[]time.Time{notBefore}/' \
+  ./lib/replay 'TestAFailedReplayOfAnOperatorKeepsTheNotBefore'
+mutant 'claim: not_before of an entry written by others ignored' lib/dlq/redis_claim.go \
+  's/case time\.Until\(l\.Item\.NotBefore\) > 0:/case false:/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/the_schedule_is_not_starved'
+mutant 'take: prior of an expired lease forgotten' lib/dlq/take.lua \
+  's/      if not prior then\n/      prior = nil\n      if not prior then\n/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/an_expired_lease'
+mutant 'deaths: charged to what had not begun' lib/dlq/death.lua \
+  's/s\.deaths and s\.begun ~= holder/false/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/a_replayer_that_died'
+mutant 'deaths: not charged by a claim' lib/dlq/claim.lua \
+  's/rec and outlived\(id, holder, now\) or //' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/a_replayer_that_died'
+mutant 'deaths: charged to its own holder' lib/dlq/take.lua \
+  's/rec and holder ~= token and outlived/rec and outlived/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/who_comes_back'
+mutant 'replay: what kills is never parked' lib/replay/suspect.go \
+  's/item\.Item\.Deaths < maxDeaths/item.Item.Deaths > 0/' \
+  ./lib/replay 'TestAnItemThatKillsItsReplayersIsParked'
+mutant 'replay: suspects of several sinks at once' lib/replay/run.go \
+  's/alone:   make\(slots, 1\)/alone:   make(slots, 9)/' \
+  ./lib/replay 'TestAnItemThatKillsItsReplayersIsParked'
+mutant 'replay: a promise of promptness believed' lib/replay/replay.go \
+  's/guarded\{bare\(t\.Sink\)\}/bare(t.Sink)/' \
+  ./lib/replay 'TestASinkThatSaysItIsPromptAndHangsHoldsUpNoReplay'
+mutant 'operations: one that does not get on goes first' lib/replay/operations.go \
+  's/op\.Stalled >= stalledAfter/op.Stalled < 0/' \
+  ./lib/replay 'TestABulkReplayThatKillsItsProcessesHoldsUpNoSchedule'
+mutant 'operations: an unfinished one expires' lib/replay/operation_create.lua \
+  's/return 1\n/redis.call("PEXPIRE", KEYS[1], 2592000000)\nreturn 1\n/' \
+  ./lib/replay 'TestNothingOfAnUnfinishedOperationHasATTL'
+mutant 'operations: a final one canceled' lib/replay/operation_cancel.lua \
+  "s/if status == 'queued' or status == 'running' then/if true then/" \
+  ./lib/replay 'TestOperationStores'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

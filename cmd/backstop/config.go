@@ -34,8 +34,8 @@ func newConfigCheck() *cobra.Command {
 		Use:   "check SOURCE",
 		Short: "Say what is wrong with a configuration: where, what, and what was meant",
 		Long: `Check reads the sinks' configuration as the functions do, and prints every fault with its file or parameter,
-line, column and key. Nothing is sent and no configured value is printed. The exit code is 1 when there is a
-fault.
+line, column and key. A note is no fault: what is configured can be used, and may not be what is meant. Nothing
+is sent and no configured value is printed. The exit code is 1 when there is a fault.
 
 SOURCE is a folder (one file for each sink), a file with all sinks, ssm:/PATH/* (one parameter for each
 sink) or ssm:/PATH (one parameter with all). Parameters are read with your AWS credentials; so are those that
@@ -139,22 +139,34 @@ func ssmClient(ctx context.Context) (*ssm.Client, error) {
 }
 
 func printFindings(c *cobra.Command, source config.Source, findings []config.Finding) error {
-	if len(findings) == 0 {
-		_, err := fmt.Fprintf(c.OutOrStdout(), "%s: no faults\n", source)
-		return err
-	}
 	for _, f := range findings {
 		if _, err := fmt.Fprintln(c.OutOrStdout(), printable(f.String())); err != nil {
 			return err
 		}
 	}
-	return nil
+	if countFaults(findings) > 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(), "%s: no faults\n", source)
+	return err
+}
+
+// countFaults returns the number of findings that are no notes.
+func countFaults(findings []config.Finding) int {
+	n := 0
+	for _, f := range findings {
+		if !f.Note {
+			n++
+		}
+	}
+	return n
 }
 
 // faulty is the error that findings stand for.
 func faulty(findings []config.Finding) error {
-	if len(findings) == 0 {
+	n := countFaults(findings)
+	if n == 0 {
 		return nil
 	}
-	return &exitError{code: exitFailed, err: fmt.Errorf("%s found", plural(int64(len(findings)), "fault"))}
+	return &exitError{code: exitFailed, err: fmt.Errorf("%s found", plural(int64(n), "fault"))}
 }

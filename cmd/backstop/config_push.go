@@ -126,7 +126,9 @@ func (p *push) read(c *cobra.Command, from, to string) ([]config.Document, error
 		return nil, err
 	}
 	if len(findings) > 0 {
-		return nil, errors.Join(printFindings(c, source, findings), faulty(findings))
+		if err := errors.Join(printFindings(c, source, findings), faulty(findings)); err != nil {
+			return nil, err
+		}
 	}
 	docs, err := source.Documents(c.Context(), nil)
 	if err != nil {

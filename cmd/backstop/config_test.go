@@ -68,6 +68,19 @@ func TestConfigCheckNamesPlaceAndKey(t *testing.T) {
 	run(t, "config", "check", filepath.Join(good, "nowhere")).want(t, 1, "", "no such file")
 }
 
+// What may not be meant is said, and ends nothing.
+func TestConfigCheckTellsNotesFromFaults(t *testing.T) {
+	mail := "kind: email\nsmtp_addr: mx.example.org:465\nfrom: a@b.example\n"
+	noted := folder(t, map[string]string{"mail.yaml": mail})
+	run(t, "config", "check", noted).want(t, 0, filepath.Join(noted, "mail.yaml")+":1:1: note: mail: tls: ", "")
+	run(t, "config", "check", noted).want(t, 0, "no faults", "")
+	run(t, "config", "check", noted, "-o", "json").want(t, 0, `"note":true`, "")
+	both := folder(t, map[string]string{"mail.yaml": mail, "ops.yaml": "kind: webhook\n"})
+	run(t, "config", "check", both).want(t, 1, "note: mail: tls: ", "1 fault found")
+	t.Setenv("AWS_REGION", "eu-west-1")
+	run(t, "config", "push", noted, "ssm:/prod/sinks").want(t, exitUnauthorized, "note: mail: tls: ", "no usable AWS credentials") // it got that far
+}
+
 func TestConfigCheckNeedsCredentialsOnlyForParameters(t *testing.T) {
 	t.Setenv("AWS_REGION", "eu-west-1")
 	dir := folder(t, map[string]string{"ops.yaml": "kind: webhook\nurl: {ssm: /prod/url}\n"})

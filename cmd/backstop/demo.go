@@ -45,7 +45,7 @@ message is unaccounted for or has another fate than expected.`,
 		// The hanging sink is given up on before the function's deadline: a short one.
 		o := local.Options{Bin: *bin, Timeout: 4 * time.Second}
 		if logs {
-			o.Output = func(f, line string) { _, _ = fmt.Fprintf(c.ErrOrStderr(), "%s | %s\n", f, line) }
+			o.Output = func(f, line string) { _ = printLog(c.ErrOrStderr(), f, line) }
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 		defer cancel()

@@ -26,17 +26,19 @@ func newDev() *cobra.Command {
 		Short: "Run everything on this machine until you stop it",
 		Long: `Dev runs the functions from their real binaries: an HTTP API, an Invoke API and the operator's
 console in front, an embedded Redis and an inbox behind, the replay schedule beside them. Nothing leaves this
-machine unless you name sinks of your own.
+machine unless you name sinks of your own. All of it answers to localhost, 127.0.0.1 and [::1] only, and to no other
+site's pages; programs such as curl and the AWS CLI need nothing for it.
 
 With --queue it also polls a queue of any SQS-compatible endpoint (AWS_ENDPOINT_URL_SQS,
-or the URL's own host) and honours batchItemFailures.`,
+or the URL's own host) and honours batchItemFailures. Sinks with fifo: hold must know when a receive is the
+last: unless the queue's maxReceiveCount is 5, name it with --env BACKSTOP_QUEUE_MAX_RECEIVES=n.`,
 		Example: `  backstop dev
   backstop dev --sinks file:config/sinks --redis redis://127.0.0.1:6379
   backstop dev --queue http://127.0.0.1:5000/123456789012/messages`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
-	f.StringVar(&o.APIAddr, "api-addr", "127.0.0.1:3000", "where the HTTP API listens")
+	f.StringVar(&o.APIAddr, "api-addr", "127.0.0.1:3000", "where the HTTP API listens; it answers to localhost only")
 	f.StringVar(&o.InvokeAddr, "invoke-addr", "127.0.0.1:3001", "where the Invoke API listens")
 	f.StringVar(&o.Inbox.ControlAddr, "inbox-addr", "127.0.0.1:3002", "where the inbox shows what arrived")
 	f.StringVar(&consoleAddr, "console-addr", "127.0.0.1:3003", "where the console listens, on loopback")
@@ -52,7 +54,7 @@ or the URL's own host) and honours batchItemFailures.`,
 		}
 		o.Bin, o.Samples = *bin, true
 		o.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
-		o.Output = func(function, line string) { _, _ = fmt.Fprintf(c.ErrOrStderr(), "%s | %s\n", function, line) }
+		o.Output = func(function, line string) { _ = printLog(c.ErrOrStderr(), function, line) }
 		return runDev(c, o, consoleAddr, every, queue)
 	}
 	return c

@@ -18,7 +18,7 @@ func newDLQShow(conn *connection) *cobra.Command {
 		Use:   "show ID",
 		Short: "Show one dead letter in full",
 		Long: `Show prints everything that is known of one dead letter: recipient, message, failures, replays. What a
-terminal would act on is replaced; -o json has it unchanged.`,
+terminal would act on is replaced; -o json has it unchanged, in a terminal as escapes.`,
 		Example: `  backstop dlq show ops-slack~1767225600000-0
   backstop dlq show ops-slack~1767225600000-0 -o json | jq -r .message.body`,
 		Args: cobra.ExactArgs(1),

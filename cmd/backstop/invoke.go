@@ -82,7 +82,7 @@ func invokeLocal(c *cobra.Command, bin, function string, payload []byte, logs bo
 	}
 	o := local.Options{Bin: bin, Samples: true}
 	if logs {
-		o.Output = func(_, line string) { _, _ = fmt.Fprintln(c.ErrOrStderr(), line) }
+		o.Output = func(_, line string) { _ = printLog(c.ErrOrStderr(), "", line) }
 	}
 	stack, err := local.Start(c.Context(), o)
 	if err != nil {
@@ -126,7 +126,7 @@ func printAnswer(w io.Writer, payload []byte, functionError string) error {
 	if json.Indent(&pretty, payload, "", "  ") == nil {
 		payload = pretty.Bytes()
 	}
-	if _, err := fmt.Fprintf(w, "%s\n", payload); err != nil {
+	if err := printJSON(w, payload); err != nil {
 		return err
 	}
 	if functionError != "" {

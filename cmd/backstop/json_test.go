@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -111,4 +112,62 @@ func offeringJSON(c *cobra.Command) []string {
 		names = append(names, c.CommandPath())
 	}
 	return names
+}
+
+// A terminal acts on C1 controls and on marks that turn text around. In JSON they are
+// escaped there, so that the same values are read; a pipe gets the answer as it came.
+func TestJSONForATerminalHasNothingThatItActsOn(t *testing.T) {
+	const body = "a\u009b31mb\u202ec\u2066d\u200ee\u061cf\u007fg\ufeffh é 😀 \U000e0041"
+	item := strings.Replace(oneItem, `"body":"`, `"body":"`+body, 1)
+	if item == oneItem {
+		t.Fatal("the sample has no body")
+	}
+	file := filepath.Join(t.TempDir(), "event.json")
+	if err := os.WriteFile(file, []byte(`{}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := reply{status: 200, body: item + "\n", header: http.Header{"Content-Type": {"application/x-ndjson"}}}
+	for name, c := range map[string]struct {
+		args  string
+		reply reply
+	}{
+		"one item":  {"dlq show mail~1-0 -o json", ok(item)},
+		"export":    {"dlq export", lines},
+		"an answer": {"invoke send -e " + file + " --endpoint URL", ok(item)},
+	} {
+		api := newAPI(t, c.reply)
+		args := strings.Fields(strings.Replace(c.args, "URL", api.URL, 1))
+		var screen terminal
+		root := newRoot()
+		root.SetArgs(args)
+		root.SetOut(&screen)
+		root.SetErr(io.Discard)
+		if code := execute(t.Context(), root, io.Discard); code != 0 {
+			t.Fatalf("%s: exit code %d: %s", name, code, screen.String())
+		}
+		piped := run(t, args...).out
+		for what, out := range map[string]string{"a terminal": screen.String(), "a pipe": piped} {
+			var it struct{ Message struct{ Body string } }
+			if err := json.Unmarshal([]byte(out), &it); err != nil || !strings.HasPrefix(it.Message.Body, body) {
+				t.Errorf("%s to %s: %v, body %q, want %q", name, what, err, it.Message.Body, body)
+			}
+		}
+		if got := strings.ToValidUTF8(screen.String(), "\u009b"); strings.ContainsFunc(got, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			t.Errorf("%s: the terminal acts on %q", name, got)
+		}
+		if !strings.Contains(screen.String(), `\u009b31mb\u202ec`) || !strings.Contains(screen.String(), "é 😀") || !strings.Contains(piped, body) {
+			t.Errorf("%s: to a terminal %q, to a pipe %q", name, screen.String(), piped)
+		}
+	}
+}
+
+// The functions' log lines hold what receivers said.
+func TestLogLinesForATerminalHaveNothingThatItActsOn(t *testing.T) {
+	var screen terminal
+	if err := printLog(&screen, "send", "{\"error\":\"a\u009bb\x1b[31m\xff\r\"}"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := screen.String(), `send | {"error":"a\u009bb\u001b[31m\ufffd "}`+"\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

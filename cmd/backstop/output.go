@@ -8,6 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -42,10 +44,43 @@ func wantsJSON(c *cobra.Command) (bool, error) {
 	return false, usage("-o %q: want table or json", f)
 }
 
-// printJSON prints an answer as it came.
+// printJSON prints an answer as it came, and to a terminal so that it reads the same (see
+// escape).
 func printJSON(w io.Writer, b []byte) error {
-	_, err := fmt.Fprintf(w, "%s\n", strings.TrimSuffix(string(b), "\n"))
+	return printText(w, strings.TrimSuffix(string(b), "\n")+"\n")
+}
+
+// printText prints JSON, or lines that hold some; to a terminal escaped.
+func printText(w io.Writer, s string) error {
+	if isTerminal(w) {
+		s = escape(s)
+	}
+	_, err := io.WriteString(w, s)
 	return err
+}
+
+// escape spells what a terminal would act on, control characters and marks that turn text
+// around, as JSON's escapes: outside a string nothing of it can be in JSON.
+func escape(s string) string {
+	clean := func(r rune) bool { return r == '\n' || r == '\t' || r != utf8.RuneError && unicode.IsPrint(r) }
+	if !strings.ContainsFunc(s, func(r rune) bool { return !clean(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case clean(r):
+			b.WriteRune(r)
+		case r == '\r': // white space between values; a string has its escape
+			b.WriteByte(' ')
+		case r > 0xFFFF:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // table collects rows and prints them in columns.
@@ -154,4 +189,13 @@ func isTerminal(stream any) bool {
 	}
 	f, ok := stream.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// printLog prints a line that a function logged, with the function's name in front when
+// it is not empty.
+func printLog(w io.Writer, function, line string) error {
+	if function != "" {
+		line = function + " | " + line
+	}
+	return printText(w, line+"\n")
 }

@@ -172,6 +172,28 @@ func TestImportSendsChunksAndNamesLines(t *testing.T) {
 		t.Errorf("content type %q", got)
 	}
 
+	t.Run("oldest first, from a file or from standard input", func(t *testing.T) {
+		exported := `{"id":"ops~20-1","n":4}` + "\n" + `{"id":"mail~9-2","n":2}` + "\n\n" + `{"id":"ops~9-1","n":1}` + "\n" + `{"at":"1970-01-01T00:00:00.010Z","n":3}`
+		file := filepath.Join(t.TempDir(), "dead.ndjson")
+		if err := os.WriteFile(file, []byte(exported), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, from := range []string{file, "-"} {
+			api := newAPI(t, ok(`{"stored":3,"rejected":1,"results":[{"line":1,"status":"rejected","code":"INVALID_ARGUMENT","error":"bad"}]}`))
+			r := runWith(t, t.Context(), strings.NewReader(exported), &bytes.Buffer{}, "dlq", "import", from)
+			r.want(t, 1, "3 ", "line 4: rejected: bad")
+			var order []string
+			for line := range strings.Lines(api.asked()[0]) {
+				if _, n, ok := strings.Cut(line, `"n":`); ok {
+					order = append(order, n[:1])
+				}
+			}
+			if !slices.Equal(order, []string{"1", "2", "3", "4"}) {
+				t.Errorf("from %s: sent in the order %v", from, order)
+			}
+		}
+	})
+
 	t.Run("by size, and without what is too large", func(t *testing.T) {
 		api := newAPI(t, ok(`{"stored":1}`))
 		big := fmt.Sprintf("{%q:1}\n", strings.Repeat("x", 2<<20))

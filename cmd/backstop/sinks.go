@@ -61,17 +61,23 @@ func printSinks(w io.Writer, sinks []apiclient.Sink) error {
 		if s.Depth > 0 {
 			oldest = span(time.Duration(s.OldestAgeSeconds) * time.Second)
 		}
-		due := any(s.Due)
-		if s.Due < 0 {
-			due = "?"
-		}
-		t.add(s.Name, s.Kind, s.Depth, due, s.Parked, oldest, sinkState(s))
+		t.add(s.Name, s.Kind, known(s.Depth), known(s.Due), s.Parked, oldest, sinkState(s))
 	}
 	return t.print(w)
 }
 
+// known shows a number, and one that is unknown (-1) as a question mark.
+func known(n int64) any {
+	if n < 0 {
+		return "?"
+	}
+	return n
+}
+
 func sinkState(s apiclient.Sink) string {
 	switch {
+	case s.QueueError != "":
+		return clipTo("its queue cannot be read: "+s.QueueError, 120)
 	case s.ConfigError != "":
 		return clipTo("misconfigured: "+s.ConfigError, 120)
 	case s.Paused:

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -45,7 +43,7 @@ message bodies: keep it as safe as the messages.`,
 				return err
 			}
 			n += bytes.Count(lines, []byte("\n"))
-			if _, err := api.out.Write(lines); err != nil {
+			if err := printText(api.out, string(lines)); err != nil {
 				return err
 			}
 			if cursor = next; cursor == "" {
@@ -62,9 +60,13 @@ func newDLQImport(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Store exported dead letters again",
-		Long: `Import stores what export wrote; - reads standard input. It can be repeated: what is there already is not
-stored twice, and what was delivered already is skipped. An imported dead letter gets a new id and is due as
-after its failure: pause its sink first if it shall only be stored.
+		Long: `Import stores what export wrote, oldest first; - reads standard input, which it keeps in a temporary file.
+
+It can be repeated: what is there already is not stored twice, and what was delivered meanwhile is skipped. That is
+known for as long as the stack keeps records of deliveries (BACKSTOP_IDEMPOTENCY_TTL, 24 h by default, from the
+delivery on): do not import a file again that is older.
+
+An imported dead letter gets a new id and is due as after its failure: pause its sink first if it shall only be stored.
 
 The exit code is 1 when a line was rejected or could not be stored; each is named.`,
 		Example: `  backstop dlq import dead.ndjson
@@ -76,17 +78,21 @@ The exit code is 1 when a line was rejected or could not be stored; each is name
 		if err != nil {
 			return err
 		}
-		in := c.InOrStdin()
-		if args[0] != "-" {
-			f, err := os.Open(args[0])
-			if err != nil {
+		var f *os.File
+		if args[0] == "-" {
+			var remove func()
+			if f, remove, err = spool(c.InOrStdin()); err != nil {
+				return err
+			}
+			defer remove()
+		} else {
+			if f, err = os.Open(args[0]); err != nil {
 				return usage("%w", err)
 			}
 			defer f.Close()
-			in = f
 		}
 		i := &importer{api: api, c: c}
-		err = i.run(c.Context(), bufio.NewReaderSize(in, 1<<16))
+		err = i.run(c.Context(), f)
 		if !api.json {
 			err = errors.Join(err, i.print())
 		}
@@ -115,21 +121,21 @@ type importer struct {
 	sum   apiclient.ImportResult
 }
 
-func (i *importer) run(ctx context.Context, in *bufio.Reader) error {
-	for n := 1; ; n++ {
-		line, err := in.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
+func (i *importer) run(ctx context.Context, f *os.File) error {
+	lines, err := oldestFirst(f)
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		text := make([]byte, l.size)
+		if _, err := f.ReadAt(text, l.offset); err != nil {
 			return err
 		}
-		if text := bytes.TrimSpace(line); len(text) > 0 {
-			if aerr := i.add(ctx, n, text); aerr != nil {
-				return aerr
-			}
-		}
-		if err != nil {
-			return i.flush(ctx)
+		if err := i.add(ctx, l.number, bytes.TrimSpace(text)); err != nil {
+			return err
 		}
 	}
+	return i.flush(ctx)
 }
 
 func (i *importer) add(ctx context.Context, n int, line []byte) error {

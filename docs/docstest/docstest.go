@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -69,6 +70,9 @@ func (d *Document) Answer(ctx context.Context, method, target string, status int
 		}
 		method = http.MethodGet
 	}
+	if method == http.MethodOptions && status == http.StatusNoContent {
+		return d.preflight(target, header, body)
+	}
 	// A path without its slash must not become a part of the host.
 	r, err := http.NewRequestWithContext(ctx, method, "https://api.example/"+strings.TrimPrefix(target, "/"), nil)
 	if err != nil {
@@ -109,6 +113,24 @@ func (d *Document) Answer(ctx context.Context, method, target string, status int
 		if err := d.schema("Item", line); err != nil {
 			return fmt.Errorf("line %.200q: %w", line, err)
 		}
+	}
+	return nil
+}
+
+// preflight checks an answer to OPTIONS: that the path is documented, and what may be
+// asked of it is said.
+func (d *Document) preflight(target string, header http.Header, body []byte) error {
+	if len(body) > 0 || header.Get("Content-Type") != "" {
+		return fmt.Errorf("an answer 204 has a body: %q %.200q", header.Get("Content-Type"), body)
+	}
+	for method := range strings.SplitSeq(header.Get("Allow"), ", ") {
+		r := &http.Request{Method: method, URL: &url.URL{Path: "/" + strings.TrimPrefix(target, "/")}}
+		if _, _, err := d.router.FindRoute(r); err != nil && method != http.MethodHead && method != http.MethodOptions {
+			return fmt.Errorf("%s %s is allowed and not documented: %w", method, target, err)
+		}
+	}
+	if !strings.Contains(header.Get("Allow"), http.MethodOptions) {
+		return fmt.Errorf("an answer to OPTIONS allows %q", header.Get("Allow"))
 	}
 	return nil
 }

@@ -71,10 +71,11 @@ func New(name string, c Config) (*Sink, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &Sink{name: name, config: c, label: sinks.SafeURL(c.URL, true), client: &http.Client{
+	return &Sink{name: name, config: c, label: sinks.SafeURL(c.URL), client: &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-			DisableCompression:  true, // never inflate an answer that nobody reads
+			TLSHandshakeTimeout: 3 * time.Second, // which goes on when its request was given up
+			DisableCompression:  true,            // never inflate an answer that nobody reads
 			MaxIdleConnsPerHost: 16,
 			IdleConnTimeout:     30 * time.Second,
 		},
@@ -163,6 +164,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 		return s.failure(ctx, err, written.Load())
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return s.answer(resp) // the body is the connection itself, and no context ends a read of it
+	}
 	slow := time.AfterFunc(2*time.Second, stop) // an answer that never ends must not hold the sender
 	defer slow.Stop()
 	_, _ = io.CopyN(io.Discard, resp.Body, 4096) // to its end, so that the connection is used again

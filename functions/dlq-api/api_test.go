@@ -165,7 +165,7 @@ func TestRoutesTakeTheirMethodsAndNothingElse(t *testing.T) {
 		}
 		target := strings.NewReplacer("{id}", id, "{name}", "hook", "{op}", "op-"+strings.Repeat("0", 32)).Replace(path)
 		f.ask(t, http.MethodPatch, target, "").want(405, "METHOD_NOT_ALLOWED")
-		f.ask(t, http.MethodOptions, target, "").want(405, "METHOD_NOT_ALLOWED")
+		f.ask(t, http.MethodOptions, target, "").want(204, "")
 		if method == http.MethodGet {
 			get, head := f.ask(t, http.MethodGet, target, ""), f.ask(t, http.MethodHead, target, "")
 			if get.Code != head.Code || get.Header().Get("Content-Type") != head.Header().Get("Content-Type") || get.Header().Get("ETag") != head.Header().Get("ETag") {
@@ -209,7 +209,7 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		{"POST", "/v1/dlq/operations", `[]`, 400, "INVALID_ARGUMENT", "request body"},
 		{"POST", "/v1/dlq/operations", `{"action":"replay","filter":{}}`, 400, "INVALID_ARGUMENT", "filter"},
 		{"POST", "/v1/dlq/operations", `{"action":"replay","filter":{"snk":"hook"}}`, 400, "INVALID_ARGUMENT", "snk"},
-		{"POST", "/v1/dlq/operations", `{"action":"replay","filter":{"since":"now"}}`, 400, "INVALID_ARGUMENT", "now"},
+		{"POST", "/v1/dlq/operations", `{"action":"replay","filter":{"since":"now"}}`, 400, "INVALID_ARGUMENT", "filter.since: want a time"},
 		{"POST", "/v1/dlq/operations", `{"action":"discard","ids":[],"filter":{"sink":"hook"}}`, 400, "INVALID_ARGUMENT", "ids"},
 		{"POST", "/v1/dlq/operations", `{"action":"discard","ids":["x"]}`, 400, "INVALID_ARGUMENT", "ids[0]"},
 		{"POST", "/v1/dlq/operations", `{"action":"replay","all":true,"reason":"` + long + `"}`, 400, "INVALID_ARGUMENT", "reason"},
@@ -447,4 +447,43 @@ func TestAGroupsIDTellsItFromEveryOther(t *testing.T) {
 			t.Errorf("%+v is %s with another count, want %s", g, again, id)
 		}
 	}
+}
+
+// halfUnreadable is a queue of which one sink, or none, can be read.
+type halfUnreadable struct {
+	dlq.Store
+	readable string
+}
+
+func (q halfUnreadable) Stats(ctx context.Context, sink string) (dlq.Stats, error) {
+	if sink == q.readable {
+		return q.Store.Stats(ctx, sink)
+	}
+	return dlq.Stats{}, &sinks.Error{Code: sinks.CodeDLQUnavailable, Msg: "its slot moves"}
+}
+
+func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, item(1))
+	queue := f.app.Queue
+	f.app.Queue = halfUnreadable{queue, "hook"}
+	var got struct {
+		Sinks []struct {
+			Name       string
+			Depth, Due int64
+			QueueError string `json:"queue_error"`
+		}
+	}
+	f.ask(t, "GET", "/v1/sinks", "").want(200, "").into(&got)
+	for _, s := range got.Sinks {
+		unknown := s.Name != "hook"
+		if (s.Depth == -1) != unknown || (s.Due == -1) != unknown || strings.Contains(s.QueueError, "its slot moves") != unknown || !unknown && s.Depth != 1 {
+			t.Errorf("%s: %+v", s.Name, s)
+		}
+	}
+	if len(got.Sinks) != 2 {
+		t.Errorf("%d sinks, want 2", len(got.Sinks))
+	}
+	f.app.Queue = halfUnreadable{queue, ""}
+	f.ask(t, "GET", "/v1/sinks", "").want(503, "SINK_DLQ_UNAVAILABLE")
 }

@@ -8,8 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/sinks"
 )
 
@@ -59,34 +59,24 @@ func write(w http.ResponseWriter, status int, contentType string, b []byte) {
 
 // decode reads a request's JSON body strictly. An empty body leaves into as it is.
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	err := decodeJSON(http.MaxBytesReader(w, r.Body, maxRequest), into)
-	if err == nil || errors.Is(err, io.EOF) {
-		return nil
-	}
-	return bodyError("request body", err)
-}
-
-// decodeJSON reads exactly one JSON value, without unknown members. io.EOF: there is
-// none.
-func decodeJSON(r io.Reader, into any) error {
-	d := json.NewDecoder(r)
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	b, err := readBody(w, r, maxRequest)
+	if err != nil || strictjson.Empty(b) {
 		return err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more follows after the JSON object")
+	if err := strictjson.Decode(b, into); err != nil {
+		return invalid("%s", strictjson.Text("request body", err))
 	}
 	return nil
 }
 
-// bodyError says what is wrong with a body, or a part of it called what.
-func bodyError(what string, err error) error {
+// readBody reads a request's body of so many bytes at most.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err == nil {
+		return b, nil
+	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &sinks.Error{Code: sinks.CodeBodyTooLarge, Msg: fmt.Sprintf("request body: at most %d bytes", tooLarge.Limit)}
+		return nil, &sinks.Error{Code: sinks.CodeBodyTooLarge, Msg: fmt.Sprintf("request body: at most %d bytes", tooLarge.Limit)}
 	}
-	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
-		return invalid("%s: want %s, got %s", te.Field, te.Type, te.Value)
-	}
-	return invalid("%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	return nil, invalid("request body: %s", err) // it is not the base64 that the event says
 }

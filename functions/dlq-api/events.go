@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambda/messages"
 
+	"backstop/internal/strictjson"
+	"backstop/lib/app"
 	"backstop/lib/problem"
 	"backstop/lib/sinks"
 )
@@ -42,28 +44,38 @@ func newEvents(h http.Handler) lambdaEvents {
 	})}
 }
 
-// Invoke implements lambda.Handler.
+// Invoke implements lambda.Handler. The adapter reads an event leniently, so it gets what
+// a strict reading found in it.
 func (l lambdaEvents) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
-	answer, err := l.Handler.Invoke(ctx, payload)
+	var e events.APIGatewayV2HTTPRequest
+	if err := strictjson.DecodePart(payload, &e); err != nil {
+		return nil, refuseEvent(strictjson.Text("event", err))
+	}
+	if e.Version != "2.0" {
+		return nil, refuseEvent("event: not one of an HTTP API, payload format 2.0")
+	}
+	read, err := encode(e)
+	if err != nil {
+		return nil, refuseEvent("event: " + err.Error())
+	}
+	answer, err := l.Handler.Invoke(ctx, read)
 	if err == nil {
 		return answer, nil
 	}
 	if _, ok := errors.AsType[url.EscapeError](err); ok {
 		// The gateway decodes paths; one that still has a stray % is no route of ours.
-		return answerUnrouted(payload)
+		return answerUnrouted(e)
 	}
-	return nil, messages.InvokeResponse_Error{
-		Type: string(sinks.CodeInvalidArgument), Message: "event: not one of an HTTP API, payload format 2.0: " + err.Error(),
-	}
+	return nil, refuseEvent("event: not one of an HTTP API, payload format 2.0: " + err.Error())
+}
+
+func refuseEvent(why string) error {
+	return messages.InvokeResponse_Error{Type: string(sinks.CodeInvalidArgument), Message: why}
 }
 
 // answerUnrouted answers an event that no http.Request can be made of. An answer to HEAD
 // has no body.
-func answerUnrouted(payload []byte) ([]byte, error) {
-	var e events.APIGatewayV2HTTPRequest
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return nil, err
-	}
+func answerUnrouted(e events.APIGatewayV2HTTPRequest) ([]byte, error) {
 	p := noRoute()
 	answer := events.APIGatewayV2HTTPResponse{StatusCode: p.Status, Headers: p.Header()}
 	if e.RequestContext.HTTP.Method != http.MethodHead {
@@ -80,19 +92,16 @@ func noRoute() problem.Problem {
 	return httpProblem(http.StatusNotFound, codeNotFound, "no such route; GET /v1/openapi.yaml lists them")
 }
 
-// unstaged returns r without the stage at the beginning of its path.
-func unstaged(r *http.Request) *http.Request {
+// routed returns r without what a stage and a domain of one's own put in front of its
+// path.
+func routed(r *http.Request) *http.Request {
 	e, _ := algnhsa.APIGatewayV2RequestFromContext(r.Context())
-	stage := e.RequestContext.Stage
-	if stage == "" || stage == "$default" {
-		return r
-	}
-	rest, ok := strings.CutPrefix(r.URL.Path, "/"+stage+"/")
-	if !ok {
+	path := app.RoutePath(r.URL.Path, e.RequestContext)
+	if path == r.URL.Path {
 		return r
 	}
 	r = r.Clone(r.Context())
-	r.URL.Path, r.URL.RawPath = "/"+rest, ""
+	r.URL.Path, r.URL.RawPath = path, ""
 	return r
 }
 

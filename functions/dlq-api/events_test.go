@@ -35,7 +35,17 @@ func TestPathsAreReadAsTheGatewaySendsThem(t *testing.T) {
 		{"prod", "/v1/sinks", 200}, // a custom domain's mapping took the stage away
 		{"prod", "/production/v1/sinks", 404},
 		{"prod", "/prod", 404},
-		{"$default", "/prod/v1/sinks", 404},
+		{"$default", "/orders/v1/sinks", 200}, // behind a mapping key
+		{"prod", "/orders/v1/sinks", 200},
+		{"prod", "/orders/eu/v1/sinks", 200},
+		{"prod", "/prod/orders/v1/sinks", 200},
+		{"prod", "/orders/prod/v1/sinks", 200},
+		{"$default", "/orders/v1/dlq/items/" + id, 200},
+		{"$default", "/orders/v1/sinks/v1/pause", 405},
+		{"$default", "/v1/sinks/v1/pause", 405},
+		{"prod", "/prod-eu/v1/sinks", 404},
+		{"prod", "/prod-eu/v1", 404},
+		{"$default", "/orders/../v1/sinks", 404},
 		{"v1", "/v1/v1/sinks", 200},
 		{"$default", "/v1/dlq/items/" + id, 200},
 		{"prod", "/prod/v1/dlq/items/" + id, 200},
@@ -57,6 +67,91 @@ func TestPathsAreReadAsTheGatewaySendsThem(t *testing.T) {
 			t.Errorf("stage %q, %q: got %d %s, want %d", tt.stage, tt.path, status, body, tt.status)
 		}
 	}
+}
+
+// A preflight carries no credentials and asks for nothing: it is answered where a route is.
+func TestAPreflightIsAnsweredOnKnownRoutes(t *testing.T) {
+	f := newFixture(t)
+	for path, allow := range map[string]string{
+		"/v1/sinks":                 "GET, HEAD, OPTIONS",
+		"/v1/dlq/items/hook~1-1":    "DELETE, GET, HEAD, OPTIONS",
+		"/v1/sinks/hook/pause":      "POST, OPTIONS",
+		"/v1/dlq/operations":        "GET, HEAD, POST, OPTIONS",
+		"/v1/messages":              "POST, OPTIONS",
+		"/v1/openapi.yaml":          "GET, HEAD, OPTIONS",
+		"/v1/dlq/operations/o/none": "",
+		"/v1/nothing":               "",
+		"/":                         "",
+	} {
+		r := f.ask(t, "OPTIONS", path, "", "Origin", "https://page.example", "Access-Control-Request-Method", "POST")
+		if allow == "" {
+			r.want(404, "NOT_FOUND")
+			continue
+		}
+		if r.Code != 204 || r.Header().Get("Allow") != allow || r.Body.Len() != 0 || r.Header().Get("Content-Type") != "" {
+			t.Errorf("%s: got %d %v %s, want 204 and Allow: %s", path, r.Code, r.Header(), r.Body, allow)
+		}
+	}
+}
+
+// What an event says twice, or in another case, is not for the function to choose.
+func TestAnEventIsReadStrictly(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, item(1))
+	handler := newEvents(f.api)
+	for name, tt := range map[string]struct{ payload, says string }{
+		"two paths":     {`{"version":"2.0","rawPath":"/v1/sinks","rawPath":"/v1/dlq/items","requestContext":{"http":{"method":"GET"}}}`, "rawPath: given twice"},
+		"two bodies":    {`{"version":"2.0","rawPath":"/v1/sinks","body":"","body":"","requestContext":{"http":{"method":"GET"}}}`, "body: given twice"},
+		"invalid UTF-8": {"{\"version\":\"2.0\",\"rawPath\":\"/v1/\xe9\",\"requestContext\":{\"http\":{\"method\":\"GET\"}}}", "rawPath: not valid UTF-8"},
+		"a wrong type":  {`{"version":"2.0","rawPath":7}`, "rawPath: want a string, got a number"},
+		"another event": {`{"version":"1.0"}`, "HTTP API, payload format 2.0"},
+	} {
+		out, err := handler.Invoke(t.Context(), []byte(tt.payload))
+		e, ok := errors.AsType[messages.InvokeResponse_Error](err)
+		if !ok || e.Type != "INVALID_ARGUMENT" || !strings.Contains(e.Message, tt.says) || strings.Contains(e.Message, "Go ") || strings.Contains(e.Message, "APIGateway") {
+			t.Errorf("%s: got %s, %v; want a function error INVALID_ARGUMENT that says %q", name, out, err, tt.says)
+		}
+	}
+	out, err := handler.Invoke(t.Context(), []byte(`{"version":"2.0","rawPath":"/v1/sinks","RawPath":"/v1/nothing","requestContext":{"http":{"method":"GET"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _, body := respond(t, out); status != 200 {
+		t.Errorf("a second path in another case: got %d %s, want the one that the gateway wrote", status, body)
+	}
+}
+
+// Bodies are read as they are written, or refused by the name of the field.
+func TestABodyIsReadStrictly(t *testing.T) {
+	f := newFixture(t)
+	id := f.add(t, item(1)).ID
+	for _, tt := range []struct{ path, body, says string }{
+		{"/v1/dlq/operations", `{"action":"replay","ACTION":"discard","all":true}`, "ACTION: unknown field; write it as action"},
+		{"/v1/dlq/operations", `{"action":"replay","action":"discard","all":true}`, "action: given twice"},
+		{"/v1/dlq/operations", `{"action":"discard","filter":{"sink":"hook","Sink":"spare"}}`, "filter.Sink: unknown field; write it as sink"},
+		{"/v1/dlq/operations", `{"action":"discard","filter":{"sink":"hook","sink":"spare"}}`, "filter.sink: given twice"},
+		{"/v1/dlq/operations", "{\"action\":\"replay\",\"all\":true,\"reason\":\"caf\xe9\"}", "reason: not valid UTF-8"},
+		{"/v1/dlq/operations", `{"action":"replay","all":true,"reason":"\ud800"}`, "reason: half of a surrogate pair"},
+		{"/v1/dlq/operations", `{"action":"replay","all":1}`, "all: want true or false, got a number"},
+		{"/v1/dlq/operations", `{"action":"replay","ids":["a",1]}`, "ids[1]: want a string, got a number"},
+		{"/v1/dlq/operations", `{"action":"replay","filter":{"since":"now"}}`, "filter.since: want a time such as 2026-01-31T23:59:00Z"},
+		{"/v1/dlq/operations", `[]`, "request body: want an object, got an array"},
+		{"/v1/dlq/operations", `{} {}`, "request body: more follows"},
+		{"/v1/dlq/items/" + id + "/replay", `{"force":true,"Force":false}`, "Force: unknown field; write it as force"},
+		{"/v1/dlq/items/" + id + "/replay", `{"sink":"spare","sink":"hook"}`, "sink: given twice"},
+		{"/v1/dlq/items/" + id + "/replay", `{"on_success":7}`, "on_success: want a string, got a number"},
+	} {
+		var p struct{ Detail string }
+		r := f.ask(t, "POST", tt.path, tt.body)
+		r.want(400, "INVALID_ARGUMENT").into(&p)
+		if !strings.Contains(p.Detail, tt.says) {
+			t.Errorf("%s: the problem says %q, want %q", tt.body, p.Detail, tt.says)
+		}
+	}
+	if n, err := f.app.Queue.Count(t.Context(), ""); err != nil || n != 1 || f.got.Load() != 0 {
+		t.Errorf("%d dead letters, %v, %d sent; want the one untouched", n, err, f.got.Load())
+	}
+	f.ask(t, "POST", "/v1/dlq/items/"+id+"/replay", " \n").want(200, "") // no body is every default
 }
 
 func TestBodiesInBase64AreRead(t *testing.T) {

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/aws/aws-lambda-go/events"
+
+	"backstop/lib/app"
 	"backstop/lib/dlq"
 	"backstop/lib/replay"
 )
@@ -65,6 +68,8 @@ func FuzzAPI(f *testing.F) {
 		{0, "/v1/messages", "", "", ""},
 		{2, "/v1/messages", "", `{"sink":"hook","message":{"body":"x"}}`, ""},
 		{6, "/v1/dlq/../dlq//items/", "a=%zz;b", "", ""},
+		{6, "/orders/v1/dlq/items/ITEM", "", "", ""},
+		{0, "/orders/v1/sinks", "", "", ""},
 		{7, "*", "", "", ""},
 	} {
 		f.Add(seed.method, seed.path, seed.query, []byte(seed.body), seed.header, false)
@@ -109,6 +114,7 @@ func FuzzAPI(f *testing.F) {
 		if err != nil {
 			seen = "/%"
 		}
+		seen = app.RoutePath(seen, events.APIGatewayV2HTTPRequestContext{Stage: "$default"})
 		target := (&url.URL{Path: seen}).EscapedPath()
 		if err := fix.doc.Answer(t.Context(), verb, target, status, answered, answer); err != nil {
 			t.Errorf("%s %q?%q %q: %d %.300s: %v", verb, path, query, text, status, answer, err)

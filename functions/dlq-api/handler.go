@@ -88,6 +88,10 @@ func refuseMessages(w http.ResponseWriter, r *http.Request) {
 		noRoute().Write(w)
 		return
 	}
+	if r.Method == http.MethodOptions {
+		answerPreflight(w, http.MethodPost)
+		return
+	}
 	w.Header().Set("Allow", http.MethodPost)
 	wrongMethod(http.MethodPost).Write(w)
 }
@@ -108,7 +112,7 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	metrics := observe.NewMetrics(h.app.Env.Service)
 	metrics.Begin()
 	defer h.flush(ctx, metrics)
-	r = unstaged(r.WithContext(observe.WithMetrics(ctx, metrics)))
+	r = routed(r.WithContext(observe.WithMetrics(ctx, metrics)))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if path.Clean(r.URL.Path) != r.URL.Path {
 		// The mux would redirect, which spoils a signature, and guess what an empty id means.
@@ -173,11 +177,23 @@ func (f refusal) Write(b []byte) (int, error) { return len(b), nil }
 func (f refusal) write(next http.Handler, r *http.Request) {
 	f.status = new(int)
 	next.ServeHTTP(f, r)
+	if *f.status == http.StatusMethodNotAllowed && r.Method == http.MethodOptions {
+		answerPreflight(f.ResponseWriter, f.Header().Get("Allow"))
+		return
+	}
 	p := noRoute()
 	if *f.status == http.StatusMethodNotAllowed {
 		p = wrongMethod(f.Header().Get("Allow"))
 	}
 	p.Write(f.ResponseWriter)
+}
+
+// answerPreflight answers OPTIONS on a route that takes the methods of allow. Which
+// origins may read answers is for the gateway to say: it adds the headers of CORS.
+func answerPreflight(w http.ResponseWriter, allow string) {
+	w.Header().Del("Content-Type")
+	w.Header().Set("Allow", allow+", "+http.MethodOptions)
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func wrongMethod(allow string) problem.Problem {

@@ -5,14 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/sinks"
@@ -23,6 +24,10 @@ const (
 	maxImport      = maxAnswer // bytes
 	maxImportLines = maxPage
 )
+
+// maxTries bounds the attempts and replays of a line. No item comes near it, and what is
+// counted on from there does not wrap.
+const maxTries = 1_000_000
 
 // importCalls is the number of calls to the store that one import makes at once.
 const importCalls = 16
@@ -103,9 +108,9 @@ func (h *api) importItems(w http.ResponseWriter, r *http.Request) error {
 
 // readLines reads the body. What can be decided of a line by itself is.
 func readLines(w http.ResponseWriter, r *http.Request) ([]importLine, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxImport))
+	body, err := readBody(w, r, maxImport)
 	if err != nil {
-		return nil, bodyError("request body", err)
+		return nil, err
 	}
 	lines := []importLine{}
 	n := 0
@@ -130,8 +135,8 @@ func (l *importLine) read(text []byte) {
 		dlq.Item
 		Message *sinks.Message `json:"message"`
 	}
-	if err := decodeJSON(bytes.NewReader(text), &in); err != nil {
-		l.fail(bodyError("line", err))
+	if err := strictjson.Decode(text, &in); err != nil {
+		l.fail(invalid("%s", strictjson.Text("line", err)))
 		return
 	}
 	l.item, l.DeliveryID = in.Item, in.DeliveryID
@@ -144,8 +149,10 @@ func (l *importLine) read(text []byte) {
 		l.fail(invalid("decode_error: an item that could not be read cannot be stored"))
 	case in.Message == nil:
 		l.fail(invalid("message: missing"))
-	case in.Replays < 0 || in.Attempts < 0:
-		l.fail(invalid("replays and attempts: want 0 or more"))
+	case in.Replays < 0 || in.Replays > maxTries:
+		l.fail(invalid("replays: want 0 to %d", maxTries))
+	case in.Attempts < 0 || in.Attempts > maxTries:
+		l.fail(invalid("attempts: want 0 to %d", maxTries))
 	case !in.DeliveredAt.IsZero():
 		l.Status, l.Error = importSkipped, "it was delivered at "+in.DeliveredAt.Format(time.RFC3339)
 	default:
@@ -177,7 +184,7 @@ func (h *api) find(ctx context.Context, l *importLine) {
 	if id, err := dlq.ParseID(l.item.ID); err == nil && id.Sink == l.item.Sink {
 		it, err := h.app.Queue.Get(ctx, l.item.ID)
 		switch {
-		case err == nil && it.DeliveryID == l.DeliveryID:
+		case err == nil && it.DeliveryID == l.DeliveryID && delivery.FingerprintOf(it) == delivery.FingerprintOf(l.item):
 			l.Status, l.ID = importExists, it.ID
 			return
 		case err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound:
@@ -193,7 +200,7 @@ func (h *api) find(ctx context.Context, l *importLine) {
 		h.app.Log.WarnContext(ctx, "delivery record not read", "delivery_id", l.DeliveryID, "error", err.Error())
 		return
 	}
-	if known && rec.Status == delivery.StatusDelivered {
+	if known && rec.Status == delivery.StatusDelivered && rec.Fingerprint == delivery.FingerprintOf(l.item) {
 		l.Status, l.Error = importSkipped, "it was delivered at "+rec.UpdatedAt.Format(time.RFC3339)
 	}
 }
@@ -231,18 +238,20 @@ func (h *api) newest(ctx context.Context, lines []importLine) map[string]string 
 
 // store pushes the lines that are not decided.
 func (h *api) store(ctx context.Context, lines []importLine, newest map[string]string) {
-	var items []dlq.Item
 	var of []*importLine
 	for i := range lines {
-		l := &lines[i]
-		if l.Status != "" {
-			continue
+		if lines[i].Status == "" {
+			of = append(of, &lines[i])
 		}
-		it := l.item
-		if aside := time.Now().UTC().Add(asideFor).Truncate(time.Millisecond); l.aside() && it.Reason.Due() && it.NotBefore.Before(aside) {
-			it.NotBefore = aside
+	}
+	oldestFirst(of)
+	items := make([]dlq.Item, len(of))
+	aside := time.Now().UTC().Add(asideFor).Truncate(time.Millisecond)
+	for i, l := range of {
+		items[i] = l.item
+		if l.aside() && l.item.Reason.Due() && l.item.NotBefore.Before(aside) {
+			items[i].NotBefore = aside
 		}
-		items, of = append(items, it), append(of, l)
 	}
 	seen := map[string]bool{}
 	stored, errs := h.app.Queue.AddBatch(ctx, items)
@@ -261,15 +270,40 @@ func (h *api) store(ctx context.Context, lines []importLine, newest map[string]s
 	}
 }
 
-// noteImported updates the delivery's record: what was discarded is a dead letter again.
+// oldestFirst orders lines as they were stored before: an export is newest first, and what
+// is due is replayed in the order of the queue.
+func oldestFirst(of []*importLine) {
+	age := func(it dlq.Item) string {
+		if id, err := dlq.ParseID(it.ID); err == nil {
+			return id.Native
+		}
+		return fmt.Sprintf("%d-0", max(it.At.UnixMilli(), 0))
+	}
+	slices.SortStableFunc(of, func(a, b *importLine) int { return dlq.CompareNative(age(a.item), age(b.item)) })
+}
+
+// noteImported tells the delivery's record that it is a dead letter again: what was
+// discarded is, and a later import knows by it what was replayed meanwhile. A replay of
+// what an earlier import stored may have ended since this one looked: then its item goes.
 func (h *api) noteImported(ctx context.Context, l *importLine) {
-	if l.Status != importStored {
+	if l.Status != importStored || l.DeliveryID == "" {
 		return
 	}
-	err := h.app.Records.Update(ctx, delivery.StatusDeadLettered, delivery.Key{Sink: l.item.Sink, ID: l.DeliveryID})
+	it := l.item
+	it.ID, it.DeliveryID = l.ID, l.DeliveryID
+	statuses, err := h.app.Records.Update(ctx, delivery.ChangeOf(it, delivery.StatusDeadLettered))
 	if err != nil {
 		h.app.Log.WarnContext(ctx, "idempotency record not updated", "delivery_id", l.DeliveryID, "error", err.Error())
+		return
 	}
+	if statuses[0] != delivery.StatusDelivered {
+		return
+	}
+	if err := h.app.Queue.Discard(ctx, l.ID); err != nil {
+		l.fail(err)
+		return
+	}
+	l.Status, l.ID, l.Error = importSkipped, "", "it was delivered while it was imported"
 }
 
 // putAside parks or holds what was parked or held: a push alone would make it due.
@@ -316,7 +350,7 @@ func untouched(it dlq.Item) bool {
 		return false
 	}
 	if it.Reason.Due() {
-		return it.NextReplayAt.Equal(it.NotBefore)
+		return it.NextReplayAt.After(time.Now()) // an operator who unparks an item makes it due now
 	}
 	return it.NextReplayAt.IsZero()
 }

@@ -98,7 +98,7 @@ func TestAnExportImportedElsewhereIsTheSame(t *testing.T) {
 			if got := to.importLines(t, lines); got.Stored != 20 || len(got.Results) != 20 {
 				t.Fatalf("imported: %+v", got)
 			}
-			if diff := cmp.Diff(from.items(t), to.items(t), cmpopts.IgnoreFields(dlq.Item{}, "ID")); diff != "" {
+			if diff := cmp.Diff(from.items(t), to.items(t), cmpopts.IgnoreFields(dlq.Item{}, "ID"), cmpopts.EquateApproxTime(5*time.Second)); diff != "" {
 				t.Errorf("not the same: %s", diff)
 			}
 			// Whole, again, with another line between, and after some were replayed in vain.
@@ -232,20 +232,32 @@ func TestADeliveredItemIsNotImported(t *testing.T) {
 			}
 
 			// The record knows of a delivery that left nothing else.
-			key := delivery.Key{Sink: "hook", ID: "d1"}
-			if _, _, err := to.app.Records.Begin(t.Context(), key, "f", "token", time.Minute); err != nil {
-				t.Fatal(err)
+			told := func(it dlq.Item, s delivery.Status) {
+				t.Helper()
+				if _, err := to.app.Records.Update(t.Context(), delivery.ChangeOf(it, s)); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if _, err := to.app.Records.Finish(t.Context(), key, "token", delivery.Record{Sink: "hook", ID: "d1", Status: delivery.StatusDelivered, UpdatedAt: time.Now()}); err != nil {
-				t.Fatal(err)
-			}
+			other := item(1)
+			other.Sink, other.Message.Body = "spare", "other content"
+			told(other, delivery.StatusDelivered)
+			told(item(1), delivery.StatusDelivered)
 			if got := to.importLines(t, before); got.Skipped != 1 {
 				t.Errorf("got %+v, want it skipped for its record", got)
 			}
 			// One that was discarded is a dead letter again, and the record says so.
-			if err := to.app.Records.Update(t.Context(), delivery.StatusDiscarded, key); err != nil {
+			elsewhere := item(1)
+			elsewhere.Sink = "spare" // where the same id was delivered with other content
+			told(elsewhere, delivery.StatusDiscarded)
+			b, err := encode(elsewhere)
+			if err != nil {
 				t.Fatal(err)
 			}
+			if got := to.importLines(t, string(b)); got.Stored != 1 {
+				t.Errorf("got %+v, want it stored, for what was delivered is other content", got)
+			}
+			to = open(t)
+			told(item(1), delivery.StatusDiscarded)
 			if got := to.importLines(t, before); got.Stored != 1 {
 				t.Errorf("got %+v, want it stored", got)
 			}
@@ -253,6 +265,152 @@ func TestADeliveredItemIsNotImported(t *testing.T) {
 			to.ask(t, "GET", "/v1/deliveries?sink=hook&id=d1", "").want(200, "").into(&rec)
 			if rec.Status != "dead_lettered" {
 				t.Errorf("the record says %s", rec.Status)
+			}
+		})
+	}
+}
+
+// An import is repeated while the schedule works on what it stored before: nothing is sent
+// twice, and what became of each is known.
+func TestARepeatedImportSkipsWhatWasReplayedMeanwhile(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			from, to := open(t), open(t)
+			for n := range 3 {
+				from.add(t, item(n))
+			}
+			lines := from.export(t, "")
+			if got := to.importLines(t, lines); got.Stored != 3 {
+				t.Fatalf("got %+v", got)
+			}
+			status := func(id string) string {
+				var rec struct{ Status string }
+				to.ask(t, "GET", "/v1/deliveries?sink=hook&id="+id, "").want(200, "").into(&rec)
+				return rec.Status
+			}
+			if got := status("d0"); got != "dead_lettered" {
+				t.Errorf("imported: %s", got)
+			}
+			to.ask(t, "DELETE", "/v1/dlq/items/"+to.items(t)[2].ID, "").want(204, "")
+			if got := status("d2"); got != "discarded" {
+				t.Errorf("discarded: %s", got)
+			}
+			if _, err := to.app.Engine.Run(t.Context(), replay.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := status("d0"); got != "delivered" {
+				t.Errorf("replayed: %s", got)
+			}
+			if got := to.importLines(t, lines); got.Skipped != 2 || got.Stored != 1 {
+				t.Errorf("again: %+v, want two skipped, and the discarded one back", got)
+			}
+			// A dead letter that is gone without a word is not said to be there.
+			again := item(7)
+			to.add(t, again)
+			if _, err := to.app.Records.Update(t.Context(), delivery.ChangeOf(again, delivery.StatusDeadLettered)); err != nil {
+				t.Fatal(err)
+			}
+			if got := status("d7"); got != "dead_lettered" {
+				t.Errorf("while it is there: %s", got)
+			}
+			for _, it := range to.items(t) {
+				if it.DeliveryID == "d7" {
+					if err := to.app.Queue.Discard(t.Context(), it.ID); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			to.ask(t, "GET", "/v1/deliveries?sink=hook&id=d7", "").want(404, "SINK_DLQ_NOT_FOUND")
+
+			if _, err := to.app.Engine.Run(t.Context(), replay.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			if n := to.got.Load(); n != 3 {
+				t.Errorf("%d messages were sent, want 3", n)
+			}
+		})
+	}
+}
+
+// replaying is a queue in which a replay ends between an import's look and its push.
+type replaying struct {
+	dlq.Store
+	before func()
+}
+
+func (r replaying) AddBatch(ctx context.Context, items []dlq.Item) ([]dlq.Item, []error) {
+	r.before()
+	return r.Store.AddBatch(ctx, items)
+}
+
+func TestAReplayThatEndsDuringAnImportIsNotUndone(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			queue := f.app.Queue
+			stored := f.add(t, item(1))
+			lines := f.export(t, "")
+			f.app.Queue = replaying{queue, func() {
+				if _, err := f.app.Engine.Run(context.Background(), replay.Request{}); err != nil {
+					t.Error(err)
+				}
+			}}
+			lines = strings.ReplaceAll(lines, stored.ID, "hook~1-1") // an older export's id
+			if got := f.importLines(t, lines); got.Skipped != 1 || got.Stored != 0 {
+				t.Errorf("got %+v, want it skipped", got)
+			}
+			if n := len(f.items(t)); n != 0 || f.got.Load() != 1 {
+				t.Errorf("%d items are left, %d were sent; want none and one", n, f.got.Load())
+			}
+		})
+	}
+}
+
+// Two lines of one delivery id and other content are two dead letters.
+func TestLinesOfOneIDAndOtherContentAreBothStored(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			one, two := item(1), item(1)
+			two.Message.Body = "other content"
+			var lines string
+			for _, it := range []dlq.Item{one, two, one} {
+				b, err := encode(it)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines += string(b)
+			}
+			if got := f.importLines(t, lines); got.Stored != 2 || got.Exists != 1 {
+				t.Errorf("got %+v, want two stored and the third there", got)
+			}
+			if all := f.items(t); len(all) != 2 || all[0].Message.Body == all[1].Message.Body {
+				t.Errorf("stored %+v", all)
+			}
+		})
+	}
+}
+
+// What was due oldest first still is, though an export is newest first.
+func TestAnImportKeepsTheOrder(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			from, to := open(t), open(t)
+			var want []string
+			for n := range 20 {
+				want = append(want, from.add(t, item(n)).DeliveryID)
+			}
+			to.importLines(t, from.export(t, ""))
+			leased, err := to.app.Queue.Claim(t.Context(), dlq.Claim{Sink: "hook", Limit: 50, TTL: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, l := range leased {
+				got = append(got, l.Item.DeliveryID)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("due: %v, want %v", got, want)
 			}
 		})
 	}
@@ -273,7 +431,7 @@ func TestBadLinesAreRejectedByNameAndTheOthersStored(t *testing.T) {
 		{`{"sink":"hook","message":{"body":"x"},"replays":-1}`, "replays"},
 		{`{"sink":"hook","message":{"body":"x"},"colour":"red"}`, "colour"},
 		{`{"sink":"hook","message":{"body":7}}`, "body"},
-		{`{"sink":"hook","at":"today","message":{"body":"x"}}`, "today"},
+		{`{"sink":"hook","at":"today","message":{"body":"x"}}`, "at: want a time"},
 		{`{"sink":"hook","message":{"body":"x"}} {}`, "more follows"},
 		{`{"sink":"hook","message":{"body":""},"raw":"{","decode_error":"no"}`, "decode_error"},
 	}
@@ -324,5 +482,39 @@ func TestAnImportThatStoresNothingIsAProblem(t *testing.T) {
 	f.ask(t, "POST", "/v1/dlq/import", string(b)).want(503, "SINK_DLQ_UNAVAILABLE")
 	if got := f.importLines(t, string(b)+"{}\n"); got.Failed != 1 || got.Rejected != 1 {
 		t.Errorf("got %+v, want one failed and one rejected", got)
+	}
+}
+
+// A line is read as it is written, or refused by the name of the field; numbers that no
+// export has are not taken.
+func TestAnImportLineIsReadStrictly(t *testing.T) {
+	f := newFixture(t)
+	const ok = `{"sink":"hook","message":{"body":"x"}}`
+	for line, says := range map[string]string{
+		`{"sink":"hook","SINK":"spare","message":{"body":"x"}}`:                    "SINK: unknown field; write it as sink",
+		`{"sink":"hook","sink":"spare","message":{"body":"x"}}`:                    "sink: given twice",
+		`{"sink":"hook","message":{"body":"x","Body":"y"}}`:                        "message.Body: unknown field; write it as body",
+		`{"sink":"hook","Message":{"body":"x"}}`:                                   "Message: unknown field; write it as message",
+		`{"sink":"hook","message":{"body":"x"},"recipient":{"url":"a","url":"b"}}`: "recipient.url: given twice",
+		"{\"sink\":\"hook\",\"message\":{\"body\":\"caf\xe9\"}}":                   "message.body: not valid UTF-8",
+		"{\"sink\":\"hook\",\"message\":{\"body\":\"x\"},\"recipient\":\"\xe9\"}":  "recipient: not valid UTF-8",
+		`{"sink":"hook","message":{"body":"x"},"replays":9223372036854775807}`:     "replays",
+		`{"sink":"hook","message":{"body":"x"},"replays":1000001}`:                 "replays",
+		`{"sink":"hook","message":{"body":"x"},"replays":-1}`:                      "replays",
+		`{"sink":"hook","message":{"body":"x"},"attempts":9223372036854775807}`:    "attempts",
+		`{"sink":"hook","message":{"body":"x"},"attempts":-1}`:                     "attempts",
+		`{"sink":"hook","message":{"body":"x"},"replays":"1"}`:                     "replays: want a whole number, got a string",
+		`{"sink":"hook","message":"x"}`:                                            "message: want an object, got a string",
+		`{"sink":"hook","message":{"body":"x"},"at":"yesterday"}`:                  "at: want a time such as",
+		`{"sink":"hook"} {"sink":"hook"}`:                                          "line: more follows",
+		`[]`:                                                                       "line: want an object, got an array",
+	} {
+		got := f.importLines(t, ok+"\n"+line+"\n")
+		if got.Rejected != 1 || len(got.Results) != 2 || !strings.Contains(got.Results[1].Error, says) {
+			t.Errorf("%s: %+v, want it rejected with %q", line, got, says)
+		}
+	}
+	if got := f.importLines(t, `{"sink":"hook","delivery_id":"often","message":{"body":"x"},"replays":1000000,"attempts":1000000}`); got.Stored != 1 {
+		t.Errorf("the largest numbers: %+v, want it stored", got)
 	}
 }

@@ -256,10 +256,10 @@ func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
 // works.
 func (h *api) noteDiscarded(r *http.Request, it dlq.Item) {
 	h.audit(r.Context(), "discarded", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
-	if it.DeliveryID == "" || !it.DeliveredAt.IsZero() {
+	if it.DeliveryID == "" || it.DecodeError != "" || !it.DeliveredAt.IsZero() {
 		return
 	}
-	err := h.app.Records.Update(r.Context(), delivery.StatusDiscarded, delivery.Key{Sink: it.Sink, ID: it.DeliveryID})
+	_, err := h.app.Records.Update(r.Context(), delivery.ChangeOf(it, delivery.StatusDiscarded))
 	if err != nil {
 		h.app.Log.WarnContext(r.Context(), "idempotency record not updated", "delivery_id", it.DeliveryID, "error", err.Error())
 	}

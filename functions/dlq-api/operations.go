@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"unicode/utf8"
 
+	"backstop/lib/app"
 	"backstop/lib/replay"
-	"backstop/lib/sinks"
 )
 
 // Bounds of an operation's texts, in characters.
@@ -51,10 +51,9 @@ func (h *api) createOperation(w http.ResponseWriter, r *http.Request) error {
 	if err := checkOperation(o); err != nil {
 		return err
 	}
-	if o.IdempotencyKey = r.Header.Get("Idempotency-Key"); o.IdempotencyKey != "" {
-		if err := sinks.CheckID(o.IdempotencyKey); err != nil {
-			return &sinks.Error{Code: sinks.CodeInvalidArgument, Msg: "Idempotency-Key", Cause: err}
-		}
+	var err error
+	if o.IdempotencyKey, err = app.IdempotencyKey(r.Header.Values(app.IdempotencyKeyHeader)); err != nil {
+		return err
 	}
 	o.Actor = actor(r.Context())
 	op, err := h.app.Engine.CreateOperation(r.Context(), o)

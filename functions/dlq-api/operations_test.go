@@ -167,3 +167,24 @@ func TestABrokenEnvironmentIsNamedByEveryRoute(t *testing.T) {
 		}
 	}
 }
+
+func TestTheIdempotencyKeyOfAnOperationInAnySpelling(t *testing.T) {
+	f := newFixture(t)
+	f.add(t, item(1))
+	create := func(key string) reply {
+		return f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","all":true,"reason":"r"}`, "idempotency-KEY", key)
+	}
+	var first, again struct{ ID string }
+	create("key-1").want(202, "").into(&first)
+	create(`"key-1"`).want(202, "").into(&again)
+	if first.ID != again.ID {
+		t.Errorf("with quotes it is another operation: %s, %s", first.ID, again.ID)
+	}
+	for _, key := range []string{"a b", `"a`, `""`} {
+		var p struct{ Detail string }
+		create(key).want(400, "INVALID_ARGUMENT").into(&p)
+		if !strings.Contains(p.Detail, "Idempotency-Key") {
+			t.Errorf("%s: the problem does not name the header: %s", key, p.Detail)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -22,8 +23,9 @@ type sinkView struct {
 	Kind             string    `json:"kind,omitempty"`
 	Configured       bool      `json:"configured"`
 	ConfigError      string    `json:"config_error,omitempty"`
-	Depth            int64     `json:"depth"`
-	Due              int64     `json:"due"` // -1: unknown
+	QueueError       string    `json:"queue_error,omitempty"` // why Depth and Due are unknown
+	Depth            int64     `json:"depth"`                 // -1: unknown
+	Due              int64     `json:"due"`                   // -1: unknown
 	Parked           int64     `json:"parked"`
 	Kept             int64     `json:"kept"`
 	Trimmed          int64     `json:"trimmed"`
@@ -72,24 +74,40 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, body)
 }
 
-// fill adds what the queue knows, several sinks at once.
+// queueShare is how long one queue is asked about itself where all are: one that cannot be
+// read, while its slot moves or its node is away, must not hide the others.
+const queueShare = 2 * time.Second
+
+// fill adds what the queue knows, several sinks at once. The error is that of a queue when
+// none could be read.
 func (h *api) fill(ctx context.Context, views map[string]*sinkView) error {
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(16)
 	var mu sync.Mutex
+	var failed error
+	read := 0
 	for name, v := range views {
 		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, queueShare)
+			defer cancel()
 			stats, err := h.app.Queue.Stats(ctx, name)
-			if err != nil {
-				return err
-			}
 			mu.Lock()
 			defer mu.Unlock()
+			if err != nil {
+				failed = err
+				v.QueueError, v.Depth, v.Due = problemOf(err).Detail, -1, -1
+				return nil
+			}
+			read++
 			v.set(stats)
 			return nil
 		})
 	}
-	return g.Wait()
+	_ = g.Wait() // its functions return nil
+	if read == 0 {
+		return failed
+	}
+	return nil
 }
 
 func (v *sinkView) set(s dlq.Stats) {
@@ -167,9 +185,15 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 		ItemID    string          `json:"item_id,omitempty"`
 		UpdatedAt time.Time       `json:"updated_at,omitzero"`
 	}{rec.Sink, rec.ID, rec.Status, rec.ItemID, rec.UpdatedAt}
-	if !known {
-		// The record may have expired before its dead letter was settled.
-		it, err := h.letterOf(r.Context(), key)
+	if !known || rec.Status == delivery.StatusDeadLettered {
+		// A record is a hint: it may have expired before its dead letter was settled, and the dead
+		// letter may be gone, or stored anew, without it.
+		it, err := h.letterOf(r.Context(), key, rec.ItemID)
+		if err != nil && known && sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+			return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf(
+				"it was dead-lettered at %s as %s, which is not there any more (trimmed, lost, or removed by others); a resend starts it anew",
+				rec.UpdatedAt.Format(time.RFC3339), rec.ItemID)}
+		}
 		if err != nil {
 			return err
 		}
@@ -181,10 +205,16 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, body)
 }
 
-// letterOf returns the dead letter of a delivery, one that was kept after it was
-// delivered too, as far as a search finds it.
-func (h *api) letterOf(ctx context.Context, key delivery.Key) (dlq.Item, error) {
-	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID)
+// letterOf returns the dead letter of a delivery, which may have the given id, and one that
+// was kept after it was delivered too, as far as a search finds it.
+func (h *api) letterOf(ctx context.Context, key delivery.Key, id string) (dlq.Item, error) {
+	if id != "" {
+		it, err := h.app.Queue.Get(ctx, id)
+		if err == nil && it.DeliveryID == key.ID || err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			return it, err
+		}
+	}
+	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID, "")
 	if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 		return it, err
 	}

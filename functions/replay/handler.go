@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda/messages"
+	"golang.org/x/sync/errgroup"
 
 	"backstop/lib/app"
 	"backstop/lib/dlq"
@@ -54,6 +57,11 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	h.app.Log.InfoContext(ctx, "replay run", "claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
 		"parked", summary.Parked, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds())
+	for _, name := range slices.Sorted(maps.Keys(summary.Sinks)) {
+		if why := summary.Sinks[name].Error; why != "" {
+			h.app.Log.WarnContext(ctx, "sink left out, or left early", "sink", name, "error", why)
+		}
+	}
 	if h.app.Config.Age() >= 0 { // without a configuration nothing is replayed, however well that went
 		metrics.Add(observe.ReplayRuns, "", 1)
 	}
@@ -61,23 +69,47 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	return json.Marshal(summary)
 }
 
+// Bounds of measuring: a queue that does not answer takes no more than its share, and all
+// of them together no more than this.
+const (
+	measureQueue = time.Second
+	measureAll   = 5 * time.Second
+	measureCalls = 16 // queues at once
+)
+
 // measure publishes the depth and the oldest age of every queue; the alarms rest on
 // them. What cannot be read now is left out, and read at the next tick.
 func (h *handler) measure(ctx context.Context, m *observe.Metrics) {
+	end := time.Now().Add(measureAll)
+	if b := retry.BudgetOf(ctx, h.app.Env.Reserve); !b.Deadline.IsZero() {
+		if last := b.Deadline.Add(-b.Reserve / 8); last.Before(end) {
+			end = last
+		}
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
 	names, err := h.app.Queue.Sinks(ctx)
 	if err != nil {
 		h.app.Log.WarnContext(ctx, "queues not measured", "error", err.Error())
 		return
 	}
+	var g errgroup.Group
+	g.SetLimit(measureCalls)
 	for _, name := range names {
-		stats, err := h.app.Queue.Stats(ctx, name)
-		if err != nil {
-			h.app.Log.WarnContext(ctx, "queue not measured", "sink", name, "error", err.Error())
-			return
-		}
-		m.Add(observe.DLQDepth, name, float64(stats.Depth))
-		m.Add(observe.DLQOldestAge, name, age(stats))
+		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, measureQueue)
+			defer cancel()
+			stats, err := h.app.Queue.Stats(ctx, name)
+			if err != nil {
+				h.app.Log.WarnContext(ctx, "queue not measured", "sink", name, "error", err.Error())
+				return nil // the others are measured
+			}
+			m.Add(observe.DLQDepth, name, float64(stats.Depth))
+			m.Add(observe.DLQOldestAge, name, age(stats))
+			return nil
+		})
 	}
+	_ = g.Wait() // its functions return nil
 }
 
 func age(s dlq.Stats) float64 {

@@ -32,13 +32,18 @@ type answer struct {
 	unanswered int           // attempts that may have arrived all the same
 }
 
+// statusDiscarded is the answer to a resend of what an operator has discarded.
+const statusDiscarded retry.Status = "discarded"
+
 // sender delivers requests. It is safe for concurrent use.
 type sender struct {
 	targets interface {
 		Target(ctx context.Context, sink string) (app.Target, error)
 	}
 	items interface {
-		Find(ctx context.Context, sink, deliveryID string) (dlq.Item, error)
+		Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error)
+		Get(ctx context.Context, id string) (dlq.Item, error)
+		Discard(ctx context.Context, id string) error
 	}
 	records  delivery.Store
 	log      *slog.Logger
@@ -47,6 +52,8 @@ type sender struct {
 	// keepUnsendable dead-letters a request that can never be sent, where the caller
 	// could not be told (a queue). Elsewhere it is refused.
 	keepUnsendable bool
+	// queueReceives is how often the queue hands out a record before it gives it up.
+	queueReceives int
 }
 
 // deliver decides the fate of one request: a nil error means that it is safe, any
@@ -83,35 +90,53 @@ var errPaused = &sinks.Error{Code: sinks.CodeNotAttempted, Msg: "an operator has
 // plan decides how r is handled; an error refuses it.
 func (s *sender) plan(target app.Target, r request) (func(context.Context) retry.Outcome, error) {
 	m := r.message()
+	retrier := target.Retrier
+	if target.Hold && r.comesAgain {
+		held := *retrier
+		held.HandBack = dlq.Reason.Due // what the schedule would replay, after its successors
+		retrier = &held
+	}
 	deadLetter := func(reason dlq.Reason, why error) func(context.Context) retry.Outcome {
 		return func(ctx context.Context) retry.Outcome {
-			return target.Retrier.DeadLetter(ctx, r.Recipient, m, reason, why)
+			return retrier.DeadLetter(ctx, r.Recipient, m, reason, why)
 		}
 	}
 	if why := target.ConfigErr; why != nil {
 		return deadLetter(dlq.ReasonConfig, why), nil
 	}
-	to, err := r.check(target.Retrier, s.maxBytes)
+	to, err := r.check(retrier, s.maxBytes)
 	switch {
 	case err == nil && target.Paused:
 		return deadLetter(dlq.ReasonConfig, errPaused), nil
 	case err == nil:
-		return func(ctx context.Context) retry.Outcome { return target.Retrier.Deliver(ctx, to, m) }, nil
+		return func(ctx context.Context) retry.Outcome {
+			return retrier.DeliverReceived(ctx, r.Recipient, to, m)
+		}, nil
 	case s.keepUnsendable:
 		return deadLetter(dlq.ReasonInvalid, err), nil
 	}
 	return nil, err
 }
 
+// guard is a delivery's hold on its record.
+type guard struct {
+	key         delivery.Key
+	token       string
+	fingerprint string
+	// tookOver: an earlier owner may be at work still.
+	tookOver bool
+}
+
 // once sends r unless its record says that it was, or is being, sent already. A record
 // that cannot be read or written never stops a delivery: at-least-once is the promise,
 // the record narrows duplicates.
 func (s *sender) once(ctx context.Context, budget retry.Budget, r request, send func(context.Context) retry.Outcome) (answer, error) {
-	key := delivery.Key{Sink: r.Sink, ID: r.ID}
-	token := uuid.NewString()
-	fingerprint := delivery.Fingerprint(r.Recipient, r.Message.Subject, r.Message.Body, r.Message.Metadata)
+	g := &guard{
+		key: delivery.Key{Sink: r.Sink, ID: r.ID}, token: uuid.NewString(),
+		fingerprint: dlq.ContentFingerprint(r.Recipient, r.Message.Subject, r.Message.Body, r.Message.Metadata),
+	}
 	if !r.fresh {
-		a, decided, err := s.begin(ctx, budget, key, token, fingerprint)
+		a, decided, err := s.begin(ctx, budget, g)
 		if decided {
 			return a, err
 		}
@@ -121,90 +146,184 @@ func (s *sender) once(ctx context.Context, budget retry.Budget, r request, send 
 	actx, cancel := budget.AnswerContext(ctx)
 	defer cancel()
 	if err := out.Error(); err != nil {
-		s.handBack(actx, key, token, fingerprint, r.fresh, err)
+		s.handBack(actx, g, r.fresh, err)
 		return answer{Attempts: out.Attempts, trying: out.Trying, unanswered: out.Unanswered}, err
 	}
 	a := answer{Status: out.Status, DeliveryID: r.ID, Attempts: out.Attempts, trying: out.Trying, unanswered: out.Unanswered}
 	if out.Status == retry.StatusDeadLettered {
 		a.ItemID, a.Reason, a.Error = out.Item.ID, out.Reason, out.Err.Error()
 	}
-	s.finish(actx, key, token, fingerprint, a)
-	return a, nil
+	return s.finish(actx, g, a), nil
 }
 
 // handBack lets the delivery be sent again. Where only the store's answer may have been
 // lost, the record stays, with a lease that is over: whoever comes next looks for the
 // dead letter before sending.
-func (s *sender) handBack(ctx context.Context, key delivery.Key, token, fingerprint string, fresh bool, why error) {
+func (s *sender) handBack(ctx context.Context, g *guard, fresh bool, why error) {
 	var err error
 	switch {
 	case sinks.CodeOf(why) == sinks.CodeDLQUnavailable:
-		_, _, err = s.records.Begin(ctx, key, fingerprint, token, 0)
+		_, _, err = s.records.Begin(ctx, g.key, g.fingerprint, g.token, 0)
 	case !fresh:
-		err = s.records.Release(ctx, key, token)
+		err = s.records.Release(ctx, g.key, g.token)
 	}
-	s.unguarded(ctx, key, err)
+	s.unguarded(ctx, g.key, err)
 }
 
 // begin takes the delivery, or reports decided with what the caller gets instead.
-func (s *sender) begin(ctx context.Context, budget retry.Budget, key delivery.Key, token, fingerprint string) (a answer, decided bool, err error) {
+func (s *sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a answer, decided bool, err error) {
 	bctx, cancel := context.WithTimeout(ctx, max(budget.Reserve/2, 50*time.Millisecond))
 	defer cancel()
-	state, found, err := s.records.Begin(bctx, key, fingerprint, token, budget.Lease())
+	state, found, err := s.records.Begin(bctx, g.key, g.fingerprint, g.token, budget.Lease())
+	if err == nil && state == delivery.StateFinished {
+		if a, safe := s.repeat(bctx, g, found); safe {
+			return a, true, nil
+		}
+		state, found, err = s.records.Reopen(bctx, g.key, g.fingerprint, g.token, budget.Lease(), found)
+	}
 	if err != nil {
-		s.unguarded(ctx, key, err)
+		s.unguarded(ctx, g.key, err)
 		return answer{}, false, nil
 	}
 	switch state {
 	case delivery.StateInProgress:
 		return answer{}, true, &sinks.Error{Code: sinks.CodeDeliveryInProgress, Msg: "this delivery is under way; ask again later"}
 	case delivery.StateReused:
-		return answer{}, true, &sinks.Error{Code: sinks.CodeIDReused, Msg: fmt.Sprintf("id %q was used for another recipient or content", key.ID)}
-	case delivery.StateFinished:
-		if err := json.Unmarshal([]byte(found.Answer), &a); err != nil {
-			s.unguarded(ctx, key, fmt.Errorf("answer of the record: %w", err))
-			return answer{}, false, nil
-		}
-		a.Duplicate = true
-		return a, true, nil
+		return answer{}, true, &sinks.Error{Code: sinks.CodeIDReused, Msg: fmt.Sprintf("id %q was used for another recipient or content", g.key.ID)}
+	case delivery.StateFinished: // somebody was quicker with what is known to be gone
+		a, decided = s.repeat(bctx, g, found)
+		return a, decided, nil
 	case delivery.StateTakenOver:
+		g.tookOver = true
 		// Whoever had it may have stored the dead letter before it ended.
-		it, err := s.items.Find(bctx, key.Sink, key.ID)
+		it, err := s.items.Find(bctx, g.key.Sink, g.key.ID, g.fingerprint)
 		if err != nil {
 			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
-				s.unguarded(ctx, key, err)
+				s.unguarded(ctx, g.key, err)
 			}
 			return answer{}, false, nil
 		}
-		a = answer{
-			Status: retry.StatusDeadLettered, DeliveryID: key.ID, ItemID: it.ID, Reason: it.Reason,
-			Attempts: it.Attempts, Error: it.LastError,
-		}
 		actx, cancel := budget.AnswerContext(ctx)
 		defer cancel()
-		s.finish(actx, key, token, fingerprint, a)
+		a = s.finish(actx, g, answerOf(g.key, it))
 		a.Duplicate = true
 		return a, true, nil
 	}
 	return answer{}, false, nil
 }
 
-// finish records the answer, so that a duplicate gets it again.
-func (s *sender) finish(ctx context.Context, key delivery.Key, token, fingerprint string, a answer) {
+// repeat answers a duplicate by the record of its delivery. It reports false when that
+// says "dead-lettered" and there is no such dead letter, or none that can be read: then
+// nothing shows that the delivery is safe.
+func (s *sender) repeat(ctx context.Context, g *guard, found delivery.Record) (a answer, safe bool) {
+	if found.Answer != "" {
+		if err := json.Unmarshal([]byte(found.Answer), &a); err != nil {
+			s.unguarded(ctx, g.key, fmt.Errorf("answer of the record: %w", err))
+		}
+	}
+	switch found.Status {
+	case delivery.StatusDelivered:
+		a = answer{Status: retry.StatusDelivered, Attempts: a.Attempts}
+	case delivery.StatusDiscarded:
+		a = answer{Status: statusDiscarded, Attempts: a.Attempts}
+	case delivery.StatusDeadLettered, delivery.StatusInProgress:
+		it, err := s.letter(ctx, g, found.ItemID)
+		if err != nil {
+			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+				s.unguarded(ctx, g.key, err)
+			}
+			return answer{}, false
+		}
+		if a.Status == "" || !it.DeliveredAt.IsZero() {
+			a = answerOf(g.key, it)
+		}
+		if a.ItemID != "" {
+			a.ItemID = it.ID
+		}
+	}
+	a.DeliveryID, a.Duplicate = g.key.ID, true
+	return a, true
+}
+
+// letter returns the dead letter that a record speaks of, under whatever id it is stored by
+// now.
+func (s *sender) letter(ctx context.Context, g *guard, id string) (dlq.Item, error) {
+	if id != "" {
+		it, err := s.items.Get(ctx, id)
+		if err == nil && (it.DecodeError != "" || it.DeliveryID == g.key.ID) {
+			return it, nil
+		}
+		if err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			return it, err
+		}
+	}
+	return s.items.Find(ctx, g.key.Sink, g.key.ID, g.fingerprint)
+}
+
+// answerOf answers by a dead letter that was stored before.
+func answerOf(key delivery.Key, it dlq.Item) answer {
+	if !it.DeliveredAt.IsZero() {
+		return answer{Status: retry.StatusDelivered, DeliveryID: key.ID, Attempts: it.Attempts}
+	}
+	return answer{
+		Status: retry.StatusDeadLettered, DeliveryID: key.ID, ItemID: it.ID, Reason: it.Reason,
+		Attempts: it.Attempts, Error: it.LastError,
+	}
+}
+
+// finish records the answer, so that a duplicate gets it again. Where the record has gone
+// further meanwhile, it counts: no dead letter stays of what was delivered or discarded.
+func (s *sender) finish(ctx context.Context, g *guard, a answer) answer {
 	b, err := json.Marshal(a)
 	if err != nil {
-		s.unguarded(ctx, key, err)
-		return
+		s.unguarded(ctx, g.key, err)
+		return a
 	}
 	status := delivery.StatusDelivered
 	if a.Status == retry.StatusDeadLettered {
 		status = delivery.StatusDeadLettered
 	}
-	_, err = s.records.Finish(ctx, key, token, delivery.Record{
-		Sink: key.Sink, ID: key.ID, Status: status, ItemID: a.ItemID, UpdatedAt: time.Now().UTC(),
-		Answer: string(b), Fingerprint: fingerprint,
+	found, written, err := s.records.Finish(ctx, g.key, g.token, delivery.Record{
+		Sink: g.key.Sink, ID: g.key.ID, Status: status, ItemID: a.ItemID, UpdatedAt: time.Now().UTC(),
+		Answer: string(b), Fingerprint: g.fingerprint,
 	})
-	s.unguarded(ctx, key, err)
+	if err != nil {
+		s.unguarded(ctx, g.key, err)
+		return a
+	}
+	ours := found.Fingerprint == g.fingerprint
+	switch {
+	case !written && ours && (found.Status == delivery.StatusDelivered || found.Status == delivery.StatusDiscarded):
+		s.withdraw(ctx, g, a.ItemID)
+		if gone, safe := s.repeat(ctx, g, found); safe {
+			gone.trying, gone.unanswered = a.trying, a.unanswered
+			return gone
+		}
+	case written && status == delivery.StatusDelivered && ours && found.Status == delivery.StatusDeadLettered:
+		s.withdraw(ctx, g, found.ItemID)
+	case written && status == delivery.StatusDelivered && g.tookOver:
+		// The owner before may have stored it since it was looked for. From here on it reads the
+		// record, and withdraws what it stores itself.
+		it, err := s.items.Find(ctx, g.key.Sink, g.key.ID, g.fingerprint)
+		switch {
+		case err == nil:
+			s.withdraw(ctx, g, it.ID)
+		case sinks.CodeOf(err) != sinks.CodeDLQNotFound:
+			s.unguarded(ctx, g.key, err)
+		}
+	}
+	return a
+}
+
+// withdraw removes a dead letter whose message was delivered, or discarded, under its
+// record by somebody else. One that stays may arrive twice, and the log says so.
+func (s *sender) withdraw(ctx context.Context, g *guard, id string) {
+	if id == "" {
+		return
+	}
+	if err := s.items.Discard(ctx, id); err != nil {
+		s.log.WarnContext(ctx, "dead letter of a finished delivery not removed", "delivery_id", g.key.ID, "sink", g.key.Sink, "item_id", id, "error", err.Error())
+	}
 }
 
 // unguarded reports a record that could not be used; the delivery goes on without it.

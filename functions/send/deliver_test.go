@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,11 +23,16 @@ type fakeSink struct {
 	err   error
 	panic bool
 	sent  int
+	// during is called while a message is sent. Nil: nothing happens.
+	during func()
 }
 
 func (s *fakeSink) Name() string { return "ops" }
 func (s *fakeSink) Send(context.Context, sinks.Recipient, sinks.Message) error {
 	s.sent++
+	if s.during != nil {
+		s.during()
+	}
 	if s.panic {
 		panic("boom")
 	}
@@ -66,6 +73,8 @@ func ask(id, body string) request {
 	return r
 }
 
+const lease = time.Minute
+
 var errGone = sinks.Terminal(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "HTTP 404"})
 
 func wantCode(t *testing.T, err error, want sinks.Code) {
@@ -81,11 +90,13 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 	b := newBench(errGone)
 	ctx := t.Context()
 	r := ask("m1", "x")
-	fp := delivery.Fingerprint(nil, "", "x", nil)
+	fp := dlq.ContentFingerprint(nil, "", "x", nil)
 	if _, _, err := b.records.Begin(ctx, delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := b.queue.Add(ctx, dlq.Item{DeliveryID: "m1", Sink: "ops", Reason: dlq.ReasonExhausted, Attempts: 3, LastError: "HTTP 503"})
+	stored, err := b.queue.Add(ctx, dlq.Item{
+		DeliveryID: "m1", Sink: "ops", Message: sinks.Message{Body: "x"}, Reason: dlq.ReasonExhausted, Attempts: 3, LastError: "HTTP 503",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +112,7 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 // The owner died before it did anything that can be seen: the message is sent.
 func TestTakingOverWithoutADeadLetterSends(t *testing.T) {
 	b := newBench(nil)
-	fp := delivery.Fingerprint(nil, "", "x", nil)
+	fp := dlq.ContentFingerprint(nil, "", "x", nil)
 	if _, _, err := b.records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +130,8 @@ func (brokenRecords) Begin(context.Context, delivery.Key, string, string, time.D
 	return "", delivery.Record{}, errRecords
 }
 
-func (brokenRecords) Finish(context.Context, delivery.Key, string, delivery.Record) (bool, error) {
-	return false, errRecords
+func (brokenRecords) Finish(context.Context, delivery.Key, string, delivery.Record) (delivery.Record, bool, error) {
+	return delivery.Record{}, false, errRecords
 }
 func (brokenRecords) Release(context.Context, delivery.Key, string) error { return errRecords }
 
@@ -236,6 +247,55 @@ func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
 		a, err := b.deliver(t.Context(), ask("m1", "x"))
 		if err != nil || a.Status != retry.StatusDeadLettered || a.ItemID == "" || b.sink.sent != 1 {
 			t.Errorf("fresh %v, sent again: %+v, %v after %d sends; want its dead letter and no second send", fresh, a, err, b.sink.sent)
+		}
+	}
+}
+
+func TestAPausedSinkIsNotSentTo(t *testing.T) {
+	b := newBench(nil)
+	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
+	target.Paused = true
+	b.targets = targets{"ops": target}
+	a, err := b.deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Status != retry.StatusDeadLettered || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
+		t.Errorf("got %+v, %v after %d sends; want a dead letter with reason config and no attempt", a, err, b.sink.sent)
+	}
+}
+
+// A search that failed says nothing: the message is sent, which may double it, and that
+// is noted where duplicates are counted: before a takeover sends, after it has delivered,
+// and where a record speaks of a dead letter.
+func TestAFailedSearchIsNoted(t *testing.T) {
+	for name, c := range map[string]struct {
+		record delivery.Record
+		want   string
+	}{
+		"a takeover":                {delivery.Record{}, "2"},
+		"a record of a dead letter": {delivery.Record{Status: delivery.StatusDeadLettered, ItemID: "ops~1-0"}, "1"},
+	} {
+		b := newBench(nil)
+		b.items = unreadable{b.queue}
+		var log bytes.Buffer
+		b.log = slog.New(slog.NewTextHandler(&log, nil))
+		key, fp := delivery.Key{Sink: "ops", ID: "m1"}, dlq.ContentFingerprint(nil, "", "x", nil)
+		if _, _, err := b.records.Begin(t.Context(), key, fp, "dead owner", 0); err != nil {
+			t.Fatal(err)
+		}
+		if c.record.Status != "" {
+			c.record.Fingerprint = fp
+			if _, _, err := b.records.Finish(t.Context(), key, "dead owner", c.record); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != retry.StatusDelivered || b.sink.sent != 1 {
+			t.Errorf("%s: got %+v, %v after %d sends; want a delivery", name, a, err, b.sink.sent)
+		}
+		var metrics bytes.Buffer
+		if err := b.metrics.Flush(&metrics); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(metrics.String(), `"Unguarded":`+c.want) || !strings.Contains(log.String(), "SINK_DLQ_UNAVAILABLE") {
+			t.Errorf("%s: it is not noted %s times:\n%s\n%s", name, c.want, metrics.String(), log.String())
 		}
 	}
 }

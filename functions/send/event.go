@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+
+	"backstop/internal/strictjson"
 )
 
 // shape is what kind of event an invocation carries.
@@ -20,27 +23,24 @@ const (
 func shapeOf(payload []byte) (shape, error) {
 	var e struct {
 		Version        string          `json:"version"`
-		RouteKey       json.RawMessage `json:"routeKey"`
 		HTTPMethod     string          `json:"httpMethod"`
 		DetailType     json.RawMessage `json:"detail-type"`
 		RequestContext *struct {
 			HTTP json.RawMessage `json:"http"`
 			ELB  json.RawMessage `json:"elb"`
 		} `json:"requestContext"`
-		Records []struct {
-			EventSource string `json:"eventSource"` // EventSource in SNS events; names match in any case
-		} `json:"Records"`
-		Sink json.RawMessage `json:"sink"`
+		Records *[]source       `json:"Records"`
+		Sink    json.RawMessage `json:"sink"`
 	}
 	if trimmed := bytes.TrimSpace(payload); len(trimmed) == 0 || trimmed[0] != '{' {
 		return "", invalid("event: want a JSON object: an HTTP API event, an SQS event or a request with sink and message")
 	}
-	// A request that has fields of other types under these names is still a request:
-	// its own decoder says what is wrong.
-	if err := json.Unmarshal(payload, &e); err != nil {
-		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return "", jsonFault(err)
+	if err := strictjson.DecodePart(payload, &e); err != nil {
+		if fault, ok := errors.AsType[*strictjson.Error](err); ok && fault.Syntax {
+			return "", invalid("%s", strictjson.Text("event", err))
 		}
+		// A request that has fields of other types under these names is still a request:
+		// its own decoder says what is wrong.
 		return shapeDirect, nil
 	}
 	switch {
@@ -53,11 +53,57 @@ func shapeOf(payload []byte) (shape, error) {
 	case e.HTTPMethod != "":
 		return "", invalid("event: API Gateway payload 1.0 (REST API) is not taken; use an HTTP API with payload 2.0")
 	case e.DetailType != nil:
-		return "", invalid("event: EventBridge events are not taken; send the request itself as the target's input")
-	case len(e.Records) > 0 && e.Records[0].EventSource == "aws:sqs":
+		return "", invalid("event: %s", eventBridgeCure)
+	case e.Records == nil:
+		return shapeDirect, nil
+	case len(*e.Records) == 0: // only SQS is asked for batches, and this one is done
 		return shapeSQS, nil
-	case len(e.Records) > 0:
-		return "", invalid("event: records of %.40q are not taken; subscribe the SQS queue to the source instead", e.Records[0].EventSource)
 	}
-	return shapeDirect, nil
+	switch from := (*e.Records)[0].name(); from {
+	case "aws:sqs":
+		return shapeSQS, nil
+	case "aws:sns":
+		return "", invalid("event: SNS events are not taken; subscribe the SQS queue to the topic instead, and switch on raw message delivery")
+	default:
+		return "", invalid("event: records of %.40q are not taken; want an SQS event whose records hold requests", from)
+	}
+}
+
+// source is where a record comes from. SNS writes it in a case of its own.
+type source struct {
+	EventSource    string `json:"eventSource"`
+	SNSEventSource string `json:"EventSource"`
+}
+
+func (s source) name() string { return cmp.Or(s.EventSource, s.SNSEventSource) }
+
+const eventBridgeCure = "an EventBridge event is not taken; set the target's input path to $.detail and put the request there"
+
+// envelope tells what another service wrapped around a request that was found in a
+// queue, and how to have it unwrapped. Nil: nothing that is known here.
+func envelope(body string) error {
+	var e struct {
+		Type       string          `json:"Type"`
+		TopicArn   string          `json:"TopicArn"`
+		DetailType json.RawMessage `json:"detail-type"`
+		Detail     json.RawMessage `json:"detail"`
+		Event      string          `json:"Event"`
+		Records    []source        `json:"Records"`
+	}
+	if err := strictjson.DecodePart([]byte(body), &e); err != nil {
+		return nil //nolint:nilerr // nothing that is known here
+	}
+	switch {
+	case e.TopicArn != "" && e.Type == "Notification":
+		return invalid("body: an SNS notification is not taken; switch on raw message delivery of the queue's subscription")
+	case e.TopicArn != "":
+		return invalid("body: an SNS message of type %.40q is not taken; confirm the subscription, and switch on raw message delivery", e.Type)
+	case e.DetailType != nil && e.Detail != nil:
+		return invalid("body: %s", eventBridgeCure)
+	case e.Event == "s3:TestEvent":
+		return invalid("body: an S3 test event is not taken; send the bucket's notifications to another queue, for they are no requests")
+	case len(e.Records) > 0:
+		return invalid("body: an event with records of %.40q is not taken; a record of this queue holds one request", e.Records[0].name())
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/aws/aws-lambda-go/lambda/messages"
+	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"backstop/lib/app"
 	"backstop/lib/observe"
@@ -39,7 +40,7 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	s := &sender{
 		targets: h.app, items: h.app.Queue, records: h.app.Records, log: h.app.Log,
 		metrics: observe.NewMetrics(h.app.Env.Service), maxBytes: h.app.Env.MaxBodyBytes,
-		keepUnsendable: shape == shapeSQS,
+		keepUnsendable: shape == shapeSQS, queueReceives: h.app.Env.QueueReceives,
 	}
 	s.metrics.Begin()
 	defer func() {
@@ -65,7 +66,7 @@ func (h *handler) direct(ctx context.Context, s *sender, payload []byte) ([]byte
 	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
 	r, err := parseRequest(payload)
 	if err == nil {
-		err = r.identify("")
+		err = r.identify(requestID(ctx))
 	}
 	if err != nil {
 		return nil, functionError(err)
@@ -76,6 +77,15 @@ func (h *handler) direct(ctx context.Context, s *sender, payload []byte) ([]byte
 		return nil, functionError(err)
 	}
 	return json.Marshal(a)
+}
+
+// requestID is the invocation's own id, which stays the same when the platform retries
+// an asynchronous one: the receiver can then tell a repetition. Empty outside Lambda.
+func requestID(ctx context.Context) string {
+	if lc, ok := lambdacontext.FromContext(ctx); ok {
+		return lc.AwsRequestID
+	}
+	return ""
 }
 
 // functionError names the error's type by its code, for the platform and the caller.

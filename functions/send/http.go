@@ -5,10 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/app"
 	"backstop/lib/problem"
 	"backstop/lib/retry"
@@ -20,8 +20,8 @@ const route = "/v1/messages"
 // http answers POST /v1/messages of an HTTP API.
 func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
 	var e events.APIGatewayV2HTTPRequest
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return nil, functionError(jsonFault(err))
+	if err := strictjson.DecodePart(payload, &e); err != nil {
+		return nil, functionError(invalid("%s", strictjson.Text("event", err)))
 	}
 	ctx, cancel := app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	defer cancel()
@@ -30,10 +30,7 @@ func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, 
 }
 
 func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
-	if stage := e.RequestContext.Stage; stage != "" && stage != "$default" {
-		e.RawPath = strings.TrimPrefix(e.RawPath, "/"+stage)
-	}
-	if e.RawPath != route {
+	if app.RoutePath(e.RawPath, e.RequestContext) != route {
 		return problemResponse(problem.Problem{
 			Type: "about:blank", Title: "Not Found", Status: http.StatusNotFound, Code: "NOT_FOUND",
 			Detail: "this function answers POST " + route,
@@ -55,8 +52,11 @@ func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HT
 		}
 	}
 	r, err := parseRequest(body)
+	if err == nil && r.ID == "" {
+		r.ID, err = app.IdempotencyKey(app.Header(e.Headers, app.IdempotencyKeyHeader))
+	}
 	if err == nil {
-		err = r.identify(e.Headers["idempotency-key"])
+		err = r.identify("")
 	}
 	if err != nil {
 		return problemResponse(problem.From(err))

@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 
 	"github.com/google/uuid"
 
+	"backstop/internal/strictjson"
+	"backstop/lib/app"
 	"backstop/lib/sinks"
 )
 
@@ -27,7 +25,10 @@ type request struct {
 
 	// fresh says that the id was made for this request, so nobody can have used it.
 	fresh bool
-	trace string
+	// comesAgain says that a queue will hand the request out again in its order if it is
+	// handed back.
+	comesAgain bool
+	trace      string
 }
 
 func invalid(format string, args ...any) error {
@@ -38,13 +39,8 @@ func invalid(format string, args ...any) error {
 // dead letter, because it names no sink or no delivery.
 func parseRequest(raw []byte) (request, error) {
 	var r request
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return request{}, jsonFault(err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return request{}, invalid("request: more follows after the JSON object")
+	if err := strictjson.Decode(raw, &r); err != nil {
+		return request{}, invalid("%s", strictjson.Text("request", err))
 	}
 	if r.Sink == "" {
 		return request{}, invalid("sink: missing; name the sink to send through")
@@ -58,24 +54,6 @@ func parseRequest(raw []byte) (request, error) {
 		}
 	}
 	return r, nil
-}
-
-// jsonFault names the field of a decoding error.
-func jsonFault(err error) error {
-	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		field := e.Field
-		if field == "" {
-			field = "request"
-		}
-		return invalid("%s: want %s, got %s", field, e.Type, e.Value)
-	}
-	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return invalid("request: not JSON at byte %d", e.Offset)
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return invalid("request: empty or cut off; want a JSON object with sink and message")
-	}
-	return invalid("request: %s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // message is the request as the sink sees it.
@@ -109,7 +87,8 @@ func (r request) check(s sinks.Sink, limit int) (sinks.Recipient, error) {
 }
 
 // identify gives the request its delivery id: its own, else the fallback of its
-// transport (the Idempotency-Key header, the SQS message id), else a new UUIDv7.
+// transport (the Idempotency-Key header, the SQS message id, the invocation's request
+// id), else a new UUIDv7.
 func (r *request) identify(fallback string) error {
 	switch {
 	case r.ID != "":
@@ -128,8 +107,10 @@ func (r *request) identify(fallback string) error {
 // platform gave the invocation.
 func traceFrom(ctx context.Context, headers map[string]string) string {
 	for _, name := range []string{"traceparent", "x-amzn-trace-id"} {
-		if v := headers[name]; v != "" && len(v) <= 512 {
-			return v
+		for _, v := range app.Header(headers, name) {
+			if v != "" && len(v) <= 512 {
+				return v
+			}
 		}
 	}
 	v, _ := ctx.Value("x-amzn-trace-id").(string) // set by aws-lambda-go

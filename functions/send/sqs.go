@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 	"golang.org/x/sync/errgroup"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -17,8 +19,8 @@ import (
 // records that are not safe yet: the queue keeps those.
 func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
 	var e events.SQSEvent
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return nil, functionError(jsonFault(err))
+	if err := strictjson.DecodePart(payload, &e); err != nil {
+		return nil, functionError(invalid("%s", strictjson.Text("event", err)))
 	}
 	for i, rec := range e.Records {
 		if rec.MessageId == "" {
@@ -27,19 +29,20 @@ func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, e
 		}
 	}
 	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
+	records := distinct(e.Records)
 
-	failed := make([]bool, len(e.Records))
+	failed := make([]bool, len(records))
 	var g errgroup.Group
 	g.SetLimit(h.app.Env.Concurrency)
-	for _, group := range groups(e.Records) {
+	for _, group := range groups(records) {
 		g.Go(func() error {
 			for n, i := range group {
 				share := retry.WithBudget(ctx, budget.Share(len(group)-n))
-				if failed[i] = !s.record(share, e.Records[i]); failed[i] {
+				if failed[i] = !s.record(share, records[i]); failed[i] {
 					// The order of the group would be lost if a later record went first.
 					for _, rest := range group[n+1:] {
 						failed[rest] = true
-						s.skip(ctx, e.Records[rest])
+						s.skip(ctx, records[rest])
 					}
 					break
 				}
@@ -50,22 +53,55 @@ func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, e
 	_ = g.Wait() // the goroutines return no error
 
 	resp := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
-	for i, rec := range e.Records {
-		if failed[i] {
+	reported := map[string]bool{}
+	for i, rec := range records {
+		if failed[i] && !reported[rec.MessageId] {
+			reported[rec.MessageId] = true
 			resp.BatchItemFailures = append(resp.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: rec.MessageId})
 		}
 	}
 	return json.Marshal(resp)
 }
 
+// distinct returns the records without those that came twice: a queue may hand a message
+// out again while the first receive of it is in the same batch.
+func distinct(records []events.SQSMessage) []events.SQSMessage {
+	type message struct{ id, body string }
+	seen := map[message]bool{}
+	var all []events.SQSMessage
+	for _, rec := range records {
+		if m := (message{rec.MessageId, rec.Body}); !seen[m] {
+			seen[m] = true
+			all = append(all, rec)
+		}
+	}
+	return all
+}
+
+// group is the FIFO message group of a record; empty: none. Message groups of a standard
+// queue only spread load.
+func group(rec events.SQSMessage) string {
+	if !strings.HasSuffix(rec.EventSourceARN, ".fifo") {
+		return ""
+	}
+	return rec.Attributes["MessageGroupId"]
+}
+
+// comesAgain reports whether the queue hands a record out again, in the order of its
+// group, if it is handed back. Where nobody counts, this receive is taken for the last.
+func comesAgain(rec events.SQSMessage, most int) bool {
+	n, err := strconv.Atoi(rec.Attributes["ApproximateReceiveCount"])
+	return err == nil && n < most && group(rec) != ""
+}
+
 // groups returns the indexes of records that must follow each other: those of a FIFO
-// message group. Message groups of a standard queue only spread load.
+// message group.
 func groups(records []events.SQSMessage) [][]int {
 	var all [][]int
 	byGroup := map[string]int{}
 	for i, rec := range records {
-		id := rec.Attributes["MessageGroupId"]
-		if id == "" || !strings.HasSuffix(rec.EventSourceARN, ".fifo") {
+		id := group(rec)
+		if id == "" {
 			all = append(all, []int{i})
 			continue
 		}
@@ -85,6 +121,8 @@ func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
 	r, err := parseRequest([]byte(rec.Body))
 	if err == nil {
 		err = r.identify(rec.MessageId)
+	} else if wrapped := envelope(rec.Body); wrapped != nil {
+		err = wrapped
 	}
 	if err != nil {
 		s.refuse(ctx, rec, err)
@@ -94,7 +132,7 @@ func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
 	if a := rec.MessageAttributes["traceparent"]; a.StringValue != nil { // where tracing libraries put it
 		headers["traceparent"] = *a.StringValue
 	}
-	r.trace = traceFrom(ctx, headers)
+	r.trace, r.comesAgain = traceFrom(ctx, headers), comesAgain(rec, s.queueReceives)
 	_, err = s.deliver(retry.WithTrace(ctx, r.trace), r)
 	return err == nil
 }

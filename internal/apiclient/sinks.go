@@ -75,8 +75,9 @@ type Sink struct {
 	Kind             string    `json:"kind"`
 	Configured       bool      `json:"configured"`
 	ConfigError      string    `json:"config_error"`
-	Depth            int64     `json:"depth"`
-	Due              int64     `json:"due"` // -1: unknown
+	QueueError       string    `json:"queue_error"` // why Depth and Due are unknown
+	Depth            int64     `json:"depth"`       // -1: unknown
+	Due              int64     `json:"due"`         // -1: unknown
 	Parked           int64     `json:"parked"`
 	Kept             int64     `json:"kept"`
 	Trimmed          int64     `json:"trimmed"`

@@ -16,6 +16,7 @@ import (
 	"path"
 
 	"backstop/internal/apiclient"
+	"backstop/internal/loopback"
 )
 
 //go:embed assets
@@ -64,8 +65,9 @@ func New(o Options) (http.Handler, error) {
 		_, _ = w.Write(page.Bytes())
 	})
 	mux.HandleFunc("GET /assets/{name}", serveAsset)
-	mux.Handle("/v1/", sameOrigin(newProxy(api, o.Transport)))
-	return loopbackOnly(mux), nil
+	// The page itself may be opened from anywhere: it is the same for everybody.
+	mux.Handle("/v1/", loopback.SameOrigin(newProxy(api, o.Transport), refuse))
+	return secured(loopback.Hosts(mux, refuse)), nil
 }
 
 func serveAsset(w http.ResponseWriter, r *http.Request) {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"backstop/internal/loopback"
 )
 
 // Server is a running console.
@@ -29,7 +31,7 @@ func Start(ctx context.Context, addr string, o Options) (*Server, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	if host, _, err := net.SplitHostPort(addr); err != nil || host == "" || !isLoopback(host) {
+	if host, _, err := net.SplitHostPort(addr); err != nil || host == "" || !loopback.IsLocal(host) {
 		return nil, fmt.Errorf("console: %s: %w", addr, ErrNotLoopback)
 	}
 	handler, err := New(o)

@@ -1,6 +1,6 @@
 // Package inbox is the outside world for demos, development and tests, on loopback: an
 // HTTP receiver and an SMTP server that record what arrives and misbehave on request,
-// and a page that shows it.
+// and a page that shows it. None of them listens to web pages of other sites.
 package inbox
 
 import (
@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"backstop/internal/loopback"
 )
 
 // Options configure an Inbox. The zero value is usable. Empty addresses mean a free
@@ -56,7 +58,7 @@ func (in *Inbox) serve(ctx context.Context, addr string, h http.Handler) (url st
 	if err != nil {
 		return "", err
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	srv := &http.Server{Handler: loopback.Guard(h), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	in.servers = append(in.servers, srv)
 	in.wg.Go(func() { _ = srv.Serve(ln) }) // ends with Close
 	return "http://" + ln.Addr().String(), nil

@@ -89,6 +89,34 @@ func TestTheReceiverRecordsAndAnswersByScript(t *testing.T) {
 	}
 }
 
+func TestAnAnswerIsHeldUpUntilItIsReleased(t *testing.T) {
+	t.Parallel()
+	in := start(t, inbox.Options{})
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	in.HTTP.Set("/held", func(int) inbox.Reply {
+		arrived <- struct{}{}
+		return inbox.Reply{Status: 202, Wait: release}
+	})
+	status := make(chan int, 1)
+	go func() {
+		got, _, _, err := post(t.Context(), in.URL+"/held", "x", "body")
+		if err != nil {
+			t.Error(err)
+		}
+		status <- got
+	}()
+	<-arrived
+	select {
+	case got := <-status:
+		t.Errorf("answered %d before it was released", got)
+	default:
+	}
+	close(release)
+	if got := <-status; got != 202 {
+		t.Errorf("status %d, want 202", got)
+	}
+}
+
 func TestFaultsAreRecordedAndNotAnswered(t *testing.T) {
 	t.Parallel()
 	in := start(t, inbox.Options{})

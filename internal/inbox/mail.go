@@ -93,10 +93,10 @@ func StartMail(ctx context.Context, addr string, o MailOptions) (*MailServer, er
 	if err != nil {
 		return nil, err
 	}
-	m.ln, m.Addr = ln, ln.Addr().String()
+	m.ln, m.Addr = mailOnly{ln}, ln.Addr().String()
 	go func() {
 		defer close(m.done)
-		_ = m.srv.Serve(ln) // ends with Close
+		_ = m.srv.Serve(m.ln) // ends with Close
 	}()
 	return m, nil
 }

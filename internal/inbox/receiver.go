@@ -107,13 +107,16 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	})
 	switch reply.Fault {
 	case Hang:
-		r.wait(req, nil)
+		wait[struct{}](r, req, nil)
 		panic(http.ErrAbortHandler)
 	case Drip:
 		r.drip(w, req, cmp.Or(reply.Status, http.StatusOK))
 	case Reset, Drop:
 		hangUp(w, reply.Fault == Reset)
 	default:
+		if reply.Wait != nil && !wait(r, req, reply.Wait) {
+			panic(http.ErrAbortHandler)
+		}
 		if reply.RetryAfter != "" {
 			w.Header().Set("Retry-After", reply.RetryAfter)
 		}
@@ -144,10 +147,10 @@ func (r *Receiver) record(a Arrival) Reply {
 }
 
 // wait returns false when the client has gone or the receiver is closed, and true
-// when tick fires first.
-func (r *Receiver) wait(req *http.Request, tick <-chan time.Time) bool {
+// when there is something to receive first.
+func wait[T any](r *Receiver, req *http.Request, c <-chan T) bool {
 	select {
-	case <-tick:
+	case <-c:
 		return true
 	case <-req.Context().Done():
 	case <-r.closed:
@@ -161,7 +164,7 @@ func (r *Receiver) drip(w http.ResponseWriter, req *http.Request, status int) {
 	w.WriteHeader(status)
 	for {
 		_, _ = w.Write([]byte("."))
-		if http.NewResponseController(w).Flush() != nil || !r.wait(req, ticker.C) {
+		if http.NewResponseController(w).Flush() != nil || !wait(r, req, ticker.C) {
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -177,7 +180,7 @@ func hangUp(w http.ResponseWriter, reset bool) {
 }
 
 func closeConn(conn net.Conn, reset bool) {
-	if tcp, ok := conn.(*net.TCPConn); ok && reset {
+	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok && reset {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()

@@ -20,6 +20,9 @@ type Reply struct {
 	Body string
 	// RetryAfter is the HTTP header Retry-After; empty: none.
 	RetryAfter string
+	// Wait, unless nil, holds the HTTP answer up until it is closed. The arrival is
+	// recorded before.
+	Wait <-chan struct{}
 	// Fault, when set, comes instead of an answer.
 	Fault Fault
 }

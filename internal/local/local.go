@@ -19,6 +19,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"backstop/internal/inbox"
+	"backstop/internal/loopback"
 	"backstop/lib/lambdahost"
 )
 
@@ -200,8 +201,9 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 }
 
+// serve serves this machine only: no web page of another site gets through.
 func (s *Stack) serve(ln net.Listener, h http.Handler) {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: loopback.Guard(h), ReadHeaderTimeout: 10 * time.Second}
 	s.servers = append(s.servers, srv)
 	s.wg.Go(func() { _ = srv.Serve(ln) }) // ends with Close
 }

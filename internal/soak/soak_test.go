@@ -5,6 +5,7 @@ package soak
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/faultproxy"
 	"backstop/internal/local"
@@ -42,9 +45,14 @@ const (
 	functionT = 5 * time.Second
 )
 
+// giveUp is how often a queue hands a record out, whose id was used for other content, before it
+// moves it to its redrive queue.
+const giveUp = 12
+
 // fate is what the driver knows of a delivery.
 type fate struct {
 	acked      bool
+	reused     bool // refused for good: the caller knows that its id was used for other content
 	killed     bool // a process died with it in hand
 	handedBack int
 }
@@ -61,6 +69,9 @@ type soak struct {
 	fates []fate
 	acked atomic.Int64
 	kills atomic.Int64
+
+	records redis.UniversalClient // past the proxy
+	evicted atomic.Int64
 }
 
 func TestSoak(t *testing.T) {
@@ -83,7 +94,7 @@ func TestSoak(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}}
+	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}, reused: map[int]bool{}}
 	stack, err := local.Start(ctx, local.Options{
 		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, Output: j.line,
 		Env: map[string]string{"BACKSTOP_CONCURRENCY": "10"},
@@ -94,7 +105,7 @@ func TestSoak(t *testing.T) {
 	defer stack.Close()
 	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
 
-	s := &soak{w: w, stack: stack, log: j, queue: make(chan int, *flagN), ctx: ctx, fates: make([]fate, *flagN)}
+	s := &soak{w: w, stack: stack, log: j, queue: make(chan int, *flagN), ctx: ctx, fates: make([]fate, *flagN), records: server.Client(t)}
 	began := time.Now()
 	restarts := s.trouble(t, server)
 	s.drive(t)
@@ -113,6 +124,9 @@ func TestSoak(t *testing.T) {
 	}
 	if len(restarted) < *flagRestarts || int(s.kills.Load()) < *flagKills {
 		t.Errorf("only %d restarts and %d kills happened: the run was too short for its faults", len(restarted), s.kills.Load())
+	}
+	if r.evicted == 0 || r.reused == 0 {
+		t.Errorf("%d records were evicted and %d ids found used: the run was too short for that", r.evicted, r.reused)
 	}
 	for _, fault := range r.faults {
 		t.Error(fault)
@@ -172,6 +186,10 @@ func (s *soak) poll() {
 		for _, i := range batch {
 			if failed[i] {
 				// The visibility time-out.
+				if s.reused(i) {
+					s.acked.Add(1)
+					continue
+				}
 				time.AfterFunc(500*time.Millisecond, func() { s.queue <- i })
 			} else {
 				s.ack(i)
@@ -196,6 +214,7 @@ func (s *soak) take() (batch []int) {
 func (s *soak) invoke(batch []int) map[int]bool {
 	records := make([]string, len(batch))
 	for n, i := range batch {
+		s.evict(i)
 		body, _ := json.Marshal(s.w.request(i))
 		records[n] = fmt.Sprintf(`{"messageId":"%d","body":%s,"attributes":{},"eventSource":"aws:sqs","eventSourceARN":"arn:aws:sqs:eu-central-1:1:q"}`, i, body)
 	}
@@ -226,6 +245,41 @@ func (s *soak) invoke(batch []int) map[int]bool {
 	return failed
 }
 
+// reused reports whether a record is given up: it was handed out often enough, and its id is
+// known to be used for other content.
+func (s *soak) reused(i int) bool {
+	s.log.mu.Lock()
+	known := s.log.reused[i]
+	s.log.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fates[i].reused = known && s.fates[i].handedBack >= giveUp
+	return s.fates[i].reused
+}
+
+// twinned reports whether another delivery has the same id.
+func twinned(w *world, i int) bool { return len(w.sharing(w.id(i))) > 1 }
+
+// evict forgets a delivery's record, as a cache does that is full: often before other content
+// is sent under its id, and now and then otherwise.
+func (s *soak) evict(i int) {
+	if rand.IntN(100) > 0 && (!twin(i) || rand.IntN(2) > 0) {
+		return
+	}
+	id := s.w.id(i)
+	sum := sha256.Sum256([]byte(s.w.classOf(i).name + "\x00" + id))
+	n, err := s.records.Del(s.ctx, fmt.Sprintf("backstop:delivery:%x", sum[:16])).Result()
+	if err != nil || n == 0 {
+		return // Redis is away just now, or there is none
+	}
+	s.evicted.Add(1)
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for _, i := range s.w.sharing(id) {
+		s.log.unguarded[i] = true
+	}
+}
+
 func (s *soak) ack(i int) {
 	s.mu.Lock()
 	s.fates[i].acked = true
@@ -237,6 +291,7 @@ func (s *soak) ack(i int) {
 // 400 of a message that can never be sent.
 func (s *soak) post(i int) {
 	for s.ctx.Err() == nil {
+		s.evict(i)
 		req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, s.stack.APIURL+"/v1/messages", bytes.NewReader([]byte(s.w.request(i))))
 		if err != nil {
 			return
@@ -256,6 +311,13 @@ func (s *soak) post(i int) {
 			s.fates[i].handedBack++
 			s.mu.Unlock()
 			s.acked.Add(1) // refused for good: the caller's, not stored
+			return
+		case resp.StatusCode == http.StatusUnprocessableEntity && twinned(s.w, i):
+			s.mu.Lock()
+			s.fates[i].handedBack++
+			s.fates[i].reused = true
+			s.mu.Unlock()
+			s.acked.Add(1)
 			return
 		}
 		s.mu.Lock()
@@ -319,13 +381,16 @@ func readDeadLetters(t *testing.T, server *redistest.Server, w *world) map[int][
 			var it struct {
 				DeliveryID string `json:"delivery_id"`
 				Reason     string `json:"reason"`
+				Message    struct {
+					Body int `json:"body,string"`
+				} `json:"message"`
 			}
 			raw, _ := m.Values["item"].(string)
 			if err := json.Unmarshal([]byte(raw), &it); err != nil {
 				t.Fatalf("entry %s: %v", m.ID, err)
 			}
-			i, ok := w.index(it.DeliveryID)
-			if !ok {
+			i := it.Message.Body
+			if i < 0 || i >= len(w.class) || w.id(i) != it.DeliveryID {
 				t.Fatalf("entry %s belongs to no delivery: %s", m.ID, raw)
 			}
 			var ms int64
@@ -365,6 +430,7 @@ func (s *soak) replayAll(t *testing.T) (runs int) {
 type result struct {
 	accepted, delivered, deadLettered, refused int
 	both, duplicates                           int
+	reused, evicted                            int
 	handedBackEvents, storedAndHandedBack      int
 	replayed, notReplayed                      int
 	reasons                                    map[string]int
@@ -379,7 +445,7 @@ func (r *result) fault(format string, args ...any) {
 
 // reconcile holds every delivery against what arrived and what is stored.
 func (s *soak) reconcile(entries map[int][]entry, drops []time.Time, restarts [][2]time.Time) *result {
-	r := &result{accepted: len(s.fates), reasons: map[string]int{}}
+	r := &result{accepted: len(s.fates), evicted: int(s.evicted.Load()), reasons: map[string]int{}}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	for i, f := range s.fates {
@@ -401,6 +467,12 @@ func (s *soak) reconcile(entries map[int][]entry, drops []time.Time, restarts []
 			r.fault("%s (%s) is LOST: acknowledged, and neither arrived nor stored", s.w.id(i), c.name)
 		default:
 			r.refused++
+			if !f.reused && c.name != "invalid" {
+				r.fault("%s (%s) was given up without a reason", s.w.id(i), c.name)
+			}
+			if f.reused {
+				r.reused++
+			}
 		}
 		if len(stored) > 0 && arrived > 0 {
 			r.both++
@@ -469,6 +541,8 @@ func (r *result) print(out io.Writer, seed uint64, took time.Duration, restarts,
 		row("    "+reason, r.reasons[reason])
 	}
 	row("  refused for good (the caller's)", r.refused)
+	row("    other content under a used id", r.reused)
+	row("records evicted", r.evicted)
 	row("handed back and sent again", r.handedBackEvents)
 	row("stored and handed back, reply lost", r.storedAndHandedBack)
 	row("arrived more than once, explained", r.duplicates)

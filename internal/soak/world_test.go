@@ -1,7 +1,6 @@
 package soak
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -74,6 +73,10 @@ func newWorld(tb testing.TB, n int, seed uint64) *world {
 	tb.Helper()
 	w := &world{seed: seed, class: make([]uint8, n), accepted: make([]uint16, n), taken: make([]uint16, n), rand: rand.New(rand.NewPCG(seed, 1))}
 	for i := range w.class {
+		if twin(i) {
+			w.class[i] = w.class[i-1]
+			continue
+		}
 		at := w.rand.IntN(1000)
 		for c, k := range classes {
 			if at -= k.share; at < 0 {
@@ -95,8 +98,29 @@ func newWorld(tb testing.TB, n int, seed uint64) *world {
 
 func (w *world) classOf(i int) class { return classes[w.class[i]] }
 
-// id names a delivery; index reads it back.
-func (w *world) id(i int) string { return fmt.Sprintf("soak-%d-%d", w.seed, i) }
+// twin tells whether a delivery has the id and the sink of the one before it, and other
+// content.
+func twin(i int) bool { return i%25 == 24 }
+
+// id names a delivery. Its body, which says i, identifies it.
+func (w *world) id(i int) string {
+	if twin(i) {
+		i--
+	}
+	return fmt.Sprintf("soak-%d-%d", w.seed, i)
+}
+
+// sharing returns the deliveries that have an id; none when it is not of this run.
+func (w *world) sharing(id string) []int {
+	i, ok := w.index(id)
+	switch {
+	case !ok:
+		return nil
+	case i+1 < len(w.class) && twin(i+1):
+		return []int{i, i + 1}
+	}
+	return []int{i}
+}
 
 func (w *world) index(id string) (int, bool) {
 	n, ok := strings.CutPrefix(id, fmt.Sprintf("soak-%d-", w.seed))
@@ -108,12 +132,15 @@ func (w *world) index(id string) (int, bool) {
 }
 
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	i, ok := w.index(r.Header.Get("Webhook-Id"))
-	if !ok {
+	var sent struct {
+		Body int `json:"body,string"`
+	}
+	err := json.NewDecoder(r.Body).Decode(&sent)
+	i := sent.Body
+	if err != nil || i < 0 || i >= len(w.class) || r.Header.Get("Webhook-Id") != w.id(i) {
 		http.Error(rw, "whose is this?", http.StatusTeapot)
 		return
 	}
-	_, _ = bufio.NewReader(r.Body).WriteTo(discard{})
 	w.mu.Lock()
 	a := reply{status: http.StatusOK}
 	if !w.healed {
@@ -138,10 +165,6 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	rw.WriteHeader(a.status)
 }
-
-type discard struct{}
-
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 func (w *world) heal() {
 	w.mu.Lock()
@@ -189,7 +212,9 @@ type journal struct {
 	unanswered map[int]bool
 	// refused is when a delivery was handed back because the queue could not be reached.
 	refused map[int][]time.Time
-	lines   int
+	// reused deliveries were handed back because their id was used for other content.
+	reused map[int]bool
+	lines  int
 }
 
 func (j *journal) line(_, line string) {
@@ -199,7 +224,8 @@ func (j *journal) line(_, line string) {
 	record := strings.Contains(line, "idempotency record not available")
 	refused := strings.Contains(line, "SINK_DLQ_UNAVAILABLE")
 	unanswered := strings.Contains(line, `"unanswered"`)
-	if !record && !refused && !unanswered {
+	reused := strings.Contains(line, `"reason":"ID_REUSED"`)
+	if !record && !refused && !unanswered && !reused {
 		return
 	}
 	var l struct {
@@ -210,16 +236,18 @@ func (j *journal) line(_, line string) {
 	if json.Unmarshal([]byte(line), &l) != nil {
 		return
 	}
-	i, ok := j.w.index(l.ID)
-	if ok && l.Unanswered > 0 {
-		j.unanswered[i] = true
-	}
-	switch {
-	case !ok:
-	case record:
-		j.unguarded[i] = true
-	case l.Status == "handed_back":
-		j.refused[i] = append(j.refused[i], time.Now())
+	for _, i := range j.w.sharing(l.ID) {
+		if l.Unanswered > 0 {
+			j.unanswered[i] = true
+		}
+		switch {
+		case record:
+			j.unguarded[i] = true
+		case reused:
+			j.reused[i] = true
+		case refused && l.Status == "handed_back":
+			j.refused[i] = append(j.refused[i], time.Now())
+		}
 	}
 }
 

@@ -1,49 +1,97 @@
 package stack_test
 
 import (
+	"debug/buildinfo"
 	"debug/elf"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
 // maxSize is what a function may weigh, in bytes: its size is part of each cold start.
 const maxSize = 15_000_000
 
-// As `sam build` does: the project in a scratch folder, without what is ignored, and
-// `make build-<LogicalId>` with ARTIFACTS_DIR there.
-func TestEachFunctionBuildsFromACopyAndIsSmall(t *testing.T) {
+// As `sam build` does: the project in a scratch folder, without what is ignored (or, with
+// --build-in-source, in place), and `make build-<LogicalId>` with ARTIFACTS_DIR in the
+// environment. Neither folder's name nor what else stands there changes what is made.
+func TestEachFunctionBuildsForItsPlatformWhereverItIsBuilt(t *testing.T) {
 	t.Parallel()
-	scratch := t.TempDir()
-	copyProject(t, filepath.Join("..", ".."), scratch)
-	for _, id := range []string{"SendFunction", "ReplayFunction", "DlqApiFunction"} { // QueueFunction is SendFunction's target
-		artifacts := t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "make", "-s", "build-"+id, "ARTIFACTS_DIR="+artifacts)
-		cmd.Dir = scratch
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", id, err, out)
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := filepath.Join(t.TempDir(), "a scratch folder")
+	copyProject(t, root, scratch)
+	for name, mode := range map[string]struct {
+		dir string
+		env []string
+	}{
+		"in a copy": {scratch, nil},
+		"in source": {root, nil},
+		"in a copy, on a developer's machine": {scratch, []string{
+			"ARCH=amd64", "GOARCH=386", "GOOS=darwin", "GOARM64=v9.5", "CGO_ENABLED=1", "OUT=/nowhere", "FUNCTIONS=none",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, id := range []string{"SendFunction", "ReplayFunction", "DlqApiFunction"} { // QueueFunction is SendFunction's target
+				artifacts := filepath.Join(t.TempDir(), `it's "the" $HOME of artifacts`)
+				if err := os.Mkdir(artifacts, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				cmd := exec.CommandContext(t.Context(), "make", "-s", "build-"+id)
+				cmd.Dir = mode.dir
+				cmd.Env = append(append(os.Environ(), mode.env...), "ARTIFACTS_DIR="+artifacts)
+				if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+					t.Fatalf("%s: %v\n%s", id, err, out)
+				}
+				checkBootstrap(t, id, filepath.Join(artifacts, "bootstrap"))
+			}
+		})
+	}
+}
+
+// A target that is not told where to put its artifact must not put it anywhere.
+func TestABuildWithoutArtifactsDirFails(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "make", "-s", "build-SendFunction")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "ARTIFACTS_DIR=") })
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "ARTIFACTS_DIR") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// checkBootstrap: small, static, executable, and for arm64 as every Graviton has it.
+func checkBootstrap(t *testing.T, id, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() >= maxSize || info.Mode()&0o111 == 0 {
+		t.Errorf("%s: %d bytes, mode %v; want less than %d, and executable", id, info.Size(), info.Mode(), maxSize)
+	}
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	libs, err := f.ImportedLibraries()
+	if err != nil || f.Machine != elf.EM_AARCH64 || len(libs) != 0 {
+		t.Errorf("%s: for %v with libraries %v, %v; want a static one for arm64", id, f.Machine, libs, err)
+	}
+	built, err := buildinfo.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range built.Settings {
+		if s.Key == "GOARM64" && s.Value != "v8.0" {
+			t.Errorf("%s needs a processor of %s", id, s.Value)
 		}
-		path := filepath.Join(artifacts, "bootstrap")
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Size() >= maxSize || info.Mode()&0o111 == 0 {
-			t.Errorf("%s: %d bytes, mode %v; want less than %d, and executable", id, info.Size(), info.Mode(), maxSize)
-		}
-		f, err := elf.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		libs, err := f.ImportedLibraries()
-		if err != nil || f.Machine != elf.EM_AARCH64 || len(libs) != 0 {
-			t.Errorf("%s: for %v with libraries %v, %v; want a static one for arm64", id, f.Machine, libs, err)
-		}
-		f.Close()
-		t.Logf("%s: %.1f MB", id, float64(info.Size())/1e6)
 	}
 }
 

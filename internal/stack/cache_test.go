@@ -52,7 +52,7 @@ func TestTheCacheUserMayDoWhatTheFunctionsDoAndNoMore(t *testing.T) {
 		}
 		_, err := queue.Get(ctx, stored[2].ID)
 		ok("get", err)
-		_, err = queue.Find(ctx, sink, "c")
+		_, err = queue.Find(ctx, sink, "c", "")
 		ok("find", err)
 		_, err = queue.Groups(ctx, sink)
 		ok("groups", err)
@@ -93,9 +93,12 @@ func TestTheCacheUserMayDoWhatTheFunctionsDoAndNoMore(t *testing.T) {
 	key := delivery.Key{Sink: "one", ID: "a"}
 	_, _, err = records.Begin(ctx, key, "fingerprint", "token", time.Minute)
 	ok("begin", err)
-	_, err = records.Finish(ctx, key, "token", delivery.Record{Sink: "one", ID: "a", Status: delivery.StatusDeadLettered})
+	_, _, err = records.Finish(ctx, key, "token", delivery.Record{Sink: "one", ID: "a", Status: delivery.StatusDeadLettered})
 	ok("finish", err)
-	ok("update", records.Update(ctx, delivery.StatusDelivered, key))
+	_, _, err = records.Reopen(ctx, key, "fingerprint", "token", time.Minute, delivery.Record{ItemID: "one~1-0"})
+	ok("reopen", err)
+	_, err = records.Update(ctx, delivery.Change{Key: key, Status: delivery.StatusDelivered, Fingerprint: "fingerprint"})
+	ok("update", err)
 	_, _, err = records.Get(ctx, key)
 	ok("get record", err)
 

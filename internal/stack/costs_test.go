@@ -43,6 +43,17 @@ func TestTheCostsAddUp(t *testing.T) {
 		t.Errorf("%d rows with formulas, want 15", len(rows))
 	}
 
+	// A month has 30 days here.
+	for _, what := range []string{"ElastiCache Serverless (Valkey)", "NAT gateway", "or interface endpoints"} {
+		if !strings.Contains(rows[what], "720 × ") {
+			t.Errorf("%s costs %s, not for 720 hours", what, rows[what])
+		}
+	}
+	// What the page does not count is not bought.
+	if s := resolve(t, createdCache); at(s.Resources["ApiStage"].Properties, "DefaultRouteSettings", "DetailedMetricsEnabled") != false {
+		t.Error("metrics by route cost, and are in no row")
+	}
+
 	byService, bySink := 0, 0
 	for _, m := range tableRow.FindAllStringSubmatch(read(t, "docs", "metrics.md"), -1) {
 		for set := range strings.SplitSeq(strings.ReplaceAll(m[3], "`", ""), ";") {

@@ -43,6 +43,8 @@ var needs = map[string][]string{
 	"BACKSTOP_IDEMPOTENCY_TTL": senders,  // settling keeps a record's time
 	"BACKSTOP_REPLAY_FUNCTION": operator, // to start bulk operations early
 	"BACKSTOP_LOCAL":           nil,      // allows memory instead of Redis
+	// A FIFO group is held until the queue's last receive.
+	"BACKSTOP_QUEUE_MAX_RECEIVES": {"QueueFunction"},
 }
 
 // sometimes are variables that only some parameters set.

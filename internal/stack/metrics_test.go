@@ -174,6 +174,7 @@ func checkTable(t *testing.T, got emitted) {
 var ofAWS = map[string]string{
 	"AWS/SQS ApproximateNumberOfMessagesVisible": "QueueName",
 	"AWS/SQS ApproximateAgeOfOldestMessage":      "QueueName",
+	"AWS/SQS NumberOfMessagesSent":               "QueueName",
 	"AWS/Lambda Errors":                          "FunctionName",
 	"AWS/Lambda Throttles":                       "FunctionName",
 	"AWS/Lambda Duration":                        "FunctionName",
@@ -344,13 +345,52 @@ func TestEachAlarmNamesItsSectionOfTheRunbook(t *testing.T) {
 	}
 }
 
+// The runbook says for each alarm what it shows when the thing that it watches never
+// existed: the state that missing data, or a filled-in 0, leads to.
+func TestTheRunbookSaysWhatEachAlarmShowsWithoutData(t *testing.T) {
+	row := regexp.MustCompile(`(?m)^\| \[[^]]+\]\(#([\w-]+)\) \| (\w+) \| (.+) \|$`)
+	_, table, _ := strings.Cut(read(t, "docs", "runbook.md"), "## What silence means")
+	says := map[string]string{}
+	for _, m := range row.FindAllStringSubmatch(table, -1) {
+		says[m[1]] = m[2]
+	}
+	s := resolve(t, createdCache)
+	filled := regexp.MustCompile(`FILL\(\w+, 0\)`)
+	for id, a := range s.of("AWS::CloudWatch::Alarm") {
+		_, section, _ := strings.Cut(text(a.Properties["AlarmDescription"]), "#")
+		want := map[string]string{"breaching": "ALARM", "notBreaching": "OK"}[text(a.Properties["TreatMissingData"])]
+		if says[section] != want {
+			t.Errorf("%s is %s without data; the runbook says %q", id, want, says[section])
+		}
+		delete(says, section)
+		ids, expression := map[string]bool{}, ""
+		for _, q := range array(a.Properties["Metrics"]) {
+			if e := text(obj(q)["Expression"]); e != "" {
+				expression = e
+			} else {
+				ids[text(obj(q)["Id"])] = true
+			}
+		}
+		// Of several metrics, one that never existed must not hide the others.
+		for name := range ids {
+			bare := regexp.MustCompile(`\b` + name + `\b`).FindString(filled.ReplaceAllString(expression, ""))
+			if len(ids) > 1 && bare != "" {
+				t.Errorf("%s: without %s there is no result, whatever the others say: %s", id, name, expression)
+			}
+		}
+	}
+	for section := range says {
+		t.Errorf("the runbook speaks of %s, which no alarm names", section)
+	}
+}
+
 func TestAlarmsNotifyTheTopicAndSayWhatSilenceMeans(t *testing.T) {
 	for name, params := range variants {
 		s := resolve(t, params)
 		alarms := s.of("AWS::CloudWatch::Alarm")
-		want := 13
+		want := 16
 		if params["RedisUrl"] == "" {
-			want = 16
+			want = 19
 		}
 		if len(alarms) != want {
 			t.Errorf("%s: %d alarms, want %d", name, len(alarms), want)

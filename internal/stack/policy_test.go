@@ -54,6 +54,11 @@ func (s stack) permissions(t *testing.T, role string) []statement {
 	for _, p := range policies {
 		out = append(out, statements(obj(p)["PolicyDocument"])...)
 	}
+	for _, p := range s.of("AWS::IAM::Policy") {
+		if slices.Contains(strs(p.Properties["Roles"]), text(s.attribute(role, "Ref"))) {
+			out = append(out, statements(p.Properties["PolicyDocument"])...)
+		}
+	}
 	for _, arn := range strs(r["ManagedPolicyArns"]) {
 		found := false
 		for id, p := range s.of("AWS::IAM::ManagedPolicy") {
@@ -227,8 +232,8 @@ func TestTheSchedulerMayStartTheReplayAndNothingElse(t *testing.T) {
 func TestNoRouteIsPublic(t *testing.T) {
 	eachVariant(t, func(t *testing.T, s stack) {
 		routes := s.of("AWS::ApiGatewayV2::Route")
-		if len(routes) != 2 {
-			t.Errorf("routes %v, want two", sorted(routes))
+		if len(routes) != 4 {
+			t.Errorf("routes %v, want four", sorted(routes))
 		}
 		for id, r := range routes {
 			kind, authorizer := text(r.Properties["AuthorizationType"]), text(r.Properties["AuthorizerId"])

@@ -79,9 +79,13 @@ func resolveWith(t *testing.T, params, physical map[string]string) stack {
 		t.Fatal(err)
 	}
 	s := stack{doc: doc, params: params, physical: physical}
-	for name := range params {
-		if obj(doc["Parameters"])[name] == nil {
+	for name, value := range params {
+		p := obj(obj(doc["Parameters"])[name])
+		if len(p) == 0 {
 			t.Fatalf("the template has no parameter %s", name)
+		}
+		if pattern := text(p["AllowedPattern"]); pattern != "" && !regexp.MustCompile(pattern).MatchString(value) {
+			t.Fatalf("%s=%s is refused: %s", name, value, pattern)
 		}
 	}
 	s.compute()
@@ -100,6 +104,7 @@ func (s *stack) compute() {
 			needs: map[string]bool{},
 		}
 		s.references(raw["Properties"], r.needs)
+		s.references(raw["Metadata"], r.needs)
 		for _, d := range strs(raw["DependsOn"]) {
 			r.needs[d] = true
 		}
@@ -348,6 +353,10 @@ func (s stack) attribute(id, name string) any {
 		return s.eval(properties["UserGroupId"])
 	case "AWS::IAM::Role.Arn":
 		return "arn:aws:iam::" + account + ":role/" + physical
+	case "AWS::IAM::Role.Ref":
+		return physical
+	case "AWS::ApiGatewayV2::Api.Ref":
+		return "a1b2c3d4e5"
 	case "AWS::IAM::ManagedPolicy.Ref":
 		return "arn:aws:iam::" + account + ":policy/" + physical
 	}
@@ -461,19 +470,22 @@ func number(v any) int {
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
+// subnets are two, as SubnetIds takes them.
+const subnets = "subnet-0a1b2c3d,subnet-4e5f6a7b"
+
 // Variants that differ in what they create.
 var (
-	createdCache = map[string]string{"VpcId": "vpc-0123abcd", "SubnetIds": "subnet-a,subnet-b"}
+	createdCache = map[string]string{"VpcId": "vpc-0123abcd", "SubnetIds": subnets}
 	noVpc        = map[string]string{
 		"RedisUrl": "rediss://cache.example.com:6380", "RedisCluster": "false", "RedisPasswordParameter": "/backstop/prod/redis",
 	}
 	everything = map[string]string{
-		"VpcId": "vpc-0123abcd", "SubnetIds": "subnet-a,subnet-b", "SecurityGroupIds": "sg-1,sg-2", "CreateEndpoints": "true",
+		"VpcId": "vpc-0123abcd", "SubnetIds": subnets, "SecurityGroupIds": "sg-1,sg-2", "CreateEndpoints": "true",
 		"HttpProxy": "http://proxy:3128", "HttpsProxy": "http://proxy:3128", "NoProxy": ".amazonaws.com", "Fifo": "true",
 		"RedisUrl": "rediss://cache.example.com:6379", "RedisIamUser": "backstop", "RedisIamCache": "cache-1",
 		"ParametersKmsKeyArn": "arn:aws:kms:" + region + ":" + account + ":key/parameters",
 		"DataKmsKeyArn":       "arn:aws:kms:" + region + ":" + account + ":key/data",
-		"JwtIssuer":           "https://issuer.example.com", "JwtAudience": "ops,ci", "ReservedConcurrency": "20",
+		"JwtIssuer":           "https://issuer.example.com", "JwtAudience": "ops,ci", "ReservedConcurrency": "20", "CorsAllowOrigins": "https://ops.example.com,https://admin.example.com",
 		"AlarmTopicArn": "arn:aws:sns:" + region + ":" + account + ":alarms",
 	}
 	variants = map[string]map[string]string{"created cache": createdCache, "no VPC": noVpc, "everything": everything}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -53,13 +55,15 @@ type world struct {
 	ssm    *ssm.Client
 	sqs    *sqs.Client // an operator's
 
+	functions map[string]lambdahost.Function // by their ids in the template
+
 	mu    sync.Mutex
 	lines []string
 }
 
 func newWorld(t *testing.T, binaries string) *world {
 	t.Helper()
-	w := &world{rec: newRecorder()}
+	w := &world{rec: newRecorder(), functions: map[string]lambdahost.Function{}}
 	emulator := moto.Start(t)
 	w.moto, w.deploy = emulator, deploy(t, emulator, runParameters)
 
@@ -143,7 +147,7 @@ func (w *world) startFunctions(t *testing.T, binaries string) {
 		if c, ok := w.stack.Resources[id+"EventInvokeConfig"]; ok {
 			fn.Async = w.async(t, id, c.Properties)
 		}
-		all = append(all, fn)
+		all, w.functions[id] = append(all, fn), fn
 	}
 	host, err := lambdahost.Start(context.Background(), lambdahost.Options{
 		Region: region, AccountID: account, Logger: slog.New(slog.DiscardHandler),
@@ -193,6 +197,50 @@ func (w *world) async(t *testing.T, id string, c object) lambdahost.Async {
 				}
 			}
 		},
+	}
+}
+
+// blind runs a tick as a stack does that finds no sink configuration: its path is empty,
+// or SSM cannot be reached.
+func (w *world) blind(t *testing.T) {
+	t.Helper()
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mute.Close() })
+	for name, set := range map[string]map[string]string{
+		"an empty path":    {"BACKSTOP_SINKS": "ssm:/backstop/test/nothing/*", "AWS_ENDPOINT_URL_SSM": w.moto},
+		"SSM that is mute": {"BACKSTOP_REDIS_PASSWORD": redisPassword, "AWS_ENDPOINT_URL_SSM": "http://" + mute.Addr().String()},
+	} {
+		fn := w.functions["ReplayFunction"]
+		fn.Env, fn.Timeout = maps.Clone(fn.Env), 6*time.Second
+		maps.Copy(fn.Env, set)
+		var mu sync.Mutex
+		var lines []string
+		host, err := lambdahost.Start(t.Context(), lambdahost.Options{
+			Region: region, AccountID: account, Logger: slog.New(slog.DiscardHandler),
+			Output: func(_, line string) {
+				mu.Lock()
+				defer mu.Unlock()
+				lines = append(lines, line)
+			},
+		}, fn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := host.Invoke(t.Context(), lambdahost.Invocation{Function: fn.Name, Payload: []byte(`{"trigger":"schedule"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := host.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, ok := readMetrics(t, lines)[metric{"Backstop", "ConfigMissing", "Service"}]; !ok {
+			t.Errorf("%s: the tick emitted no ConfigMissing, so no alarm rings\n%s", name, strings.Join(lines, "\n"))
+		}
+		w.mu.Lock()
+		w.lines = append(w.lines, lines...)
+		w.mu.Unlock()
 	}
 }
 
@@ -368,6 +416,7 @@ func TestTheDeployedStackWorks(t *testing.T) {
 		checkRoles(t, w.deploy, w.stack)
 	})
 	t.Run("parameters are read back encrypted", w.checkParameters)
+	t.Run("a stack without a configuration says so", w.blind)
 
 	// A failed record would stay out of sight for twelve minutes.
 	if _, err := w.sqs.SetQueueAttributes(t.Context(), &sqs.SetQueueAttributesInput{

@@ -49,8 +49,9 @@ func TestFunctionsAreSmallArmBinariesWithExplicitLimits(t *testing.T) {
 	}
 }
 
-// `sam build` copies the project root, not the function's folder, and calls a target
-// that exists.
+// `sam build` runs a target that exists, in the folder of CodeUri: the whole project, or
+// its copy. A folder of its own (WorkingDirectory and the like) would be taken from the
+// template's place in one of the two modes, and from the copy's in the other.
 func TestEachFunctionIsBuiltByTheMakefileFromTheProjectRoot(t *testing.T) {
 	doc, err := transformed()
 	if err != nil {
@@ -59,15 +60,39 @@ func TestEachFunctionIsBuiltByTheMakefileFromTheProjectRoot(t *testing.T) {
 	makefile := read(t, "Makefile")
 	for _, id := range functions {
 		m := obj(at(doc, "Resources", id, "Metadata"))
-		for k, want := range map[string]string{"BuildMethod": "makefile", "ContextPath": ".", "WorkingDirectory": ".", "ProjectRootDirectory": "."} {
-			if text(m[k]) != want {
-				t.Errorf("%s: %s is %q, want %q", id, k, m[k], want)
+		if text(m["BuildMethod"]) != "makefile" {
+			t.Errorf("%s is built by %q, want the Makefile", id, m["BuildMethod"])
+		}
+		for _, k := range []string{"ContextPath", "WorkingDirectory", "ProjectRootDirectory"} {
+			if m[k] != nil {
+				t.Errorf("%s: %s is %q; both modes find the project without it", id, k, m[k])
 			}
 		}
 		if !regexp.MustCompile(`(?m)^(build-\w+ )*build-` + id + `( build-\w+)*:`).MatchString(makefile) {
 			t.Errorf("the Makefile has no target build-%s", id)
 		}
 	}
+	if !regexp.MustCompile(`(?m)^    CodeUri: \.$`).MatchString(read(t, "template.yaml")) {
+		t.Error("CodeUri is not the project's folder")
+	}
+}
+
+// keptExceptOnCreate keeps a resource when its stack goes, but not when its own creation
+// is rolled back: what a failed first try leaves would cost, and take the next one's name.
+const keptExceptOnCreate = "RetainExceptOnCreate"
+
+// Nothing else is kept, and nothing is replaced silently.
+func TestWhatIsKeptGoesWithItsOwnFailedCreation(t *testing.T) {
+	eachVariant(t, func(t *testing.T, s stack) {
+		for id, r := range s.Resources {
+			if r.DeletionPolicy == "Retain" {
+				t.Errorf("%s survives the rollback of its own creation", id)
+			}
+			if (r.DeletionPolicy == keptExceptOnCreate) != (r.UpdateReplacePolicy == "Retain") {
+				t.Errorf("%s: %q when it goes, %q when it is replaced", id, r.DeletionPolicy, r.UpdateReplacePolicy)
+			}
+		}
+	})
 }
 
 func TestQueuesAreEncryptedBoundedAndKept(t *testing.T) {
@@ -99,7 +124,7 @@ func TestQueuesAreEncryptedBoundedAndKept(t *testing.T) {
 			if !tlsOnly[text(s.attribute(id, "Arn"))+" "+text(s.attribute(id, "Ref"))] {
 				t.Errorf("%s can be used without TLS", id)
 			}
-			if q.DeletionPolicy != "Retain" || q.UpdateReplacePolicy != "Retain" {
+			if q.DeletionPolicy != keptExceptOnCreate || q.UpdateReplacePolicy != "Retain" {
 				t.Errorf("%s goes with the stack: %s, %s", id, q.DeletionPolicy, q.UpdateReplacePolicy)
 			}
 			fifo := p["FifoQueue"] == true
@@ -204,7 +229,7 @@ func TestLogsAreBoundedAndEncryptedWithTheKeyIfThereIsOne(t *testing.T) {
 
 func TestTheCacheIsPrivateEncryptedBoundedAndKept(t *testing.T) {
 	s := resolve(t, map[string]string{
-		"VpcId": "vpc-0123abcd", "SubnetIds": "subnet-a,subnet-b", "DataKmsKeyArn": everything["DataKmsKeyArn"], "KeyPrefix": "mine",
+		"VpcId": "vpc-0123abcd", "SubnetIds": subnets, "DataKmsKeyArn": everything["DataKmsKeyArn"], "KeyPrefix": "mine",
 	})
 	c := s.Resources["Cache"]
 	if c.Properties["Engine"] != "valkey" || text(c.Properties["KmsKeyId"]) != everything["DataKmsKeyArn"] || c.Properties["UserGroupId"] == nil {
@@ -221,6 +246,19 @@ func TestTheCacheIsPrivateEncryptedBoundedAndKept(t *testing.T) {
 	if text(at(user, "AuthenticationMode", "Type")) != "iam" || user["UserId"] != user["UserName"] {
 		t.Errorf("user %v, want IAM login, which needs the same id and name", user)
 	}
+	// Others cannot log in: the group's user "default", which the reference asks for, is off.
+	if got, want := strs(s.Resources["CacheUserGroup"].Properties["UserIds"]), []string{text(s.attribute("CacheUser", "Ref")), text(s.attribute("CacheDefaultUser", "Ref"))}; !slices.Equal(got, want) {
+		t.Errorf("users %v, want %v", got, want)
+	}
+	off := s.Resources["CacheDefaultUser"].Properties
+	if off["UserName"] != "default" || text(off["AccessString"]) != "off -@all" || text(at(off, "AuthenticationMode", "Type")) != "password" || off["UserId"] == user["UserId"] {
+		t.Errorf("default user %v, want one that is off", off)
+	}
+	for _, p := range strs(at(off, "AuthenticationMode", "Passwords")) {
+		if len(p) < 16 || len(p) > 128 {
+			t.Errorf("a password of %d characters; ElastiCache takes 16 to 128", len(p))
+		}
+	}
 	access := text(user["AccessString"])
 	for _, want := range []string{"on ", " ~mine:* ", " ~{mine:* ", " -@all ", " -@dangerous"} {
 		if !strings.Contains(access, want) {
@@ -230,8 +268,8 @@ func TestTheCacheIsPrivateEncryptedBoundedAndKept(t *testing.T) {
 	if strings.Contains(access, "~* ") || strings.Contains(access, "+@all") || strings.Contains(access, "nopass") {
 		t.Errorf("access %q is too wide", access)
 	}
-	for _, id := range []string{"Cache", "CacheUser", "CacheUserGroup", "CacheSecurityGroup"} {
-		if r := s.Resources[id]; r.DeletionPolicy != "Retain" || r.UpdateReplacePolicy != "Retain" {
+	for _, id := range []string{"Cache", "CacheUser", "CacheDefaultUser", "CacheUserGroup", "CacheSecurityGroup"} {
+		if r := s.Resources[id]; r.DeletionPolicy != keptExceptOnCreate || r.UpdateReplacePolicy != "Retain" {
 			t.Errorf("%s goes with the stack: %s, %s", id, r.DeletionPolicy, r.UpdateReplacePolicy)
 		}
 	}
@@ -263,8 +301,14 @@ func TestTheStackEndsInTheRightOrder(t *testing.T) {
 		before("QueueFunctionMessages", "Messages")
 		before("ReplayFunctionTick", "ReplayFunction")
 		before("ReplayFunctionTick", "SchedulerRole")
+		before("ReplayFunctionTick", "SchedulerPolicy")
+		before("ReplayFunction", "SchedulerRole") // so that IAM knows it everywhere when the schedule names it
 		before("SendRoute", "SendFunction")
-		before("DlqApiRoute", "DlqApiFunction")
+		for _, route := range []string{"ReadRoute", "OperateRoute", "DiscardRoute"} {
+			before(route, "DlqApiFunction")
+			before("ApiStage", route)
+		}
+		before("ApiStage", "SendRoute")
 		before("Messages", "Redrive")
 		before("CacheUserGroup", "CacheUser")
 		before("Cache", "CacheUserGroup")
@@ -274,8 +318,11 @@ func TestTheStackEndsInTheRightOrder(t *testing.T) {
 			before(f, strings.TrimSuffix(f, "Function")+"Logs")
 			before(f, "FunctionsSecurityGroup")
 			before(f, "Cache")
+			before(f, "CacheIngress")
+			before(f, "SsmEndpoint")
 			before(role, "FunctionAccess")
 		}
+		before("DlqApiFunction", "LambdaEndpoint")
 		before("SendFunctionEventInvokeConfig", "AsyncFailures")
 		before("ReplayFunctionEventInvokeConfig", "TickFailures")
 	})
@@ -297,6 +344,7 @@ func (s stack) dependsOn(id, on string, seen map[string]bool) bool {
 // Everything that has a name of its own has the stack's in it.
 func TestTwoStacksInOneAccountDoNotCollide(t *testing.T) {
 	named := regexp.MustCompile(`^(Name|.*Name|UserId|UserGroupId)$`)
+	within := []string{"PolicyName", "UserName"} // unique in the role, and in the user group
 	eachVariant(t, func(t *testing.T, s stack) {
 		for id, r := range s.Resources {
 			if strings.HasPrefix(r.Type, "AWS::ApiGatewayV2::") || r.Type == "AWS::CloudWatch::Alarm" || r.Type == "AWS::EC2::VPCEndpoint" {
@@ -306,7 +354,7 @@ func TestTwoStacksInOneAccountDoNotCollide(t *testing.T) {
 				continue // named within what is the stack's
 			}
 			for k, v := range r.Properties {
-				if named.MatchString(k) && !strings.Contains(text(v), stackName) && !strings.Contains(text(v), "51af3dc0") && v != s.attribute(id, "Ref") {
+				if named.MatchString(k) && !slices.Contains(within, k) && !strings.Contains(text(v), stackName) && !strings.Contains(text(v), "51af3dc0") && v != s.attribute(id, "Ref") {
 					if n := text(v); !slices.Contains(functionNames(s), n) {
 						t.Errorf("%s: %s is always %v", id, k, v)
 					}
@@ -338,6 +386,30 @@ func TestSamconfigSetsOnlyParametersThatExist(t *testing.T) {
 	}
 	if found == 0 {
 		t.Error("samconfig.toml sets no parameter")
+	}
+	// --parameter-overrides replaces what samconfig.toml sets: a command that gives some
+	// and not the others deploys dev on prod's paths, without a word.
+	set := func(of string) map[string]bool {
+		found := map[string]bool{}
+		for _, m := range regexp.MustCompile(`\b[A-Z]\w+=[^\s"]+`).FindAllString(of, -1) {
+			found[m] = true
+		}
+		return found
+	}
+	for _, env := range []string{"dev", "prod"} {
+		_, section, _ := strings.Cut(read(t, "samconfig.toml"), "["+env+".deploy.parameters]")
+		section, _, _ = strings.Cut(section, "\n[")
+		commands := regexp.MustCompile(`(?m)^sam deploy --config-env `+env+` .*--parameter-overrides.*$`).FindAllString(read(t, "docs", "deploy.md"), -1)
+		if len(commands) == 0 {
+			t.Errorf("deploy.md has no command for %s", env)
+		}
+		for _, c := range commands {
+			for p := range set(section) {
+				if !set(c)[p] {
+					t.Errorf("%s\nloses %s of samconfig.toml", c, p)
+				}
+			}
+		}
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 // time to answer.
 func TestRoutesLeadToTheirFunctions(t *testing.T) {
 	s := resolve(t, createdCache)
-	want := map[string]string{"POST /v1/messages": "SendFunction", "ANY /v1/{proxy+}": "DlqApiFunction"}
+	want := map[string]string{
+		"POST /v1/messages": "SendFunction", "GET /v1/{proxy+}": "DlqApiFunction", "POST /v1/{proxy+}": "DlqApiFunction", "DELETE /v1/{proxy+}": "DlqApiFunction",
+	}
 	got := map[string]string{}
 	for _, r := range s.of("AWS::ApiGatewayV2::Route") {
 		for id, i := range s.of("AWS::ApiGatewayV2::Integration") {
@@ -56,7 +58,8 @@ func TestParametersReachTheirVariables(t *testing.T) {
 		"BACKSTOP_MAX_BODY_BYTES": "1002", "BACKSTOP_IDEMPOTENCY_TTL": "62h", "BACKSTOP_REDIS_URL": "rediss://cache.example:6379",
 		"BACKSTOP_REDIS_CLUSTER": "false", "BACKSTOP_REDIS_PASSWORD": "ssm:/p/redis", "HTTP_PROXY": "http://proxy:1", "HTTPS_PROXY": "http://proxy:2",
 		"NO_PROXY": "inside", "BACKSTOP_REDIS_IAM_USER": "robot", "BACKSTOP_REDIS_IAM_CACHE": "serverless:cache-9",
-		"BACKSTOP_REPLAY_FUNCTION": text(s.attribute("ReplayFunction", "Ref")),
+		"BACKSTOP_REPLAY_FUNCTION":    text(s.attribute("ReplayFunction", "Ref")),
+		"BACKSTOP_QUEUE_MAX_RECEIVES": fmt.Sprint(number(at(s.Resources["Messages"].Properties, "RedrivePolicy", "maxReceiveCount"))),
 	}
 	checked := map[string]bool{}
 	for _, f := range functions {
@@ -105,7 +108,7 @@ func TestOutputsAreWhatTheyAreCalled(t *testing.T) {
 	if url := text(s.Outputs["DashboardUrl"]); !strings.HasSuffix(url, "dashboards:name="+text(s.attribute("Dashboard", "Ref"))) {
 		t.Errorf("DashboardUrl is %s", url)
 	}
-	if len(s.Outputs) != len(want)+3 {
+	if len(s.Outputs) != len(want)+6 { // and the policies, see TestThePoliciesOfTheOutputsAreThoseOfTheRoles
 		t.Errorf("outputs %v: say here what each is", sorted(s.Outputs))
 	}
 }
@@ -143,7 +146,7 @@ func TestAFifoQueueOrdersWithinGroupsOnly(t *testing.T) {
 // When each alarm rings. The expressions' results are what the thresholds are in.
 func TestAlarmsRingWhenTheirSectionsSayTheyDo(t *testing.T) {
 	params := map[string]string{
-		"VpcId": "vpc-0123abcd", "SubnetIds": "subnet-a", "HandedBackThreshold": "7", "DeadLetterPercent": "8", "OldestDeadLetterHours": "9",
+		"VpcId": "vpc-0123abcd", "SubnetIds": subnets, "HandedBackThreshold": "7", "ApiErrorThreshold": "6", "DeadLetterPercent": "8", "OldestDeadLetterHours": "9",
 		"DlqMaxLen": "1001", "CacheMaxGigabytes": "3",
 	}
 	const (
@@ -159,6 +162,9 @@ func TestAlarmsRingWhenTheirSectionsSayTheyDo(t *testing.T) {
 		"ParkedAlarm":           "Sum of Parked " + above + " 0, 1 x 300 s",
 		"RedriveAlarm":          "Maximum of ApproximateNumberOfMessagesVisible " + above + " 0, 1 x 300 s",
 		"AsyncFailuresAlarm":    "Maximum of ApproximateNumberOfMessagesVisible " + above + " 0, 1 x 300 s",
+		"TickFailuresAlarm":     "Sum of NumberOfMessagesSent " + above + " 2, 1 x 900 s",
+		"ConfigMissingAlarm":    "Sum of ConfigMissing " + above + " 0, 3 x 60 s",
+		"ApiErrorsAlarm":        "Sum of 5xx " + above + " 6, 1 x 300 s",
 		"ReplayMissingAlarm":    "Sum of ReplayRuns LessThanThreshold 1, 5 x 60 s",
 		"ConfigStaleAlarm":      "Minimum of ConfigAge " + above + " 3600, 1 x 900 s",
 		"ErrorsAlarm":           sums + " of send=Sum of Errors, queue=Sum of Errors, replay=Sum of Errors, api=Sum of Errors " + above + " 0, 1 x 300 s",
@@ -213,7 +219,7 @@ func TestAlarmsWatchWhatTheirIdsSay(t *testing.T) {
 			}
 		}
 	}
-	for id, queue := range map[string]string{"RedriveAlarm": "Redrive", "AsyncFailuresAlarm": "AsyncFailures"} {
+	for id, queue := range map[string]string{"RedriveAlarm": "Redrive", "AsyncFailuresAlarm": "AsyncFailures", "TickFailuresAlarm": "TickFailures"} {
 		dims, _ := s.Resources[id].Properties["Dimensions"].(list)
 		if len(dims) != 1 || obj(dims[0])["Value"] != s.attribute(queue, "QueueName") {
 			t.Errorf("%s watches %v, want %s", id, dims, queue)

@@ -56,12 +56,16 @@ type Target struct {
 	// Paused says that an operator has paused the sink, as of two seconds ago at most.
 	// Its deliveries are dead-lettered without an attempt.
 	Paused bool
+	// Hold says that a failure which may pass holds up the rest of its FIFO message group,
+	// as long as the queue hands it out again (fifo: hold).
+	Hold bool
 }
 
 // New reads the environment and connects nothing yet but the sink configuration, which
 // is read for a few seconds at most. A bad environment is SINK_CONFIG_INVALID with all
 // its faults; the App is then good for Close and Log only.
 func New(ctx context.Context) (*App, error) {
+	hideUnasked()
 	env, err := environment()
 	a := &App{Env: env, Log: observe.NewLogger(env.Service)}
 	if err == nil {
@@ -180,7 +184,7 @@ func (a *App) target(s *config.Sink) Target {
 	if t, ok := a.targets.Load(s); ok {
 		return t.(Target) //nolint:errcheck // the map holds nothing else
 	}
-	t := Target{Sink: s, ConfigErr: s.Err}
+	t := Target{Sink: s, ConfigErr: s.Err, Hold: s.FIFO == config.FIFOHold}
 	inner := s.Sink
 	if inner == nil {
 		inner = broken{name: s.Name, err: s.Err}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -44,7 +45,10 @@ type Env struct {
 	Reserve time.Duration
 	// Concurrency is how many deliveries one invocation makes at once:
 	// BACKSTOP_CONCURRENCY, default 50.
-	Concurrency    int
+	Concurrency int
+	// QueueReceives is how often the queue hands out a message before it gives it up, its
+	// maxReceiveCount: BACKSTOP_QUEUE_MAX_RECEIVES, default 5.
+	QueueReceives  int
 	MaxBodyBytes   int           // BACKSTOP_MAX_BODY_BYTES, default 256 KiB
 	IdempotencyTTL time.Duration // BACKSTOP_IDEMPOTENCY_TTL, default 24 h
 	ReplayFunction string        // BACKSTOP_REPLAY_FUNCTION: name or ARN; empty: the schedule does the work
@@ -71,6 +75,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		DLQOverflow:    r.text("BACKSTOP_DLQ_OVERFLOW", "reject"),
 		Reserve:        r.duration("BACKSTOP_RESERVE", retry.DefaultReserve),
 		Concurrency:    int(r.integer("BACKSTOP_CONCURRENCY", 50, 1)),
+		QueueReceives:  int(r.integer("BACKSTOP_QUEUE_MAX_RECEIVES", 5, 1)),
 		MaxBodyBytes:   int(r.integer("BACKSTOP_MAX_BODY_BYTES", 256<<10, 1)),
 		IdempotencyTTL: r.duration("BACKSTOP_IDEMPOTENCY_TTL", delivery.DefaultTTL),
 		ReplayFunction: r.text("BACKSTOP_REPLAY_FUNCTION", ""),
@@ -117,13 +122,15 @@ func (r *envReader) fault(name, format string, args ...any) {
 	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 }
 
-// text returns a variable; an empty one counts as unset, as templates make them.
+// text returns a variable without the line end at its end, which files have; an empty one
+// counts as unset, as templates make them.
 func (r *envReader) text(name, unset string) string {
-	if v, ok := r.lookup(name); ok && v != "" {
-		return v
-	}
-	return unset
+	v, _ := r.lookup(name)
+	return cmp.Or(strings.TrimRight(v, lineEnds), unset)
 }
+
+// lineEnds end a value that "echo" or an editor wrote, and are part of none.
+const lineEnds = "\r\n"
 
 func (r *envReader) duration(name string, unset time.Duration) time.Duration {
 	v := r.text(name, "")

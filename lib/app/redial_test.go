@@ -130,7 +130,9 @@ func (w ways) questions() map[string]func(context.Context, int) error {
 			return err
 		}),
 		"the records of a replay": within(500*time.Millisecond, func(ctx context.Context, i int) error {
-			return records.Update(ctx, delivery.StatusDelivered, delivery.Key{Sink: fmt.Sprintf("sink-%d", i), ID: "d"})
+			k := delivery.Key{Sink: fmt.Sprintf("sink-%d", i), ID: "d"}
+			_, err := records.Update(ctx, delivery.Change{Key: k, Status: delivery.StatusDelivered, Fingerprint: "f"})
+			return err
 		}),
 		"a claim": within(5*time.Second, func(ctx context.Context, i int) error {
 			_, err := store.Claim(ctx, dlq.Claim{Sink: fmt.Sprintf("sink-%d", i), Limit: 5, TTL: time.Minute})

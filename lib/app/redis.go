@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -121,6 +122,6 @@ func passwordFrom(parameter, user string, loadAWS func() (aws.Config, error)) fu
 		if err != nil {
 			return "", "", fmt.Errorf("BACKSTOP_REDIS_PASSWORD: parameter %s: %w", parameter, err)
 		}
-		return user, aws.ToString(out.Parameter.Value), nil
+		return user, strings.TrimRight(aws.ToString(out.Parameter.Value), lineEnds), nil
 	}
 }

@@ -22,7 +22,7 @@ func digestOf(kind string, raw map[string]any) digest {
 	return sha256.Sum256(b)
 }
 
-var commonKeys = []string{"kind", "on_ambiguous", "replay", "retry"}
+var commonKeys = []string{"fifo", "kind", "on_ambiguous", "replay", "retry"}
 
 // build makes the sink of one decoded block. prev is the sink of that name in the
 // previous snapshot, nil for none: what did not change is taken over from it.
@@ -44,6 +44,7 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	s.Replay, err = c.Replay.config()
 	d.report(err)
 	s.Retry.OnAmbiguous = d.onAmbiguous(raw)
+	s.FIFO = d.fifo(raw)
 
 	if s.Kind = d.kind(raw); s.Kind != "" {
 		kindKeys := map[string]any{}
@@ -62,6 +63,11 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	}
 	if len(d.findings) > 0 {
 		s.Sink, s.Err = nil, d.invalid()
+		return s
+	}
+	for _, a := range sinks.Advice(s.Sink) {
+		key := d.shown(a.Key)
+		d.note(d.position(key), key, d.secrets.clean(a.Msg))
 	}
 	return s
 }
@@ -121,6 +127,19 @@ func (d *decoder) onAmbiguous(raw map[string]any) retry.AmbiguousPolicy {
 		return ""
 	}
 	return policy
+}
+
+func (d *decoder) fifo(raw map[string]any) string {
+	value, ok := raw["fifo"]
+	if !ok || value == nil {
+		return FIFOContinue
+	}
+	text, _ := value.(string)
+	if text != FIFOContinue && text != FIFOHold {
+		d.fault(d.position("fifo"), "fifo", "want continue or hold")
+		return FIFOContinue
+	}
+	return text
 }
 
 // kind checks the key kind and returns it, "" when it names no known kind.

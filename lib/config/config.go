@@ -1,7 +1,7 @@
 // Package config reads the configuration of sinks from a folder, a file or AWS SSM
 // Parameter Store, builds the sinks, and keeps them current in a Cache.
 //
-// A sink's configuration is one YAML block. The keys kind, retry, replay and
+// A sink's configuration is one YAML block. The keys kind, retry, replay, fifo and
 // on_ambiguous are common to all kinds and read here; every other key belongs to the
 // kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
 // file or parameter, line and column. Wherever a string is expected, {ssm: /path}
@@ -32,6 +32,8 @@ type Sink struct {
 	// Retry is normalized; it carries on_ambiguous too.
 	Retry  retry.Config
 	Replay Replay
+	// FIFO is FIFOContinue (default) or FIFOHold.
+	FIFO string
 
 	block     digest // of everything that is configured
 	kindBlock digest // of what the kind's factory was given
@@ -45,6 +47,7 @@ type Snapshot struct {
 	sinks    map[string]*Sink
 	names    []string
 	findings []Finding
+	notes    []Finding // of the sinks that were built anew
 }
 
 // Sink returns the sink called name, also one whose configuration is invalid.
@@ -83,8 +86,8 @@ func (s *Snapshot) Describe() []Description {
 	return out
 }
 
-func newSnapshot(loadedAt time.Time, all map[string]*Sink, findings []Finding) *Snapshot {
-	return &Snapshot{loadedAt: loadedAt, sinks: all, names: slices.Sorted(maps.Keys(all)), findings: findings}
+func newSnapshot(loadedAt time.Time, all map[string]*Sink, findings, notes []Finding) *Snapshot {
+	return &Snapshot{loadedAt: loadedAt, sinks: all, names: slices.Sorted(maps.Keys(all)), findings: findings, notes: notes}
 }
 
 // usable is the number of sinks that can send.

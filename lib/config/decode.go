@@ -93,6 +93,7 @@ type decoder struct {
 	root      position
 	at        map[string]position // by dotted path
 	findings  []Finding
+	notes     []Finding
 	secrets   redactor
 	nodes     int
 	tooLarge  bool
@@ -119,14 +120,24 @@ func (d *decoder) fault(p position, key, format string, args ...any) {
 	})
 }
 
-// refuse records a fault that the decoder itself found. A key within another one may
-// be a value that slid into a key's place ("auth_pass: {hunter2}"), so only the common
-// blocks' keys are named that deep; the position leads to the others.
+// refuse records a fault that the decoder itself found.
 func (d *decoder) refuse(p position, path, format string, args ...any) {
+	d.fault(p, named(path), format, args...)
+}
+
+// note records what is no fault.
+func (d *decoder) note(p position, key, message string) {
+	d.notes = append(d.notes, Finding{Note: true, Source: d.source, Line: p.line, Column: p.column, Sink: d.sink, Key: key, Message: message})
+}
+
+// named returns a path as the decoder may name it. A key within another one may be a
+// value that slid into a key's place ("auth_pass: {hunter2}"), so only the common blocks'
+// keys are named that deep; the position leads to the others.
+func named(path string) string {
 	if first, _, nested := strings.Cut(path, "."); nested && (!slices.Contains(commonKeys, first) || !commonPath().MatchString(path)) {
-		path = first
+		return first
 	}
-	d.fault(p, path, format, args...)
+	return path
 }
 
 var commonPath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_.]+$`) })
@@ -223,6 +234,9 @@ func (d *decoder) scalar(n *yaml.Node, path string, at position) any {
 		if !slices.Contains(commonKeys, firstKey(path)) {
 			d.secrets.add(n.Value, shortestLiteral)
 		}
+		if line, ok := strings.CutSuffix(n.Value, "\n"); ok && !strings.Contains(line, "\n") {
+			d.note(at, named(path), "one line with a line end at its end; write |- for one without")
+		}
 		return n.Value
 	case "!!null":
 		d.refuse(at, path, "has no value; give it one or remove the key")
@@ -252,6 +266,9 @@ func (d *decoder) scalar(n *yaml.Node, path string, at position) any {
 	return out
 }
 
+// lineEnds end a value that "echo" or an editor wrote, and are part of none.
+const lineEnds = "\r\n"
+
 // referred returns the value of the parameter that {ssm: ...} names.
 func (d *decoder) referred(n *yaml.Node, path string, at position) any {
 	if n.Kind != yaml.ScalarNode || !reference().MatchString(n.Value) {
@@ -263,6 +280,10 @@ func (d *decoder) referred(n *yaml.Node, path string, at position) any {
 		d.refuse(at, path, "parameter %s: %s", n.Value, err)
 		d.unsettled = d.unsettled || !errors.Is(err, errNoParameter)
 		return nil
+	}
+	if end := strings.TrimRight(value, lineEnds); end != value {
+		d.note(at, named(path), "parameter "+n.Value+" ends in a line end, which is left out")
+		value = end
 	}
 	d.secrets.add(value, shortestReferred)
 	return value

@@ -25,6 +25,7 @@ retry:
   jitter_fraction: 0
   attempt_timeout: 1m30s
 on_ambiguous: park
+fifo: hold
 replay:
   on_success: keep
   max_attempts: 2
@@ -61,11 +62,17 @@ replay:
 	if diff := cmp.Diff(wantReplay, full.Replay); diff != "" {
 		t.Errorf("replay (-want +got)\n%s", diff)
 	}
+	if full.FIFO != FIFOHold {
+		t.Errorf("fifo %q, want hold", full.FIFO)
+	}
 	if got := urlOf(t, full); got != "https://example.org/in" {
 		t.Errorf("url %q", got)
 	}
 
 	least, _ := s.Sink("least")
+	if least.FIFO != FIFOContinue {
+		t.Errorf("default fifo %q, want continue", least.FIFO)
+	}
 	if least.Kind != "fake" || least.Sink.Name() != "least" {
 		t.Errorf("kind %q, name %q", least.Kind, least.Sink.Name())
 	}
@@ -125,6 +132,8 @@ func TestFaultsOfABlock(t *testing.T) {
 		"zero and negative":     {ok + "retry:\n  max_attempts: 0\n  attempt_timeout: -1s\n", []string{"s.yaml:4:3: s: retry.max_attempts: want at least 1", "s.yaml:5:3: s: retry.attempt_timeout: want a positive duration"}},
 		"base above max":        {ok + "retry: {base_backoff: 2s, max_backoff: 1s}\n", []string{"s.yaml:3:9: s: retry.base_backoff: want at most max_backoff (1s), got 2s"}},
 		"jitter above 1":        {ok + "retry: {jitter_fraction: 2}\n", []string{"s.yaml:3:9: s: retry.jitter_fraction: want 0 to 1, got 2"}},
+		"bad fifo":              {ok + "fifo: wait\n", []string{"s.yaml:3:1: s: fifo: want continue or hold"}},
+		"fifo that is no text":  {ok + "fifo: [hold]\n", []string{"s.yaml:3:1: s: fifo: want continue or hold"}},
 		"bad on_ambiguous":      {ok + "on_ambiguous: maybe\n", []string{"s.yaml:3:1: s: on_ambiguous: want resend or park"}},
 		"bad replay":            {ok + "replay:\n  on_success: forget\n  max_attempts: 0\n  max_replays: -1\n  base_delay: 7h\n  max_delay: 6h\n  rate: -1\n  concurrency: 0\n", []string{"s.yaml:4:3: s: replay.on_success: want discard or keep", "s.yaml:5:3: s: replay.max_attempts: want at least 1", "s.yaml:6:3: s: replay.max_replays: want at least 1", "s.yaml:8:3: s: replay.max_delay: want at least base_delay", "s.yaml:9:3: s: replay.rate: want 0 (no limit) or more", "s.yaml:10:3: s: replay.concurrency: want at least 1"}},
 		"fault below a key":     {ok + "headers:\n  X-A: b\n  Host: example.org\n", []string{"s.yaml:5:3: s: headers.Host: not allowed"}},

@@ -10,9 +10,11 @@ import (
 	"backstop/lib/sinks"
 )
 
-// Finding is one fault of a configuration and where it is. Nothing in it is a
-// configured value.
+// Finding is one fault of a configuration, or one note on it, and where it is. Nothing in
+// it is a configured value.
 type Finding struct {
+	// Note: no fault. What is configured can be used, and may not be what is meant.
+	Note   bool   `json:"note,omitempty"`
 	Source string `json:"source"`           // file, or ssm: and the parameter
 	Line   int    `json:"line,omitempty"`   // from 1; 0 where there is no position
 	Column int    `json:"column,omitempty"` // from 1; 0 where only the line is known
@@ -24,7 +26,8 @@ type Finding struct {
 	Suggestion string `json:"suggestion,omitempty"` // the key or kind that was probably meant
 }
 
-// String returns "source:line:column: sink: key: message; did you mean ...?".
+// String returns "source:line:column: sink: key: message; did you mean ...?", a note with
+// "note: " before the sink.
 func (f Finding) String() string {
 	var b strings.Builder
 	b.WriteString(f.Source)
@@ -32,6 +35,9 @@ func (f Finding) String() string {
 		if n > 0 {
 			fmt.Fprintf(&b, ":%d", n)
 		}
+	}
+	if f.Note {
+		b.WriteString(": note")
 	}
 	for _, part := range []string{f.Sink, f.Key, f.Message} {
 		if part != "" {

@@ -33,7 +33,14 @@ type Common struct {
 	Retry       RetryKeys  `json:"retry,omitempty" jsonschema_description:"How a message is retried within one delivery."`
 	Replay      ReplayKeys `json:"replay,omitempty" jsonschema_description:"How dead letters of this sink are replayed."`
 	OnAmbiguous string     `json:"on_ambiguous,omitempty" jsonschema:"enum=resend,enum=park" jsonschema_description:"What to do when the request was sent but no answer came: resend (may duplicate) or park (an operator decides). Default: the kind's own choice."`
+	FIFO        string     `json:"fifo,omitempty" jsonschema:"enum=continue,enum=hold,default=continue" jsonschema_description:"What a failed message of a FIFO queue does to its message group: continue (it is dead-lettered, and a replay comes after its successors) or hold (while it may pass, the group is handed back to the queue and waits)."`
 }
+
+// What a failed message of a FIFO queue does to the rest of its message group.
+const (
+	FIFOContinue = "continue" // nothing: it is dead-lettered, and a replay comes after its successors
+	FIFOHold     = "hold"     // a failure that may pass holds them up while the queue hands them out again
+)
 
 // RetryKeys is the block retry. Absent keys have the defaults of retry.Config.
 type RetryKeys struct {

@@ -36,7 +36,7 @@ func TestNoSlipMakesAFindingShowASecret(t *testing.T) {
 		"%s", "{%s}", "{ %s }", "{{ %s }}", "[%s]", "{%s: 1}", "{a: {%s: x}}", "[{%s: x}]", "*%s", "&%s", "!%s x", "!!%s x", "\n  %s:", "\n  %s: x", "\n- %s", "'%s",
 		"\"%s", "%s: x", "? %s", "|\n%s", "{ssm: %s}", "{ssm: [%s]}", "{%s: x, %s: y}", "{<<: %s}", "${%s}", "$(%s)", "<%s>", "${{ secrets.%s }}",
 	}
-	keys := []string{"url", "headers", "signing_secrets", "format", "size", "strict", "retry", "on_ambiguous", "kind"}
+	keys := []string{"url", "headers", "signing_secrets", "format", "size", "strict", "retry", "on_ambiguous", "fifo", "kind"}
 	for _, secret := range leakSecrets {
 		for _, form := range forms {
 			value := strings.ReplaceAll(form, "%s", secret)

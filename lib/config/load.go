@@ -42,12 +42,19 @@ func load(ctx context.Context, source Source, client SSM, prev *Snapshot) (*Snap
 	}
 
 	all := make(map[string]*Sink, len(blocks))
+	var notes []Finding
 	for _, b := range blocks {
-		sink, faults := b.sink(values, prev)
+		sink, found := b.sink(values, prev)
 		all[b.name] = sink
-		findings = append(findings, faults...)
+		for _, f := range found {
+			if f.Note {
+				notes = append(notes, f)
+			} else {
+				findings = append(findings, f)
+			}
+		}
 	}
-	snapshot := newSnapshot(began, all, findings)
+	snapshot := newSnapshot(began, all, findings, notes)
 	if prev != nil && prev.usable() > 0 && snapshot.usable() == 0 {
 		return nil, fmt.Errorf("%s: not one sink is valid any more: %w", source, &InvalidError{Findings: findings})
 	}
@@ -162,7 +169,7 @@ func references(blocks []block) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// sink builds the block's sink and returns what was found wrong with it.
+// sink builds the block's sink and returns what was found wrong with it, and notes.
 func (b block) sink(values map[string]resolved, prev *Snapshot) (*Sink, []Finding) {
 	d := newDecoder(b, func(name string) (string, error) { return values[name].value, values[name].err })
 	d.findings = append(d.findings, b.faults...)
@@ -178,16 +185,16 @@ func (b block) sink(values map[string]resolved, prev *Snapshot) (*Sink, []Findin
 	if s.Err != nil && d.unsettled && before != nil && before.Err == nil {
 		return before, d.findings // the last good one, as for any other outage
 	}
-	return s, d.findings
+	return s, append(d.findings, d.notes...)
 }
 
-// Check reads the source and returns everything that is wrong with it; no findings
-// mean that it is valid. The error means that it could not be read. client may be nil
+// Check reads the source and returns everything that is wrong with it, and after that the
+// notes on it; nothing but notes means that it is valid. The error means that it could not be read. client may be nil
 // where nothing needs it.
 func Check(ctx context.Context, source Source, client SSM) ([]Finding, error) {
 	snapshot, err := load(ctx, source, client, nil)
 	if err == nil {
-		return snapshot.findings, nil
+		return append(snapshot.findings, snapshot.notes...), nil
 	}
 	if invalid, ok := errors.AsType[*InvalidError](err); ok {
 		return invalid.Findings, nil

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"backstop/lib/sinks"
 )
 
 // redactor replaces configured values in texts that this package did not write: a
@@ -37,5 +39,5 @@ func (r *redactor) clean(text string) string {
 	for _, v := range r.values {
 		text = strings.ReplaceAll(text, v, "[redacted]")
 	}
-	return text
+	return sinks.SafeText(text)
 }

@@ -9,9 +9,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"io"
 	"time"
+
+	"backstop/lib/dlq"
 )
 
 // DefaultTTL is how long a finished delivery is remembered.
@@ -54,7 +55,8 @@ type Record struct {
 	// Answer is the answer that the first call got, as the sender encoded it; a
 	// duplicate gets it again. Empty while in progress.
 	Answer string `json:"answer,omitempty"`
-	// Fingerprint stands for the content (see Fingerprint).
+	// Fingerprint stands for the content (dlq.ContentFingerprint): everything of the request
+	// that decides what the recipient gets.
 	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
@@ -80,32 +82,47 @@ const (
 // Store keeps records. It is safe for concurrent use, across processes too. An error
 // means that the record could not be read or written, not that the delivery is in
 // doubt; every call can be repeated.
+//
+// A record only moves forward: in progress, dead-lettered, discarded, delivered. What
+// was delivered stays delivered, whoever comes later; the one way back is Reopen, for a
+// dead letter that is not there.
 type Store interface {
 	// Begin takes the delivery for token, for the length of lease, and tells what is
 	// known of it otherwise. The lease must outlive the invocation.
 	Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error)
-	// Finish records the fate of a delivery that token owns. It reports false when
-	// somebody else owns the record by now; then nothing is changed.
-	Finish(ctx context.Context, k Key, token string, r Record) (bool, error)
+	// Reopen is Begin for a caller that knows found, a finished record, to be untrue: its
+	// dead letter is not in the queue. It takes the delivery (StateStarted), unless the
+	// record has changed since; then it is Begin.
+	Reopen(ctx context.Context, k Key, fingerprint, token string, lease time.Duration, found Record) (State, Record, error)
+	// Finish records the fate of a delivery that token owns, and that it was delivered
+	// also when somebody else owns it by now. It returns the record that it found (zero:
+	// none), and false when that one stays: the delivery had gone further, or another
+	// owns it.
+	Finish(ctx context.Context, k Key, token string, r Record) (found Record, written bool, err error)
 	// Release forgets a delivery that token owns and that was handed back.
 	Release(ctx context.Context, k Key, token string) error
-	// Update sets the status of finished deliveries, keeping their answers: a replay
-	// delivered them, or they were discarded. Unknown deliveries are left unknown.
-	Update(ctx context.Context, s Status, keys ...Key) error
+	// Update tells what became of dead letters. A delivery without a record gets one; one
+	// in progress under a lease changes only to delivered. It returns the statuses
+	// afterwards, one for each change: empty for a record of other content, which stays as it is.
+	Update(ctx context.Context, changes ...Change) ([]Status, error)
 	// Get returns the record of a delivery; false when nothing is known.
 	Get(ctx context.Context, k Key) (Record, bool, error)
 }
 
-// Fingerprint identifies the content of a delivery: everything of the request that
-// decides what the recipient gets. Object keys within recipient count in any order;
-// recipient may be empty.
-func Fingerprint(recipient json.RawMessage, subject, body string, metadata map[string]string) string {
-	var to any
-	if len(recipient) > 0 && json.Unmarshal(recipient, &to) != nil {
-		to = string(recipient)
-	}
-	h := sha256.New()
-	// encoding/json sorts the keys of maps; a hash does not fail to be written to.
-	_ = json.NewEncoder(h).Encode([]any{to, subject, body, metadata})
-	return hex.EncodeToString(h.Sum(nil)[:16])
+// Change is what became of a dead letter.
+type Change struct {
+	Key
+	Status      Status
+	ItemID      string // the dead letter
+	Fingerprint string // of its content
+}
+
+// ChangeOf tells that a dead letter came to s.
+func ChangeOf(it dlq.Item, s Status) Change {
+	return Change{Key: Key{Sink: it.Sink, ID: it.DeliveryID}, Status: s, ItemID: it.ID, Fingerprint: FingerprintOf(it)}
+}
+
+// FingerprintOf identifies a dead letter's content.
+func FingerprintOf(it dlq.Item) string {
+	return dlq.ContentFingerprint(it.Recipient, it.Message.Subject, it.Message.Body, it.Message.Metadata)
 }

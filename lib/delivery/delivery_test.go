@@ -2,7 +2,7 @@ package delivery_test
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +57,15 @@ func finished(fingerprint string) delivery.Record {
 	}
 }
 
+// finish ends the delivery as rec says, and checks what its record says afterwards.
+func finish(t *testing.T, s delivery.Store, token string, rec delivery.Record, want delivery.Status) {
+	t.Helper()
+	_, written, err := s.Finish(t.Context(), key, token, rec)
+	if got, _, _ := s.Get(t.Context(), key); err != nil || got.Status != want || written != (rec.Status == want) {
+		t.Fatalf("Finish: %v, %v, and the record is %+v; want %s", written, err, got, want)
+	}
+}
+
 func TestADeliveryHasOneOwner(t *testing.T) {
 	each(t, func(t *testing.T, s delivery.Store) {
 		state, _ := begin(t, s, key, "f", "a", lease)
@@ -77,9 +86,7 @@ func TestAFinishedDeliveryGivesItsFirstAnswerAgain(t *testing.T) {
 	each(t, func(t *testing.T, s delivery.Store) {
 		begin(t, s, key, "f", "a", lease)
 		for range 2 { // the second after a lost reply
-			if ok, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil || !ok {
-				t.Fatalf("Finish: %v, %v", ok, err)
-			}
+			finish(t, s, "a", finished("f"), delivery.StatusDeadLettered)
 		}
 		state, rec := begin(t, s, key, "f", "b", lease)
 		wantState(t, "the same content", state, delivery.StateFinished)
@@ -96,9 +103,7 @@ func TestAnEndedLeaseIsTakenOver(t *testing.T) {
 		begin(t, s, key, "f", "a", 0)
 		state, _ := begin(t, s, key, "f", "b", lease)
 		wantState(t, "after the lease", state, delivery.StateTakenOver)
-		if ok, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil || ok {
-			t.Errorf("the late owner finished: %v, %v; want false", ok, err)
-		}
+		finish(t, s, "a", finished("f"), delivery.StatusInProgress)
 		if err := s.Release(t.Context(), key, "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +131,7 @@ func TestAReleasedDeliveryIsForgotten(t *testing.T) {
 func TestReleaseNeverForgetsAFinishedDelivery(t *testing.T) {
 	each(t, func(t *testing.T, s delivery.Store) {
 		begin(t, s, key, "f", "a", lease)
-		if _, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil {
+		if _, _, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Release(t.Context(), key, "a"); err != nil {
@@ -138,35 +143,182 @@ func TestReleaseNeverForgetsAFinishedDelivery(t *testing.T) {
 	})
 }
 
-func TestUpdateSetsTheStatusAndKeepsTheAnswer(t *testing.T) {
+// What becomes of a record when a dead letter's fate is told, and when its sender ends: only
+// what is further than it was is written.
+func TestARecordMovesForwardOnly(t *testing.T) {
+	const (
+		none      = delivery.Status("")
+		sending   = delivery.StatusInProgress
+		kept      = delivery.StatusDeadLettered
+		discarded = delivery.StatusDiscarded
+		delivered = delivery.StatusDelivered
+	)
+	for _, c := range []struct {
+		from    delivery.Status
+		lease   time.Duration // of the sender, while sending
+		told    map[delivery.Status]delivery.Status
+		late    map[delivery.Status]delivery.Status // Finish by another than the owner
+		finally map[delivery.Status]delivery.Status // Finish by the owner
+	}{
+		{
+			from:    none,
+			told:    map[delivery.Status]delivery.Status{kept: kept, discarded: discarded, delivered: delivered},
+			late:    map[delivery.Status]delivery.Status{kept: kept, delivered: delivered},
+			finally: map[delivery.Status]delivery.Status{kept: kept, delivered: delivered},
+		},
+		{
+			from: sending, lease: lease,
+			told:    map[delivery.Status]delivery.Status{kept: sending, discarded: sending, delivered: delivered},
+			late:    map[delivery.Status]delivery.Status{kept: sending, delivered: delivered},
+			finally: map[delivery.Status]delivery.Status{kept: kept, delivered: delivered},
+		},
+		{
+			from:    sending, // the lease has ended
+			told:    map[delivery.Status]delivery.Status{kept: kept, discarded: discarded, delivered: delivered},
+			late:    map[delivery.Status]delivery.Status{kept: sending, delivered: delivered},
+			finally: map[delivery.Status]delivery.Status{kept: kept, delivered: delivered},
+		},
+		{
+			from:    kept,
+			told:    map[delivery.Status]delivery.Status{kept: kept, discarded: discarded, delivered: delivered},
+			late:    map[delivery.Status]delivery.Status{kept: kept, delivered: delivered},
+			finally: map[delivery.Status]delivery.Status{kept: kept, delivered: delivered},
+		},
+		{
+			from:    discarded,
+			told:    map[delivery.Status]delivery.Status{kept: kept, discarded: discarded, delivered: delivered}, // kept: by an import
+			late:    map[delivery.Status]delivery.Status{kept: discarded, delivered: delivered},
+			finally: map[delivery.Status]delivery.Status{kept: discarded, delivered: delivered},
+		},
+		{
+			from:    delivered,
+			told:    map[delivery.Status]delivery.Status{kept: delivered, discarded: delivered, delivered: delivered},
+			late:    map[delivery.Status]delivery.Status{kept: delivered, delivered: delivered},
+			finally: map[delivery.Status]delivery.Status{kept: delivered, delivered: delivered},
+		},
+	} {
+		each(t, func(t *testing.T, s delivery.Store) {
+			n := 0
+			// start returns a key with a record of status c.from.
+			start := func() delivery.Key {
+				n++
+				k := delivery.Key{Sink: "ops", ID: fmt.Sprint("m", n)}
+				if c.from == none {
+					return k
+				}
+				begin(t, s, k, "f", "owner", c.lease)
+				if c.from != sending {
+					rec := delivery.Record{Sink: k.Sink, ID: k.ID, Status: kept, ItemID: "ops~1-0", Answer: "first", Fingerprint: "f"}
+					if _, _, err := s.Finish(t.Context(), k, "owner", rec); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if c.from == discarded || c.from == delivered {
+					if _, err := s.Update(t.Context(), delivery.Change{Key: k, Status: c.from, Fingerprint: "f"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return k
+			}
+			check := func(what string, k delivery.Key, to, answered, want delivery.Status) {
+				t.Helper()
+				rec, known, err := s.Get(t.Context(), k)
+				if err != nil || !known || rec.Status != want || answered != want {
+					t.Errorf("%q, lease %v, %s %q: record %q (%v, %v), answer %q; want %q", c.from, c.lease, what, to, rec.Status, known, err, answered, want)
+				}
+			}
+			for to, want := range c.told {
+				k := start()
+				got, err := s.Update(t.Context(), delivery.Change{Key: k, Status: to, Fingerprint: "f", ItemID: "ops~2-0"})
+				if err != nil || len(got) != 1 {
+					t.Fatalf("Update: %v, %v", got, err)
+				}
+				check("told", k, to, got[0], want)
+				if rec, _, _ := s.Get(t.Context(), k); c.from != none && c.from != sending && rec.Answer != "first" {
+					t.Errorf("%q told %q: the answer is %q", c.from, to, rec.Answer)
+				}
+				k = start()
+				if got, err = s.Update(t.Context(), delivery.Change{Key: k, Status: to, Fingerprint: "g"}); err != nil || c.from != none && got[0] != "" {
+					t.Errorf("%q told %q of other content: %v, %v", c.from, to, got, err)
+				}
+				if rec, _, _ := s.Get(t.Context(), k); c.from != none && rec.Status != c.from {
+					t.Errorf("%q told %q of other content became %q", c.from, to, rec.Status)
+				}
+			}
+			for token, fates := range map[string]map[delivery.Status]delivery.Status{"owner": c.finally, "another": c.late} {
+				for to, want := range fates {
+					k := start()
+					found, written, err := s.Finish(t.Context(), k, token, delivery.Record{Sink: k.Sink, ID: k.ID, Status: to, Fingerprint: "f"})
+					if err != nil || found.Status != c.from {
+						t.Fatalf("Finish found %+v, %v; want it %q", found, err, c.from)
+					}
+					answered := c.from
+					if written {
+						answered = to
+					}
+					check("finished by "+token+" as", k, to, answered, want)
+				}
+			}
+		})
+	}
+}
+
+// The dead letter that a record speaks of is not in the queue: whoever knows it may start
+// again, once.
+func TestARecordOfADeadLetterThatIsGoneIsReopenedOnce(t *testing.T) {
 	each(t, func(t *testing.T, s delivery.Store) {
-		if err := s.Update(t.Context(), delivery.StatusDelivered, key); err != nil {
-			t.Fatalf("Update of an unknown delivery: %v", err)
-		}
-		if _, known, _ := s.Get(t.Context(), key); known {
-			t.Error("Update made a record up")
-		}
 		begin(t, s, key, "f", "a", lease)
-		if err := s.Update(t.Context(), delivery.StatusDelivered, key); err != nil {
+		finish(t, s, "a", finished("f"), delivery.StatusDeadLettered)
+		_, found := begin(t, s, key, "f", "b", lease)
+		reopen := func(token, fingerprint string, found delivery.Record) delivery.State {
+			t.Helper()
+			state, _, err := s.Reopen(t.Context(), key, fingerprint, token, lease, found)
+			if err != nil {
+				t.Fatalf("Reopen: %v", err)
+			}
+			return state
+		}
+		other := found
+		other.ItemID = "ops~2-0"
+		wantState(t, "another dead letter is gone", reopen("b", "f", other), delivery.StateFinished)
+		wantState(t, "other content", reopen("b", "g", found), delivery.StateReused)
+		wantState(t, "the first to know", reopen("b", "f", found), delivery.StateStarted)
+		wantState(t, "the same, after a lost reply", reopen("b", "f", found), delivery.StateStarted)
+		wantState(t, "the second to know", reopen("c", "f", found), delivery.StateInProgress)
+		if err := s.Release(t.Context(), key, "b"); err != nil {
 			t.Fatal(err)
 		}
-		if rec, _, _ := s.Get(t.Context(), key); rec.Status != delivery.StatusInProgress {
-			t.Errorf("Update changed a delivery in progress to %s", rec.Status)
-		}
-		if _, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil {
-			t.Fatal(err)
-		}
-		unknown := delivery.Key{Sink: key.Sink, ID: "unknown"}
-		if err := s.Update(t.Context(), delivery.StatusDiscarded, unknown, key); err != nil {
-			t.Fatal(err)
-		}
-		rec, known, err := s.Get(t.Context(), key)
-		if err != nil || !known || rec.Status != delivery.StatusDiscarded || rec.Answer != finished("f").Answer || rec.UpdatedAt.IsZero() {
-			t.Errorf("got %+v, %v, %v; want discarded with its answer", rec, known, err)
-		}
-		state, _ := begin(t, s, key, "f", "b", lease)
-		wantState(t, "after an update", state, delivery.StateFinished)
+		wantState(t, "with no record left", reopen("c", "f", found), delivery.StateStarted)
 	})
+}
+
+// A replay's word that a delivery was discarded or delivered is not undone by Reopen.
+func TestOnlyADeadLettersRecordIsReopened(t *testing.T) {
+	for _, status := range []delivery.Status{delivery.StatusDiscarded, delivery.StatusDelivered} {
+		each(t, func(t *testing.T, s delivery.Store) {
+			begin(t, s, key, "f", "a", lease)
+			finish(t, s, "a", finished("f"), delivery.StatusDeadLettered)
+			if _, err := s.Update(t.Context(), delivery.Change{Key: key, Status: status, Fingerprint: "f"}); err != nil {
+				t.Fatal(err)
+			}
+			state, rec, err := s.Reopen(t.Context(), key, "f", "b", lease, finished("f"))
+			if err != nil || state != delivery.StateFinished || rec.Status != status {
+				t.Errorf("got %s, %+v, %v; want finished as %s", state, rec, err, status)
+			}
+		})
+	}
+}
+
+// A record that an older version wrote has a fingerprint of another kind. It neither makes
+// other content of the same nor the same of other: the delivery starts again.
+func TestARecordWithAnotherKindOfFingerprintTellsNothing(t *testing.T) {
+	s := delivery.NewRedis(redistest.Shared(t).Client(t), redistest.Prefix(), 0)
+	begin(t, s, key, "an older one", "a", lease)
+	state, _ := begin(t, s, key, "f", "b", lease)
+	wantState(t, "in progress", state, delivery.StateInProgress)
+	finish(t, s, "a", finished("an older one"), delivery.StatusDeadLettered)
+	state, _ = begin(t, s, key, "f", "b", lease)
+	wantState(t, "finished", state, delivery.StateStarted)
 }
 
 func TestOfManyAtOnceOneOwnsTheDelivery(t *testing.T) {
@@ -196,45 +348,19 @@ func TestRecordsExpire(t *testing.T) {
 	m, client := redistest.Mini(t)
 	s := delivery.NewRedis(client, "p", time.Hour)
 	begin(t, s, key, "f", "a", lease)
-	if _, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil {
+	if _, _, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil {
 		t.Fatal(err)
 	}
 	m.FastForward(59 * time.Minute)
-	if err := s.Update(t.Context(), delivery.StatusDelivered, key); err != nil {
+	if _, err := s.Update(t.Context(), delivery.Change{Key: key, Status: delivery.StatusDelivered, Fingerprint: "f"}); err != nil {
 		t.Fatal(err)
 	}
+	m.FastForward(59 * time.Minute)
 	if _, known, _ := s.Get(t.Context(), key); !known {
-		t.Error("the record is gone before its time to live")
+		t.Error("the record is gone before its time to live, which starts again with each change")
 	}
 	m.FastForward(2 * time.Minute)
 	if _, known, _ := s.Get(t.Context(), key); known {
-		t.Error("the record outlived its time to live: an update must not prolong it")
-	}
-}
-
-func TestFingerprint(t *testing.T) {
-	base := func() (json.RawMessage, string, string, map[string]string) {
-		return json.RawMessage(`{"a":1,"b":2}`), "s", "b", map[string]string{"x": "1", "y": "2"}
-	}
-	want := delivery.Fingerprint(base())
-	to, s, b, m := base()
-	for name, got := range map[string]string{
-		"key order and spaces of the recipient": delivery.Fingerprint(json.RawMessage(` {"b": 2, "a": 1}`), s, b, m),
-	} {
-		if got != want {
-			t.Errorf("%s changed the fingerprint", name)
-		}
-	}
-	for name, got := range map[string]string{
-		"recipient": delivery.Fingerprint(json.RawMessage(`{"a":1}`), s, b, m),
-		"none":      delivery.Fingerprint(nil, s, b, m),
-		"subject":   delivery.Fingerprint(to, "t", b, m),
-		"body":      delivery.Fingerprint(to, s, "c", m),
-		"moved":     delivery.Fingerprint(to, "sb", "", m),
-		"metadata":  delivery.Fingerprint(to, s, b, map[string]string{"x": "1"}),
-	} {
-		if got == want {
-			t.Errorf("another %s did not change the fingerprint", name)
-		}
+		t.Error("the record outlived its time to live")
 	}
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -41,6 +42,15 @@ func (s *Memory) find(k Key) (memoryRecord, bool) {
 
 // Begin implements Store.
 func (s *Memory) Begin(_ context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
+	return s.begin(k, fingerprint, token, lease, nil)
+}
+
+// Reopen implements Store.
+func (s *Memory) Reopen(_ context.Context, k Key, fingerprint, token string, lease time.Duration, found Record) (State, Record, error) {
+	return s.begin(k, fingerprint, token, lease, &found)
+}
+
+func (s *Memory) begin(k Key, fingerprint, token string, lease time.Duration, untrue *Record) (State, Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -50,6 +60,7 @@ func (s *Memory) Begin(_ context.Context, k Key, fingerprint, token string, leas
 	case !ok:
 	case r.Fingerprint != fingerprint:
 		return StateReused, r.Record, nil
+	case r.Status == StatusDeadLettered && untrue != nil && r.ItemID == untrue.ItemID:
 	case r.Status != StatusInProgress:
 		return StateFinished, r.Record, nil
 	case r.token == token:
@@ -66,14 +77,23 @@ func (s *Memory) Begin(_ context.Context, k Key, fingerprint, token string, leas
 }
 
 // Finish implements Store.
-func (s *Memory) Finish(_ context.Context, k Key, token string, rec Record) (bool, error) {
+func (s *Memory) Finish(_ context.Context, k Key, token string, rec Record) (Record, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, ok := s.find(k); ok && r.token != token {
-		return false, nil
+	r, ok := s.find(k)
+	if ok {
+		gone := r.Status == StatusDelivered || r.Status == StatusDiscarded
+		// That it was delivered is true whoever owns the record, if it is of this content.
+		mayWrite := r.token == token && (!gone || r.Status == rec.Status)
+		if rec.Status == StatusDelivered {
+			mayWrite = r.token == token || r.Fingerprint == rec.Fingerprint
+		}
+		if !mayWrite {
+			return r.Record, false, nil
+		}
 	}
 	s.records[k] = memoryRecord{Record: rec, token: token, expiry: time.Now().Add(s.ttl)}
-	return true, nil
+	return r.Record, true, nil
 }
 
 // Release implements Store.
@@ -87,16 +107,30 @@ func (s *Memory) Release(_ context.Context, k Key, token string) error {
 }
 
 // Update implements Store.
-func (s *Memory) Update(_ context.Context, status Status, keys ...Key) error {
+func (s *Memory) Update(_ context.Context, changes ...Change) ([]Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, k := range keys {
-		if r, ok := s.find(k); ok && r.Status != StatusInProgress {
-			r.Status, r.UpdatedAt = status, time.Now().UTC()
-			s.records[k] = r
+	now := time.Now()
+	statuses := make([]Status, len(changes))
+	for i, c := range changes {
+		r, ok := s.find(c.Key)
+		switch {
+		case ok && r.Fingerprint != c.Fingerprint:
+			continue
+		case ok && r.Status == StatusDelivered && c.Status != StatusDelivered,
+			ok && r.Status == StatusInProgress && c.Status != StatusDelivered && now.Before(r.until):
+			statuses[i] = r.Status
+			continue
 		}
+		r.Record = Record{
+			Sink: c.Sink, ID: c.ID, Status: c.Status, ItemID: cmp.Or(c.ItemID, r.ItemID), UpdatedAt: now.UTC(),
+			Answer: r.Answer, Fingerprint: c.Fingerprint,
+		}
+		r.until, r.expiry = time.Time{}, now.Add(s.ttl)
+		s.records[c.Key] = r
+		statuses[i] = c.Status
 	}
-	return nil
+	return statuses, nil
 }
 
 // Get implements Store.

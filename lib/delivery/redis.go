@@ -82,38 +82,56 @@ func (s *Redis) run(ctx context.Context, script *redis.Script, k Key, args ...an
 
 // Begin implements Store.
 func (s *Redis) Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
+	return s.begin(ctx, k, fingerprint, token, lease, "0", "")
+}
+
+// Reopen implements Store.
+func (s *Redis) Reopen(ctx context.Context, k Key, fingerprint, token string, lease time.Duration, found Record) (State, Record, error) {
+	return s.begin(ctx, k, fingerprint, token, lease, "1", found.ItemID)
+}
+
+func (s *Redis) begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration, reopen, item string) (State, Record, error) {
 	fresh, err := json.Marshal(Record{Sink: k.Sink, ID: k.ID, Status: StatusInProgress, UpdatedAt: time.Now().UTC(), Fingerprint: fingerprint})
 	if err != nil {
 		return "", Record{}, err
 	}
-	reply, err := s.run(ctx, beginScript, k, token, fingerprint, lease.Milliseconds(),
-		max(s.ttl, lease).Milliseconds(), fresh).StringSlice()
+	state, found, err := wordAndRecord(s.run(ctx, beginScript, k, token, fingerprint, lease.Milliseconds(),
+		max(s.ttl, lease).Milliseconds(), fresh, reopen, item))
 	if err != nil {
 		return "", Record{}, fmt.Errorf("begin delivery: %w", err)
 	}
+	return State(state), found, nil
+}
+
+// Finish implements Store.
+func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (Record, bool, error) {
+	b, err := json.Marshal(owned{Record: r, Token: token})
+	if err != nil {
+		return Record{}, false, err
+	}
+	written, found, err := wordAndRecord(s.run(ctx, finishScript, k, token, b, s.ttl.Milliseconds()))
+	if err != nil {
+		return Record{}, false, fmt.Errorf("finish delivery: %w", err)
+	}
+	return found, written == "1", nil
+}
+
+// wordAndRecord reads the answer of a script that answers with a word and a record.
+func wordAndRecord(cmd *redis.Cmd) (string, Record, error) {
+	reply, err := cmd.StringSlice()
+	if err != nil {
+		return "", Record{}, err
+	}
 	if len(reply) != 2 {
-		return "", Record{}, fmt.Errorf("begin delivery: %d values in the answer", len(reply))
+		return "", Record{}, fmt.Errorf("%d values in the answer", len(reply))
 	}
 	var found owned
 	if reply[1] != "" {
 		if err := json.Unmarshal([]byte(reply[1]), &found); err != nil {
-			return "", Record{}, fmt.Errorf("begin delivery: record: %w", err)
+			return "", Record{}, fmt.Errorf("record: %w", err)
 		}
 	}
-	return State(reply[0]), found.Record, nil
-}
-
-// Finish implements Store.
-func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (bool, error) {
-	b, err := json.Marshal(owned{Record: r, Token: token})
-	if err != nil {
-		return false, err
-	}
-	n, err := s.run(ctx, finishScript, k, token, b, s.ttl.Milliseconds()).Int()
-	if err != nil {
-		return false, fmt.Errorf("finish delivery: %w", err)
-	}
-	return n == 1, nil
+	return reply[0], found.Record, nil
 }
 
 // Release implements Store.
@@ -125,12 +143,23 @@ func (s *Redis) Release(ctx context.Context, k Key, token string) error {
 }
 
 // Update implements Store, in one round trip.
-func (s *Redis) Update(ctx context.Context, status Status, keys ...Key) error {
-	now := time.Now().UTC().Format(time.RFC3339Nano)
+func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error) {
+	now := time.Now().UTC()
+	records := make([][]byte, len(changes))
+	for i, c := range changes {
+		var err error
+		records[i], err = json.Marshal(Record{
+			Sink: c.Sink, ID: c.ID, Status: c.Status, ItemID: c.ItemID, UpdatedAt: now, Fingerprint: c.Fingerprint,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	answers := make([]*redis.Cmd, len(changes))
 	update := func(ctx context.Context, run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
 		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, k := range keys {
-				run(ctx, p, []string{s.key(k)}, string(status), now)
+			for i, c := range changes {
+				answers[i] = run(ctx, p, []string{s.key(c.Key)}, records[i], s.ttl.Milliseconds())
 			}
 			return nil
 		})
@@ -144,9 +173,17 @@ func (s *Redis) Update(ctx context.Context, status Status, keys ...Key) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("update deliveries: %w", err)
+		return nil, fmt.Errorf("update deliveries: %w", err)
 	}
-	return nil
+	statuses := make([]Status, len(changes))
+	for i, a := range answers {
+		text, err := a.Text()
+		if err != nil {
+			return nil, fmt.Errorf("update deliveries: %w", err)
+		}
+		statuses[i] = Status(text)
+	}
+	return statuses, nil
 }
 
 // Get implements Store.

@@ -125,7 +125,7 @@ func (r *Redis) evalAll(ctx context.Context, op string, s *redis.Script, in []in
 	for len(in) > 0 {
 		part := in[:min(len(in), pipelined)]
 		in = in[len(part):]
-		err := r.call(ctx, op, func(ctx context.Context) error {
+		err := r.callAll(ctx, op, len(part), func(ctx context.Context) error {
 			got, err := r.pipeline(ctx, part, func(p redis.Pipeliner, i invocation) *redis.Cmd {
 				return p.EvalSha(ctx, s.Hash(), i.keys, i.args...)
 			})
@@ -173,10 +173,18 @@ var (
 	preludeSource string
 	//go:embed entry.lua
 	entrySource string
+	//go:embed death.lua
+	deathSource string
+	//go:embed begin.lua
+	beginSource string
 	//go:embed lease.lua
 	leaseSource string
 	//go:embed trim.lua
 	trimSource string
+	//go:embed find.lua
+	findSource string
+	//go:embed anew.lua
+	anewSource string
 	//go:embed push.lua
 	pushSource string
 	//go:embed claim.lua
@@ -197,14 +205,17 @@ var (
 	pauseSource string
 	//go:embed stats.lua
 	statsSource string
+	//go:embed mend.lua
+	mendSource string
 	//go:embed groups.lua
 	groupsSource string
 	//go:embed newest.lua
 	newestSource string
 
-	pushScript    = script("local function trimmer()", entrySource, trimSource, "end", pushSource)
-	claimScript   = script(entrySource, leaseSource, claimSource)
-	takeScript    = script(entrySource, leaseSource, takeSource)
+	pushScript    = script(wrapped("trimmer", entrySource, trimSource), wrapped("finder", findSource), wrapped("start_anew", anewSource), pushSource)
+	claimScript   = script(entrySource, deathSource, leaseSource, claimSource)
+	takeScript    = script(entrySource, deathSource, leaseSource, takeSource)
+	beginScript   = script(entrySource, beginSource)
 	settleScript  = script(entrySource, settleSource)
 	releaseScript = script(entrySource, releaseSource)
 	discardScript = script(entrySource, discardSource)
@@ -212,9 +223,15 @@ var (
 	gateScript    = script(gateSource)
 	pauseScript   = script(pauseSource)
 	statsScript   = script(statsSource)
+	mendScript    = script(entrySource, wrapped("start_anew", anewSource), mendSource)
 	groupsScript  = script(groupsSource)
 	newestScript  = redis.NewScript(newestSource)
 )
+
+// wrapped makes parts a function.
+func wrapped(name string, parts ...string) string {
+	return "local function " + name + "()\n" + strings.Join(parts, "\n") + "\nend"
+}
 
 func script(parts ...string) *redis.Script {
 	return redis.NewScript(preludeSource + "\n" + strings.Join(parts, "\n"))

@@ -88,28 +88,30 @@ while #rows < limit and (bytes < max_bytes or #rows == 0) do
     local prior = waiting[w + 1]
     w = w + 2
     local rec = call('HGET', lease, id)
-    local fields
+    local fields, granted = fields_of(id), false
+    local _, holder
     if rec then
-      prior = parse(rec)
+      prior, _, _, holder = parse(rec)
     end
-    if prior == '-' then
-      -- An operator's replay of an item that is not due ran out: it is as it was.
-      call('HDEL', lease, id)
-      call('ZREM', due, id)
-    elseif tonumber(prior) > now then
-      -- The same of an item that is due later.
-      call('HDEL', lease, id)
-      call('ZADD', due, prior, id)
+    if not fields then
+      vanished(id)
     else
-      fields = fields_of(id)
-      if fields then
-        local wk, wg = small(fields)
-        grant(id, prior, wk, wg, call('HGET', state, id), fields)
+      local s = rec and outlived(id, holder, now) or call('HGET', state, id)
+      if prior == '-' then
+        -- An operator's replay of an item that is not due ran out: it is as it was.
+        call('HDEL', lease, id)
+        call('ZREM', due, id)
+      elseif tonumber(prior) > now then
+        -- The same of an item that is due later.
+        call('HDEL', lease, id)
+        call('ZADD', due, prior, id)
       else
-        vanished(id)
+        local wk, wg = small(fields)
+        grant(id, prior, wk, wg, s, fields)
+        granted = true
       end
     end
-    if not fields and #waiting == 2 * limit then
+    if not granted and #waiting == 2 * limit then
       more = 1
     end
   elseif e then

@@ -28,7 +28,10 @@ func TestMemoryAndRedisAgree(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		overflow := rapid.SampledFrom([]dlq.Overflow{dlq.OverflowReject, dlq.OverflowTrim}).Draw(rt, "overflow")
-		opts := []dlq.Option{dlq.WithMaxLen(rapid.IntRange(0, 6).Draw(rt, "max")), dlq.WithOverflow(overflow)}
+		opts := []dlq.Option{
+			dlq.WithMaxLen(rapid.IntRange(0, 6).Draw(rt, "max")), dlq.WithOverflow(overflow),
+			dlq.WithMaxKept(rapid.IntRange(0, 3).Draw(rt, "max kept")),
+		}
 		prefix := redistest.Prefix()
 		h := &history{
 			rt: rt, ctx: t, ids: [2]map[string]string{{}, {}},
@@ -82,6 +85,7 @@ func (h *history) both(what string, f func(i int, s dlq.Store) string) {
 
 func (h *history) push(rt *rapid.T) {
 	it := message("mail", rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(rt, "delivery"))
+	it.Message.Body = rapid.SampledFrom([]string{"b", "b", "other"}).Draw(rt, "body")
 	it.Reason = rapid.SampledFrom([]dlq.Reason{dlq.ReasonExhausted, dlq.ReasonExhausted, dlq.ReasonTerminal}).Draw(rt, "reason")
 	if rapid.IntRange(0, 4).Draw(rt, "later") == 0 {
 		it.NotBefore = time.Now().Add(time.Hour)
@@ -220,6 +224,15 @@ func (h *history) compare(rt *rapid.T) {
 		st.NewestID, st.OldestAt = "", time.Time{}
 		return fmt.Sprintf("%+v %v", st, err)
 	})
+	for _, id := range []string{"a", "b", "c", "d"} {
+		h.both("find "+id, func(i int, s dlq.Store) string {
+			it, err := s.Find(h.ctx.Context(), "mail", id, "")
+			if err != nil {
+				return string(sinks.CodeOf(err))
+			}
+			return h.label(i, it.ID)
+		})
+	}
 	h.both("groups", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Groups(h.ctx.Context(), "mail")) })
 	h.both("progress", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Progress(h.ctx.Context(), "op", "mail")) })
 	var all [2][]dlq.Item

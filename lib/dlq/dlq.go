@@ -13,7 +13,7 @@ import (
 )
 
 // OperationRetention is how long the counters and records of a bulk operation are kept
-// after its last step.
+// once it is final.
 const OperationRetention = 30 * 24 * time.Hour
 
 // MaxGroups is the number of groups that a sink's dead letters are counted in.
@@ -32,10 +32,11 @@ const DefaultLimit = 1000
 // INVALID_ARGUMENT for bad names, ids and cursors.
 type DLQ interface {
 	// Push stores it, whose ID is ignored: the store assigns it. A push can be
-	// repeated: the same delivery id in the same generation (Item.Replays and
-	// Item.Origin) is stored once, for as long as its entry exists and is not marked
-	// delivered. Under a context made by WithOrigin the item is linked to its origin.
-	// Push does not retain it.
+	// repeated: the same content (ContentFingerprint) of a delivery id in the same
+	// generation (Item.Replays and Item.Origin) is stored once, for as long as its entry
+	// exists and is not marked delivered; of one id and generation, the 100 newest
+	// contents are known. Other content is a dead letter of its own. Under a context made
+	// by WithOrigin the item is linked to its origin. Push does not retain it.
 	Push(ctx context.Context, it Item) error
 
 	// Items returns dead letters, newest first, of one sink, or of all sinks when
@@ -75,7 +76,8 @@ type Store interface {
 	SetRegistryLookup(RegistryLookup)
 
 	// Add is Push, returning the item as stored, its ID assigned; of a repeated push,
-	// the id of the entry that is there already.
+	// the id of the entry that is there already. NotBefore is stored as it is; the time
+	// until then is counted by the queue's clock, which may differ from the caller's.
 	Add(ctx context.Context, it Item) (Item, error)
 
 	// AddBatch adds several items, in one round trip per sink. Both slices it returns
@@ -87,19 +89,22 @@ type Store interface {
 	// SINK_DLQ_NOT_FOUND.
 	Get(ctx context.Context, id string) (Item, error)
 
-	// Find returns the dead letter that the first failure of a delivery became, while it
-	// waits (not once it is marked delivered). The cost does not depend on the depth.
-	// None: SINK_DLQ_NOT_FOUND.
-	Find(ctx context.Context, sink, deliveryID string) (Item, error)
+	// Find returns the dead letter that the first failure of a delivery with this content
+	// became, while it waits (not once it is marked delivered). The fingerprint is
+	// ContentFingerprint of what was pushed; empty means any content, the newest. The cost
+	// does not depend on the depth. None: SINK_DLQ_NOT_FOUND.
+	Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error)
 
 	// Page returns dead letters newest first, filtered.
 	Page(ctx context.Context, q Query) (Page, error)
 
 	// Sinks returns the names of all sinks that ever had a dead letter, and of those
-	// given with WithSinks, sorted.
+	// given with WithSinks, sorted. A queue that others filled is among them once it was
+	// asked for by its name.
 	Sinks(ctx context.Context) ([]string, error)
 
-	// Stats returns what is known of one sink's queue.
+	// Stats returns what is known of one sink's queue. Depth is exact; after others
+	// removed entries, the other numbers may be wrong until a few more calls.
 	Stats(ctx context.Context, sink string) (Stats, error)
 
 	// Groups returns dead letters counted by reason and error fingerprint, of one sink
@@ -118,6 +123,12 @@ type Store interface {
 	// settlements. The result has the length of s. A late holder (its lease expired and
 	// was taken over) is told SettleFenced and changes nothing.
 	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
+
+	// Begin notes that the replay of a leased item begins. It is for items that outlived a
+	// replayer (Item.Deaths > 0): of these, only what had begun is charged again when its
+	// lease runs out. False when the lease is held no longer, or has run out: then nothing
+	// may be sent. It can be repeated.
+	Begin(ctx context.Context, l Lease) (bool, error)
 
 	// Release gives leases back untouched: the items are due again as they were before
 	// the claim. Leases that are no longer held are ignored.
@@ -139,8 +150,13 @@ type Store interface {
 	Ungate(ctx context.Context, sink, token string) error
 
 	// Progress returns the counters that settlements of a bulk operation left in one
-	// sink; zero when there were none. They are kept for OperationRetention.
+	// sink; zero when there were none. They are kept until EndOperation, and then for
+	// OperationRetention.
 	Progress(ctx context.Context, operation, sink string) (OperationCounts, error)
+
+	// EndOperation begins the retention of the counters that Progress returns: the
+	// operation is final. Until then they do not expire, so that a cache evicts none.
+	EndOperation(ctx context.Context, operation, sink string) error
 }
 
 // Query selects a page of dead letters. Zero fields select everything.
@@ -184,8 +200,8 @@ type Page struct {
 // Stats describes one sink's queue.
 type Stats struct {
 	Depth    int64     // dead letters, kept-delivered ones included
-	Due      int64     // replayable by the schedule now or later, leased ones included
-	Kept     int64     // delivered, kept on request; not counted against the cap
+	Due      int64     // replayable by the schedule now or later, leased ones included; a count to show, not to decide by
+	Kept     int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
 	Parked   int64     // parked by max replays
 	Trimmed  int64     // removed by overflow since the sink exists
 	OldestAt time.Time // push time of the oldest entry; zero when empty

@@ -27,9 +27,10 @@ type entry struct {
 	other  map[string]string
 
 	pushKey   string
+	content   string // ContentFingerprint of what was pushed; empty: pushed by an older version, or written by others
 	group     string // empty: counted under FingerprintOther
 	groupText string // what group stands for, at a push: fingerprint, line feed, reason
-	notBefore string // notBeforeNow, notBeforeNever, or Unix milliseconds; empty: written by others
+	notBefore string // notBeforeNow, notBeforeNever, or Unix milliseconds (at a push: from now); empty: written by others
 
 	state state
 	due   int64 // when the schedule replays it, Unix milliseconds; 0: fresh, or never
@@ -48,6 +49,8 @@ type state struct {
 	Held        bool           `json:"held,omitempty"`
 	DeliveredAt int64          `json:"delivered_at,omitempty"` // Unix milliseconds
 	History     []historyEntry `json:"history,omitempty"`
+	Deaths      int            `json:"deaths,omitempty"` // see Item.Deaths
+	Begun       string         `json:"begun,omitempty"`  // token of the lease under which a replay began, see Begin
 }
 
 type historyEntry struct {
@@ -89,8 +92,10 @@ func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
 	return it, nil
 }
 
-// newEntry encodes a prepared item; everything but the native id.
-func newEntry(it Item) (entry, error) {
+// newEntry encodes a prepared item; everything but the native id and when it is due. now
+// is the clock that the item's NotBefore was told by: the queue's own may differ, and waits
+// as long.
+func newEntry(it Item, now time.Time) (entry, error) {
 	b, err := encodeJSON(it)
 	if err != nil {
 		return entry{}, invalid("item cannot be encoded: %v", err)
@@ -100,6 +105,7 @@ func newEntry(it Item) (entry, error) {
 		sink:      it.Sink,
 		item:      string(b),
 		pushKey:   pushKey(it.DeliveryID, it.Replays, it.Origin),
+		content:   contentOf(it),
 		group:     groupID(it.Reason, fp),
 		groupText: fp + "\n" + string(it.Reason),
 		notBefore: notBeforeNow,
@@ -108,10 +114,20 @@ func newEntry(it Item) (entry, error) {
 	case !it.Reason.Due():
 		e.notBefore = notBeforeNever
 	case it.NotBefore.After(it.At):
-		e.due = it.NotBefore.UnixMilli()
-		e.notBefore = strconv.FormatInt(e.due, 10)
+		e.notBefore = strconv.FormatInt(ceilMilliseconds(it.NotBefore.Sub(now)), 10)
+		if e.notBefore == notBeforeNow {
+			e.notBefore = "-1"
+		}
 	}
 	return e, nil
+}
+
+// setNotBefore takes what is stored as not-before.
+func (e *entry) setNotBefore(n string) { e.notBefore, e.due = n, number(n) }
+
+// ceilMilliseconds rounds up: what must not come too early.
+func ceilMilliseconds(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
 // groupID names a group within its sink.
@@ -139,10 +155,20 @@ func encodeJSON(v any) ([]byte, error) {
 // stored returns a pushed item as its entry will be decoded.
 func (e entry) stored(it Item) Item {
 	it.ID = e.id().String()
-	if e.due > e.pushedAt().UnixMilli() {
-		it.NextReplayAt = time.UnixMilli(e.due).UTC()
-	}
+	it.NextReplayAt = e.nextReplayAt(it)
 	return it
+}
+
+// nextReplayAt is when the schedule replays the entry, zero for now or never. A not-before
+// that still holds is shown as it was pushed, by the clock of whoever pushed.
+func (e entry) nextReplayAt(it Item) time.Time {
+	switch {
+	case e.due <= e.pushedAt().UnixMilli():
+		return time.Time{}
+	case e.notBefore == strconv.FormatInt(e.due, 10) && !it.NotBefore.IsZero():
+		return it.NotBefore.UTC().Truncate(time.Millisecond)
+	}
+	return time.UnixMilli(e.due).UTC()
 }
 
 func (e entry) id() ID { return ID{Sink: e.sink, Native: e.native} }
@@ -183,6 +209,7 @@ func (e entry) pushed() Item {
 // withState adds to a pushed item what replays have made of it.
 func (e entry) withState(it Item) Item {
 	it.Replays += e.state.Replays
+	it.Deaths = e.state.Deaths
 	it.Parked, it.Held = e.state.Parked, e.state.Held
 	if e.state.DeliveredAt > 0 {
 		it.DeliveredAt = time.UnixMilli(e.state.DeliveredAt).UTC()
@@ -190,9 +217,7 @@ func (e entry) withState(it Item) Item {
 	for _, h := range e.state.History {
 		it.History = append(it.History, ReplayRecord{At: time.UnixMilli(h.At).UTC(), Error: h.Error})
 	}
-	if e.due > e.pushedAt().UnixMilli() {
-		it.NextReplayAt = time.UnixMilli(e.due).UTC()
-	}
+	it.NextReplayAt = e.nextReplayAt(it)
 	return it
 }
 
@@ -245,5 +270,5 @@ func (e *entry) setFields(fields map[string]string) {
 	if e.absent {
 		e.other = maps.Clone(fields)
 	}
-	e.pushKey, e.group, e.notBefore = fields["k"], fields["g"], fields["n"]
+	e.pushKey, e.content, e.group, e.notBefore = fields["k"], fields["f"], fields["g"], fields["n"]
 }

@@ -1,5 +1,20 @@
 -- entry.lua: what the scripts that lease, settle and remove know of an entry.
 
+-- is_after compares native ids.
+local function is_after(a, b)
+  local am, as = string.match(a, '^(%d+)-(%d+)$')
+  local bm, bs = string.match(b, '^(%d+)-(%d+)$')
+  am, bm = tonumber(am), tonumber(bm)
+  return am > bm or am == bm and tonumber(as) > tonumber(bs)
+end
+
+-- ids leads from a push key to what was pushed under it, oldest first, with a space in
+-- between: <content's fingerprint>:<native id>, or a native id alone. The entry of that
+-- says what its content is; one that an older version pushed does not.
+local function id_of(pair)
+  return string.match(pair, '[^:]*$')
+end
+
 -- small returns an entry's push key, group and not-before: '' where others wrote it.
 local function small(fields)
   local k, g, n = '', '', ''
@@ -42,10 +57,56 @@ local function idle(id, n)
   return n == 'never' or call('HEXISTS', state, id) == 1
 end
 
--- uncount takes n dead letters off a group.
-local function uncount(g, n)
-  if call('HINCRBY', groups, 'n:' .. g, -n) <= 0 then
-    call('HDEL', groups, 'n:' .. g, 't:' .. g)
+-- count changes a counter (idle, parked) by what became of an entry. The numbers beside
+-- the stream are recounted now and then (mend.lua): while that is under way, what becomes
+-- of an entry that was counted already changes the new number too.
+local recounted -- up to this id; false: no recount is under way
+local function was_recounted(id)
+  if recounted == nil then
+    recounted = call('HGET', meta, 'recount')
+  end
+  return recounted and not is_after(id, recounted)
+end
+
+local function count(counter, n, id)
+  call('HINCRBY', meta, counter, n)
+  if was_recounted(id) then
+    call('HINCRBY', meta, 'recount:' .. counter, n)
+  end
+end
+
+-- strike takes ids off push keys: key -> {id -> true}. What other contents have under the
+-- same key stays.
+local function strike(by_key)
+  local push_keys, empty = {}, {}
+  for k in pairs(by_key) do
+    push_keys[#push_keys + 1] = k
+  end
+  if #push_keys == 0 then
+    return
+  end
+  for i, v in ipairs(call('HMGET', ids, unpack(push_keys))) do
+    local k = push_keys[i]
+    if v and by_key[k][v] then
+      empty[#empty + 1] = k
+    elseif v then
+      local left, struck = {}, false
+      for pair in string.gmatch(v, '%S+') do
+        if by_key[k][id_of(pair)] then
+          struck = true
+        else
+          left[#left + 1] = pair
+        end
+      end
+      if #left == 0 then
+        empty[#empty + 1] = k
+      elseif struck then
+        call('HSET', ids, k, table.concat(left, ' '))
+      end
+    end
+  end
+  if #empty > 0 then
+    call('HDEL', ids, unpack(empty))
   end
 end
 
@@ -56,18 +117,25 @@ local function remove_all(entries)
   if #entries == 0 then
     return
   end
-  local gone, push_keys, owners, by_group, idles = {}, {}, {}, {}, 0
+  local gone, by_key, by_group = {}, {}, {}
+  local idles, idles_recounted, groups_recounted = 0, 0, {}
   for i, e in ipairs(entries) do
-    gone[i] = e[1]
-    if e[2] then
+    local id, was_idle, k, g = unpack(e)
+    local again = was_recounted(id)
+    gone[i] = id
+    if was_idle then
       idles = idles + 1
+      idles_recounted = idles_recounted + (again and 1 or 0)
     end
-    if e[3] ~= '' then
-      push_keys[#push_keys + 1] = e[3]
-      owners[#push_keys] = e[1]
+    if k ~= '' then
+      by_key[k] = by_key[k] or {}
+      by_key[k][id] = true
     end
-    if e[4] ~= '' then
-      by_group[e[4]] = (by_group[e[4]] or 0) + 1
+    if g ~= '' then
+      by_group[g] = (by_group[g] or 0) + 1
+      if again then
+        groups_recounted[g] = (groups_recounted[g] or 0) + 1
+      end
     end
   end
   call('XDEL', stream, unpack(gone))
@@ -75,28 +143,26 @@ local function remove_all(entries)
   if idles > 0 then
     call('HINCRBY', meta, 'idle', -idles)
   end
+  if idles_recounted > 0 then
+    call('HINCRBY', meta, 'recount:idle', -idles_recounted)
+  end
   for i, s in ipairs(call('HMGET', state, unpack(gone))) do
     if s then
       if cjson.decode(s).parked then
-        call('HINCRBY', meta, 'parked', -1)
+        count('parked', -1, gone[i])
       end
       call('HDEL', state, gone[i])
       call('ZREM', kept, gone[i])
     end
   end
-  if #push_keys > 0 then
-    local own = {}
-    for i, id in ipairs(call('HMGET', ids, unpack(push_keys))) do
-      if id == owners[i] then
-        own[#own + 1] = push_keys[i]
-      end
-    end
-    if #own > 0 then
-      call('HDEL', ids, unpack(own))
+  strike(by_key)
+  for g, n in pairs(by_group) do
+    if call('HINCRBY', groups, 'n:' .. g, -n) <= 0 then
+      call('HDEL', groups, 'n:' .. g, 't:' .. g)
     end
   end
-  for g, n in pairs(by_group) do
-    uncount(g, n)
+  for g, n in pairs(groups_recounted) do
+    call('HINCRBY', meta, 'recount:n:' .. g, -n)
   end
 end
 
@@ -126,8 +192,10 @@ local function evict(id, fields)
   remove(id, was_idle, k, g)
 end
 
--- vanished clears what is left of an entry that others removed from the stream.
+-- vanished clears what is left of an entry that others removed from the stream. There may
+-- be more of them: what is kept beside the stream is mended soon.
 local function vanished(id)
+  call('HDEL', meta, 'mended')
   local rec = call('HGET', lease, id)
   if rec then
     call('HDEL', lease, id)
@@ -141,4 +209,26 @@ end
 local function fields_of(id)
   local e = call('XRANGE', stream, id, id)
   return e[1] and e[1][2]
+end
+
+-- TRIM_READ bounds what one call reads of entries to remove, in bytes.
+local TRIM_READ = 1048576
+
+-- drop_kept removes up to n entries that were kept after their delivery, oldest first, held
+-- ones never, and returns how many it removed.
+local function drop_kept(n, now)
+  local done, read = 0, 0
+  for _, id in ipairs(call('ZRANGE', kept, 0, n + 15)) do
+    if done < n and read < TRIM_READ and not held(id, now) then
+      local fields = fields_of(id)
+      if fields then
+        read = read + size_of(fields)
+        evict(id, fields)
+        done = done + 1
+      else
+        vanished(id)
+      end
+    end
+  end
+  return done
 end

@@ -87,7 +87,7 @@ func FuzzItem(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := newEntry(pushed)
+		e, err := newEntry(pushed, time.Now())
 		if err != nil {
 			t.Fatalf("a failed delivery could not be stored: %v", err)
 		}

@@ -4,56 +4,85 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
 	"backstop/lib/sinks"
 )
 
-// pushKey makes a push idempotent, and leads from a delivery to its entry. It differs
-// for each generation of a delivery.
+// pushKey leads from a delivery to its entries, one for each content. It differs for each
+// generation of a delivery.
 func pushKey(deliveryID string, replays int, origin string) string {
 	return hash(16, deliveryID, strconv.Itoa(replays), origin)
 }
 
-func noneOf(sink, deliveryID string) error {
+func noneOf(sink, deliveryID, fingerprint string) error {
+	if fingerprint != "" {
+		return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q with this content", sink, deliveryID)}
+	}
 	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("sink %q has no dead letter of delivery %.140q", sink, deliveryID)}
 }
 
+// waits reports whether e is what Find looks for.
+func (e entry) waits(fingerprint string) bool {
+	return e.state.DeliveredAt == 0 && (fingerprint == "" || e.fingerprint() == fingerprint)
+}
+
 // Find implements Store.
-func (r *Redis) Find(ctx context.Context, sink, deliveryID string) (Item, error) {
+func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error) {
 	if err := sinks.CheckName(sink); err != nil {
 		return Item{}, err
 	}
-	var native string
+	var found string
 	err := r.call(ctx, "find", func(ctx context.Context) error {
 		var err error
-		native, err = r.client.HGet(ctx, r.keys.companion(sink, "ids"), pushKey(deliveryID, 0, "")).Result()
+		found, err = r.client.HGet(ctx, r.keys.companion(sink, "ids"), pushKey(deliveryID, 0, "")).Result()
 		if errors.Is(err, redis.Nil) {
-			native, err = "", nil
+			found, err = "", nil
 		}
 		return err
 	})
 	if err != nil {
 		return Item{}, err
 	}
-	if native == "" {
-		return Item{}, noneOf(sink, deliveryID)
+	for _, pair := range slices.Backward(strings.Fields(found)) {
+		content, native, told := strings.Cut(pair, ":")
+		if !told {
+			native = pair
+		} else if fingerprint != "" && content != fingerprint {
+			continue
+		}
+		e, err := r.entry(ctx, ID{Sink: sink, Native: native})
+		if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+			continue // others removed it, or it is being settled
+		}
+		if err != nil {
+			return Item{}, err
+		}
+		if e.waits(fingerprint) {
+			return e.decode(), nil
+		}
 	}
-	return r.Get(ctx, ID{Sink: sink, Native: native}.String())
+	return Item{}, noneOf(sink, deliveryID, fingerprint)
 }
 
 // Find implements Store.
-func (m *Memory) Find(ctx context.Context, sink, deliveryID string) (Item, error) {
+func (m *Memory) Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error) {
 	if err := sinks.CheckName(sink); err != nil {
 		return Item{}, err
 	}
-	m.mu.Lock()
-	e := m.queue(sink).ids[pushKey(deliveryID, 0, "")]
-	m.mu.Unlock()
-	if e == nil {
-		return Item{}, noneOf(sink, deliveryID)
+	if err := ctx.Err(); err != nil {
+		return Item{}, unavailable("find", err)
 	}
-	return m.Get(ctx, e.id().String())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range slices.Backward(m.queue(sink).ids[pushKey(deliveryID, 0, "")]) {
+		if e.waits(fingerprint) {
+			return e.decode(), nil
+		}
+	}
+	return Item{}, noneOf(sink, deliveryID, fingerprint)
 }

@@ -57,7 +57,8 @@ type Item struct {
 	Attempts  int    `json:"attempts"`
 	LastError string `json:"last_error"`
 	Reason    Reason `json:"reason,omitempty"`
-	// FirstFailedAt is when the first attempt failed; kept over replays.
+	// FirstFailedAt is when the first attempt, which failed, began (see
+	// sinks.WithFirstAttempt); kept over replays.
 	FirstFailedAt time.Time `json:"first_failed_at,omitzero"`
 	// NotBefore is the earliest time for a replay by the schedule (Retry-After).
 	// Zero: no such limit.
@@ -68,11 +69,18 @@ type Item struct {
 	Trace string `json:"trace,omitempty"`
 
 	// NextReplayAt is when the schedule will replay the item next. Zero: now (a
-	// fresh, due item) or never (see Due, Parked, DeliveredAt).
+	// fresh, due item) or never (see Due, Parked, DeliveredAt). While nothing has happened
+	// to the item it is NotBefore, in milliseconds, by the clock of whoever pushed it; the
+	// queue counts the time until then by its own.
 	NextReplayAt time.Time `json:"next_replay_at,omitzero"`
 	// Replays is the number of replays that were charged to the item, and to the items
 	// that it descends from (see Origin).
 	Replays int `json:"replays,omitempty"`
+	// Deaths is the number of times, since the last outcome of a replay, that the process
+	// died which replayed the item: its lease ran out, and another claim took it over.
+	// The first may have been under another item of the same process. Each is also in
+	// Replays and in History, as DiedUnder.
+	Deaths int `json:"-"`
 	// Parked items were replayed too often: the schedule leaves them alone until an
 	// operator replays them.
 	Parked bool `json:"parked,omitempty"`
@@ -102,4 +110,13 @@ type ReplayRecord struct {
 func (it Item) Due() bool {
 	return it.DecodeError == "" && it.DeliveredAt.IsZero() && !it.Parked && !it.Held &&
 		(it.Reason.Due() || !it.NextReplayAt.IsZero())
+}
+
+// FirstAttempt is when the first attempt of the item's delivery began: FirstFailedAt, or
+// At when it has none.
+func (it Item) FirstAttempt() time.Time {
+	if it.FirstFailedAt.IsZero() {
+		return it.At
+	}
+	return it.FirstFailedAt
 }

@@ -3,6 +3,7 @@ package dlq
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -29,8 +30,8 @@ var _ Store = (*Memory)(nil)
 
 // memoryQueue is the queue of one sink.
 type memoryQueue struct {
-	entries    []*memoryEntry // oldest first
-	ids        map[string]*memoryEntry
+	entries    []*memoryEntry            // oldest first
+	ids        map[string][]*memoryEntry // by push key: what waits, oldest first
 	groups     map[string]*Group
 	claims     map[string]*memoryClaim // by token
 	operations map[string]*OperationCounts
@@ -61,7 +62,7 @@ func (m *Memory) queue(sink string) *memoryQueue {
 	q := m.queues[sink]
 	if q == nil {
 		q = &memoryQueue{
-			ids: map[string]*memoryEntry{}, groups: map[string]*Group{},
+			ids: map[string][]*memoryEntry{}, groups: map[string]*Group{},
 			claims: map[string]*memoryClaim{}, operations: map[string]*OperationCounts{},
 		}
 		m.queues[sink] = q
@@ -90,13 +91,21 @@ func (q *memoryQueue) find(native string) *memoryEntry {
 func (q *memoryQueue) remove(e *memoryEntry) {
 	i := slices.Index(q.entries, e)
 	q.entries = slices.Delete(q.entries, i, i+1)
-	if q.ids[e.pushKey] == e {
-		delete(q.ids, e.pushKey)
-	}
+	q.strike(e)
 	if g := q.groups[e.group]; g != nil {
 		if g.Count--; g.Count == 0 {
 			delete(q.groups, e.group)
 		}
+	}
+}
+
+// strike takes an entry off its push key.
+func (q *memoryQueue) strike(e *memoryEntry) {
+	left := slices.DeleteFunc(q.ids[e.pushKey], func(other *memoryEntry) bool { return other == e })
+	if len(left) == 0 {
+		delete(q.ids, e.pushKey)
+	} else {
+		q.ids[e.pushKey] = left
 	}
 }
 
@@ -141,18 +150,17 @@ func (m *Memory) Add(ctx context.Context, it Item) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	e, err := newEntry(it)
+	e, err := newEntry(it, now)
 	if err != nil {
 		return Item{}, err
 	}
-	native, trimmed, err := m.add(e, now)
+	e, trimmed, err := m.add(e, now)
 	if err != nil {
 		return Item{}, err
 	}
 	if trimmed > 0 {
 		m.opts.onTrim(it.Sink, trimmed)
 	}
-	e.native = native
 	it = e.stored(it)
 	if c := carrierOf(ctx); c != nil {
 		c.again.Store(&it.ID)
@@ -160,18 +168,23 @@ func (m *Memory) Add(ctx context.Context, it Item) (Item, error) {
 	return it, nil
 }
 
-func (m *Memory) add(e entry, now time.Time) (native string, trimmed int, err error) {
+// add stores e unless its content waits under its push key, and returns what is there then.
+func (m *Memory) add(e entry, now time.Time) (stored entry, trimmed int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q := m.queue(e.sink)
-	if old := q.ids[e.pushKey]; old != nil {
-		return old.native, 0, nil
+	for _, old := range q.ids[e.pushKey] {
+		if old.content == e.content {
+			e.native = old.native
+			e.setNotBefore(old.notBefore)
+			return e, 0, nil
+		}
 	}
 	if limit := m.opts.maxLen; limit > 0 {
 		if m.opts.overflow != OverflowReject {
 			trimmed = q.trim(len(q.entries)-limit+1, now)
 		} else if len(q.entries)-q.kept() >= limit {
-			return "", 0, overflowError(e.sink, limit)
+			return e, 0, overflowError(e.sink, limit)
 		}
 	}
 	if ms := uint64(now.UnixMilli()); ms > q.lastMS {
@@ -192,26 +205,35 @@ func (m *Memory) add(e entry, now time.Time) (native string, trimmed int, err er
 	} else {
 		e.group = ""
 	}
+	if delay, err := strconv.ParseInt(e.notBefore, 10, 64); err == nil && delay != 0 {
+		e.setNotBefore(strconv.FormatInt(max(now.UnixMilli()+delay, 1), 10))
+	}
 	me := &memoryEntry{entry: e, idle: e.notBefore == notBeforeNever}
 	q.entries = append(q.entries, me)
-	q.ids[e.pushKey] = me
-	return e.native, trimmed, nil
+	same := append(q.ids[e.pushKey], me)
+	q.ids[e.pushKey] = same[max(0, len(same)-maxContents):]
+	return e, trimmed, nil
 }
 
 // trim removes n entries: kept ones first, then the oldest; leased ones never.
 func (q *memoryQueue) trim(n int, now time.Time) int {
+	done := q.drop(n, now, true)
+	return done + q.drop(n-done, now, false)
+}
+
+// drop removes up to n entries that nobody leases, or of those the kept ones, oldest first,
+// and returns how many it removed.
+func (q *memoryQueue) drop(n int, now time.Time, keptOnly bool) int {
 	done := 0
-	for _, keptOnly := range []bool{true, false} {
-		for _, e := range slices.Clone(q.entries) {
-			if done >= n {
-				break
-			}
-			if e.leased(now) || keptOnly && e.state.DeliveredAt == 0 {
-				continue
-			}
-			q.remove(e)
-			done++
+	for _, e := range slices.Clone(q.entries) {
+		if done >= n {
+			break
 		}
+		if e.leased(now) || keptOnly && e.state.DeliveredAt == 0 {
+			continue
+		}
+		q.remove(e)
+		done++
 	}
 	q.trimmed += int64(done)
 	return done

@@ -33,7 +33,13 @@ func (m *Memory) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 		}
 		return out, nil
 	}
+	if len(natives) == 0 {
+		q.sweep(now)
+	}
 	for _, e := range q.candidates(c, natives, now) {
+		if e.token != "" && e.token != c.Token {
+			e.outlived(now)
+		}
 		if e.token != c.Token {
 			e.token, e.until = c.Token, now.Add(c.TTL)
 			cl := q.claims[c.Token]
@@ -82,10 +88,18 @@ func (m *Memory) Settle(ctx context.Context, s []Settlement) ([]SettleResult, er
 	if err := ctx.Err(); err != nil {
 		return nil, unavailable("settle", err)
 	}
+	out, dropped := m.settle(s, ids, time.Now())
+	for sink, n := range dropped {
+		m.opts.onTrim(sink, n)
+	}
+	return out, nil
+}
+
+// settle also returns how many kept entries it removed of each sink, if any.
+func (m *Memory) settle(s []Settlement, ids []ID, now time.Time) (out []SettleResult, dropped map[string]int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
-	out := make([]SettleResult, len(s))
+	out, dropped = make([]SettleResult, len(s)), map[string]int{}
 	for i, st := range s {
 		q := m.queue(ids[i].Sink)
 		cl := q.claims[st.Token]
@@ -105,8 +119,13 @@ func (m *Memory) Settle(ctx context.Context, s []Settlement) ([]SettleResult, er
 			cl.leased[e.native] = false
 		}
 		q.settle(e, st, now)
+		if limit := m.opts.keptLimit(); limit > 0 && st.Action == ActionKeep {
+			if n := q.drop(q.kept()-limit, now, true); n > 0 {
+				dropped[ids[i].Sink] += n
+			}
+		}
 	}
-	return out, nil
+	return out, dropped
 }
 
 func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
@@ -124,18 +143,16 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 		e.state.Replays++
 	}
 	if st.Charge || st.Error != "" || st.Action == ActionKeep {
-		e.state.History = append(e.state.History, historyEntry{At: now.UnixMilli(), Error: cut(st.Error, maxErrorText)})
-		e.state.History = slices.Clone(e.state.History[max(0, len(e.state.History)-MaxHistory):])
+		e.remember(historyEntry{At: now.UnixMilli(), Error: cut(st.Error, maxErrorText)})
 	}
+	e.state.Deaths, e.state.Begun = 0, ""
 	delivered := e.state.DeliveredAt > 0
 	e.due, e.idle = 0, true
 	e.state.Parked, e.state.Held = false, false
 	switch {
 	case st.Action == ActionKeep:
 		e.state.DeliveredAt = now.UnixMilli()
-		if q.ids[e.pushKey] == e {
-			delete(q.ids, e.pushKey)
-		}
+		q.strike(e)
 	case delivered:
 	case st.Action == ActionRetry:
 		e.due, e.idle = max(now.Add(max(st.Delay, 0)).UnixMilli(), e.pushedAt().UnixMilli()+1), false
@@ -144,6 +161,12 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 	case st.Action == ActionHold:
 		e.state.Held = true
 	}
+}
+
+// remember adds to the entry's history.
+func (e *memoryEntry) remember(h historyEntry) {
+	e.state.History = append(e.state.History, h)
+	e.state.History = slices.Clone(e.state.History[max(0, len(e.state.History)-MaxHistory):])
 }
 
 // Release implements Store.

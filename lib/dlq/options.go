@@ -20,7 +20,8 @@ const (
 	// reported (WithOnTrim).
 	OverflowTrim Overflow = "trim"
 	// OverflowReject refuses the push with SINK_DLQ_OVERFLOW: the caller keeps the
-	// message. Kept, delivered items do not count.
+	// message. Kept, delivered items do not count: they have a bound of their own
+	// (WithMaxKept).
 	OverflowReject Overflow = "reject"
 )
 
@@ -30,6 +31,7 @@ type Option func(*options)
 type options struct {
 	prefix   string
 	maxLen   int
+	maxKept  int // negative: as maxLen
 	overflow Overflow
 	onTrim   func(sink string, n int)
 	sinks    func() []string
@@ -39,6 +41,7 @@ func newOptions(opts []Option) options {
 	o := options{
 		prefix:   DefaultKeyPrefix,
 		maxLen:   DefaultMaxLen,
+		maxKept:  -1,
 		overflow: OverflowTrim,
 		onTrim:   func(string, int) {},
 		sinks:    func() []string { return nil },
@@ -56,12 +59,25 @@ func WithKeyPrefix(prefix string) Option { return func(o *options) { o.prefix = 
 // WithMaxLen bounds the dead letters of each sink; n <= 0 means no bound.
 func WithMaxLen(n int) Option { return func(o *options) { o.maxLen = max(n, 0) } }
 
+// WithMaxKept bounds the items of each sink that are kept after their delivery: beyond it
+// the oldest of them are removed as others are kept, and counted as trimmed; leased ones
+// never. n <= 0 means no bound; without this option it is that of WithMaxLen.
+func WithMaxKept(n int) Option { return func(o *options) { o.maxKept = max(n, 0) } }
+
+func (o options) keptLimit() int {
+	if o.maxKept < 0 {
+		return o.maxLen
+	}
+	return o.maxKept
+}
+
 // WithOverflow sets what happens at the bound; anything but OverflowReject is
 // OverflowTrim.
 func WithOverflow(v Overflow) Option { return func(o *options) { o.overflow = v } }
 
-// WithOnTrim sets a function that is told how many dead letters of a sink a push has
-// removed. It is called from pushing goroutines and must be safe for concurrent use.
+// WithOnTrim sets a function that is told how many dead letters of a sink a push, or a
+// settlement that keeps more than WithMaxKept, has removed. It is called from those
+// goroutines and must be safe for concurrent use.
 // When a reply of Redis is lost, only Stats.Trimmed counts them.
 func WithOnTrim(f func(sink string, n int)) Option {
 	return func(o *options) {

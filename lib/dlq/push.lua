@@ -4,17 +4,26 @@
 -- ARGV  1     most entries in the stream, 0: no bound
 --       2     '1': at the bound remove the oldest (trim), '0': refuse
 --       3     most groups
---       then for each item: push key, group, group's text, not-before, item
--- Returns {removed, status, id, status, id, ...}; the status is 'stored', 'exists' (with
--- the id of the entry that was stored before) or 'full'.
+--       4     most contents that are known of one push key
+--       5     what is known of entries that do not tell their content:
+--             <content's fingerprint>:<native id>, with a space in between
+--       then for each item: push key, content's fingerprint, group, group's text, not
+--       before ('0', 'never', or ms from now), item
+-- Returns {removed, status, id, more, status, id, more, ...}; the status is
+--   'stored'   more: when it is due (Unix ms), or ''
+--   'exists'   the same content is there under the push key; more: its not-before
+--   'compare'  nothing was stored: the entry with this id may have the same content; more:
+--              its item. Ask again with what it is
+--   'full'     nothing was stored
 --
--- The push key is looked up first, must lead to an entry that exists, and is written
--- last: a refused or discarded dead letter is never taken for a stored one.
+-- The push key is looked up first, must lead to an entry that exists and was not delivered,
+-- and is written last: a refused or discarded dead letter is never taken for a stored one.
 
 local max, trim = tonumber(ARGV[1]), ARGV[2] == '1'
 local out = { 0 }
-local make_room -- once there is need
+local make_room, find -- once there is need
 local more = {} -- groups of this call, and how many are not counted yet
+local len = call('XLEN', stream)
 
 local function count_more()
   for g, n in pairs(more) do
@@ -26,32 +35,43 @@ local function count_more()
 end
 
 local function full()
-  if max == 0 then
-    return false
-  end
-  local len = call('XLEN', stream)
-  if len < max then
-    return false
-  end
   if trim then
-    count_more() -- it takes those that it removes off
+    count_more() -- make_room decrements the groups of what it removes
     make_room = make_room or trimmer()
-    out[1] = out[1] + make_room(len - max + 1)
+    local removed = make_room(len - max + 1)
+    out[1] = out[1] + removed
+    len = len - removed
     return false
   end
   return len - call('ZCARD', kept) >= max
 end
 
-for i = 4, #ARGV, 5 do
-  local k, g, n = ARGV[i], ARGV[i + 1], ARGV[i + 3]
-  local id = call('HGET', ids, k)
-  if id and #call('XRANGE', stream, id, id) == 1 then
-    out[#out + 1] = 'exists'
-    out[#out + 1] = id
-  elseif full() then
-    out[#out + 1] = 'full'
-    out[#out + 1] = ''
-  else
+for i = 6, #ARGV, 6 do
+  local k, f, g, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
+  local under = call('HGET', ids, k)
+  local status, id, detail, others
+  if under then
+    find = find or finder()
+    status, id, detail = find(under, f, ARGV[5])
+    others = id
+  end
+  if not status and max > 0 and len >= max then
+    if full() then
+      status, id, detail = 'full', '', ''
+    else
+      under = under and call('HGET', ids, k) -- what made room may have been under it
+      if under then
+        status, others = find(under, f, ARGV[5])
+      else
+        others = nil
+      end
+    end
+  end
+  if not status then
+    status, detail = 'stored', ''
+    if len == 0 then
+      start_anew()
+    end
     if more[g] then
       more[g] = more[g] + 1
     else
@@ -63,20 +83,31 @@ for i = 4, #ARGV, 5 do
           more[g] = nil
           g = ''
         else
-          call('HSET', groups, 't:' .. g, ARGV[i + 2])
+          call('HSET', groups, 't:' .. g, ARGV[i + 3])
         end
       end
     end
-    id = call('XADD', stream, '*', 'item', ARGV[i + 4], 'k', k, 'g', g, 'n', n)
-    call('HSET', ids, k, id)
+    if n ~= '0' and n ~= 'never' then
+      detail = math.max(now_ms() + tonumber(n), 1)
+      n = detail
+    end
+    id = call('XADD', stream, '*', 'item', ARGV[i + 5], 'k', k, 'g', g, 'n', n, 'f', f)
+    len = len + 1
+    if others and #others > 0 then
+      others[#others + 1] = f .. ':' .. id
+      call('HSET', ids, k, table.concat(others, ' ', math.max(1, #others - tonumber(ARGV[4]) + 1)))
+    else
+      call('HSET', ids, k, id)
+    end
     if n == 'never' then
       call('HINCRBY', meta, 'idle', '1')
-    elseif n ~= '0' then
+    elseif detail ~= '' then
       call('ZADD', due, n, id)
     end
-    out[#out + 1] = 'stored'
-    out[#out + 1] = id
   end
+  out[#out + 1] = status
+  out[#out + 1] = id
+  out[#out + 1] = detail
 end
 count_more()
 return out

@@ -51,16 +51,21 @@ func (r *Redis) SetRegistryLookup(l RegistryLookup) {
 // rememberEvery is how often a process that pushes repeats that a sink exists.
 const rememberEvery = 5 * time.Minute
 
+// touched remembers a sink that was found to have dead letters: others may have written
+// them under a name that nobody pushed to. What was asked for does not fail when that does:
+// whoever asks next tries again.
+func (r *Redis) touched(ctx context.Context, sink string) { _ = r.remember(ctx, sink) }
+
 // remember adds a sink to the set of sinks, before its first push by this process and
 // now and then, so that every process finds its dead letters.
 func (r *Redis) remember(ctx context.Context, sink string) error {
+	now := time.Now()
 	r.mu.Lock()
 	at, ok := r.known[sink]
 	r.mu.Unlock()
-	if ok && time.Since(at) < rememberEvery {
+	if ok && now.Sub(at) < rememberEvery {
 		return nil
 	}
-	now := time.Now()
 	err := r.call(ctx, "push", func(ctx context.Context) error {
 		return r.client.SAdd(ctx, r.keys.sinks(), sink).Err()
 	})
@@ -94,7 +99,7 @@ func (r *Redis) Count(ctx context.Context, sink string) (int64, error) {
 		return -1, err
 	}
 	var sum int64
-	err = r.call(ctx, "count", func(ctx context.Context) error {
+	err = r.callAll(ctx, "count", len(names), func(ctx context.Context) error {
 		cmds := make([]*redis.IntCmd, len(names))
 		p := r.client.Pipeline()
 		for i, name := range names {
@@ -111,6 +116,9 @@ func (r *Redis) Count(ctx context.Context, sink string) (int64, error) {
 	})
 	if err != nil {
 		return -1, err
+	}
+	if sink != "" && sum > 0 {
+		r.touched(ctx, sink)
 	}
 	return sum, nil
 }
@@ -213,28 +221,73 @@ func (r *Redis) Progress(ctx context.Context, operation, sink string) (Operation
 	return c, err
 }
 
+// What is kept beside the streams is put in order in steps (mend.lua): Stats, which shows
+// it and which every tick asks for every queue, drives them. A pass begins every mendEvery,
+// and at once where there is more beside a stream than entries in it.
+const (
+	mendEvery = time.Hour
+	mendPause = time.Second // between two calls that go on with a pass
+	mendSteps = 4           // of one call
+	mendLooks = 100         // entries that one step looks at
+	mendBytes = 256 << 10   // and how much of them
+)
+
+// mend goes on with a queue's pass and reports whether it did anything. It may fail: what
+// was read before stands, and whoever asks next goes on.
+func (r *Redis) mend(ctx context.Context, sink string) bool {
+	for range mendSteps {
+		answer, err := r.eval(ctx, "mend", mendScript, invocation{r.keys.queue(sink), []any{mendLooks, mendBytes}})
+		if err != nil {
+			return false
+		}
+		if answer != int64(1) {
+			break
+		}
+	}
+	return true
+}
+
 // Stats implements Store.
 func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
 	if err := sinks.CheckName(sink); err != nil {
 		return Stats{}, err
 	}
-	answer, err := r.eval(ctx, "stats", statsScript, invocation{keys: r.keys.queue(sink)})
+	st, wrong, err := r.stats(ctx, sink)
 	if err != nil {
 		return Stats{}, err
 	}
-	a, ok := answer.([]any)
-	if !ok || len(a) != 8 {
-		return Stats{}, answerError("stats", answer)
+	if st.Depth > 0 {
+		r.touched(ctx, sink)
 	}
-	st := Stats{
-		Depth: number(a[0]), NewestID: text(a[2]), Kept: number(a[3]), Parked: number(a[5]),
+	if wrong && r.mend(ctx, sink) {
+		if mended, _, err := r.stats(ctx, sink); err == nil {
+			st = mended
+		}
+	}
+	return st, nil
+}
+
+// stats also reports whether there is something to mend.
+func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, err error) {
+	in := invocation{r.keys.queue(sink), []any{mendEvery.Milliseconds(), mendPause.Milliseconds()}}
+	answer, err := r.eval(ctx, "stats", statsScript, in)
+	if err != nil {
+		return st, false, err
+	}
+	a, ok := answer.([]any)
+	if !ok || len(a) != 9 {
+		return st, false, answerError("stats", answer)
+	}
+	depth := number(a[0])
+	within := func(v any) int64 { return min(max(number(v), 0), depth) } // until it is mended
+	st = Stats{
+		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Due: depth - within(a[4]), Parked: within(a[5]),
 		Trimmed: number(a[6]), Paused: text(a[7]) != "",
 	}
-	st.Due = max(st.Depth-number(a[4]), 0)
 	if oldest := text(a[1]); oldest != "" {
 		st.OldestAt = entry{native: oldest}.pushedAt()
 	}
-	return st, nil
+	return st, a[8] == int64(1), nil
 }
 
 // number reads a number of a script's answer; absent ones are 0.

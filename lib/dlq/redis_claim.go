@@ -31,6 +31,9 @@ func (r *Redis) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(rows) > 0 {
+			r.touched(ctx, c.Sink)
+		}
 		leased, err := r.adopt(ctx, leasedAll(c, rows, start), rows)
 		if err != nil || len(leased) > 0 || !more && len(rows) == 0 {
 			return leased, err
@@ -59,6 +62,9 @@ func (r *Redis) take(ctx context.Context, c Claim, natives []string) ([]Leased, 
 			return nil, err
 		}
 		out = append(out, leasedAll(c, rows, start)...)
+		if len(rows) > 0 {
+			r.touched(ctx, c.Sink)
+		}
 		for _, row := range rows {
 			size += row.size
 		}
@@ -206,7 +212,7 @@ func (r *Redis) settleAll(ctx context.Context, s []Settlement, strike bool) ([]S
 func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settlement, part []int, strike bool, out []SettleResult) error {
 	keys := r.keys.queue(sink)
 	numbers := map[string]int{"": 0}
-	number := func(key string) int {
+	numberOf := func(key string) int {
 		n, ok := numbers[key]
 		if !ok {
 			keys = append(keys, key)
@@ -216,7 +222,7 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 		return n
 	}
 	flag := map[bool]string{true: "1", false: "0"}
-	args := []any{MaxHistory, claimRetention.Milliseconds(), OperationRetention.Milliseconds()}
+	args := []any{MaxHistory, claimRetention.Milliseconds(), r.opts.keptLimit()}
 	for _, i := range part {
 		st := s[i]
 		operation := ""
@@ -224,15 +230,18 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 			operation = r.keys.operation(sink, st.Operation)
 		}
 		args = append(args, ids[i].Native, st.Token, string(st.Action), max(st.Delay, 0).Milliseconds(), flag[st.Charge],
-			cut(st.Error, maxErrorText), number(r.keys.claim(sink, st.Token)), number(operation), flag[strike])
+			cut(st.Error, maxErrorText), numberOf(r.keys.claim(sink, st.Token)), numberOf(operation), flag[strike])
 	}
 	answer, err := r.eval(ctx, "settle", settleScript, invocation{keys, args})
 	if err != nil {
 		return err
 	}
 	a, ok := answer.([]any)
-	if !ok || len(a) != len(part) {
+	if !ok || len(a) != len(part)+1 {
 		return answerError("settle", answer)
+	}
+	if dropped := number(a[len(part)]); dropped > 0 {
+		r.opts.onTrim(sink, int(dropped))
 	}
 	for j, i := range part {
 		out[i] = SettleFenced

@@ -141,7 +141,7 @@ func TestKeysOfOneQueueShareASlot(t *testing.T) {
 	}
 }
 
-func TestKeysNamedByCallersExpire(t *testing.T) {
+func TestKeysNamedByCallersExpireOnceNothingRestsOnThem(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
 	s := newStore(t, c)
 	mustAdd(t, s, message("mail", "a"))
@@ -161,5 +161,9 @@ func TestKeysNamedByCallersExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTTL("claim:t", 9*time.Minute, 10*time.Minute)
+	wantTTL("op:o", -1, -1) // none
+	if err := s.EndOperation(t.Context(), "o", "mail"); err != nil {
+		t.Fatal(err)
+	}
 	wantTTL("op:o", dlq.OperationRetention-time.Minute, dlq.OperationRetention)
 }

@@ -2,16 +2,23 @@ package dlq
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
 // Bounds of one call of push.lua, which keep it short: in a full queue each item also
-// removes one. Each has five arguments.
+// removes one. Each has six arguments.
 const (
 	pushItems = 25
 	pushBytes = 1 << 20
 )
+
+// maxContents is the number of dead letters of one push key, the newest, that a repeated
+// push and Find know. Those before them are kept as well; pushed again they are stored again.
+const maxContents = 100
 
 // Push implements DLQ.
 func (r *Redis) Push(ctx context.Context, it Item) error {
@@ -43,7 +50,7 @@ func (r *Redis) AddBatch(ctx context.Context, items []Item) ([]Item, []error) {
 			errs[i] = err
 			continue
 		}
-		e, err := newEntry(it)
+		e, err := newEntry(it, now)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -73,13 +80,10 @@ func (r *Redis) AddBatch(ctx context.Context, items []Item) ([]Item, []error) {
 
 // addAll pushes a sink's part of a batch, in one call unless it is very large.
 func (r *Redis) addAll(ctx context.Context, sink string, batch []push, stored []Item, errs []error) {
-	fail := func(part []push, err error) {
-		for _, p := range part {
+	if err := r.remember(ctx, sink); err != nil {
+		for _, p := range batch {
 			errs[p.at] = err
 		}
-	}
-	if err := r.remember(ctx, sink); err != nil {
-		fail(batch, err)
 		return
 	}
 	for len(batch) > 0 {
@@ -90,42 +94,68 @@ func (r *Redis) addAll(ctx context.Context, sink string, batch []push, stored []
 		}
 		part := batch[:n]
 		batch = batch[n:]
-		if err := r.addPart(ctx, sink, part, stored, errs); err != nil {
-			fail(part, err)
-		}
+		r.addPart(ctx, sink, part, stored, errs)
 	}
 }
 
-func (r *Redis) addPart(ctx context.Context, sink string, part []push, stored []Item, errs []error) error {
+// addPart pushes what fits into one call. Where entries of an older version, which do not
+// tell their content, may be the same, it reads what they are and asks again.
+func (r *Redis) addPart(ctx context.Context, sink string, part []push, stored []Item, errs []error) {
+	var known []string
+	for len(part) > 0 {
+		again, learned, err := r.addOnce(ctx, sink, part, known, stored, errs)
+		if err != nil {
+			for _, p := range part {
+				if stored[p.at].ID == "" && errs[p.at] == nil {
+					errs[p.at] = err
+				}
+			}
+			return
+		}
+		part, known = again, append(known, learned...)
+	}
+}
+
+// addOnce makes one call and returns the items that it did not decide, and what it learned of
+// the entries that they must be compared with, as push.lua takes it.
+func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []string, stored []Item, errs []error) (again []push, learned []string, err error) {
 	trim := "1"
 	if r.opts.overflow == OverflowReject {
 		trim = "0"
 	}
-	args := make([]any, 0, 3+5*len(part))
-	args = append(args, r.opts.maxLen, trim, MaxGroups)
+	args := make([]any, 0, 5+6*len(part))
+	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents, strings.Join(known, " "))
 	for _, p := range part {
-		args = append(args, p.entry.pushKey, p.entry.group, p.entry.groupText, p.entry.notBefore, p.entry.item)
+		e := p.entry
+		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, e.item)
 	}
 	answer, err := r.eval(ctx, "push", pushScript, invocation{r.keys.queue(sink), args})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	a, ok := answer.([]any)
-	if !ok || len(a) != 1+2*len(part) {
-		return answerError("push", answer)
+	if !ok || len(a) != 1+3*len(part) {
+		return nil, nil, answerError("push", answer)
 	}
 	for i, p := range part {
-		status, native := text(a[1+2*i]), text(a[2+2*i])
-		if status == "full" {
+		status, native, more := text(a[1+3*i]), text(a[2+3*i]), a[3+3*i]
+		switch status {
+		case "full":
 			errs[p.at] = overflowError(sink, r.opts.maxLen)
-			continue
+		case "compare":
+			other := entry{sink: sink, native: native, item: text(more)}
+			if fact := other.fingerprint() + ":" + native; !slices.Contains(learned, fact) {
+				learned = append(learned, fact)
+			}
+			again = append(again, p)
+		default:
+			p.entry.native = native
+			p.entry.setNotBefore(fmt.Sprint(more))
+			stored[p.at] = p.entry.stored(p.item)
 		}
-		e := p.entry
-		e.native = native
-		stored[p.at] = e.stored(p.item)
 	}
 	if trimmed := number(a[0]); trimmed > 0 {
 		r.opts.onTrim(sink, int(trimmed))
 	}
-	return nil
+	return again, learned, nil
 }

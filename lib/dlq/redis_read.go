@@ -31,7 +31,11 @@ func (r *Redis) Page(ctx context.Context, q Query) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	return page(ctx, redisReader{r}, names, q)
+	p, err := page(ctx, redisReader{r}, names, q)
+	if q.Sink != "" && p.Scanned > 0 {
+		r.touched(ctx, q.Sink)
+	}
+	return p, err
 }
 
 // Get implements Store.
@@ -40,24 +44,34 @@ func (r *Redis) Get(ctx context.Context, id string) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
+	e, err := r.entry(ctx, parsed)
+	if err != nil {
+		return Item{}, err
+	}
+	return e.decode(), nil
+}
+
+// entry reads one entry with what is kept beside it.
+func (r *Redis) entry(ctx context.Context, id ID) (entry, error) {
 	var found *redis.XMessageSliceCmd
 	var s states
-	err = r.call(ctx, "get", func(ctx context.Context) error {
+	err := r.call(ctx, "get", func(ctx context.Context) error {
 		p := r.client.Pipeline()
-		found = p.XRange(ctx, r.keys.stream(parsed.Sink), parsed.Native, parsed.Native)
-		s = r.states(ctx, p, parsed.Sink, parsed.Native)
+		found = p.XRange(ctx, r.keys.stream(id.Sink), id.Native, id.Native)
+		s = r.states(ctx, p, id.Sink, id.Native)
 		_, err := p.Exec(ctx)
 		return err
 	})
 	if err != nil {
-		return Item{}, err
+		return entry{}, err
 	}
 	if len(found.Val()) == 0 {
-		return Item{}, notFoundError(parsed)
+		return entry{}, notFoundError(id)
 	}
-	e := entryOf(parsed.Sink, found.Val()[0])
+	e := entryOf(id.Sink, found.Val()[0])
 	s.apply(0, &e)
-	return e.decode(), nil
+	r.touched(ctx, id.Sink)
+	return e, nil
 }
 
 // states is what is kept of entries beside the stream, as it is being read.
@@ -172,7 +186,7 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 		return nil
 	}
 	found := make([]*redis.XMessageSliceCmd, len(entries))
-	err := r.r.call(ctx, "page", func(ctx context.Context) error {
+	err := r.r.callAll(ctx, "page", len(entries), func(ctx context.Context) error {
 		p := r.r.client.Pipeline()
 		for i, e := range entries {
 			found[i] = p.XRange(ctx, r.r.keys.stream(e.sink), e.native, e.native)
@@ -232,7 +246,7 @@ func (r redisReader) complete(ctx context.Context, entries []*entry) error {
 		return nil
 	}
 	all := make(map[string]states, len(bySink))
-	err := r.r.call(ctx, "page", func(ctx context.Context) error {
+	err := r.r.callAll(ctx, "page", len(bySink), func(ctx context.Context) error {
 		p := r.r.client.Pipeline()
 		for sink, part := range bySink {
 			natives := make([]string, len(part))
@@ -261,6 +275,46 @@ func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	answers, err := r.groups(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	var wrong []string
+	for i, a := range answers {
+		if a.other < 0 && r.mend(ctx, names[i]) {
+			wrong = append(wrong, names[i])
+		}
+	}
+	if len(wrong) > 0 {
+		mended, err := r.groups(ctx, wrong)
+		if err != nil {
+			return nil, err
+		}
+		for i, name := range names {
+			if j := slices.Index(wrong, name); j >= 0 {
+				answers[i] = mended[j]
+			}
+		}
+	}
+	all := []Group{}
+	for i, a := range answers {
+		all = appendOther(append(all, a.groups...), names[i], a.other)
+	}
+	sortGroups(all)
+	if sink != "" && len(all) > 0 {
+		r.touched(ctx, sink)
+	}
+	return all, nil
+}
+
+// sinkGroups are the groups of one sink, and the number of its dead letters that are in
+// none: negative where the counts are wrong.
+type sinkGroups struct {
+	groups []Group
+	other  int64
+}
+
+func (r *Redis) groups(ctx context.Context, names []string) ([]sinkGroups, error) {
 	in := make([]invocation, len(names))
 	for i, name := range names {
 		in[i] = invocation{keys: r.keys.queue(name)}
@@ -269,13 +323,13 @@ func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups := []Group{}
+	all := make([]sinkGroups, len(names))
 	for i, answer := range answers {
 		a, ok := answer.([]any)
 		if !ok || len(a) != 2 {
 			return nil, answerError("groups", answer)
 		}
-		other := number(a[0])
+		all[i].other = number(a[0])
 		fields := pairs(a[1])
 		for field, value := range fields {
 			id, ok := strings.CutPrefix(field, "n:")
@@ -284,11 +338,9 @@ func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
 			}
 			fingerprint, reason, _ := strings.Cut(fields["t:"+id], "\n")
 			n := number(value)
-			groups = append(groups, Group{Sink: names[i], Reason: Reason(reason), Fingerprint: fingerprint, Count: n})
-			other -= n
+			all[i].groups = append(all[i].groups, Group{Sink: names[i], Reason: Reason(reason), Fingerprint: fingerprint, Count: n})
+			all[i].other -= n
 		}
-		groups = appendOther(groups, names[i], other)
 	}
-	sortGroups(groups)
-	return groups, nil
+	return all, nil
 }

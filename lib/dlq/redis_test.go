@@ -176,9 +176,24 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 			}
 		}
 	}
-	for k, id := range ids {
-		if entries[id] == nil || entries[id]["k"] != k {
-			fault("ids leads %s to %s, which is gone or another's", k, id)
+	under := map[string]int{}
+	for k, all := range ids {
+		for pair := range strings.FieldsSeq(all) {
+			content, id, told := strings.Cut(pair, ":")
+			if !told {
+				content, id = "", pair
+			}
+			e := entries[id]
+			if f, own := e["f"]; e == nil || e["k"] != k || own && told && f != content {
+				fault("ids leads %s to %s, which is gone or another's", k, pair)
+			}
+			under[k]++
+		}
+	}
+	for id, e := range entries {
+		k, _ := e["k"].(string)
+		if _, delivered := kept[id]; k != "" && !delivered && !strings.Contains(ids[k], id) && under[k] < 100 {
+			fault("ids does not lead from %s to %s", k, id)
 		}
 	}
 	gotGroups := map[string]int{}

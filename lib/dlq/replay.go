@@ -53,11 +53,20 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 	if it.DecodeError != "" {
 		return release(invalid("item %s cannot be replayed: %s", id, it.DecodeError))
 	}
-	to, err := sinks.DecodeRecipient(sink, it.Recipient)
+	to, err := sinks.DecodeStoredRecipient(sink, it.Recipient)
 	if err != nil {
 		return release(err)
 	}
-	ctx = WithOrigin(ctx, originOf(it))
+	if it.Deaths > 0 {
+		held, err := s.Begin(ctx, lease)
+		if err == nil && !held {
+			err = leasedError(id)
+		}
+		if err != nil {
+			return release(err)
+		}
+	}
+	ctx = sinks.WithFirstAttempt(WithOrigin(ctx, originOf(it)), it.FirstAttempt())
 	if err := sink.Send(ctx, to, it.Message); err != nil {
 		return release(err)
 	}
@@ -78,11 +87,7 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 }
 
 func originOf(it Item) Origin {
-	o := Origin{ItemID: it.ID, FirstFailedAt: it.FirstFailedAt, Generation: it.Replays + 1, Trace: it.Trace}
-	if o.FirstFailedAt.IsZero() {
-		o.FirstFailedAt = it.At
-	}
-	return o
+	return Origin{ItemID: it.ID, FirstFailedAt: it.FirstAttempt(), Generation: it.Replays + 1, Trace: it.Trace}
 }
 
 // whyNotLeased finds out why a claim by id came back empty.

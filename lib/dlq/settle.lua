@@ -3,14 +3,15 @@
 -- KEYS  1..8  the queue (prelude.lua)
 --       9..   claims and bulk operations
 -- ARGV  1     replays to remember of an item
---       2, 3  retention of claims and of operations, in ms
+--       2     retention of claims, in ms
+--       3     most entries that are kept after their delivery, 0: no bound
 --       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
 --       number of the claim's key, number of the operation's key (0: none), '1' to strike the
 --       item from the claim, as if it had never been part of it
 -- Returns for each settlement 1 (applied, now or before) or 0 (fenced: the token does not
--- hold the lease).
+-- hold the lease), and then how many kept entries were removed.
 
-local max_history, keep_claims, keep_ops = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_history, keep_claims, max_kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local COUNTERS = {
   discard = 'delivered', keep = 'delivered', drop = 'discarded',
@@ -39,16 +40,16 @@ local function change(id, was_idle, k, action, delay, charge, err)
   end
   if s.parked then
     s.parked = nil
-    call('HINCRBY', meta, 'parked', -1)
+    count('parked', -1, id)
   end
-  s.held = nil
+  s.held, s.deaths, s.begun = nil, nil, nil
   local is_idle = true
   if action == 'keep' then
     s.delivered_at = now
     call('ZADD', kept, ms_of(id), id)
     -- A new failure of this delivery is a new dead letter.
-    if k ~= '' and call('HGET', ids, k) == id then
-      call('HDEL', ids, k)
+    if k ~= '' then
+      strike({ [k] = { [id] = true } })
     end
   elseif s.delivered_at then
     is_idle = true
@@ -56,7 +57,7 @@ local function change(id, was_idle, k, action, delay, charge, err)
     is_idle = false
   elseif action == 'park' then
     s.parked = true
-    call('HINCRBY', meta, 'parked', 1)
+    count('parked', 1, id)
   else
     s.held = true
   end
@@ -67,7 +68,7 @@ local function change(id, was_idle, k, action, delay, charge, err)
     call('ZADD', due, math.max(now + delay, ms_of(id) + 1), id)
   end
   if is_idle ~= was_idle then
-    call('HINCRBY', meta, 'idle', is_idle and 1 or -1)
+    count('idle', is_idle and 1 or -1, id)
   end
   if next(s) then
     call('HSET', state, id, cjson.encode(s))
@@ -135,6 +136,7 @@ for i = 4, #ARGV, 9 do
   end
 end
 if #leases == 0 then
+  out[#out + 1] = 0
   return out
 end
 
@@ -142,6 +144,14 @@ call('HDEL', lease, unpack(leases)) -- frees memory, see free_first
 remove_all(removed)
 for _, c in ipairs(changes) do
   change(unpack(c))
+end
+local dropped = 0
+local over = max_kept > 0 and call('ZCARD', kept) - max_kept or 0
+if over > 0 then
+  dropped = drop_kept(math.min(over, #leases + 10), now)
+end
+if dropped > 0 then
+  call('HINCRBY', meta, 'trimmed', dropped)
 end
 for claim, list in pairs(struck) do
   call('HDEL', claim, unpack(list))
@@ -154,6 +164,6 @@ for op, c in pairs(counts) do
   for counter, n in pairs(c) do
     call('HINCRBY', op, counter, n)
   end
-  call('PEXPIRE', op, keep_ops)
 end
+out[#out + 1] = dropped
 return out

@@ -42,7 +42,8 @@ for i = 5, #ARGV do
           prior = ms_of(id)
         end
       end
-      grant(id, prior, k, g, call('HGET', state, id), fields)
+      local s = rec and holder ~= token and outlived(id, holder, now) or call('HGET', state, id)
+      grant(id, prior, k, g, s, fields)
     end
   end
 end

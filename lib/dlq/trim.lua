@@ -2,26 +2,15 @@
 -- its own, so that a push that needs no room does not pay for it.
 
 local left = 50 -- entries that one call may still remove
-local TRIM_READ = 1048576
 
 -- make_room removes up to count entries, kept ones first, then the oldest, held ones never, and
 -- returns how many it removed.
 local function make_room(count)
-  local now, done = now_ms(), 0
+  local now = now_ms()
   if count > left then
     count = left
   end
-  for _, id in ipairs(call('ZRANGE', kept, 0, count + 15)) do
-    if done < count and not held(id, now) then
-      local fields = fields_of(id)
-      if fields then
-        evict(id, fields)
-        done = done + 1
-      else
-        vanished(id)
-      end
-    end
-  end
+  local done = drop_kept(count, now)
   local from, read = '-', 0
   while done < count and read < TRIM_READ do
     local e = call('XRANGE', stream, from, '+', 'COUNT', 1)[1]

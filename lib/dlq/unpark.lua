@@ -33,10 +33,10 @@ if not was_idle and tonumber(since) <= now then
 end
 call('HDEL', lease, id)
 if was_idle then
-  call('HINCRBY', meta, 'idle', -1)
+  count('idle', -1, id)
 end
 if s.parked then
-  call('HINCRBY', meta, 'parked', -1)
+  count('parked', -1, id)
 end
 if s.parked or s.held then
   s.parked, s.held = nil, nil

@@ -44,7 +44,8 @@ type HTTPOptions struct {
 }
 
 // HTTPAPI is a local API Gateway HTTP API with payload format 2.0: an http.Handler
-// that turns requests into events and functions' answers into responses.
+// that turns requests into events and functions' answers into responses. Serve it on
+// loopback, behind loopback.Guard, unless others are meant to reach it.
 type HTTPAPI struct {
 	invoker Invoker
 	routes  routes

@@ -11,7 +11,8 @@ import (
 
 // InvokeAPI returns the Lambda service's Invoke operation as the AWS CLI and SDKs call
 // it (with an endpoint URL): synchronous, Event and DryRun invocations, LogType Tail,
-// names, ARNs and qualifiers. Signatures are not checked.
+// names, ARNs and qualifiers. Signatures are not checked: serve it on loopback, behind
+// loopback.Guard.
 func (h *Host) InvokeAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", h.serveInvoke)

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"backstop/internal/loopback"
 )
 
 // termGrace is the time between SIGTERM and SIGKILL for a process that registered an
@@ -88,7 +90,7 @@ func startProcess(h *Host, fn Function) (*process, error) {
 		p.kill()
 		return nil
 	}
-	srv := &http.Server{Handler: p.runtimeAPI(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	srv := &http.Server{Handler: loopback.Guard(p.runtimeAPI()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 
 	started := make(chan error, 1)
 	go func() {

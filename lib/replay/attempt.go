@@ -59,7 +59,7 @@ type replayed struct {
 func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
-	to, err := sinks.DecodeRecipient(a.target.Sink, l.Item.Recipient)
+	to, err := sinks.DecodeStoredRecipient(a.target.Sink, l.Item.Recipient)
 	if err != nil {
 		rep.reason, rep.err = dlq.ReasonInvalid, err
 		e.failed(a, &rep, time.Time{})
@@ -68,6 +68,7 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 
 	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
 	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
+	ctx = sinks.WithFirstAttempt(ctx, l.Item.FirstAttempt())
 	out := retrier.Deliver(retry.WithBudget(ctx, withinLease(a.budget, l.Lease)), to, messageOf(l.Item))
 	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
 	switch {
@@ -107,7 +108,7 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 	rep.status = StatusFailed
 	final := rep.reason == dlq.ReasonTerminal || rep.reason == dlq.ReasonInvalid
 	rep.sinkFailed = !final
-	if ours(rep.reason) || a.elsewhere {
+	if ours(rep.reason) || sinks.IsOurs(rep.err) || a.elsewhere {
 		// It says nothing of the item, or of its own sink: it stays as it was.
 		s.Action = before(it)
 		s.Delay = p.delay(0, e.rand())
@@ -132,7 +133,7 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 }
 
 // ours reports whether the failure is not the item's or its receiver's: the sink's
-// configuration, or our own end.
+// configuration, or our own end. (Attempts mark what this process lacked: sinks.IsOurs.)
 func ours(r dlq.Reason) bool { return r == dlq.ReasonConfig || r == dlq.ReasonCanceled }
 
 // before is the action that leaves an item as due as it was before its claim.
@@ -188,24 +189,36 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 	}
 }
 
-// note updates the records of deliveries. Their items are settled whether or not that
-// works.
+// note tells the records of deliveries what became of their dead letters. What happens to
+// the items does not depend on whether that works.
 func (e *Engine) note(ctx context.Context, s delivery.Status, items ...dlq.Item) {
 	if e.Records == nil {
 		return
 	}
-	keys := make([]delivery.Key, 0, len(items))
+	changes := make([]delivery.Change, 0, len(items))
 	for _, it := range items {
-		if it.DeliveryID != "" {
-			keys = append(keys, delivery.Key{Sink: it.Sink, ID: it.DeliveryID})
+		if it.DeliveryID != "" && it.DecodeError == "" {
+			changes = append(changes, delivery.ChangeOf(it, s))
 		}
 	}
-	if len(keys) == 0 {
+	if len(changes) == 0 {
 		return
 	}
-	if err := e.Records.Update(ctx, s, keys...); err != nil {
-		e.log().WarnContext(ctx, "delivery records not updated", "deliveries", len(keys), "delivery_id", keys[0].ID, "sink", keys[0].Sink, "error", err.Error())
+	if _, err := e.Records.Update(ctx, changes...); err != nil {
+		e.log().WarnContext(ctx, "delivery records not updated", "deliveries", len(changes), "delivery_id", changes[0].ID, "sink", changes[0].Sink, "error", err.Error())
 	}
+}
+
+// noteDelivered is called before the items are settled. A process that ends between the two
+// has them sent again; the other way round, once an item is gone, a resend of its delivery
+// or an import would start it anew. It leaves most of the time for settling.
+func (e *Engine) noteDelivered(ctx context.Context, items ...dlq.Item) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/4)
+		defer cancel()
+	}
+	e.note(ctx, delivery.StatusDelivered, items...)
 }
 
 // settleContext returns the context in which outcomes are recorded. Neither a spent

@@ -134,6 +134,44 @@ func TestNoSendStartsUnderALeaseThatMayEndBeforeIt(t *testing.T) {
 	})
 }
 
+// The attempts of a replay end in time for settling under its lease, however many its
+// policy allows: another replayer may send the item when the lease is over.
+func TestNoAttemptOutlastsItsLease(t *testing.T) {
+	for name, replayed := range map[string]func(t *testing.T, e *replay.Engine, id string) error{
+		"the schedule": func(t *testing.T, e *replay.Engine, _ string) error {
+			t.Helper()
+			_, err := e.Run(t.Context(), replay.Request{})
+			return err
+		},
+		"an operator": func(t *testing.T, e *replay.Engine, id string) error {
+			t.Helper()
+			_, err := e.ReplayOne(t.Context(), id, replay.OneOptions{})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				// Without a deadline a lease lasts 15 minutes and 5 seconds; three attempts of 9
+				// minutes do not fit.
+				const lease = 15*time.Minute + 5*time.Second
+				store, sink := dlq.NewMemory(), &receiver{name: "a", answer: takes(9*time.Minute, errDown)}
+				id := push(t, store, "a", "m", 1)[0]
+				e := engine(store, targets{"a": {Sink: sink, Retry: retry.Config{AttemptTimeout: 10 * time.Minute}, Policy: replay.Policy{Attempts: 3}}})
+				start := time.Now()
+				if err := replayed(t, e, id); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(start); took >= lease || len(sink.calls()) != 2 {
+					t.Errorf("%d attempts ended after %s, want two within a lease of %s", len(sink.calls()), took, lease)
+				}
+				if it := get(t, store, id); it.Replays != 1 || it.Deaths != 0 {
+					t.Errorf("item %+v, want it charged once, and settled under its lease", it)
+				}
+			})
+		})
+	}
+}
+
 // late delays settlements, as a frozen process does.
 type late struct {
 	dlq.Store

@@ -228,16 +228,17 @@ type records struct {
 	err error
 }
 
-func (r *records) Update(_ context.Context, s delivery.Status, keys ...delivery.Key) error {
+func (r *records) Update(_ context.Context, changes ...delivery.Change) ([]delivery.Status, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.set == nil {
 		r.set = map[delivery.Key]delivery.Status{}
 	}
-	for _, k := range keys {
-		r.set[k] = s
+	statuses := make([]delivery.Status, len(changes))
+	for i, c := range changes {
+		r.set[c.Key], statuses[i] = c.Status, c.Status
 	}
-	return r.err
+	return statuses, r.err
 }
 
 // logged returns an engine's log as text.

@@ -28,6 +28,7 @@ type lane struct {
 	sink    string
 	attempt attempt
 	need    time.Duration // what a send must have left to start; 0: no deadline
+	until   time.Time     // no send starts after it; zero: no such bound
 	limiter *rate.Limiter // nil: no pacing
 	settler *settler
 	sends   sync.WaitGroup
@@ -37,10 +38,12 @@ type lane struct {
 	senders int               // goroutines that send one item after the other
 	waiting []dlq.Leased      // to be started, in order
 	started chan []dlq.Leased // gets those that could not be, once none is waiting
-	inARow  atomic.Int64      // failures of the sink since its last success
-	// unsettled counts outcomes that could not be recorded, fenced those that must not
-	// be.
-	unsettled, fenced atomic.Int64
+	// suspects are leased and sent later, each alone. Only the lane's own goroutine uses them.
+	suspects []dlq.Leased
+	inARow   atomic.Int64 // failures of the sink since its last success
+	// recorded counts outcomes, unsettled those that could not be recorded, fenced those
+	// that must not be.
+	recorded, unsettled, fenced atomic.Int64
 }
 
 func (r *run) newLane(ctx context.Context, name string, t Target, b retry.Budget, operation string) *lane {
@@ -86,9 +89,10 @@ func (e *Engine) limiter(sink string, perSecond float64) *rate.Limiter {
 // wait returns when every send that was started is settled.
 func (l *lane) wait() { l.sends.Wait() }
 
-// close waits, and ends the lane.
-func (l *lane) close() {
+// close waits, gives back what was not sent, and ends the lane.
+func (l *lane) close(ctx context.Context) {
 	l.wait()
+	l.giveBack(ctx, l.suspects)
 	l.settler.close()
 }
 
@@ -120,14 +124,40 @@ func (l *lane) canary(ctx context.Context) bool {
 	if !l.run.batches.take(ctx) {
 		return false
 	}
-	leased := l.claimDue(ctx, 1)
-	started := len(leased) > 0 && l.start(ctx, leased[0])
+	item, ok := l.first(ctx)
 	l.run.batches.give()
-	if !started {
-		l.giveBack(ctx, leased)
+	if !ok {
 		return false
 	}
-	return !l.send(ctx, leased[0]).sinkFailed
+	var rep replayed
+	if item.Item.Deaths > 0 {
+		rep, ok = l.sendAlone(ctx, item)
+	} else if ok = l.start(ctx, item); ok {
+		rep = l.send(ctx, item)
+	}
+	if !ok {
+		l.giveBack(ctx, []dlq.Leased{item})
+	}
+	return ok && !rep.sinkFailed
+}
+
+// first claims the item that is tried alone: a suspect only when nothing else is due.
+func (l *lane) first(ctx context.Context) (dlq.Leased, bool) {
+	for len(l.suspects) < maxSuspects {
+		leased := l.claimDue(ctx, 1)
+		if len(leased) == 0 {
+			break
+		}
+		if sound := l.screen(leased); len(sound) > 0 {
+			return sound[0], true
+		}
+	}
+	if len(l.suspects) == 0 {
+		return dlq.Leased{}, false
+	}
+	item := l.suspects[0]
+	l.suspects = l.suspects[1:]
+	return item, true
 }
 
 // gate waits until no other replayer tries this sink alone.
@@ -165,15 +195,18 @@ func (l *lane) ungate(ctx context.Context, token string) {
 	}
 }
 
-// drain replays what is due until nothing is, or the sink fails too often in a row. A
-// batch is claimed while the one before is being started: the sink does not wait for
-// the store.
+// drain replays what is due until nothing is, or the sink fails too often in a row, the
+// suspects last. A batch is claimed while the one before is being started: the sink does
+// not wait for the store.
 func (l *lane) drain(ctx context.Context) {
 	next := l.claimAhead(ctx)
 	for leased := <-next; len(leased) > 0; leased = <-next {
 		next = l.claimAhead(ctx)
-		all := l.sendAll(ctx, leased)
+		all := l.sendAll(ctx, l.screen(leased))
 		l.run.batches.give()
+		if all && len(l.suspects) >= maxSuspects {
+			all = l.sendSuspects(ctx)
+		}
 		if !all {
 			if rest := <-next; len(rest) > 0 {
 				l.giveBack(ctx, rest)
@@ -182,6 +215,7 @@ func (l *lane) drain(ctx context.Context) {
 			return
 		}
 	}
+	l.sendSuspects(ctx)
 }
 
 // claimAhead claims a batch of due items. Unless it is empty, it holds one of
@@ -203,7 +237,7 @@ func (l *lane) claimAhead(ctx context.Context) <-chan []dlq.Leased {
 
 // goesOn reports whether another send may be started.
 func (l *lane) goesOn(ctx context.Context) bool {
-	return ctx.Err() == nil && l.fits(0) && !l.broken()
+	return ctx.Err() == nil && l.fits(0) && (l.until.IsZero() || time.Now().Before(l.until)) && !l.broken()
 }
 
 func (l *lane) broken() bool {
@@ -345,6 +379,8 @@ func (l *lane) settled(ctx context.Context, rep replayed, err error) {
 		l.unsettled.Add(1)
 		l.run.tally.fail(l.sink, err)
 		l.run.lost(err)
+	} else {
+		l.recorded.Add(1)
 	}
 	l.run.tally.sink(l.sink, func(s *SinkSummary) {
 		switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -75,6 +76,13 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		}
 		return Result{}, &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s is held by a replay", it.ID)}
 	}
+	if held, err := e.begin(ctx, leased[0]); err != nil || !held {
+		e.release(ctx, budget, leased)
+		if err == nil {
+			err = &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s: its lease was lost before it was sent", it.ID)}
+		}
+		return Result{}, err
+	}
 	a := attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink}
 	rep := e.replay(ctx, a, leased[0])
 	if rep.status == "" {
@@ -102,6 +110,9 @@ func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, 
 	it := rep.leased.Item
 	ctx, cancel := settleContext(ctx, b)
 	defer cancel()
+	if recordStatus(rep) == delivery.StatusDelivered {
+		e.noteDelivered(ctx, it)
+	}
 	results, err := e.settle(ctx, []dlq.Settlement{rep.settlement})
 	if err == nil && results[0] == dlq.SettleFenced {
 		err = &sinks.Error{Code: sinks.CodeItemLeased, Msg: fmt.Sprintf("item %s: the replay ended (%s)", it.ID, rep.status), Cause: errFenced}
@@ -109,9 +120,6 @@ func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, 
 	e.settled(ctx, rep, err)
 	if err != nil {
 		return Result{}, err
-	}
-	if status := recordStatus(rep); status != "" {
-		e.note(ctx, status, it)
 	}
 	out := Result{
 		Status: rep.status, ID: it.ID, DeliveryID: it.DeliveryID, Sink: through,

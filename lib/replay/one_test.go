@@ -67,6 +67,27 @@ func TestReplayOne(t *testing.T) {
 	}
 }
 
+// What the receiver asked for at the first failure holds for the schedule, also after an
+// operator tried in between and failed.
+func TestAFailedReplayOfAnOperatorKeepsTheNotBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, sink := dlq.NewMemory(), &receiver{name: "a", answer: fails(errDown)}
+		notBefore := time.Now().Add(3 * time.Hour)
+		id := push(t, store, "a", "m", 1, func(it *dlq.Item) { it.NotBefore = notBefore })[0]
+		e := engine(store, configured(replay.Policy{}, sink))
+		if r, err := e.ReplayOne(t.Context(), id, replay.OneOptions{}); err != nil || !r.NextReplayAt.Equal(notBefore) {
+			t.Errorf("got %+v, %v; want the next replay at %s", r, err, notBefore)
+		}
+		if it := get(t, store, id); !it.NextReplayAt.Equal(notBefore) {
+			t.Errorf("due at %s, want %s", it.NextReplayAt, notBefore)
+		}
+		time.Sleep(3*time.Hour - time.Second)
+		if s := run(t, e, replay.Request{}); s.Claimed != 0 {
+			t.Errorf("summary %+v, want it left alone until then", s)
+		}
+	})
+}
+
 func TestReplayOneOfAParkedItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, sink := dlq.NewMemory(), &receiver{name: "a", answer: fails(errDown)}

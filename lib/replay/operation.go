@@ -153,6 +153,8 @@ type Operation struct {
 	Error string `json:"error,omitempty"`
 	// Sinks is the progress by sink.
 	Sinks map[string]SinkProgress `json:"sinks,omitempty"`
+	// Stalled counts who took the operation since it last got on.
+	Stalled int `json:"-"`
 	// Preview is the sample of a dry run; else nil.
 	Preview *Preview `json:"-"`
 }
@@ -244,7 +246,7 @@ func newOperationID(key string) string {
 }
 
 func operationNotFound(id string) error {
-	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("no operation %.60q; they are kept for %s", id, dlq.OperationRetention)}
+	return &sinks.Error{Code: sinks.CodeDLQNotFound, Msg: fmt.Sprintf("no operation %.60q; final ones are kept for %s", id, dlq.OperationRetention)}
 }
 
 // markedBy returns the failure's text for the item's history, naming the operation: so
@@ -263,8 +265,8 @@ func triedBy(operation string, it dlq.Item) bool {
 	})
 }
 
-// OperationStore keeps the records of bulk operations for dlq.OperationRetention after
-// their last change. It is safe for concurrent use, across processes too. Errors are
+// OperationStore keeps the records of bulk operations until they are final, and then for
+// dlq.OperationRetention. It is safe for concurrent use, across processes too. Errors are
 // SINK_DLQ_UNAVAILABLE, and SINK_DLQ_NOT_FOUND for unknown ids.
 type OperationStore interface {
 	// Create stores op unless there is one of its id; it returns the stored one.
@@ -277,9 +279,11 @@ type OperationStore interface {
 	// may name final ones too.
 	Unfinished(ctx context.Context) ([]string, error)
 	// Take makes owner the one who works on the operation, for the length of ttl; then
-	// it is running. False when it is final, or another owner's time is not over.
+	// it is running, and Stalled is one more. False when it is final, or another owner's
+	// time is not over.
 	Take(ctx context.Context, id, owner string, ttl time.Duration) (Operation, bool, error)
-	// Save records progress and prolongs (or with a TTL <= 0 ends) the owner's time.
+	// Save records progress and prolongs (or with a TTL <= 0 ends) the owner's time; what
+	// has a Sink, or has Moved, sets Stalled to 0.
 	// It returns the status after that: OperationCanceled when somebody canceled the
 	// operation meanwhile, and ErrOperationTaken when owner is not its owner any more,
 	// which changes nothing.
@@ -295,6 +299,8 @@ type OperationChange struct {
 	// Sink and Progress replace the progress of one sink. Sink empty: none.
 	Sink     string
 	Progress SinkProgress
+	// Moved says that something was done, although no slice was finished.
+	Moved bool
 	// Status is the final status. Empty: it goes on.
 	Status OperationStatus
 	Error  string

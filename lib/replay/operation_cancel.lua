@@ -1,6 +1,6 @@
 -- Cancels a bulk operation unless it is final.
 -- KEYS[1]  the operation (hash)
--- ARGV[1]  how long it is kept in ms
+-- ARGV[1]  how long it is kept once it is final, in ms
 -- returns  its status after that, or 'missing'
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end

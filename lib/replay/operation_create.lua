@@ -1,9 +1,7 @@
 -- Stores a bulk operation unless there is one of its id.
 -- KEYS[1]  the operation (hash)
--- ARGV[1]  how long it is kept in ms
--- ARGV[2]  the operation, JSON
+-- ARGV[1]  the operation, JSON
 -- returns  1 when stored, 0 when there is one already
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'doc', ARGV[2], 'status', 'queued')
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], 'doc', ARGV[1], 'status', 'queued')
 return 1

@@ -142,6 +142,58 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 			t.Error("it cannot be taken")
 		}
 	})
+	t.Run("a final operation is not canceled", func(t *testing.T) {
+		for _, final := range []replay.OperationStatus{replay.OperationCompleted, replay.OperationFailed} {
+			_, s := open(t)
+			op := operation(1)
+			create(t, s, op)
+			take(t, s, op.ID, "me", time.Minute)
+			if _, err := s.Save(t.Context(), op.ID, "me", replay.OperationChange{Status: final, Error: "why"}); err != nil {
+				t.Fatal(err)
+			}
+			before, err := s.Get(t.Context(), op.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.Cancel(t.Context(), op.ID); err != nil || asJSON(t, got) != asJSON(t, before) || got.Status != final {
+				t.Errorf("canceled: %s, %v; want it as it was: %s", asJSON(t, got), err, asJSON(t, before))
+			}
+		}
+	})
+	t.Run("an operation that does not get on counts who took it", func(t *testing.T) {
+		_, s := open(t)
+		op := operation(1)
+		create(t, s, op)
+		owner := ""
+		want := func(what string, n int) {
+			t.Helper()
+			if got, err := s.Get(t.Context(), op.ID); err != nil || got.Stalled != n {
+				t.Errorf("%s: stalled %d, %v; want %d", what, got.Stalled, err, n)
+			}
+		}
+		save := func(c replay.OperationChange) {
+			t.Helper()
+			if _, err := s.Save(t.Context(), op.ID, owner, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want("new", 0)
+		for n := 1; n <= 3; n++ {
+			owner = fmt.Sprint("owner", n)
+			for range 2 { // it can be repeated
+				take(t, s, op.ID, owner, time.Minute)
+			}
+			want("taken", n)
+			save(replay.OperationChange{})
+			want("given back", n)
+		}
+		save(replay.OperationChange{Sink: "a", Progress: replay.SinkProgress{Cursor: "c"}})
+		want("after a slice", 0)
+		owner = "another"
+		take(t, s, op.ID, owner, time.Minute)
+		save(replay.OperationChange{Moved: true})
+		want("after a part of a slice", 0)
+	})
 	t.Run("a cancellation wins over its owner, whose progress is kept", func(t *testing.T) {
 		_, s := open(t)
 		op := operation(1)

@@ -97,7 +97,21 @@ func (e *Engine) CancelOperation(ctx context.Context, id string) (Operation, err
 	if err := checkOperationID(id); err != nil {
 		return Operation{}, err
 	}
-	return e.operationStore().Cancel(ctx, id)
+	op, err := e.operationStore().Cancel(ctx, id)
+	if err == nil && op.Status == OperationCanceled {
+		e.retire(ctx, op)
+	}
+	return op, err
+}
+
+// retire starts the retention of a final operation's counters. Without it they stay for
+// good, which costs some bytes.
+func (e *Engine) retire(ctx context.Context, op Operation) {
+	for name := range op.Sinks {
+		if err := e.Store.EndOperation(ctx, op.ID, name); err != nil {
+			e.log().WarnContext(ctx, "operation's counters stay", "operation", op.ID, "sink", name, "error", err.Error())
+		}
+	}
 }
 
 // operationStore returns the store, or one that knows no operation.
@@ -108,16 +122,39 @@ func (e *Engine) operationStore() OperationStore {
 	return e.Operations
 }
 
-// operations works on every unfinished bulk operation, oldest first. Each has its
-// share of the time, so that a large one does not hold up the small ones behind it.
-func (r *run) operations(ctx context.Context, b retry.Budget) error {
+// stalledAfter is how many owners in a row may get nothing done before an operation goes
+// last.
+const stalledAfter = 2
+
+// unfinished returns the ids of unfinished bulk operations, oldest first, and apart from
+// them those that do not get on.
+func (r *run) unfinished(ctx context.Context) (moving, stalled []string, err error) {
 	if r.Operations == nil {
-		return nil
+		return nil, nil, nil
 	}
 	ids, err := r.Operations.Unfinished(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
+	for _, id := range ids {
+		op, err := r.Operations.Get(ctx, id)
+		if sinks.CodeOf(err) == sinks.CodeDLQNotFound {
+			// It was accepted, and nobody will do it: its record was evicted or deleted. (Or its
+			// creator is just at it, which the next run sees.)
+			r.log().ErrorContext(ctx, "bulk operation lost: its record is gone before it was final", "operation", id)
+		}
+		if err == nil && op.Stalled >= stalledAfter {
+			stalled = append(stalled, id)
+		} else {
+			moving = append(moving, id)
+		}
+	}
+	return moving, stalled, nil
+}
+
+// operations works on bulk operations, in order. Each has its share of the time, so that a
+// large one does not hold up the small ones behind it.
+func (r *run) operations(ctx context.Context, b retry.Budget, ids []string) error {
 	var errs []error
 	for i, id := range ids {
 		if ctx.Err() != nil || !b.Fits(0) {
@@ -170,6 +207,8 @@ type worker struct {
 
 	mu       sync.Mutex
 	progress map[string]SinkProgress
+	moved    bool // something was settled
+	final    bool // canceled, or ended here
 	over     bool // canceled, taken over, or its progress cannot be saved
 	err      error
 }
@@ -207,7 +246,7 @@ func (w *worker) save(ctx context.Context, c OperationChange) {
 	if c.Sink != "" {
 		w.progress[c.Sink] = c.Progress
 	}
-	w.over = status.Final()
+	w.over, w.final = status.Final(), status.Final()
 }
 
 // end makes the operation final when nothing is left of it, and else leaves it to the
@@ -227,6 +266,10 @@ func (w *worker) end(ctx context.Context) error {
 		}
 	}
 	c.Error = strings.Join(faults, "; ")
+	c.Moved = w.moved
+	if c.Status != "" || w.final {
+		w.run.retire(ctx, w.op)
+	}
 	w.save(ctx, c)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -248,7 +291,12 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 		}
 		return
 	}
-	defer l.close()
+	defer func() {
+		l.close(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.moved = w.moved || l.recorded.Load() > 0
+	}()
 	for !p.Done && l.goesOn(ctx) && !w.stopped() {
 		waits, err := w.slice(ctx, l, &p)
 		if err != nil {
@@ -364,7 +412,9 @@ func (w *worker) settle(ctx context.Context, l *lane, ids []string) (left []stri
 			return nil, 0, errUnfinished
 		}
 	}
-	l.wait()
+	if !l.sendSuspects(ctx) {
+		return nil, 0, errUnfinished
+	}
 	if l.unsettled.Load() > unsettled {
 		return nil, 0, errUnfinished
 	}
@@ -411,7 +461,7 @@ func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, undeco
 // start sends the items, or has them removed. It reports whether all were started.
 func (w *worker) start(ctx context.Context, l *lane, leased []dlq.Leased) bool {
 	if w.op.Action == OperationReplay {
-		return l.sendAll(ctx, leased)
+		return l.sendAll(ctx, l.screen(leased))
 	}
 	for _, item := range leased {
 		l.sends.Add(1)

@@ -19,10 +19,9 @@ type MemoryOperations struct {
 }
 
 type memoryOperation struct {
-	op      Operation
-	owner   string
-	until   time.Time
-	changed time.Time
+	op    Operation
+	owner string
+	until time.Time
 }
 
 // NewMemoryOperations returns an empty store.
@@ -43,7 +42,7 @@ func (m *memoryOperation) view() Operation {
 // find returns an operation that is still kept.
 func (s *MemoryOperations) find(id string) (*memoryOperation, error) {
 	maps.DeleteFunc(s.ops, func(_ string, m *memoryOperation) bool {
-		return time.Since(m.changed) > dlq.OperationRetention
+		return m.op.Status.Final() && time.Since(m.op.FinishedAt) > dlq.OperationRetention
 	})
 	m, ok := s.ops[id]
 	if !ok {
@@ -58,7 +57,7 @@ func (s *MemoryOperations) Create(_ context.Context, op Operation) (Operation, e
 	defer s.mu.Unlock()
 	m, err := s.find(op.ID)
 	if err != nil {
-		m = &memoryOperation{op: op, changed: time.Now()}
+		m = &memoryOperation{op: op}
 		m.op.Sinks = maps.Clone(op.Sinks)
 		s.ops[op.ID] = m
 	}
@@ -117,7 +116,10 @@ func (s *MemoryOperations) Take(_ context.Context, id, owner string, ttl time.Du
 	if m.op.Status.Final() || m.owner != "" && m.owner != owner && now.Before(m.until) {
 		return m.view(), false, nil
 	}
-	m.owner, m.until, m.changed, m.op.Status = owner, now.Add(ttl), now, OperationRunning
+	if m.owner != owner {
+		m.op.Stalled++
+	}
+	m.owner, m.until, m.op.Status = owner, now.Add(ttl), OperationRunning
 	if m.op.StartedAt.IsZero() {
 		m.op.StartedAt = now.UTC()
 	}
@@ -135,13 +137,16 @@ func (s *MemoryOperations) Save(_ context.Context, id, owner string, c Operation
 	if m.owner != owner {
 		return "", ErrOperationTaken
 	}
-	m.changed = time.Now()
-	m.until = m.changed.Add(c.TTL)
+	now := time.Now()
+	m.until = now.Add(c.TTL)
 	if c.Sink != "" {
 		m.op.Sinks[c.Sink] = c.Progress
 	}
+	if c.Moved || c.Sink != "" {
+		m.op.Stalled = 0
+	}
 	if c.Status != "" && !m.op.Status.Final() {
-		m.op.Status, m.op.Error, m.op.FinishedAt = c.Status, c.Error, m.changed.UTC()
+		m.op.Status, m.op.Error, m.op.FinishedAt = c.Status, c.Error, now.UTC()
 	}
 	return m.op.Status, nil
 }
@@ -155,8 +160,7 @@ func (s *MemoryOperations) Cancel(_ context.Context, id string) (Operation, erro
 		return Operation{}, err
 	}
 	if !m.op.Status.Final() {
-		m.changed = time.Now()
-		m.op.Status, m.op.FinishedAt = OperationCanceled, m.changed.UTC()
+		m.op.Status, m.op.FinishedAt = OperationCanceled, time.Now().UTC()
 	}
 	return m.view(), nil
 }

@@ -5,6 +5,7 @@ import (
 	_ "embed" // the scripts
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,13 +37,15 @@ var (
 
 // RedisOperations is an OperationStore on Redis. Each script touches one key:
 //
-//	<prefix>:op:<id>   hash, TTL; fields:
+//	<prefix>:op:<id>   hash, with a TTL once it is final: a cache may evict what has one. Fields:
 //	    doc            the operation as created, JSON, its sinks included
 //	    status, error  as in Operation
 //	    started, finished  Unix milliseconds
 //	    owner, until   who works on it, and until when (Unix milliseconds)
+//	    stalled        how often it was taken since it last got on
 //	    sink:<name>    SinkProgress, JSON, once there is any
-//	<prefix>:ops       sorted set: ids by creation (Unix milliseconds)
+//	<prefix>:ops       sorted set: ids by creation (Unix milliseconds); old ones go once they
+//	                   are not open
 //	<prefix>:ops:open  the same of those that are not final, and perhaps others
 //
 // An id is in ops:open before its hash exists, so that no operation is forgotten.
@@ -86,17 +89,39 @@ func (s *RedisOperations) Create(ctx context.Context, op Operation) (Operation, 
 	if err := s.client.ZAddNX(ctx, s.open(), z).Err(); err != nil {
 		return Operation{}, operationsUnavailable("create", err)
 	}
-	if err := createScript.Run(ctx, s.client, []string{s.key(op.ID)}, dlq.OperationRetention.Milliseconds(), doc).Err(); err != nil {
+	if err := createScript.Run(ctx, s.client, []string{s.key(op.ID)}, doc).Err(); err != nil {
 		return Operation{}, operationsUnavailable("create", err)
 	}
 	if err := s.client.ZAddNX(ctx, s.index(), z).Err(); err != nil {
 		return Operation{}, operationsUnavailable("create", err)
 	}
-	expired := strconv.FormatInt(time.Now().Add(-dlq.OperationRetention).UnixMilli(), 10)
-	if err := s.client.ZRemRangeByScore(ctx, s.index(), "-inf", "("+expired).Err(); err != nil {
+	if err := s.forgetOld(ctx); err != nil {
 		return Operation{}, operationsUnavailable("create", err)
 	}
 	return s.Get(ctx, op.ID)
+}
+
+// forgetOld takes operations off the list that are over and past their retention.
+func (s *RedisOperations) forgetOld(ctx context.Context) error {
+	before := strconv.FormatInt(time.Now().Add(-dlq.OperationRetention).UnixMilli(), 10)
+	old, err := s.client.ZRangeByScore(ctx, s.index(), &redis.ZRangeBy{Min: "-inf", Max: "(" + before, Count: 100}).Result()
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	unfinished, err := s.Unfinished(ctx)
+	if err != nil {
+		return err
+	}
+	var over []any
+	for _, id := range old {
+		if !slices.Contains(unfinished, id) {
+			over = append(over, id)
+		}
+	}
+	if len(over) == 0 {
+		return nil
+	}
+	return s.client.ZRem(ctx, s.index(), over...).Err()
 }
 
 // Get implements OperationStore.
@@ -117,6 +142,7 @@ func decodeOperation(id string, fields map[string]string) (Operation, error) {
 		return Operation{}, fmt.Errorf("operation %s: %w", id, err)
 	}
 	op.Status, op.Error = OperationStatus(fields["status"]), fields["error"]
+	op.Stalled, _ = strconv.Atoi(fields["stalled"]) // absent: 0
 	op.StartedAt, op.FinishedAt = unixMilli(fields["started"]), unixMilli(fields["finished"])
 	if op.Sinks == nil {
 		op.Sinks = map[string]SinkProgress{}
@@ -176,7 +202,7 @@ func (s *RedisOperations) Unfinished(ctx context.Context) ([]string, error) {
 
 // Take implements OperationStore.
 func (s *RedisOperations) Take(ctx context.Context, id, owner string, ttl time.Duration) (Operation, bool, error) {
-	answer, err := takeScript.Run(ctx, s.client, []string{s.key(id)}, dlq.OperationRetention.Milliseconds(), owner, ttl.Milliseconds()).Text()
+	answer, err := takeScript.Run(ctx, s.client, []string{s.key(id)}, owner, ttl.Milliseconds()).Text()
 	if err != nil {
 		return Operation{}, false, operationsUnavailable("take", err)
 	}
@@ -214,8 +240,12 @@ func (s *RedisOperations) Save(ctx context.Context, id, owner string, c Operatio
 		}
 		field = sinkField + c.Sink
 	}
+	moved := "0"
+	if c.Moved || c.Sink != "" {
+		moved = "1"
+	}
 	answer, err := saveScript.Run(ctx, s.client, []string{s.key(id)}, dlq.OperationRetention.Milliseconds(), owner,
-		max(c.TTL, 0).Milliseconds(), field, progress, string(c.Status), c.Error).Text()
+		max(c.TTL, 0).Milliseconds(), field, progress, moved, string(c.Status), c.Error).Text()
 	if err != nil {
 		return "", operationsUnavailable("save", err)
 	}

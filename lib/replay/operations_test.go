@@ -559,8 +559,14 @@ func completeWithDeaths(t *testing.T, life int64, last, keep bool) {
 			continue
 		}
 		failed++
-		if it.Replays != 1 || len(it.History) != 1 {
-			t.Errorf("item %s was settled %d times as failed, want once", it.DeliveryID, it.Replays)
+		deaths := 0
+		for _, r := range it.History {
+			if r.Error == dlq.DiedUnder {
+				deaths++
+			}
+		}
+		if len(it.History) != deaths+1 || it.Replays != len(it.History) || it.Parked {
+			t.Errorf("item %s was settled %d times as failed after %d deaths, want once, and not parked", it.DeliveryID, len(it.History)-deaths, deaths)
 		}
 	}
 	if failed != bad || keep && len(page.Items) != members {

@@ -34,7 +34,8 @@ type Engine struct {
 	Targets Targets
 	// Operations holds the bulk operations. Nil: there are none.
 	Operations OperationStore
-	// Records is told when a dead letter is settled for good. Nil: nobody is.
+	// Records is told when a dead letter is delivered, before it is settled, and when it
+	// is discarded. Nil: nobody is.
 	Records Records
 	// Observer counts replays. Nil: nobody does.
 	Observer Observer
@@ -78,7 +79,7 @@ type Targets interface {
 
 // Records keeps what became of a delivery; a delivery.Store is one.
 type Records interface {
-	Update(ctx context.Context, s delivery.Status, keys ...delivery.Key) error
+	Update(ctx context.Context, changes ...delivery.Change) ([]delivery.Status, error)
 }
 
 // Observer counts what replays did. It is called from many goroutines at once, with
@@ -111,7 +112,7 @@ func (e *Engine) target(ctx context.Context, name string) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	t.Sink, t.Retry, t.Policy = bare(t.Sink), t.Retry.Normalize(), t.Policy.Normalize()
+	t.Sink, t.Retry, t.Policy = guarded{bare(t.Sink)}, t.Retry.Normalize(), t.Policy.Normalize()
 	t.Retry.MaxAttempts = t.Policy.Attempts
 	return t, nil
 }

@@ -3,11 +3,9 @@ package replay
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/sinks"
 )
 
@@ -33,8 +31,8 @@ func ParseRequest(b []byte) (Request, error) {
 	if len(bytes.TrimSpace(b)) == 0 {
 		return Request{}, nil
 	}
-	if err := json.Unmarshal(b, &fields); err != nil {
-		return Request{}, invalid("request: want a JSON object: %v", err)
+	if err := strictjson.DecodePart(b, &fields); err != nil {
+		return Request{}, invalid("%s", strictjson.Text("request", err))
 	}
 	if _, ok := fields["detail-type"]; ok {
 		return Request{}, nil
@@ -89,17 +87,8 @@ func checkOnSuccess(s OnSuccess) error {
 
 // decode reads one JSON object strictly.
 func decode(b []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
-		return invalid("%s: want %s, got %s", te.Field, te.Type, te.Value)
-	}
-	if err != nil {
-		return invalid("request: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return invalid("request: more follows after the JSON object")
+	if err := strictjson.Decode(b, into); err != nil {
+		return invalid("%s", strictjson.Text("request", err))
 	}
 	return nil
 }

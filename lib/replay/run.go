@@ -28,6 +28,7 @@ type run struct {
 	request Request
 	slots   slots // sends under way
 	batches slots // sinks with claimed items that are not being sent yet
+	alone   slots // suspects that are being sent
 	quota   *quota
 	tally   tally
 
@@ -51,6 +52,7 @@ func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
 		Engine: e, budget: budget, request: req,
 		slots:   make(slots, positive(e.Concurrency, DefaultConcurrency)),
 		batches: make(slots, maxBatches),
+		alone:   make(slots, 1),
 		quota:   newQuota(req.Limit),
 		tally:   tally{sinks: map[string]*SinkSummary{}},
 	}
@@ -91,18 +93,24 @@ func (r *run) work(ctx context.Context) error {
 		return err
 	}
 	// Bulk operations have half of the time first, and what is left in the end: a large
-	// one must not keep the schedule from its work.
-	err = r.operations(ctx, r.budget.Share(2))
+	// one must not keep the schedule from its work. One that does not get on may be what
+	// ends the process: it goes last, and leaves the schedule half of the time, too.
+	moving, stalled, err := r.unfinished(ctx)
+	err = errors.Join(err, r.operations(ctx, r.budget.Share(2), moving))
+	var until time.Time
+	if len(stalled) > 0 {
+		until = r.budget.Share(2).Attempts
+	}
 	failed := make([]error, len(names))
 	var lanes sync.WaitGroup
 	for i, name := range names {
-		lanes.Go(func() { failed[i] = r.schedule(ctx, name) })
+		lanes.Go(func() { failed[i] = r.schedule(ctx, name, until) })
 	}
 	lanes.Wait()
 	if len(names) > 0 && !slices.Contains(failed, nil) {
 		return errors.Join(err, failed[0])
 	}
-	return errors.Join(err, r.operations(ctx, r.budget))
+	return errors.Join(err, r.operations(ctx, r.budget, slices.Concat(moving, stalled)))
 }
 
 // names returns the sinks to work on.
@@ -127,7 +135,8 @@ func (r *run) names(ctx context.Context) ([]string, error) {
 
 // schedule replays what is due in one sink. A queue that cannot be read is its own
 // fault and holds up no other; the error is returned for the one who sees all of them.
-func (r *run) schedule(ctx context.Context, name string) error {
+// Nothing is started after until, unless that is zero.
+func (r *run) schedule(ctx context.Context, name string, until time.Time) error {
 	st, err := r.Store.Stats(ctx, name)
 	if err != nil {
 		r.tally.fail(name, err)
@@ -135,25 +144,31 @@ func (r *run) schedule(ctx context.Context, name string) error {
 		return err
 	}
 	if st.Depth == 0 {
+		if len(r.request.Sinks) > 0 {
+			// The name may be a typing error, which nothing else would tell.
+			if _, err := r.target(ctx, name); err != nil {
+				r.tally.fail(name, err)
+			}
+		}
 		return nil
 	}
+	// Whether something is due is the claim's to say: Due is a count, and may be wrong for a
+	// while.
 	r.tally.sink(name, func(s *SinkSummary) { s.Remaining, s.Paused = st.Due, st.Paused })
-	if st.Due == 0 {
-		return nil
-	}
 	var target Target
 	if !st.Paused {
 		target, err = r.target(ctx, name)
 	}
 	if st.Paused || err != nil {
 		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Due })
-		if err != nil {
+		if err != nil && st.Due > 0 {
 			r.tally.fail(name, err)
 		}
 		return nil
 	}
 	l := r.newLane(ctx, name, target, r.budget, "")
-	defer l.close()
+	l.until = until
+	defer l.close(ctx)
 	if l.canary(ctx) {
 		l.drain(ctx)
 	}

@@ -130,6 +130,7 @@ func TestWhatBecomesOfAFailure(t *testing.T) {
 		{name: "a message that cannot be sent", answer: fails(&sinks.Error{Code: sinks.CodeInvalidArgument}), replays: 1},
 		{name: "a recipient that cannot be decoded", change: func(it *dlq.Item) { it.Recipient = json.RawMessage(`"bad"`) }, replays: 1},
 		{name: "a sink configured wrongly is not charged", answer: fails(&sinks.Error{Code: sinks.CodeSinkConfigInvalid}), due: time.Minute},
+		{name: "what the process lacks is not charged", answer: fails(sinks.Ours(&sinks.Error{Code: sinks.CodeSinkUnavailable})), due: time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -399,6 +400,29 @@ func TestARequestNarrowsAndLimits(t *testing.T) {
 		}
 		if s := run(t, e, replay.Request{}); s.Delivered != 7 || s.Remaining != 0 {
 			t.Errorf("no limit: %+v, want the rest", s)
+		}
+	})
+}
+
+// A name that nobody knows is a typing error in the schedule's input: it is said, and the
+// others are replayed.
+func TestARequestForAnUnknownSinkSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, a, empty := dlq.NewMemory(), &receiver{name: "a"}, &receiver{name: "empty"}
+		push(t, store, "a", "a", 4)
+		e := engine(store, configured(replay.Policy{}, a, empty))
+		s := run(t, e, replay.Request{Sinks: []string{"typo", "a", "empty"}})
+		if got := s.Sinks["typo"]; !strings.Contains(got.Error, "SINK_NOT_FOUND") || got.Counts != (replay.Counts{}) {
+			t.Errorf("the unknown sink: %+v, want SINK_NOT_FOUND", got)
+		}
+		if s.Sinks["a"].Delivered != 4 || s.Delivered != 4 || s.Sinks["a"].Error != "" {
+			t.Errorf("summary %+v, want the others replayed", s)
+		}
+		if got, ok := s.Sinks["empty"]; ok {
+			t.Errorf("a sink without dead letters: %+v, want it left out", got)
+		}
+		if s := run(t, e, replay.Request{}); len(s.Sinks) != 0 {
+			t.Errorf("unasked: %+v, want nothing", s.Sinks)
 		}
 	})
 }

@@ -60,11 +60,15 @@ func (s *settler) settle(group []replayed) {
 	ctx, cancel := settleContext(s.ctx, s.budget)
 	defer cancel()
 	settlements := make([]dlq.Settlement, len(group))
+	var delivered, dropped []dlq.Item
 	for i, rep := range group {
 		settlements[i] = rep.settlement
+		if recordStatus(rep) == delivery.StatusDelivered {
+			delivered = append(delivered, rep.leased.Item)
+		}
 	}
+	s.engine.noteDelivered(ctx, delivered...)
 	results, err := s.engine.settle(ctx, settlements)
-	fates := map[delivery.Status][]dlq.Item{}
 	for i, rep := range group {
 		switch {
 		case err != nil:
@@ -73,14 +77,12 @@ func (s *settler) settle(group []replayed) {
 			s.settled(rep, errFenced)
 		default:
 			s.settled(rep, nil)
-			if status := recordStatus(rep); status != "" {
-				fates[status] = append(fates[status], rep.leased.Item)
+			if recordStatus(rep) == delivery.StatusDiscarded {
+				dropped = append(dropped, rep.leased.Item)
 			}
 		}
 	}
-	for status, items := range fates {
-		s.engine.note(ctx, status, items...)
-	}
+	s.engine.note(ctx, delivery.StatusDiscarded, dropped...)
 }
 
 // recordStatus is what a settlement makes of the delivery; empty: nothing new.

@@ -34,8 +34,8 @@ type Outcome struct {
 	Reason dlq.Reason
 	// Err is the last attempt's error, or why there was none; nil when delivered.
 	Err error
-	// StoreErr is why a dead letter could not be stored; nil when it was, or when no
-	// DLQ is set.
+	// StoreErr is why a dead letter could not be stored; nil when it was, or when it was
+	// not to be: no DLQ is set, or Retrier.HandBack says so.
 	StoreErr error
 	// Item is the dead letter: as stored, when Status is dead_lettered and the DLQ
 	// returns it (see dlq.Store.Add); otherwise as it would have been. Zero when
@@ -53,7 +53,7 @@ type Outcome struct {
 
 // Error returns nil when the delivery is safe (delivered or dead-lettered), else why
 // the caller still owns it: the coded store error joined with the last attempt's, or
-// the latter alone when no DLQ is set.
+// the latter alone when nothing was to be stored.
 func (o Outcome) Error() error {
 	if o.Status != StatusHandedBack {
 		return nil

@@ -25,6 +25,9 @@ type Retrier struct {
 	// DLQ keeps failed deliveries. Nil disables the push: the caller keeps the
 	// message.
 	DLQ dlq.DLQ
+	// HandBack picks the failures, by their reason, that the caller keeps although there
+	// is a DLQ: who has the message in a queue may try it again in its place. Nil: none.
+	HandBack func(dlq.Reason) bool
 	// IsTransientFn decides which failures are tried again. Nil: sinks.IsTransient.
 	IsTransientFn func(error) bool
 	// Reserve is the time kept before the deadline for the dead-letter write and the
@@ -75,6 +78,12 @@ func (r *Retrier) Send(ctx context.Context, to sinks.Recipient, m sinks.Message)
 // into ctx's deadline; a failure is then pushed to the DLQ on a context of its own. A
 // message without an id gets one.
 func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Message) Outcome {
+	return r.DeliverReceived(ctx, to, to, m)
+}
+
+// DeliverReceived is Deliver for a recipient that was decoded. A dead letter keeps it as it
+// was received (a json.RawMessage), so that its content is the request's.
+func (r *Retrier) DeliverReceived(ctx context.Context, received, to sinks.Recipient, m sinks.Message) Outcome {
 	start := time.Now()
 	if m.ID == "" {
 		m.ID = uuid.Must(uuid.NewV7()).String()
@@ -82,7 +91,7 @@ func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Messa
 	budget := BudgetOf(ctx, r.Reserve)
 	out := r.attempts(ctx, budget, to, m)
 	if out.Status != StatusDelivered {
-		r.store(ctx, budget, to, m, &out)
+		r.store(ctx, budget, received, m, &out)
 	}
 	out.Elapsed = time.Since(start)
 	return out
@@ -106,6 +115,8 @@ func (r *Retrier) DeadLetter(ctx context.Context, to sinks.Recipient, m sinks.Me
 func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipient, m sinks.Message) Outcome {
 	cfg := r.Cfg.Normalize()
 	out := Outcome{Status: StatusHandedBack, DeliveryID: m.ID}
+	first := sinks.FirstAttempt(ctx)
+	ctx = sinks.WithFirstAttempt(ctx, first)
 	for {
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
@@ -130,7 +141,7 @@ func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipien
 		}
 
 		if out.Item.FirstFailedAt.IsZero() {
-			out.Item.FirstFailedAt = time.Now()
+			out.Item.FirstFailedAt = first
 		}
 		if sinks.IsAmbiguous(err) {
 			out.Unanswered++
@@ -246,7 +257,8 @@ func (r *Retrier) send(ctx context.Context, to sinks.Recipient, m sinks.Message)
 			err = sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
 		}
 	}()
-	return r.Inner.Send(ctx, to, m)
+	// What a sink says reaches dead letters, answers and logs.
+	return sinks.SafeError(r.Inner.Send(ctx, to, m))
 }
 
 // makeRoom grows the stack of a young goroutine at once to what a sink needs. Grown step
@@ -275,7 +287,7 @@ func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, 
 		out.Reason = it.Reason
 	}
 	out.Item = it
-	if r.DLQ == nil {
+	if r.DLQ == nil || r.HandBack != nil && r.HandBack(out.Reason) {
 		return
 	}
 	sctx, cancel := budget.storeContext(ctx)
@@ -299,6 +311,9 @@ func encodeRecipient(to sinks.Recipient) (json.RawMessage, error) {
 	case nil:
 		return nil, nil
 	case json.RawMessage:
+		if string(to) == "null" {
+			return nil, nil
+		}
 		return to, nil
 	}
 	return json.Marshal(to)

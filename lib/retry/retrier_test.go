@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -366,6 +368,34 @@ func TestAmbiguousOutcomesFollowThePolicy(t *testing.T) {
 	}
 }
 
+// A caller with a queue of its own keeps the failures that it picks, as they would have
+// been stored; the others are dead letters.
+func TestWhatTheCallerKeepsIsNotStored(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		reason dlq.Reason
+		kept   bool
+	}{
+		{errPasses, dlq.ReasonExhausted, true},
+		{errFinal, dlq.ReasonTerminal, false},
+	} {
+		q := &queue{}
+		r := retry.NewRetrier(&script{steps: []step{fails(tt.err)}}, exact(1), q)
+		r.HandBack = dlq.Reason.Due
+		out := r.Deliver(t.Context(), nil, sinks.Message{ID: "m"})
+		if out.Reason != tt.reason || (out.Status == retry.StatusHandedBack) != tt.kept || (len(q.items) == 0) != tt.kept || out.Item.DeliveryID != "m" {
+			t.Errorf("%v: %+v with %d dead letters; want it kept by the caller: %v", tt.err, out, len(q.items), tt.kept)
+		}
+		if tt.kept != errors.Is(out.Error(), tt.err) {
+			t.Errorf("%v: the outcome's error is %v", tt.err, out.Error())
+		}
+		paused := r.DeadLetter(t.Context(), nil, sinks.Message{ID: "p"}, dlq.ReasonConfig, errPasses)
+		if paused.Status != retry.StatusHandedBack || paused.Error() == nil {
+			t.Errorf("not attempted: %+v, want it kept by the caller", paused)
+		}
+	}
+}
+
 // A DLQ that is slower than the reserve hands the message back before the deadline.
 func TestASlowDLQHandsBackInTime(t *testing.T) {
 	for _, timeout := range []time.Duration{time.Second, 3 * time.Second, 10 * time.Second} {
@@ -440,6 +470,28 @@ type prompt struct{ *script }
 
 func (p *prompt) Prompt(called sinks.Sink) bool { return called == sinks.Sink(p) }
 
+// A sink that breaks its promise uses up the reserve: the write has a chance all the same.
+func TestADeadLetterIsWrittenHoweverLateItsSinkReturns(t *testing.T) {
+	for name, tt := range map[string]struct{ returns, write time.Duration }{
+		"within the reserve's last quarter": {19800 * time.Millisecond, 100 * time.Millisecond},
+		"at the deadline":                   {20 * time.Second, 80 * time.Millisecond},
+		"after the deadline":                {time.Minute, 80 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				late := func(context.Context) error { time.Sleep(tt.returns); return errFinal }
+				q := &queue{takes: tt.write}
+				out := retry.NewRetrier(&prompt{&script{steps: []step{late}}}, exact(1), q).Deliver(ctx, nil, sinks.Message{ID: "m"})
+				if out.Status != retry.StatusDeadLettered || len(q.items) != 1 {
+					t.Errorf("got %s, %v and %d dead letters; want it stored", out.Status, out.StoreErr, len(q.items))
+				}
+			})
+		})
+	}
+}
+
 func TestPromptIsNotInherited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -455,6 +507,24 @@ func TestPromptIsNotInherited(t *testing.T) {
 		out := retry.NewRetrier(&prompt{&script{steps: []step{hangs, ok}}}, exact(5), &queue{}).Deliver(t.Context(), nil, sinks.Message{ID: "m"})
 		if out.Status != retry.StatusDelivered || out.Attempts != 2 {
 			t.Errorf("got %s after %d attempts, want delivered after 2", out.Status, out.Attempts)
+		}
+	})
+}
+
+// The errors of net/http show whole URLs, and a caller's may be a secret: a kind that
+// passes them on shows scheme and host alone, in the outcome and in the dead letter.
+func TestURLsInASinksErrorsAreCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cause := &url.Error{Op: "Post", URL: "https://hooks.example/services/T0K3N?key=T0K3N", Err: io.ErrUnexpectedEOF}
+		q := &queue{}
+		r := retry.NewRetrier(&script{steps: []step{fails(cause)}}, retry.Config{MaxAttempts: 2}, q)
+		out := r.Deliver(t.Context(), nil, sinks.Message{ID: "d", Body: "x"})
+		if out.Attempts != 2 || out.Reason != dlq.ReasonExhausted {
+			t.Errorf("%d attempts, reason %s, want 2, exhausted: the error is still the sink's", out.Attempts, out.Reason)
+		}
+		const want = `Post "https://hooks.example": unexpected EOF`
+		if out.Err.Error() != want || len(q.items) != 1 || q.items[0].LastError != want {
+			t.Errorf("the outcome says %q, the dead letters are %+v, want %q", out.Err, q.items, want)
 		}
 	})
 }

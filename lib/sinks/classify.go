@@ -6,13 +6,24 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 )
 
-// passing matches the statuses in a SINK_UNAVAILABLE message that pass with time.
+// passing matches the statuses in a SINK_UNAVAILABLE message that pass with time, in the
+// spellings that sinks use. A bare number is none: it may be a port, an id or a size. 550
+// to 559 after "returned" are a mail server's, and for good.
 var passing = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`\bHTTP (429|5[0-9]{2})\b|\bSMTP 4[0-9]{2}\b`)
+	return regexp.MustCompile(`(?i)` + strings.Join([]string{
+		`\bHTTP(?:/[0-9.]+)? (?:429|5[0-9]{2})\b`,
+		`\bstatus(?: ?code)?(?::? |=)(?:429|5[0-9]{2})\b`,
+		`\b(?:returned|answered|replied|responded with) (?:429|50[0-9]|51[01]|52[0-9])(?:\s*$|[,;:)])`,
+		`\b(?:429 Too Many Requests|500 Internal Server Error|502 Bad Gateway|503 Service (?:Temporarily )?Unavailable|504 Gateway Time-?out)\b`,
+		`\bSMTP 4[0-9]{2}\b`,
+		`\bSMTP\b[^:]*: 4[0-9]{2}[ -]`,
+		`\b4[0-9]{2}[ -]"?4\.[0-9]{1,3}\.[0-9]{1,3}\b`, // with an enhanced code, which says the same
+	}, "|"))
 })
 
 // IsTransient reports whether another attempt may cure err. The rules are tried in
@@ -25,7 +36,8 @@ var passing = sync.OnceValue(func() *regexp.Regexp {
 //     anybody's): its answer.
 //  4. *url.Error, *net.OpError, or a net.Error that timed out: true.
 //  5. ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT: true.
-//  6. SINK_UNAVAILABLE whose message names an HTTP 429 or 5xx or an SMTP 4xx: true.
+//  6. SINK_UNAVAILABLE whose message, or its cause's, names an HTTP 429 or 5xx or an SMTP
+//     4xx as such ("HTTP 503", "returned 503 Service Unavailable", "451 4.4.5 ..."): true.
 //  7. anything else: false.
 func IsTransient(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -52,7 +64,7 @@ func IsTransient(err error) bool {
 		}
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Code == CodeSinkUnavailable {
-		return passing().MatchString(e.Msg)
+		return passing().MatchString(e.Error())
 	}
 	return false
 }

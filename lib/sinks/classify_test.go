@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/textproto"
 	"net/url"
 	"os"
 	"syscall"
@@ -64,6 +65,39 @@ func TestIsTransient(t *testing.T) {
 		{6, "SMTP 451", unavailable("RCPT TO: SMTP 451 4.7.1 greylisted"), true},
 		{6, "SMTP 550", unavailable("SMTP 550 5.1.1 unknown"), false},
 		{6, "no status", unavailable("something else"), false},
+		{6, "a code and its own phrase", unavailable("webhook returned 503 Service Unavailable"), true},
+		{6, "429 and its phrase", unavailable("429 Too Many Requests"), true},
+		{6, "a phrase in lower case", unavailable("chat: 502 bad gateway"), true},
+		{6, "nginx's phrases", unavailable("503 Service Temporarily Unavailable"), true},
+		{6, "nginx's 504", unavailable("got 504 Gateway Time-out"), true},
+		{6, "HTTP/1.1", unavailable("HTTP/1.1 500 Internal Server Error"), true},
+		{6, "a status", unavailable("unexpected status code: 503"), true},
+		{6, "a status, quoted otherwise", unavailable("bad response (status=429)"), true},
+		{6, "a status and its phrase", unavailable("status 500 Internal Server Error"), true},
+		{6, "returned and nothing more", unavailable("webhook returned 503"), true},
+		{6, "returned a status", unavailable("endpoint returned status 502: <html>"), true},
+		{6, "an SMTP reply with its enhanced code", unavailable("451 4.4.5 Temporary error"), true},
+		{6, "an SMTP reply of net/smtp", unavailable("smtp send: 451 4.4.5 Temporary error"), true},
+		{6, "an SMTP reply of several lines", unavailable("RCPT TO: 421-4.7.0 try again later"), true},
+		{6, "an SMTP reply without an enhanced code", unavailable("smtp send: 450 mailbox busy"), true},
+		{6, "the status is in the cause", &sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "smtp send", Cause: &textproto.Error{Code: 451, Msg: "4.4.5 Temporary error"}}, true},
+		{6, "the HTTP status is in the cause", &sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "webhook", Cause: errors.New("returned 503 Service Unavailable")}, true},
+		{6, "a port", unavailable("dial port 503"), false},
+		{6, "an address", unavailable("no answer from 10.0.0.1:503"), false},
+		{6, "an id", unavailable("message id 451"), false},
+		{6, "a time", unavailable("took 503 ms"), false},
+		{6, "a line", unavailable("line 429"), false},
+		{6, "rows", unavailable("returned 503 rows"), false},
+		{6, "a size", unavailable("returned 503.5 KB"), false},
+		{6, "another phrase", unavailable("503 Elm Street"), false},
+		{6, "an SMTP reply for good", unavailable("550 5.1.1 unknown user"), false},
+		{6, "an SMTP reply for good that names a temporary one", unavailable("smtp send: 552 4.2.2 mailbox full"), false},
+		{6, "returned by an SMTP server", unavailable("server returned 550: no such user"), false},
+		{6, "other HTTP 4xx", unavailable("webhook returned 404 Not Found"), false},
+		{6, "HTTP 451", unavailable("webhook returned 451 Unavailable For Legal Reasons"), false},
+		{6, "an HTTP 4xx as a status", unavailable("unexpected status code: 410"), false},
+		{6, "an enhanced code of another class", unavailable("451 5.7.1 refused"), false},
+		{6, "a version", unavailable("client 4.4.5"), false},
 		{6, "another code", &sinks.Error{Code: sinks.CodeInternal, Msg: "HTTP 503"}, false},
 		{6, "the cause passes", &sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "x", Cause: syscall.ECONNREFUSED}, true},
 		{7, "EOF", io.EOF, false},

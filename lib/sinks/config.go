@@ -25,6 +25,21 @@ type ConfigError struct {
 // Error returns "key: message".
 func (e *ConfigError) Error() string { return e.Key + ": " + e.Msg }
 
+// Adviser is implemented by sinks that may be configured in ways that are valid and yet
+// hardly meant, such as a port that does not go with the protocol. It does no I/O.
+type Adviser interface {
+	// Advice says so, for whoever checks the configuration. It names no secret.
+	Advice() []*ConfigError
+}
+
+// Advice returns the Advice of s, or of the sink that s wraps; nil for sinks without.
+func Advice(s Sink) []*ConfigError {
+	if a, ok := as[Adviser](s); ok {
+		return a.Advice()
+	}
+	return nil
+}
+
 // DecodeConfig decodes raw strictly into the struct that into points to, by its json
 // tags: unknown keys and values of the wrong type are *ConfigError values, all of
 // them reported together (errors.Join), in the words of whoever wrote the

@@ -68,6 +68,7 @@ type mark struct {
 	error
 	transient  bool
 	ambiguous  bool
+	ours       bool
 	retryAfter time.Duration
 }
 
@@ -84,6 +85,11 @@ func Terminal(err error) error { return marked(err, mark{}) }
 // sent and no answer came, so the message may or may not have been taken. Sending
 // again may duplicate it. Ambiguous(nil) is nil.
 func Ambiguous(err error) error { return marked(err, mark{ambiguous: true}) }
+
+// Ours marks err as a failure of the sending process itself, such as that no file
+// descriptor was free: the receiver had no part in it. It is transient, and a replay does
+// not charge it to its item. Ours(nil) is nil.
+func Ours(err error) error { return marked(err, mark{transient: true, ours: true}) }
 
 // RetryAfter marks err as transient and not worth another attempt before d has
 // passed. Negative durations count as 0, those over MaxRetryAfter as MaxRetryAfter.
@@ -107,6 +113,12 @@ func marked(err error, m mark) error {
 func IsAmbiguous(err error) bool {
 	m, ok := errors.AsType[*mark](err)
 	return ok && m.ambiguous
+}
+
+// IsOurs reports whether the outermost mark on err is Ours.
+func IsOurs(err error) bool {
+	m, ok := errors.AsType[*mark](err)
+	return ok && m.ours
 }
 
 // RetryAfterOf returns the wait that the receiver asked for, 0 when it asked for none.

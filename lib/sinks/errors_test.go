@@ -53,12 +53,14 @@ func TestMarksKeepTheCauseAndTheText(t *testing.T) {
 	for name, c := range map[string]struct {
 		err                  error
 		transient, ambiguous bool
+		ours                 bool
 		wait                 time.Duration
 	}{
-		"Transient":  {sinks.Transient(cause), true, false, 0},
-		"Terminal":   {sinks.Terminal(cause), false, false, 0},
-		"Ambiguous":  {sinks.Ambiguous(cause), false, true, 0},
-		"RetryAfter": {sinks.RetryAfter(cause, time.Minute), true, false, time.Minute},
+		"Transient":  {sinks.Transient(cause), true, false, false, 0},
+		"Terminal":   {sinks.Terminal(cause), false, false, false, 0},
+		"Ambiguous":  {sinks.Ambiguous(cause), false, true, false, 0},
+		"RetryAfter": {sinks.RetryAfter(cause, time.Minute), true, false, false, time.Minute},
+		"Ours":       {sinks.Ours(cause), true, false, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, err := range []error{c.err, fmt.Errorf("sink: %w", c.err)} {
@@ -67,6 +69,9 @@ func TestMarksKeepTheCauseAndTheText(t *testing.T) {
 				}
 				if got := sinks.IsAmbiguous(err); got != c.ambiguous {
 					t.Errorf("IsAmbiguous = %v, want %v", got, c.ambiguous)
+				}
+				if got := sinks.IsOurs(err); got != c.ours {
+					t.Errorf("IsOurs = %v, want %v", got, c.ours)
 				}
 				if got := sinks.RetryAfterOf(err); got != c.wait {
 					t.Errorf("RetryAfterOf = %s, want %s", got, c.wait)
@@ -85,7 +90,7 @@ func TestMarksKeepTheCauseAndTheText(t *testing.T) {
 func TestMarksOfNilAreNil(t *testing.T) {
 	for name, err := range map[string]error{
 		"Transient": sinks.Transient(nil), "Terminal": sinks.Terminal(nil), "Ambiguous": sinks.Ambiguous(nil),
-		"RetryAfter": sinks.RetryAfter(nil, time.Second),
+		"RetryAfter": sinks.RetryAfter(nil, time.Second), "Ours": sinks.Ours(nil),
 	} {
 		if err != nil {
 			t.Errorf("%s(nil) = %#v", name, err)

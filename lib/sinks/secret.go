@@ -2,8 +2,10 @@ package sinks
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
+	"strings"
 )
 
 const redacted = "[redacted]"
@@ -41,17 +43,77 @@ func (s *Secret) UnmarshalText(b []byte) error {
 // MarshalYAML returns "[redacted]".
 func (Secret) MarshalYAML() (any, error) { return redacted, nil }
 
-// SafeURL returns raw cut to scheme, host and, for a URL that is not secret itself,
-// its path: never userinfo, query or fragment. With withPath false only scheme and
-// host remain. What does not parse is shown as "[unreadable URL]".
-func SafeURL(raw string, withPath bool) string {
+// SafeURL returns raw cut to scheme and host: never userinfo, path, query or fragment. The
+// tokens of Slack, Discord and others are the path. What does not parse is shown as
+// "[unreadable URL]".
+func SafeURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
 		return "[unreadable URL]"
 	}
-	out := url.URL{Scheme: u.Scheme, Host: u.Host}
-	if withPath {
-		out.Path = u.Path
-	}
-	return out.String()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 }
+
+// SafeText returns text with each URL in it cut to scheme and host, as SafeURL does.
+func SafeText(text string) string {
+	const slashes = "://"
+	var b strings.Builder
+	for {
+		i := strings.Index(text, slashes)
+		if i < 0 {
+			break
+		}
+		i += len(slashes)
+		b.WriteString(text[:i])
+		text = text[i:]
+		end := strings.IndexFunc(text, endsURL)
+		if end < 0 {
+			end = len(text)
+		}
+		address := text[:end]
+		host := address
+		if i := strings.IndexAny(host, `/?#\`); i >= 0 {
+			host = host[:i]
+		}
+		b.WriteString(host[strings.LastIndexByte(host, '@')+1:])
+		// The sentence goes on after the URL.
+		path := address[len(host):]
+		b.WriteString(path[len(strings.TrimRight(path, `:,.;)]}'!?`)):])
+		text = text[end:]
+	}
+	if b.Len() == 0 {
+		return text
+	}
+	b.WriteString(text)
+	return b.String()
+}
+
+// endsURL reports whether no URL goes on with r, as texts show URLs.
+func endsURL(r rune) bool {
+	return r <= ' ' || r == 0x7f || strings.ContainsRune("\"<>`|", r)
+}
+
+// SafeError returns err with the URLs in its text cut to scheme and host (see SafeText),
+// and err itself where there are none. The errors of net/http show whole URLs; what a
+// sink returns reaches dead letters, answers and logs. SafeError(nil) is nil.
+func SafeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if safe := SafeText(text); safe != text {
+		return &safeError{err, safe}
+	}
+	return err
+}
+
+type safeError struct {
+	error
+	text string
+}
+
+func (e *safeError) Error() string { return e.text }
+func (e *safeError) Unwrap() error { return e.error }
+
+// Format keeps %+v and %#v from showing what is hidden.
+func (e *safeError) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.text) }

@@ -6,7 +6,9 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -80,25 +82,61 @@ func TestSecretDecodesAsAString(t *testing.T) {
 }
 
 func TestSafeURL(t *testing.T) {
-	for _, c := range []struct {
-		raw      string
-		withPath bool
-		want     string
-	}{
-		{"https://user:tok3n@x.example:8443/a/b?key=tok3n#tok3n", true, "https://x.example:8443/a/b"},
-		{"https://user:tok3n@x.example:8443/tok3n?key=tok3n#tok3n", false, "https://x.example:8443"},
-		{"https://tok3n@x.example", true, "https://x.example"},
-		{"http://[::1]:80/a", true, "http://[::1]:80/a"},
-		{"redis://:tok3n@cache.example:6379/0", false, "redis://cache.example:6379"},
-		{"https://x.example:tok3n/", true, "[unreadable URL]"},
-		{"mailto:tok3n", true, "[unreadable URL]"},
-		{"/tok3n", true, "[unreadable URL]"},
-		{"tok3n", true, "[unreadable URL]"},
-		{"", true, "[unreadable URL]"},
-		{"https://x.example/%zz tok3n", true, "[unreadable URL]"},
+	for raw, want := range map[string]string{
+		"https://user:tok3n@x.example:8443/tok3n?key=tok3n#tok3n": "https://x.example:8443",
+		"https://tok3n@x.example":                                 "https://x.example",
+		"http://[::1]:80/a":                                       "http://[::1]:80",
+		"redis://:tok3n@cache.example:6379/0":                     "redis://cache.example:6379",
+		"https://x.example:tok3n/":                                "[unreadable URL]",
+		"mailto:tok3n":                                            "[unreadable URL]",
+		"/tok3n":                                                  "[unreadable URL]",
+		"tok3n":                                                   "[unreadable URL]",
+		"":                                                        "[unreadable URL]",
+		"https://x.example/%zz tok3n":                             "[unreadable URL]",
 	} {
-		if got := sinks.SafeURL(c.raw, c.withPath); got != c.want {
-			t.Errorf("SafeURL(%q, %v) = %q, want %q", c.raw, c.withPath, got, c.want)
+		if got := sinks.SafeURL(raw); got != want {
+			t.Errorf("SafeURL(%q) = %q, want %q", raw, got, want)
 		}
+	}
+}
+
+func TestSafeTextCutsEveryURL(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                 "",
+		"no URL: a/b c://":                 "no URL: a/b c://",
+		"POST https://x.example: HTTP 404": "POST https://x.example: HTTP 404",
+		"POST https://x.example:8443/services/tok3n: HTTP 404":    "POST https://x.example:8443: HTTP 404",
+		`Post "https://u:tok3n@x.example/tok3n?k=tok3n": EOF`:     `Post "https://x.example": EOF`,
+		"https://a.example/tok3n and http://[::1]:80/tok3n, end":  "https://a.example and http://[::1]:80, end",
+		"(see https://a.example/tok3n).":                          "(see https://a.example).",
+		"'https://a.example/tok3n' is bad":                        "'https://a.example' is bad",
+		"<https://a.example?tok3n|here>":                          "<https://a.example|here>",
+		"https://a.example#tok3n\nhttps://tok3n@b.example\\tok3n": "https://a.example\nhttps://b.example",
+		"HTTPS://A.example/tok3n://tok3n/x":                       "HTTPS://A.example",
+	} {
+		if got := sinks.SafeText(text); got != want || strings.Contains(got, "tok3n") {
+			t.Errorf("SafeText(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+// The errors of net/http show whole URLs. Cut, they are the same errors.
+func TestSafeErrorKeepsTheErrorAndCutsItsText(t *testing.T) {
+	cause := &url.Error{Op: "Post", URL: "https://hooks.example/tok3n", Err: io.ErrUnexpectedEOF}
+	err := sinks.SafeError(sinks.Ambiguous(&sinks.Error{Code: sinks.CodeSinkUnavailable, Cause: cause}))
+	if want := `SINK_UNAVAILABLE: Post "https://hooks.example": unexpected EOF`; err.Error() != want {
+		t.Errorf("the text is %q, want %q", err, want)
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s %q", err, err, err, err, err); strings.Contains(text, "tok3n") {
+		t.Errorf("it prints as %s", text)
+	}
+	if sinks.CodeOf(err) != sinks.CodeSinkUnavailable || !sinks.IsAmbiguous(err) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("code, mark or cause are lost in %v", err)
+	}
+	if got := sinks.SafeError(io.EOF); got != io.EOF { //nolint:errorlint // exactly this one
+		t.Errorf("an error without a URL became %v", got)
+	}
+	if sinks.SafeError(nil) != nil {
+		t.Error("SafeError(nil) is not nil")
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"backstop/internal/strictjson"
 )
 
 // Message is one thing to be delivered. A Message is never modified after it was
@@ -71,7 +73,7 @@ type Deduplicator interface {
 // Prompt is implemented by sinks whose Send returns at once when its context ends,
 // whatever the destination does: its network calls all take the context. An attempt then
 // needs no goroutine of its own that could be left behind. A sink that says so and does
-// not holds up its whole invocation.
+// not holds up its whole invocation: sinktest tries it on destinations that never end.
 type Prompt interface {
 	// Prompt reports whether called, the sink whose Send will be called, is the one that
 	// this holds for. A type that embeds it has this method too, and a Send of its own.
@@ -99,7 +101,8 @@ func as[T any](s Sink) (T, bool) {
 // an absent recipient decodes to nil and anything else is INVALID_ARGUMENT.
 func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
 	if d, ok := as[RecipientDecoder](s); ok {
-		return d.DecodeRecipient(raw)
+		to, err := d.DecodeRecipient(raw)
+		return to, SafeError(err)
 	}
 	if absent(raw) {
 		return nil, nil
@@ -107,11 +110,51 @@ func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
 	return nil, &Error{Code: CodeInvalidArgument, Msg: fmt.Sprintf("recipient: sink %q takes none", s.Name())}
 }
 
+// DecodeStoredRecipient is DecodeRecipient for a recipient that was stored. Other programs
+// write theirs from structs without tags, so its names count in any case; one that is
+// there twice, in two cases, stays refused.
+func DecodeStoredRecipient(s Sink, raw []byte) (Recipient, error) {
+	to, err := DecodeRecipient(s, raw)
+	if err == nil && to == nil {
+		return nil, nil // it has no recipient, or the sink reads nothing of it
+	}
+	lowered, twice := lowerNames(raw)
+	switch {
+	case twice != "":
+		return nil, Terminal(&Error{Code: CodeInvalidArgument, Msg: fmt.Sprintf("recipient.%.40q: given twice, in different cases", twice)})
+	case err == nil || lowered == nil:
+		return to, err
+	}
+	return DecodeRecipient(s, lowered)
+}
+
+// lowerNames returns a JSON object with its names in lower case, nil where raw is none,
+// and a name that then is there twice.
+func lowerNames(raw []byte) (lowered []byte, twice string) {
+	var object map[string]json.RawMessage
+	if err := strictjson.DecodePart(raw, &object); err != nil {
+		return nil, ""
+	}
+	out := make(map[string]json.RawMessage, len(object))
+	for name, value := range object {
+		lower := strings.ToLower(name)
+		if _, ok := out[lower]; ok {
+			return nil, lower
+		}
+		out[lower] = value
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		return nil, ""
+	}
+	return b, ""
+}
+
 // Validate applies the Validator of s, or of the sink that s wraps, to a message.
 // A sink without one accepts everything.
 func Validate(s Sink, to Recipient, m Message) error {
 	if v, ok := as[Validator](s); ok {
-		return v.Validate(to, m)
+		return SafeError(v.Validate(to, m))
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ function totals(sinks) {
   const unknown = sinks.some((s) => s.due < 0);
   const stat = (label, value, remark) => h("div", { class: "stat" }, h("dt", {}, label), h("dd", {}, h("span", { class: "value" }, value), remark && h("small", { class: "muted" }, remark)));
   return h("dl", { class: "stats", "aria-label": "All sinks together" },
-    stat("Dead letters", num(depth), kept ? `${num(kept)} of them delivered and kept` : `in ${plural(failing, "sink")}`),
+    stat("Dead letters", `${unknown ? "≥ " : ""}${num(depth)}`, kept ? `${num(kept)} of them delivered and kept` : `in ${plural(failing, "sink")}`),
     stat("Due", `${unknown ? "≥ " : ""}${num(sum("due"))}`, "the schedule replays them"),
     stat("Left to you", unknown ? "?" : num(Math.max(0, depth - kept - sum("due"))), sum("parked") ? `${num(sum("parked"))} of them parked` : "the schedule does not"),
     stat("Oldest", depth ? span(oldest) : "–", depth ? "waiting" : "nothing waits"),
@@ -153,8 +153,8 @@ function sinkPanel(data, view) {
     class: k.depth ? null : "calm",
     cells: [
       h("span", { class: "sink" }, h("a", { href: to(["items"], { sink: k.name }), "data-key": `sink ${k.name}` }, k.name), " ", k.kind && h("small", { class: "muted" }, k.kind), flags(k)),
-      num(k.depth), k.due < 0 ? "?" : num(k.due), num(k.parked),
-      k.depth && k.oldest_at ? when(k.oldest_at, { stacked: true }) : h("span", { class: "muted" }, "–"),
+      k.depth < 0 ? "?" : num(k.depth), k.due < 0 ? "?" : num(k.due), num(k.parked),
+      k.depth > 0 && k.oldest_at ? when(k.oldest_at, { stacked: true }) : h("span", { class: "muted" }, "–"),
       spark(k, data, s),
       button(k.paused ? "Resume…" : "Pause…", () => pauseSink(k, view.reload), { kind: "quiet", key: `pause ${k.name}`, describe: `${k.paused ? "Resume" : "Pause"} ${k.name}` }),
     ],
@@ -163,6 +163,7 @@ function sinkPanel(data, view) {
 
 function flags(k) {
   return h("span", { class: "flags" },
+    k.queue_error && tag("unreadable", "bad", k.queue_error),
     k.config_error && tag("misconfigured", "bad", k.config_error),
     !k.configured && tag("not configured", "warn", "There are dead letters, but no configuration."),
     k.paused && tag("paused", "warn", "Sends are dead-lettered at once; the schedule skips it."),

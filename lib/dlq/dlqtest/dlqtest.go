@@ -40,7 +40,7 @@ type Case struct {
 // Cases returns the whole contract.
 func Cases() []Case {
 	var all []Case
-	for _, group := range [][]Case{pushCases, overflowCases, listCases, claimCases, settleCases, operatorCases, replayCases, foreignCases} {
+	for _, group := range [][]Case{pushCases, contentCases, overflowCases, listCases, claimCases, deathCases, settleCases, operatorCases, replayCases, foreignCases} {
 		all = append(all, group...)
 	}
 	return all

@@ -171,6 +171,10 @@ var operatorCases = []Case{
 			if got, err := s.Progress(t.Context(), "op", "mail"); err != nil || got != (dlq.OperationCounts{}) {
 				t.Errorf("Progress = %+v, %v", got, err)
 			}
+			if err := s.EndOperation(t.Context(), "op", "mail"); err != nil {
+				t.Errorf("EndOperation of what nobody counted: %v", err)
+			}
+			wantCode(t, "EndOperation of a bad operation", s.EndOperation(t.Context(), "a b", "mail"), sinks.CodeInvalidArgument)
 			_, err := s.Progress(t.Context(), "a b", "mail")
 			wantCode(t, "bad operation", err, sinks.CodeInvalidArgument)
 			_, err = s.Progress(t.Context(), "op", "{mail}")

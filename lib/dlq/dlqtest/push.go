@@ -61,20 +61,20 @@ var pushCases = []Case{
 		Rule: "Find leads from a delivery to the entry of its first failure, as long as it is there",
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
-			_, err := s.Find(t.Context(), "mail", "d1")
+			_, err := s.Find(t.Context(), "mail", "d1", "")
 			if sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 				t.Errorf("before the push: %v, want SINK_DLQ_NOT_FOUND", err)
 			}
 			stored := add(t, s, dlq.Item{Sink: "mail", DeliveryID: "d1"})
 			add(t, s, dlq.Item{Sink: "chat", DeliveryID: "d1"})
 			add(t, s, dlq.Item{Sink: "mail", DeliveryID: "d1", Replays: 1, Origin: stored.ID})
-			if it, err := s.Find(t.Context(), "mail", "d1"); err != nil || it.ID != stored.ID {
+			if it, err := s.Find(t.Context(), "mail", "d1", ""); err != nil || it.ID != stored.ID {
 				t.Errorf("found %q, %v; want %q", it.ID, err, stored.ID)
 			}
 			if err := s.Discard(t.Context(), stored.ID); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Find(t.Context(), "mail", "d1"); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+			if _, err := s.Find(t.Context(), "mail", "d1", ""); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
 				t.Errorf("after a discard: %v, want SINK_DLQ_NOT_FOUND", err)
 			}
 		},
@@ -101,7 +101,7 @@ var pushCases = []Case{
 	},
 	{
 		Name: "a repeated push is stored once",
-		Rule: "the same delivery in the same generation and of the same origin is one dead letter; others are not",
+		Rule: "the same content of a delivery, in the same generation and of the same origin, is one dead letter; others are not",
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
 			first := add(t, s, item("mail", "a"))
@@ -283,6 +283,51 @@ var overflowCases = []Case{
 			wantStats(t, s, "mail", counts{Depth: 3, Due: 2, Kept: 1})
 			_, err := s.Add(t.Context(), item("mail", "y"))
 			wantCode(t, "Add", err, sinks.CodeDLQOverflow)
+		},
+	},
+	{
+		Name: "kept items have a bound of their own",
+		Rule: "as many delivered items are kept as WithMaxKept says, by default as many as the cap; the oldest go first, counted as trimmed and reported; leased ones never",
+		Check: func(t *T, b Backend) {
+			for _, overflow := range []dlq.Overflow{dlq.OverflowReject, dlq.OverflowTrim} {
+				for _, opts := range [][]dlq.Option{
+					{dlq.WithMaxLen(3)},
+					{dlq.WithMaxLen(100), dlq.WithMaxKept(3)},
+				} {
+					reported := 0
+					s := b.New(t.T, append(opts, dlq.WithOverflow(overflow), dlq.WithOnTrim(func(_ string, n int) { reported += n }))...)
+					var kept []string
+					keep := func(id string) {
+						t.Helper()
+						it := add(t, s, item("mail", id))
+						settleOne(t, s, it.ID, dlq.Settlement{Action: dlq.ActionKeep, Charge: true})
+						kept = append(kept, it.ID)
+					}
+					keep("a")
+					held := claimAs(t, s, dlq.Claim{Sink: "mail", IDs: kept, Force: true, TTL: time.Minute})
+					if len(held) != 1 {
+						t.Fatal("not leased")
+					}
+					for i := range 5 {
+						keep(fmt.Sprint("k", i))
+					}
+					st := stats(t, s, "mail")
+					if st.Kept != 3 || st.Depth != 3 || st.Trimmed != 3 || reported != 3 {
+						t.Errorf("%s: %+v, %d reported; want 3 kept, 3 trimmed", overflow, st, reported)
+					}
+					for i, id := range kept {
+						_, err := s.Get(t.Context(), id)
+						if there := i == 0 || i > 3; (err == nil) != there {
+							t.Errorf("%s: kept item %d: %v, want it there: %v", overflow, i, err, there)
+						}
+					}
+				}
+			}
+			s := b.New(t.T, dlq.WithMaxLen(1), dlq.WithMaxKept(0), dlq.WithOverflow(dlq.OverflowReject))
+			for i := range 5 {
+				settleOne(t, s, add(t, s, item("mail", fmt.Sprint(i))).ID, dlq.Settlement{Action: dlq.ActionKeep})
+			}
+			wantStats(t, s, "mail", counts{Depth: 5, Kept: 5})
 		},
 	},
 	{

@@ -23,8 +23,8 @@ import (
 // metadata. Mail servers commonly refuse heads of more than 32 to 64 KiB.
 const maxHeaderBytes = 16 << 10
 
-// compose builds the message's text. It fails exactly when m can never be sent.
-func (s *Sink) compose(to *mail.Address, m sinks.Message) ([]byte, error) {
+// compose builds the message's text, dated so. It fails exactly when m can never be sent.
+func (s *Sink) compose(to *mail.Address, m sinks.Message, date time.Time) ([]byte, error) {
 	if m.ID != "" {
 		if err := sinks.CheckID(m.ID); err != nil {
 			return nil, sinks.Terminal(err)
@@ -43,7 +43,7 @@ func (s *Sink) compose(to *mail.Address, m sinks.Message) ([]byte, error) {
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent(), gomail.WithEncoding(gomail.EncodingQP))
 	msg.FromMailAddress(s.from)
 	msg.ToMailAddress(to)
-	msg.SetDateWithValue(time.Now())
+	msg.SetDateWithValue(date)
 	msg.SetMessageIDWithValue(s.messageID(m.ID))
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no vacation replies
 	if m.Subject != "" {
@@ -54,6 +54,7 @@ func (s *Sink) compose(to *mail.Address, m sinks.Message) ([]byte, error) {
 		name, value := headerName(key), m.Metadata[key]
 		size += len(name) + len(value) + len(": \r\n")
 		field := fmt.Sprintf("message.metadata[%.80q]", key)
+		check, byName := named[textproto.CanonicalMIMEHeaderKey(key)]
 		switch {
 		case name == "":
 			return nil, invalid(field, "want letters, digits, '-', '_' and '.', at most 64 of them")
@@ -63,13 +64,25 @@ func (s *Sink) compose(to *mail.Address, m sinks.Message) ([]byte, error) {
 			return nil, invalid(field, "not valid UTF-8, or holds a control character")
 		}
 		seen[name] = true
-		msg.SetGenHeader(gomail.Header(name), encodeHeader(value))
+		if !byName {
+			msg.SetGenHeader(gomail.Header(name), encodeHeader(value))
+			continue
+		}
+		checked, err := check(value)
+		if err != nil {
+			return nil, invalid(field, err.Error())
+		}
+		if name == unsubscribePost && !offersOneClick(m.Metadata) {
+			return nil, invalid(field, "needs an https:// URI in "+listUnsubscribe)
+		}
+		msg.SetGenHeader(gomail.Header(name), checked)
 	}
 	if size > maxHeaderBytes {
 		return nil, invalid("message.metadata", fmt.Sprintf("with the subject it exceeds %d bytes", maxHeaderBytes))
 	}
-	msg.SetBodyString(gomail.TypeTextPlain, plainText(m.Body))
-	msg.AddAlternativeString(gomail.TypeTextHTML, m.Body)
+	text, markup := bodies(m.Body)
+	msg.SetBodyString(gomail.TypeTextPlain, text)
+	msg.AddAlternativeString(gomail.TypeTextHTML, markup)
 
 	var b bytes.Buffer
 	if _, err := msg.WriteTo(&b); err != nil {
@@ -85,8 +98,7 @@ func (s *Sink) messageID(id string) string {
 	if id == "" {
 		id = uuid.Must(uuid.NewV7()).String()
 	}
-	domain := s.from.Address[strings.LastIndexByte(s.from.Address, '@')+1:]
-	return idText(id) + "." + idText(s.name) + "@" + domain
+	return idText(id) + "." + idText(s.name) + "@" + s.domain
 }
 
 // idText encodes what an atom of a Message-ID cannot hold as %XX, which no two texts
@@ -110,7 +122,7 @@ func headerName(key string) string {
 		return ""
 	}
 	name := textproto.CanonicalMIMEHeaderKey(key)
-	if !strings.HasPrefix(name, "X-") {
+	if _, ok := named[name]; !ok && !strings.HasPrefix(name, "X-") {
 		name = "X-" + name
 	}
 	return name

@@ -7,6 +7,7 @@ import (
 	"net/mail"
 	"strings"
 	"testing"
+	"time"
 
 	"backstop/lib/sinks"
 )
@@ -31,7 +32,7 @@ func FuzzHeadersArriveAsTheyWere(f *testing.F) {
 	}
 	to := &mail.Address{Address: "ann@example.org"}
 	f.Fuzz(func(t *testing.T, subject, value string) {
-		text, err := s.compose(to, sinks.Message{ID: "d", Subject: subject, Body: "x", Metadata: map[string]string{"note": value}})
+		text, err := s.compose(to, sinks.Message{ID: "d", Subject: subject, Body: "x", Metadata: map[string]string{"note": value}}, time.Now())
 		if err != nil {
 			if sinks.CodeOf(err) != sinks.CodeInvalidArgument {
 				t.Fatalf("compose: %v, want %s", err, sinks.CodeInvalidArgument)

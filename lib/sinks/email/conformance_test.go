@@ -3,6 +3,7 @@ package email_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -31,9 +32,14 @@ var recipient = email.Recipient{Address: "ann@example.org"}
 //
 // Besides sinktest's behaviours it knows "<stage> <reply>", such as "RCPT 550 no",
 // where {line} in the reply stands for what the client sent, "<stage> close",
-// "<stage> reset" and "<stage> hang". Stages are the commands, "greeting" and "." (the final dot).
+// "<stage> reset", "<stage> hang" and the replies that never end: "<stage> endless" (one
+// line after the other), "<stage> wide" (one line) and "<stage> slow" (one byte at a
+// time). "terse" is a server whose replies are codes alone. Stages are the commands,
+// "greeting", "." (the final dot) and "handshake" (after STARTTLS was granted).
 type scripted struct {
 	addr string
+	tls  *tls.Config // for STARTTLS
+	ehlo string      // the reply to EHLO; empty: one that offers what the sink needs
 
 	mu          sync.Mutex
 	attempts    int
@@ -41,16 +47,22 @@ type scripted struct {
 	heard       []string // commands
 	connections int
 	open        int
-	stop        chan struct{}
+	changed     sync.Cond // of what mu guards
 }
 
 func newScripted(tb testing.TB, b sinktest.Behaviour) *scripted {
+	tb.Helper()
+	return newScriptedTLS(tb, b, nil)
+}
+
+func newScriptedTLS(tb testing.TB, b sinktest.Behaviour, protect *tls.Config) *scripted {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &scripted{addr: l.Addr().String(), stop: make(chan struct{})}
+	s := &scripted{addr: l.Addr().String(), tls: protect}
+	s.changed.L = &s.mu
 	if b == sinktest.Refuse {
 		l.Close()
 		return s
@@ -73,7 +85,6 @@ func newScripted(tb testing.TB, b sinktest.Behaviour) *scripted {
 		}
 	})
 	tb.Cleanup(func() {
-		close(s.stop)
 		l.Close()
 		wg.Wait()
 	})
@@ -84,7 +95,21 @@ func (s *scripted) count(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change()
+	s.changed.Broadcast()
 }
+
+// closed waits until no connection is open. A client that leaves one open holds it until
+// the server's patience ends.
+func (s *scripted) closed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.open > 0 {
+		s.changed.Wait()
+	}
+}
+
+// hold says nothing until the client hangs up.
+func hold(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
 func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 	r := textproto.NewReader(bufio.NewReader(c))
@@ -101,10 +126,19 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 			case "close":
 				return false
 			case "hang":
-				<-s.stop
+				hold(c)
+				return false
+			case "endless", "wide", "slow":
+				s.babble(c, action)
 				return false
 			}
 			reply = strings.ReplaceAll(strings.ReplaceAll(action, "{line}", line), `\r\n`, "\r\n")
+		}
+		if reply == "" {
+			return true
+		}
+		if b == "terse" {
+			reply = reply[:strings.LastIndex("\r\n"+reply, "\r\n")+3]
 		}
 		_, err := io.WriteString(c, reply+"\r\n")
 		return err == nil
@@ -115,7 +149,7 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 	case sinktest.ResetLate:
 		stage, action = ".", "reset"
 	case sinktest.HangEarly:
-		<-s.stop
+		hold(c)
 		return
 	}
 	if !say("greeting", "", "220 scripted ESMTP") {
@@ -133,10 +167,22 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 		case "EHLO":
 			s.count(func() { s.attempts++ })
 			reply = "250-scripted\r\n250-AUTH PLAIN\r\n250-ENHANCEDSTATUSCODES\r\n250 8BITMIME"
+			if s.ehlo != "" {
+				reply = s.ehlo
+			} else if s.tls != nil {
+				reply = "250-scripted\r\n250-STARTTLS\r\n" + strings.TrimPrefix(reply, "250-scripted\r\n")
+			}
 		case "AUTH":
 			reply = "235 2.7.0 welcome"
 		case "DATA":
 			reply = "354 go ahead"
+		case "STARTTLS":
+			if s.tls == nil || !say(verb, line, "220 2.0.0 go ahead") || !say("handshake", line, "") {
+				return
+			}
+			protected := tls.Server(c, s.tls)
+			c, r = protected, textproto.NewReader(bufio.NewReader(protected))
+			continue
 		case "QUIT":
 			say("QUIT", line, "221 2.0.0 bye")
 			return
@@ -144,7 +190,7 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 		if !say(verb, line, reply) {
 			return
 		}
-		if verb != "DATA" || stage == "DATA" && !strings.HasPrefix(action, "354") {
+		if verb != "DATA" || stage == "DATA" && !strings.HasPrefix(action, "3") {
 			continue
 		}
 		if stage == "text" { // breaks off within the message
@@ -158,7 +204,7 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 		s.count(func() { s.accepted = append(s.accepted, string(text)) })
 		switch b {
 		case sinktest.HangLate:
-			<-s.stop
+			hold(c)
 			return
 		case sinktest.Garbage:
 			_, _ = io.WriteString(c, "\x00\x01 this is not SMTP\r\n")
@@ -179,6 +225,22 @@ func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
 		if !say(".", "", "250 2.0.0 taken") {
 			return
 		}
+	}
+}
+
+// babble says what never ends, until the client has gone.
+func (s *scripted) babble(c net.Conn, how string) {
+	text := map[string]string{"endless": "250-" + strings.Repeat("x", 994) + "\r\n", "wide": strings.Repeat("250 and so on ", 100), "slow": "2"}[how]
+	pause := time.NewTicker(5 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		if _, err := io.WriteString(c, text); err != nil {
+			return
+		}
+		if how != "slow" {
+			continue
+		}
+		<-pause.C
 	}
 }
 
@@ -225,7 +287,7 @@ func TestConformance(t *testing.T) {
 		{Does: "RCPT 550 5.1.1 <ann@example.org> unknown", Want: sinktest.Terminal, Text: "RCPT TO: SMTP 550 5.1.1 <[recipient]> unknown"},
 		{Does: `RCPT 550-5.1.1 no\r\n550 5.1.1 such user`, Want: sinktest.Terminal, Text: "SMTP 550 5.1.1 no 5.1.1 such user"},
 		{Does: sinktest.Behaviour("RCPT 550 " + strings.Repeat("x", 900)), Want: sinktest.Terminal, Text: strings.Repeat("x", 200) + "..."},
-		{Does: "RCPT 550 a\x00\x1b[31mb\xff", Want: sinktest.Terminal, Text: "SMTP 550 a  [31mb?"},
+		{Does: "RCPT 550 a\x00\x1b[31mb\xff", Want: sinktest.Terminal, Text: "SMTP 550 a [31mb?"},
 		{Does: "RCPT reset", Want: sinktest.Transient, Text: "RCPT TO: "},
 		{Does: "DATA 452 4.3.1 full", Want: sinktest.Transient, Text: "DATA: SMTP 452 4.3.1 full"},
 		{Does: "DATA 554 5.7.1 no", Want: sinktest.Terminal, Text: "DATA: SMTP 554 5.7.1 no"},
@@ -255,8 +317,14 @@ func TestConformance(t *testing.T) {
 		Message: func(marker string) sinks.Message {
 			return sinks.Message{Subject: "Order", Body: "<p>" + marker + "</p>", Metadata: map[string]string{"order": "42"}}
 		},
-		Rows:    rows,
-		Without: map[sinktest.Behaviour]string{sinktest.Compressed: "SMTP knows no compressed replies"},
+		Rows: rows,
+		Without: map[sinktest.Behaviour]string{
+			sinktest.Compressed:     "SMTP knows no compressed replies",
+			sinktest.HangHandshake:  "TestAHandshakeThatStopsEndsWithTheAttempt, with TLS",
+			sinktest.Switch:         "SMTP switches no protocols",
+			sinktest.EndlessHead:    "a reply has no head",
+			sinktest.EndlessInterim: "SMTP has no interim replies",
+		},
 		Secrets: []string{pass, base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + pass))},
 	})
 }

@@ -1,11 +1,12 @@
 // Package email delivers messages over SMTP: one address and one connection for each
 // message.
 //
-// The body is HTML; a plain-text alternative is made from it. Metadata becomes X-*
-// headers: the key "order" is sent as X-Order, the key "X-Order" as it is. The
-// Message-ID is made of the delivery id, the sink's name and the sender's domain, so
-// that it is the same in every attempt and replay and mail systems can recognise a
-// message that arrives twice.
+// The body is HTML, or text when it has no markup; both parts are made from it. Metadata
+// becomes X-* headers: the key "order" is sent as X-Order, the key "X-Order" as it is;
+// Reply-To, List-Unsubscribe and List-Unsubscribe-Post keep their names. The Message-ID
+// is made of the delivery id, the sink's name and the sender's domain, and the date is
+// that of the first attempt (sinks.WithFirstAttempt), so that both are the same in every
+// attempt and replay and mail systems can recognise a message that arrives twice.
 //
 // A 4xx reply and a lost connection are transient, a 5xx reply and a bad certificate
 // terminal. When the connection is lost after the final dot, nobody knows whether the
@@ -23,6 +24,7 @@ import (
 	"net/mail"
 	"strconv"
 	"strings"
+	"time"
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/internal/recipient"
@@ -40,6 +42,9 @@ const (
 	// TLSNone sends everything in the clear, for a relay on a trusted network.
 	TLSNone = "none"
 )
+
+// portImplicit is the port on which servers speak TLS from the first byte (RFC 8314).
+const portImplicit = "465"
 
 func init() { sinks.RegisterFactory(Kind, Factory(nil)) }
 
@@ -81,18 +86,22 @@ type Recipient struct {
 type Sink struct {
 	name string
 	host string
+	port string
 	addr string
 	from *mail.Address
-	user string
-	pass sinks.Secret
-	mode string
-	tls  *tls.Config
+	// domain is the sender's, in ASCII.
+	domain string
+	user   string
+	pass   sinks.Secret
+	mode   string
+	tls    *tls.Config
 }
 
 var (
 	_ sinks.Sink             = (*Sink)(nil)
 	_ sinks.RecipientDecoder = (*Sink)(nil)
 	_ sinks.Validator        = (*Sink)(nil)
+	_ sinks.Adviser          = (*Sink)(nil)
 )
 
 // New returns the sink called name. All faults of c are reported together, as
@@ -137,10 +146,26 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
+	domain, err := asciiDomain(from.Address[strings.LastIndexByte(from.Address, '@')+1:])
+	if err != nil {
+		return nil, &sinks.ConfigError{Key: "from", Msg: err.Error()}
+	}
 	return &Sink{
-		name: name, host: host, addr: c.SMTPAddr, from: from, user: c.AuthUser, pass: c.AuthPass, mode: mode,
+		name: name, host: host, port: port, addr: c.SMTPAddr, from: from, domain: domain, user: c.AuthUser, pass: c.AuthPass, mode: mode,
 		tls: &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
 	}, nil
+}
+
+// Advice names a port that does not go with the protection of the connection.
+func (s *Sink) Advice() []*sinks.ConfigError {
+	implicit := s.mode == TLSImplicit
+	switch {
+	case s.port == portImplicit && !implicit:
+		return []*sinks.ConfigError{{Key: "tls", Msg: "servers speak TLS from the first byte on port 465: implicit is meant, or port 587"}}
+	case (s.port == "25" || s.port == "587") && implicit:
+		return []*sinks.ConfigError{{Key: "tls", Msg: "servers begin in the clear on port " + s.port + ": starttls is meant, or port 465"}}
+	}
+	return nil
 }
 
 // Name returns the sink's name.
@@ -169,7 +194,7 @@ func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.compose(rcpt, m)
+	_, err = s.compose(rcpt, m, time.Now())
 	return err
 }
 
@@ -179,7 +204,7 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
-	text, err := s.compose(rcpt, m)
+	text, err := s.compose(rcpt, m, sinks.FirstAttempt(ctx))
 	if err != nil {
 		return err
 	}
@@ -208,7 +233,8 @@ func addressee(to sinks.Recipient) (*mail.Address, error) {
 // room for a display name.
 const maxAddress = 256 + 128
 
-// parseAddress reads exactly one address. Its errors do not quote it.
+// parseAddress reads exactly one address. An international domain becomes its ASCII form
+// where that makes the address ASCII. Its errors do not quote it.
 func parseAddress(text string) (*mail.Address, error) {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
 		return nil, errors.New("holds a control character or is not valid UTF-8")
@@ -225,6 +251,14 @@ func parseAddress(text string) (*mail.Address, error) {
 	}
 	if strings.ContainsFunc(a.Address, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) {
 		return nil, errors.New("not an address that can be mailed to")
+	}
+	at := strings.LastIndexByte(a.Address, '@')
+	domain, err := asciiDomain(a.Address[at+1:])
+	if err != nil {
+		return nil, err
+	}
+	if ascii(a.Address[:at]) { // else it goes out as it is, with the server's consent
+		a.Address = a.Address[:at+1] + domain
 	}
 	return a, nil
 }

@@ -3,6 +3,7 @@ package email_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,9 @@ type server struct {
 	taken    []taken
 	greylist map[string]bool // senders seen, when it greylists
 	fault    string          // of its authentication
+	refused  []string        // mechanisms that are offered and not known
+	refusal  int             // the code that says so
+	echo     bool            // repeats a wrong password, in base64 too
 }
 
 type taken struct {
@@ -90,7 +94,13 @@ func (s *session) Data(r io.Reader) error {
 func (s *session) AuthMechanisms() []string { return s.mechanisms }
 
 func (s *session) Auth(mechanism string) (sasl.Server, error) {
+	if slices.Contains(s.s.refused, mechanism) {
+		return nil, &smtp.SMTPError{Code: s.s.refusal, EnhancedCode: smtp.EnhancedCode{5, 5, 4}, Message: "not this one"}
+	}
 	check := func(_, u, p string) error {
+		if s.s.echo && p != pass {
+			return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: "not " + p + " " + base64.StdEncoding.EncodeToString([]byte(p))}
+		}
 		if u != user || p != pass {
 			return smtp.ErrAuthFailed
 		}
@@ -517,4 +527,32 @@ func keys(err error) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// A port and a protection that do not go together can be meant, on a test server. A check
+// of the configuration says so.
+func TestPortsAndProtectionThatDoNotGoTogetherAreNoted(t *testing.T) {
+	for _, c := range []struct {
+		addr, tls string
+		noted     bool
+	}{
+		{"mx.example.org:465", "", true},
+		{"mx.example.org:465", email.TLSStartTLS, true},
+		{"mx.example.org:465", email.TLSNone, true},
+		{"mx.example.org:465", email.TLSImplicit, false},
+		{"mx.example.org:587", email.TLSImplicit, true},
+		{"mx.example.org:25", email.TLSImplicit, true},
+		{"mx.example.org:587", "", false},
+		{"mx.example.org:25", email.TLSNone, false},
+		{"mx.example.org:2525", email.TLSImplicit, false},
+	} {
+		s, err := email.New("mail", email.Config{SMTPAddr: c.addr, From: "a@b.example", TLS: c.tls}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := sinks.Advice(s)
+		if (len(got) == 1 && got[0].Key == "tls") != c.noted || len(got) > 1 {
+			t.Errorf("%s with tls %q: %v, want a note: %v", c.addr, c.tls, got, c.noted)
+		}
+	}
 }

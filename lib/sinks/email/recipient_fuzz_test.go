@@ -6,6 +6,7 @@ import (
 	"net/mail"
 	"strings"
 	"testing"
+	"time"
 
 	"backstop/lib/sinks"
 )
@@ -45,7 +46,7 @@ func FuzzRecipient(f *testing.F) {
 		if inner := strings.TrimSuffix(strings.TrimPrefix(path, "<"), ">"); len(inner) != len(path)-2 || strings.ContainsAny(inner, "<> \t\r\n\x00\x7f") {
 			t.Errorf("%q makes the path %q", address, path)
 		}
-		text, err := s.compose(a, sinks.Message{ID: "d", Body: "x"})
+		text, err := s.compose(a, sinks.Message{ID: "d", Body: "x"}, time.Now())
 		if err != nil {
 			t.Fatalf("%q is taken, and then %v", address, err)
 		}

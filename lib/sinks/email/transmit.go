@@ -3,22 +3,19 @@ package email
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
 	"net/mail"
 	"net/netip"
-	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
-	"github.com/wneessen/go-mail/smtp"
-
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/internal/neterr"
+	"backstop/lib/sinks/internal/sockets"
 )
 
 const (
@@ -63,102 +60,119 @@ func (f *fault) Error() string { return f.why }
 
 // transmit holds one SMTP conversation.
 func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) error {
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
+	raw, err := sockets.Process().Dial(ctx, &net.Dialer{}, "tcp", s.addr, nil)
 	if err != nil {
-		return s.failure(ctx, "connect", err, to)
+		return s.failure(ctx, "connect", err, "")
 	}
 	l := &line{Conn: raw, left: maxReplies}
 	defer l.Close()
-	// The library knows no contexts: closing the connection ends whatever it waits for.
+	// Closing the connection ends whatever is waited for on it, the good-bye too.
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 
-	var conn net.Conn = l
-	if s.mode == TLSImplicit {
-		t := tls.Client(l, s.tls)
-		if err := t.HandshakeContext(ctx); err != nil {
-			return s.failure(ctx, "TLS handshake", err, to)
-		}
-		conn = t
-	}
-	client, err := smtp.NewClient(conn, s.host)
-	if err != nil {
-		return s.failure(ctx, "greeting", err, to)
-	}
-	stage, err := s.converse(client, addressLiteral(raw.LocalAddr()), to, text)
+	c := &conversation{}
+	stage, err := s.converse(ctx, c, l, to, text)
 	ended := stage == finalDot && !l.unwritten
-	if _, replied := errors.AsType[*textproto.Error](err); err == nil || replied {
+	if err == nil || understood(err) {
 		_ = l.SetDeadline(time.Now().Add(quitTime))
-		_ = client.Quit()
+		_, _ = c.say("QUIT")
 	}
+	r, replied := errors.AsType[*reply](err)
+	refused := replied && (r.class() == 4 || r.class() == 5)
 	switch {
 	case err == nil:
 		return nil
-	case ended && !refused(err):
-		if ctx.Err() != nil {
-			err = ctx.Err() // which closed the connection
+	case ended && !refused:
+		why := describe(err)
+		switch {
+		case replied:
+			why = s.show(r, c, to)
+		case ctx.Err() != nil: // which closed the connection
+			why = describe(ctx.Err())
 		}
-		return sinks.Ambiguous(s.unavailable("the message was sent and not answered: " + describe(err)))
-	default:
-		return s.failure(ctx, stage, err, to)
+		return sinks.Ambiguous(s.unavailable("the message was sent and not answered: " + why))
+	case replied && r.class() == 5:
+		return sinks.Terminal(s.unavailable(stage + ": " + s.show(r, c, to)))
+	case replied:
+		return sinks.Transient(s.unavailable(stage + ": " + s.show(r, c, to)))
 	}
+	hint := ""
+	if l.left == maxReplies && s.mode != TLSImplicit && (ctx.Err() != nil || s.port == portImplicit) {
+		hint = "; the server said nothing: if it waits for TLS, set tls: implicit"
+	}
+	return s.failure(ctx, stage, err, hint)
 }
 
-// finalDot is the stage in which the server owns the message if it got the dot.
-const finalDot = "message"
-
-// refused reports whether err is a reply by which the server declines a message.
-func refused(err error) bool {
-	r, ok := errors.AsType[*textproto.Error](err)
-	return ok && r.Code >= 400 && r.Code <= 599
+// understood reports whether the server and the sink still understand each other: it has
+// replied, or the sink has thought better of it.
+func understood(err error) bool {
+	_, replied := errors.AsType[*reply](err)
+	f, own := errors.AsType[*fault](err)
+	return replied || own && f != errTLS
 }
 
-// converse runs the conversation and says in which stage it ended.
-func (s *Sink) converse(c *smtp.Client, self string, to *mail.Address, text []byte) (stage string, err error) {
-	if err := c.Hello(self); err != nil {
+// The stages of a conversation, as errors name them.
+const (
+	handshake = "TLS handshake"
+	// finalDot is the stage in which the server owns the message if it got the dot.
+	finalDot = "message"
+)
+
+// converse holds the conversation over l and says in which stage it ended.
+func (s *Sink) converse(ctx context.Context, c *conversation, l *line, to *mail.Address, text []byte) (stage string, err error) {
+	c.over(l)
+	if s.mode == TLSImplicit {
+		t := tls.Client(l, s.tls)
+		if err := t.HandshakeContext(ctx); err != nil {
+			return handshake, err
+		}
+		c.over(t)
+	}
+	greeting, err := c.answer()
+	if err := wanted(2, greeting, err); err != nil {
+		return "greeting", err
+	}
+	self := addressLiteral(l.LocalAddr())
+	if err := c.hello(self); err != nil {
 		return "EHLO", err
 	}
 	if s.mode == TLSStartTLS {
-		if ok, _ := c.Extension("STARTTLS"); !ok {
+		if _, ok := c.offers["STARTTLS"]; !ok {
 			return "STARTTLS", &fault{"the server does not offer it, and the sink requires it"}
 		}
-		if err := c.StartTLS(s.tls.Clone()); err != nil {
+		if err := c.protect(ctx, s.tls.Clone()); err != nil {
 			return "STARTTLS", err
+		}
+		if err := c.hello(self); err != nil {
+			return "EHLO", err
 		}
 	}
 	if s.user != "" {
-		auth, err := s.auth(c)
-		if err != nil {
-			return "AUTH", err
-		}
-		if err := c.Auth(auth); err != nil {
+		if err := s.logIn(c); err != nil {
 			return "AUTH", err
 		}
 	}
-	if ok, size := c.Extension("SIZE"); ok {
-		if limit, err := strconv.Atoi(size); err == nil && limit > 0 && len(text) > limit {
-			return "SIZE", &fault{fmt.Sprintf("the message has %d bytes, the server takes %d", len(text), limit)}
+	if limit, err := strconv.Atoi(c.offers["SIZE"]); err == nil && limit > 0 && len(text) > limit {
+		return "SIZE", &fault{fmt.Sprintf("the message has %d bytes, the server takes %d", len(text), limit)}
+	}
+	from := "MAIL FROM:" + envelope(s.from)
+	if !ascii(s.from.Address) || !ascii(to.Address) {
+		if _, ok := c.offers["SMTPUTF8"]; !ok {
+			return "SMTPUTF8", &fault{"an address is not ASCII, and the server takes only such"}
 		}
+		from += " SMTPUTF8 BODY=8BITMIME" // the head holds the address as it is
 	}
-	international := !ascii(s.from.Address) || !ascii(to.Address)
-	if ok, _ := c.Extension("SMTPUTF8"); international && !ok {
-		return "SMTPUTF8", &fault{"an address is not ASCII, and the server takes only such"}
-	}
-	c.SkipSMTPUTF8(!international)
-	if err := c.Mail(envelope(s.from)); err != nil {
+	if err := c.ask(2, from); err != nil {
 		return "MAIL FROM", err
 	}
-	if err := c.Rcpt(envelope(to)); err != nil {
+	if err := c.ask(2, "RCPT TO:"+envelope(to)); err != nil {
 		return "RCPT TO", err
 	}
-	w, err := c.Data()
+	end, err := c.text(text)
 	if err != nil {
 		return "DATA", err
 	}
-	if _, err := w.Write(text); err != nil {
-		return "DATA", err
-	}
-	return finalDot, w.Close()
+	return finalDot, end()
 }
 
 // addressLiteral is how a client without a name of its own introduces itself (RFC
@@ -175,67 +189,41 @@ func addressLiteral(a net.Addr) string {
 	return "[IPv6:" + ip.String() + "]"
 }
 
-// failure classifies an error of a stage before the final dot, and a reply of any
-// stage. A reply wins over the context's end: the server has spoken.
-func (s *Sink) failure(ctx context.Context, stage string, err error, to *mail.Address) error {
-	var f *fault
-	reply, replied := errors.AsType[*textproto.Error](err)
+// failure classifies an error of a stage before the final dot that is not a reply. hint
+// is what may have led to it.
+func (s *Sink) failure(ctx context.Context, stage string, err error, hint string) error {
+	record, notTLS := errors.AsType[tls.RecordHeaderError](err)
+	f, own := errors.AsType[*fault](err)
 	switch {
-	case replied && reply.Code >= 500 && reply.Code <= 599:
-		return sinks.Terminal(s.unavailable(s.reply(stage, reply, to)))
-	case replied:
-		return sinks.Transient(s.unavailable(s.reply(stage, reply, to)))
+	case stage == handshake && notTLS && string(record.RecordHeader[:2]) == "22":
+		return sinks.Terminal(s.unavailable(stage + ": the server greets in the clear: set tls: starttls"))
+	case neterr.Short(err):
+		return sinks.Ours(s.unavailable(stage + ": " + describe(err)))
 	case neterr.Certificate(err):
 		return sinks.Terminal(s.unavailable(stage + ": " + describe(err)))
-	case errors.As(err, &f):
+	case own:
 		return sinks.Terminal(s.unavailable(stage + ": " + f.why))
 	case ctx.Err() != nil:
-		e := s.unavailable(stage + ": ended before the message was sent")
+		e := s.unavailable(stage + ": ended before the message was sent" + hint)
 		e.Cause = ctx.Err()
 		return e
 	default:
-		return sinks.Transient(s.unavailable(stage + ": " + describe(err)))
+		return sinks.Transient(s.unavailable(stage + ": " + describe(err) + hint))
 	}
 }
 
+// describe names a failure that is not a reply.
 func describe(err error) string {
-	if errors.Is(err, errEndless) {
-		return errEndless.Error()
+	for _, own := range []error{errEndless, errForeign, errTLS} {
+		if errors.Is(err, own) {
+			return own.Error()
+		}
 	}
 	return neterr.Describe(err)
 }
 
 func (s *Sink) unavailable(why string) *sinks.Error {
 	return &sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: s.addr + ": " + why}
-}
-
-// maxReply is how much of a reply's text is shown, in characters.
-const maxReply = 200
-
-// reply shows a server's reply without what it may echo: the password, in the forms
-// in which it was sent, and the addressee.
-func (s *Sink) reply(stage string, r *textproto.Error, to *mail.Address) string {
-	hide := []string{to.Address, "[recipient]"}
-	if pass := s.pass.Reveal(); pass != "" {
-		for _, form := range []string{
-			pass,
-			base64.StdEncoding.EncodeToString([]byte(pass)),
-			base64.StdEncoding.EncodeToString([]byte("\x00" + s.user + "\x00" + pass)),
-		} {
-			hide = append([]string{form, s.pass.String()}, hide...)
-		}
-	}
-	text := strings.NewReplacer(hide...).Replace(r.Msg)
-	text = strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return ' '
-	}, strings.ToValidUTF8(text, "?"))
-	if runes := []rune(text); len(runes) > maxReply {
-		text = string(runes[:maxReply]) + "..."
-	}
-	return strings.TrimSpace(fmt.Sprintf("%s: SMTP %d %s", stage, r.Code, text))
 }
 
 // envelope returns an address as the commands MAIL and RCPT want it, quoted where

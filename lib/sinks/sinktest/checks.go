@@ -2,8 +2,12 @@ package sinktest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +22,7 @@ var checks = []check{
 	{"ended_context", "nothing is sent when the context has ended before", endedContext},
 	{"canceled_early", "a canceled context ends a Send that waits for the destination, at once", canceledEarly},
 	{"canceled_late", "a context that ends after the message was sent leaves the outcome unknown", canceledLate},
+	{"canceled_endless", "a canceled context ends a Send whose destination never ends, and its connection", canceledEndless},
 	{"concurrent", "a sink is safe for concurrent use", concurrent},
 	{"connections", "connections are reused, or closed by the Send that made them", connections},
 	{"hostile", "no message breaks out of its fields: it arrives as it is, or it is refused as INVALID_ARGUMENT before anything is sent, by Validate too", hostile},
@@ -31,13 +36,14 @@ func background(tb testing.TB) context.Context {
 	return ctx
 }
 
-// row checks one row of the kind's table. Only a destination that says nothing holds a
-// Send until its context ends: whatever else comes must be judged within a few seconds.
+// row checks one row of the kind's table. Only a destination that does not come to an
+// answer holds a Send until its context ends: whatever else comes must be judged within a
+// few seconds. Nothing of what never ends stays when the Send is over.
 func row(tb testing.TB, h Harness, r Row) {
 	tb.Helper()
 	d := h.Open(tb, r.Does)
 	ctx := background(tb)
-	hangs := r.Does == HangEarly || r.Does == HangLate
+	hangs := h.hangs(r.Does)
 	if hangs {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, brief)
@@ -66,6 +72,17 @@ func row(tb testing.TB, h Harness, r Row) {
 	}
 	if d.Connections != nil && d.Connections() > 1 {
 		tb.Errorf("one Send made %d connections", d.Connections())
+	}
+	if h.neverEnds(r.Does) {
+		over(tb, d, r.Does)
+	}
+}
+
+// over checks that a Send that is over has left no connection to what never ends.
+func over(tb testing.TB, d *Destination, b Behaviour) {
+	tb.Helper()
+	if d.Open != nil && !eventually(func() bool { return d.Open() == 0 }) {
+		tb.Errorf("a destination that does %q: %d connections outlive the Send", b, d.Open())
 	}
 }
 
@@ -147,6 +164,32 @@ func canceledLate(tb testing.TB, h Harness) {
 	}()
 	if err := attempt(ctx, tb, h, d, h.Recipient, message(h, "late-1")); !sinks.IsAmbiguous(err) {
 		tb.Errorf("got %v, want an ambiguous error", err)
+	}
+}
+
+func canceledEndless(tb testing.TB, h Harness) {
+	tb.Helper()
+	for _, r := range h.Rows {
+		if !h.hangs(r.Does) {
+			continue
+		}
+		d := h.Open(tb, r.Does)
+		ctx, cancel := context.WithCancel(background(tb))
+		go func() {
+			defer cancel()
+			if d.Connections != nil {
+				eventually(func() bool { return d.Connections() > 0 })
+			}
+			if slices.Contains(fixed[r.Does], Ambiguous) {
+				eventually(func() bool { return len(d.Accepted()) > 0 })
+			}
+		}()
+		err := attempt(ctx, tb, h, d, h.Recipient, message(h, "endless-1"))
+		cancel()
+		if err == nil {
+			tb.Errorf("a destination that does %q: got nil, want an error", r.Does)
+		}
+		over(tb, d, r.Does)
 	}
 }
 
@@ -303,6 +346,7 @@ func recipients(tb testing.TB, h Harness) {
 			tb.Errorf("DecodeRecipient(%q) = %v, %v, want nil, nil", raw, to, err)
 		}
 	}
+	storedRecipients(tb, h, d.Sink)
 	type stranger struct{}
 	before := d.Attempts()
 	err := attempt(background(tb), tb, h, d, stranger{}, message(h, "stranger-1"))
@@ -312,6 +356,54 @@ func recipients(tb testing.TB, h Harness) {
 	if err != nil && d.Attempts() != before {
 		tb.Errorf("Send to a foreign recipient sent something: %v", err)
 	}
+}
+
+// storedRecipients reads the harness's recipient as other programs store one: from a
+// struct without tags, whose names begin with a capital.
+func storedRecipients(tb testing.TB, h Harness, s sinks.Sink) {
+	tb.Helper()
+	b, err := json.Marshal(h.Recipient)
+	if err != nil {
+		tb.Errorf("the recipient cannot be stored: %v", err)
+		return
+	}
+	want, err := sinks.DecodeRecipient(s, b)
+	if err != nil {
+		tb.Errorf("the recipient, stored as %s, is refused: %v", b, err)
+		return
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil || len(fields) == 0 {
+		return // no object: it has no names
+	}
+	for what, spell := range map[string]func(string) string{
+		"capitalized": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] },
+		"in capitals": strings.ToUpper,
+	} {
+		other, both := map[string]json.RawMessage{}, maps.Clone(fields)
+		for name, value := range fields {
+			other[spell(name)], both[spell(name)] = value, value
+		}
+		got, err := sinks.DecodeStoredRecipient(s, encoded(tb, other))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			tb.Errorf("a stored recipient with names %s: %v, %v; want %v", what, got, err, want)
+		}
+		if want == nil {
+			continue // the sink reads nothing of it
+		}
+		if got, err := sinks.DecodeStoredRecipient(s, encoded(tb, both)); sinks.CodeOf(err) != sinks.CodeInvalidArgument {
+			tb.Errorf("a stored recipient with names twice, %s too: %v, %v; want %s", what, got, err, sinks.CodeInvalidArgument)
+		}
+	}
+}
+
+func encoded(tb testing.TB, v any) []byte {
+	tb.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
 
 // sinkAs looks through the wrappers of s.

@@ -42,8 +42,8 @@ func NewHTTPServer(tb testing.TB, b Behaviour, ok string, answers map[Behaviour]
 		s.URL = "http://" + l.Addr().String()
 		l.Close()
 		return s
-	case ResetEarly, HangEarly:
-		s.serveRaw(tb, b == ResetEarly)
+	case ResetEarly, HangEarly, HangHandshake:
+		s.serveRaw(tb, b)
 		return s
 	}
 	answer, found := answers[b]
@@ -112,35 +112,76 @@ func (s *HTTPServer) count(change func()) {
 	change()
 }
 
-// serveRaw accepts connections and resets or ignores them.
-func (s *HTTPServer) serveRaw(tb testing.TB, reset bool) {
+// serveRaw accepts connections and resets them, ignores them, or begins to answer.
+func (s *HTTPServer) serveRaw(tb testing.TB, b Behaviour) {
 	tb.Helper()
 	l := listen(tb)
 	s.URL = "https://" + l.Addr().String()
 	var conns []net.Conn
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var accepting, serving sync.WaitGroup
+	accepting.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
 			s.count(func() { s.connections++ })
-			if reset {
+			if b == ResetEarly {
 				abort(c)
 				continue
 			}
 			conns = append(conns, c)
+			s.count(func() { s.open++ })
+			serving.Go(func() {
+				if b == HangHandshake {
+					_, _ = c.Write([]byte("\x16\x03\x03\x00\x7a\x02")) // the beginning of a ServerHello
+				}
+				_, _ = io.Copy(io.Discard, c) // until the sink hangs up
+				s.count(func() { s.open-- })
+			})
 		}
-	}()
+	})
 	tb.Cleanup(func() {
 		l.Close()
-		<-done
+		accepting.Wait()
 		for _, c := range conns {
 			c.Close()
 		}
+		serving.Wait()
 	})
+}
+
+// keep takes the connection over and writes head and then piece after piece, slowly, for
+// as long as the sink stays. An empty piece is silence.
+func (s *HTTPServer) keep(tb testing.TB, w http.ResponseWriter, head, piece string) {
+	tb.Helper()
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		tb.Errorf("Hijack: %v", err)
+		return
+	}
+	s.count(func() { s.open++ }) // the server counts it no longer
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, _ = io.Copy(io.Discard, c)
+	}()
+	defer func() {
+		c.Close()
+		<-gone
+		s.count(func() { s.open-- })
+	}()
+	_, _ = io.WriteString(c, head)
+	for {
+		select {
+		case <-gone:
+			return
+		case <-s.stop:
+			return
+		case <-time.After(20 * time.Millisecond): // no limit of bytes ends that soon
+			_, _ = io.WriteString(c, piece)
+		}
+	}
 }
 
 func listen(tb testing.TB) net.Listener {
@@ -217,6 +258,12 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 				case <-time.After(5 * time.Millisecond): // no limit of bytes ends that soon
 				}
 			}
+		case Switch:
+			s.keep(tb, w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n", "")
+		case EndlessHead:
+			s.keep(tb, w, "HTTP/1.1 200 OK\r\n", "X-More: yes\r\n")
+		case EndlessInterim:
+			s.keep(tb, w, "", "HTTP/1.1 103 Early Hints\r\n\r\n")
 		case Huge:
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 2<<20))
 		case Compressed:

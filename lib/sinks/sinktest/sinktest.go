@@ -35,6 +35,12 @@ const (
 	Endless    Behaviour = "accept, the answer never ends"     // nor does it come fast
 	Huge       Behaviour = "accept, the answer is huge"        // at least 1 MiB, then it ends
 	Compressed Behaviour = "accept, the answer is compressed"  // unasked, and large when inflated
+
+	// What never ends, beside HangEarly, HangLate and Endless.
+	HangHandshake  Behaviour = "stop within the TLS handshake"          // a part of an answer comes, no more
+	Switch         Behaviour = "answer 101 and keep the connection"     // everything was read
+	EndlessHead    Behaviour = "answer with a head that never ends"     // line after line, slowly
+	EndlessInterim Behaviour = "answer that the answer comes, for ever" // 103 after 103, slowly
 )
 
 // Outcome is what a sink says of one attempt.
@@ -91,6 +97,10 @@ type Harness struct {
 	Rows []Row
 	// Without names the behaviours that the kind cannot meet, and why.
 	Without map[Behaviour]string
+	// NeverEnding names the harness's own behaviours whose destination never comes to an
+	// end, such as a reply without a last line. Each has a row, which gets a context that
+	// runs out: Send and its connection must end with it.
+	NeverEnding []Behaviour
 	// Reuses says that messages in a row share one connection. Without it, each Send
 	// closes the connection that it made.
 	Reuses bool
@@ -111,7 +121,25 @@ var fixed = map[Behaviour][]Outcome{
 	Endless:    {Delivered, Transient, Terminal, Ambiguous},
 	Huge:       {Delivered, Transient, Terminal, Ambiguous},
 	Compressed: {Delivered, Transient, Terminal, Ambiguous},
+
+	HangHandshake:  {Ended},
+	Switch:         {Terminal},
+	EndlessHead:    {Ambiguous},
+	EndlessInterim: {Ambiguous},
 }
+
+// hangs reports whether a destination that does b holds a Send until its context ends.
+func (h Harness) hangs(b Behaviour) bool {
+	switch b {
+	case HangEarly, HangLate, HangHandshake, EndlessHead, EndlessInterim:
+		return true
+	}
+	return slices.Contains(h.NeverEnding, b)
+}
+
+// neverEnds reports whether a destination that does b never ends by itself: its
+// connection is of no further use, whatever the sink made of the answer.
+func (h Harness) neverEnds(b Behaviour) bool { return h.hangs(b) || b == Switch || b == Endless }
 
 // check is one rule of the contract.
 type check struct {
@@ -154,6 +182,11 @@ func complete(tb testing.TB, h Harness) {
 			tb.Errorf("%q has a row and is in Without", b)
 		case i >= 0 && !slices.Contains(allowed, h.Rows[i].Want):
 			tb.Errorf("the table says %s for %q, the contract allows %v", h.Rows[i].Want, b, allowed)
+		}
+	}
+	for _, b := range h.NeverEnding {
+		if !slices.ContainsFunc(h.Rows, func(r Row) bool { return r.Does == b }) {
+			tb.Errorf("%q is in NeverEnding, and the table has no row for it", b)
 		}
 	}
 }

@@ -55,6 +55,7 @@ type fake struct {
 	mu       sync.Mutex
 	attempts int
 	accepted []string
+	open     int
 }
 
 const fakeSecret = "s3cret"
@@ -136,6 +137,18 @@ func (f *fake) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 			return sinks.Transient(unavailable("no answer"))
 		}
 		return sinks.Ambiguous(unavailable("no answer"))
+	case "never end":
+		f.take(text, true)
+		if f.fault == "leaves a connection behind" {
+			f.mu.Lock()
+			f.open++
+			f.mu.Unlock()
+		}
+		if f.fault != "takes what never ends for a delivery" {
+			<-ctx.Done()
+			return sinks.Ambiguous(unavailable("no answer"))
+		}
+		return nil
 	case Endless:
 		f.take(text, true)
 		if f.fault == "listens to an endless answer" {
@@ -182,6 +195,7 @@ func harness(fault string) Harness {
 				Sink:     f,
 				Attempts: func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.attempts },
 				Accepted: func() []string { f.mu.Lock(); defer f.mu.Unlock(); return f.accepted },
+				Open:     func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.open },
 			}
 		},
 		Message: func(marker string) sinks.Message {
@@ -192,10 +206,12 @@ func harness(fault string) Harness {
 			{Does: HangEarly, Want: Ended},
 			{Does: HangLate, Want: Ambiguous},
 			{Does: Endless, Want: Delivered},
+			{Does: "never end", Want: Ambiguous},
 			{Does: "503", Want: Transient, Text: "HTTP 503", RetryAfter: time.Second},
 		},
-		Without: without,
-		Secrets: []string{fakeSecret},
+		Without:     without,
+		NeverEnding: []Behaviour{"never end"},
+		Secrets:     []string{fakeSecret},
 	}
 }
 
@@ -208,23 +224,25 @@ func TestSuitePassesASoundSink(t *testing.T) {
 
 func TestSuiteNoticesEveryFault(t *testing.T) {
 	for fault, want := range map[string]string{
-		"panics":                             "Send panicked",
-		"changes the message":                "Send changed the message",
-		"hostile messages pass":              "a line of its own arrived",
-		"validate accepts what send refuses": "Validate did not",
-		"takes any recipient":                "want an error",
-		"sends after the end":                "wraps context.Canceled",
-		"delivers twice":                     "want one with the marker",
-		"calls an unknown outcome transient": "want ambiguous",
-		"no mark":                            "has no mark",
-		"no code":                            "has no code",
-		"another code":                       "want SINK_UNAVAILABLE",
-		"terminal instead of transient":      "got terminal",
-		"forgets Retry-After":                "asks to wait 0s, want 1s",
-		"shows a secret":                     "shows a secret",
-		"wraps a deadline of its own":        "hides the mark",
-		"listens to an endless answer":       "held Send until its context ended",
-		"retries by itself":                  "one Send made 2 attempts",
+		"panics":                               "Send panicked",
+		"changes the message":                  "Send changed the message",
+		"hostile messages pass":                "a line of its own arrived",
+		"validate accepts what send refuses":   "Validate did not",
+		"takes any recipient":                  "want an error",
+		"sends after the end":                  "wraps context.Canceled",
+		"delivers twice":                       "want one with the marker",
+		"calls an unknown outcome transient":   "want ambiguous",
+		"no mark":                              "has no mark",
+		"no code":                              "has no code",
+		"another code":                         "want SINK_UNAVAILABLE",
+		"terminal instead of transient":        "got terminal",
+		"forgets Retry-After":                  "asks to wait 0s, want 1s",
+		"shows a secret":                       "shows a secret",
+		"wraps a deadline of its own":          "hides the mark",
+		"listens to an endless answer":         "held Send until its context ended",
+		"takes what never ends for a delivery": "got nil, want an error",
+		"leaves a connection behind":           "outlive the Send",
+		"retries by itself":                    "one Send made 2 attempts",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
@@ -240,9 +258,11 @@ func TestSuiteWantsEveryBehaviourOrAReason(t *testing.T) {
 	delete(h.Without, Refuse)
 	h.Without[Accept] = "no"
 	h.Rows[2].Want = Transient
+	h.NeverEnding = append(h.NeverEnding, "never end either")
 	got := all(t, h)
 	for _, want := range []string{
 		`no row for "refuse connections"`, `"accept" has a row and is in Without`, `the contract allows [ambiguous]`,
+		`"never end either" is in NeverEnding, and the table has no row`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the suite does not say %q:\n%s", want, got)

@@ -5,12 +5,16 @@
 // Block Kit blocks, which Slack shows instead of the text (the text remains the
 // notification). Other metadata has no place in a Slack message and is left out.
 //
-// Only 200 with the body "ok" is a delivery. 429 and 5xx are transient, every other
-// answer is terminal. Slack cannot recognise a message that arrives twice.
+// A 2xx with the body "ok", or with a JSON object that has "ok": true, as Workflow Builder
+// and compatible servers answer, is a delivery. 408, 421, 425, 429, 5xx, and 403 and 413
+// with a Retry-After are transient. A known error word, "ok": false and any other status
+// are terminal. A 2xx that says neither is ambiguous: the message may be there. Slack
+// cannot recognise a message that arrives twice.
 package slack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -92,7 +96,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	return &Sink{
 		name:   name,
 		url:    u,
-		label:  sinks.SafeURL(u.String(), false),
+		label:  sinks.SafeURL(u.String()),
 		client: httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs}),
 	}, nil
 }
@@ -197,27 +201,61 @@ func (s *Sink) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) err
 	if err != nil {
 		return err
 	}
-	word := string(bytes.TrimSpace(resp.Body))
-	if resp.Status == http.StatusOK {
-		switch {
-		case word == "ok" && resp.Whole:
-			return nil
-		case !resp.Whole && strings.HasPrefix("ok", word):
-			// The status is the one of a delivery, and the word broke off.
-			return sinks.Ambiguous(&sinks.Error{
-				Code: sinks.CodeSinkUnavailable,
-				Msg:  fmt.Sprintf("POST %s: HTTP 200 OK, but the answer broke off", s.label),
-			})
-		}
-	}
-	detail := ""
+	said, word := verdict(resp.Body)
+	success := resp.Status >= 200 && resp.Status <= 299
 	switch {
-	case words[word]:
-		detail = word
-	case resp.Status == http.StatusOK:
-		detail = "unexpected answer"
+	case success && said == yes && resp.Whole:
+		return nil
+	case success && said != no:
+		// The status is the one of a delivery.
+		why := "but the answer says neither ok nor an error"
+		if !resp.Whole {
+			why = "but the answer broke off"
+		}
+		return sinks.Ambiguous(&sinks.Error{
+			Code: sinks.CodeSinkUnavailable,
+			Msg:  fmt.Sprintf("POST %s: HTTP %d %s, %s", s.label, resp.Status, http.StatusText(resp.Status), why),
+		})
+	case success:
+		return resp.Error(s.label, cmp.Or(word, "the answer says that it is not ok"), false)
+	case resp.Status == http.StatusForbidden && word != "": // for good, whatever the header says
+		return resp.Error(s.label, word, false)
+	default:
+		return resp.Error(s.label, word, resp.Passing())
 	}
-	return resp.Error(s.label, detail, resp.Status == http.StatusTooManyRequests || resp.Status >= 500)
+}
+
+// What an answer's body says.
+const (
+	nothing = iota
+	yes
+	no
+)
+
+// verdict reads the body of an answer: "ok", a known error word, or a JSON object with
+// "ok", and maybe "error". word is the error word, when it is a known one.
+func verdict(body []byte) (said int, word string) {
+	text := string(bytes.TrimSpace(body))
+	switch {
+	case text == "ok":
+		return yes, ""
+	case words[text]:
+		return no, text
+	}
+	var object struct {
+		OK    *bool `json:"ok"`
+		Error any   `json:"error"`
+	}
+	if err := json.Unmarshal(body, &object); err != nil || object.OK == nil {
+		return nothing, ""
+	}
+	if *object.OK {
+		return yes, ""
+	}
+	if name, _ := object.Error.(string); words[name] {
+		word = name
+	}
+	return no, word
 }
 
 func invalid(field, why string) error {

@@ -51,14 +51,37 @@ func TestConformance(t *testing.T) {
 	add("503 with a wait", answer(503, "", "Retry-After", "1"), sinktest.Transient, "HTTP 503", time.Second)
 	add("502 with a page", answer(502, "<html>"+secret), sinktest.Transient, "HTTP 502 Bad Gateway", 0)
 	add("404 with an unknown word", answer(404, secret), sinktest.Terminal, "HTTP 404 Not Found", 0)
-	add("408", answer(408, ""), sinktest.Terminal, "HTTP 408", 0)
+	add("408", answer(408, ""), sinktest.Transient, "HTTP 408", 0)
+	add("413 with a wait", answer(413, "", "Retry-After", "30"), sinktest.Transient, "HTTP 413", 30*time.Second)
+	add("403 with a wait", answer(403, "<html>", "Retry-After", "30"), sinktest.Transient, "HTTP 403", 30*time.Second)
+	add("403 with a word and a wait", answer(403, "invalid_token", "Retry-After", "30"), sinktest.Terminal, "HTTP 403 Forbidden: invalid_token", 0)
 	add("302", answer(302, "", "Location", "/login"), sinktest.Terminal, "HTTP 302", 0)
-	add("204", answer(204, ""), sinktest.Terminal, "HTTP 204", 0)
-	add("200 with a line end", answer(200, "ok\n"), sinktest.Delivered, "", 0)
-	add("200 with a page", answer(200, "<html>"+secret), sinktest.Terminal, "unexpected answer", 0)
-	add("200 with no_text", answer(200, "no_text"), sinktest.Terminal, "no_text", 0)
-	add("200 and nothing", answer(200, ""), sinktest.Terminal, "unexpected answer", 0)
-	add("a head of 1 MiB", answer(200, "ok", "X-Long", strings.Repeat("x", 1<<20)), sinktest.Ambiguous, "sent and not answered", 0)
+	add("400 with ok", answer(400, "ok"), sinktest.Terminal, "HTTP 400", 0)
+	add("404 in JSON", answer(404, `{"ok":false,"error":"channel_not_found"}`), sinktest.Terminal, "HTTP 404 Not Found: channel_not_found", 0)
+	for name, body := range map[string]string{
+		"a line end": "ok\n", "ok in JSON": `{"ok":true}`, "more in JSON": " {\"ok\": true, \"warning\": \"x\"}\n",
+	} {
+		add(sinktest.Behaviour("200 with "+name), answer(200, body), sinktest.Delivered, "", 0)
+	}
+	add("201 with ok in JSON", answer(201, `{"ok":true}`), sinktest.Delivered, "", 0)
+	for name, c := range map[string]struct{ body, want string }{
+		"no_text":         {"no_text", ": no_text"},
+		"an error":        {`{"ok":false,"error":"invalid_blocks"}`, ": invalid_blocks"},
+		"an unknown word": {`{"ok":false,"error":"` + secret + `"}`, "says that it is not ok"},
+		"not ok":          {`{"ok":false}`, "says that it is not ok"},
+		"a nested error":  {`{"ok":false,"error":{"x":1}}`, "says that it is not ok"},
+	} {
+		add(sinktest.Behaviour("200 that says no, "+name), answer(200, c.body), sinktest.Terminal, c.want, 0)
+	}
+	for name, body := range map[string]string{
+		"a page": "<html>" + secret, "nothing": "", "another object": `{"success":true}`, "a text for ok": `{"ok":"true"}`, "null for ok": `{"ok":null}`,
+		"a list": `[{"ok":true}]`, "an unknown word": secret, "two objects": `{"ok":true}{"ok":true}`,
+	} {
+		add(sinktest.Behaviour("200 with "+name), answer(200, body), sinktest.Ambiguous, "HTTP 200 OK, but the answer says neither ok nor an error", 0)
+	}
+	add("204", answer(204, ""), sinktest.Ambiguous, "HTTP 204", 0)
+	add("202 and nothing", answer(202, ""), sinktest.Ambiguous, "HTTP 202", 0)
+	add("a head of 1 MiB", answer(200, "ok", "X-Long", strings.Repeat("x", 1<<20)), sinktest.Ambiguous, "its answer could not be read", 0)
 	add("200 and a broken answer", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "2")
 		_, _ = io.WriteString(w, "o")
@@ -73,9 +96,13 @@ func TestConformance(t *testing.T) {
 		{Does: sinktest.HangLate, Want: sinktest.Ambiguous, Text: "timed out"},
 		{Does: sinktest.Garbage, Want: sinktest.Ambiguous},
 		{Does: sinktest.Drip, Want: sinktest.Delivered},
-		{Does: sinktest.Endless, Want: sinktest.Terminal, Text: "unexpected answer"},
-		{Does: sinktest.Huge, Want: sinktest.Terminal, Text: "unexpected answer"},
-		{Does: sinktest.Compressed, Want: sinktest.Terminal, Text: "unexpected answer"},
+		{Does: sinktest.Endless, Want: sinktest.Ambiguous, Text: "the answer broke off"},
+		{Does: sinktest.Huge, Want: sinktest.Ambiguous, Text: "the answer broke off"},
+		{Does: sinktest.Compressed, Want: sinktest.Ambiguous, Text: "says neither ok nor an error"},
+		{Does: sinktest.HangHandshake, Want: sinktest.Ended},
+		{Does: sinktest.Switch, Want: sinktest.Terminal, Text: "HTTP 101"},
+		{Does: sinktest.EndlessHead, Want: sinktest.Ambiguous},
+		{Does: sinktest.EndlessInterim, Want: sinktest.Ambiguous},
 	}...)
 	sinktest.Run(t, sinktest.Harness{
 		Name: "alerts",

@@ -35,15 +35,26 @@ var answers = map[sinktest.Behaviour]http.HandlerFunc{
 	"307": status(307, "Location", "/elsewhere"), "308": status(308, "Location", "/elsewhere"), "304": status(304),
 	"400": status(400), "401": status(401), "403": status(403), "404": status(404), "409": status(409),
 	"410": status(410), "413": status(413), "422": status(422), "451": status(451),
-	"408": status(408), "425": status(425), "429": status(429), "500": status(500), "501": status(501), "502": status(502),
+	"408": status(408), "421": status(421), "425": status(425), "429": status(429), "500": status(500), "501": status(501), "502": status(502),
 	"503": status(503), "504": status(504), "599": status(599), "600": status(600),
-	"429 retry after 7 s":          status(429, "Retry-After", "7"),
-	"503 retry after 2 m":          status(503, "Retry-After", "120"),
-	"503 retry after -5":           status(503, "Retry-After", "-5"),
-	"503 retry after a huge time":  status(503, "Retry-After", "99999999999999999999999"),
-	"503 retry after nonsense":     status(503, "Retry-After", "soon"),
-	"a head of 1 MiB":              status(200, "X-Long", strings.Repeat("x", 1<<20)),
-	"404 retry after 7 s":          status(404, "Retry-After", "7"),
+	"429 retry after 7 s":         status(429, "Retry-After", "7"),
+	"503 retry after 2 m":         status(503, "Retry-After", "120"),
+	"503 retry after -5":          status(503, "Retry-After", "-5"),
+	"503 retry after a huge time": status(503, "Retry-After", "99999999999999999999999"),
+	"503 retry after nonsense":    status(503, "Retry-After", "soon"),
+	"a head of 1 MiB":             status(200, "X-Long", strings.Repeat("x", 1<<20)),
+	"404 retry after 7 s":         status(404, "Retry-After", "7"),
+	"302 retry after 7 s":         status(302, "Retry-After", "7"),
+	"403 retry after 7 s":         status(403, "Retry-After", "7"),
+	"413 retry after 0.5 s":       status(413, "Retry-After", "0.5"),
+	"413 retry after nonsense":    status(413, "Retry-After", "soon"),
+	"413 retry after -5":          status(413, "Retry-After", "-5"),
+	"413 retry after nothing":     status(413, "Retry-After", ""),
+	"429 retry after 1.5 s":       status(429, "Retry-After", "1.5"),
+	"429 retry after both": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Retry-After"] = []string{"2", "9", "5"}
+		w.WriteHeader(http.StatusTooManyRequests)
+	},
 	"503 retry after a past date":  status(503, "Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),
 	"503 retry after a far date":   status(503, "Retry-After", "Wed, 21 Oct 2099 07:28:00 GMT"),
 	"503 retry after a wrong date": status(503, "Retry-After", "Wed, 99 Oct 2099 07:28:00 GMT"),
@@ -62,6 +73,10 @@ func TestConformance(t *testing.T) {
 		{Does: sinktest.Endless, Want: sinktest.Delivered},
 		{Does: sinktest.Huge, Want: sinktest.Delivered},
 		{Does: sinktest.Compressed, Want: sinktest.Delivered},
+		{Does: sinktest.HangHandshake, Want: sinktest.Ended},
+		{Does: sinktest.Switch, Want: sinktest.Terminal, Text: "HTTP 101"},
+		{Does: sinktest.EndlessHead, Want: sinktest.Ambiguous},
+		{Does: sinktest.EndlessInterim, Want: sinktest.Ambiguous},
 		{Does: "429 retry after 7 s", Want: sinktest.Transient, Text: "HTTP 429 Too Many Requests (retry after 7s)", RetryAfter: 7 * time.Second},
 		{Does: "503 retry after 2 m", Want: sinktest.Transient, Text: "HTTP 503", RetryAfter: 2 * time.Minute},
 		{Does: "503 retry after -5", Want: sinktest.Transient, Text: "HTTP 503"},
@@ -70,13 +85,21 @@ func TestConformance(t *testing.T) {
 		{Does: "503 retry after a past date", Want: sinktest.Transient, Text: "HTTP 503"},
 		{Does: "503 retry after a far date", Want: sinktest.Transient, Text: "HTTP 503", RetryAfter: sinks.MaxRetryAfter},
 		{Does: "503 retry after a wrong date", Want: sinktest.Transient, Text: "HTTP 503"},
-		{Does: "a head of 1 MiB", Want: sinktest.Ambiguous, Text: "sent and not answered"},
+		{Does: "302 retry after 7 s", Want: sinktest.Terminal, Text: "HTTP 302"},
+		{Does: "403 retry after 7 s", Want: sinktest.Transient, Text: "HTTP 403 Forbidden (retry after 7s)", RetryAfter: 7 * time.Second},
+		{Does: "413 retry after 0.5 s", Want: sinktest.Transient, Text: "HTTP 413", RetryAfter: time.Second},
+		{Does: "413 retry after nonsense", Want: sinktest.Transient, Text: "HTTP 413"},
+		{Does: "413 retry after -5", Want: sinktest.Transient, Text: "HTTP 413"},
+		{Does: "413 retry after nothing", Want: sinktest.Terminal, Text: "HTTP 413"},
+		{Does: "429 retry after 1.5 s", Want: sinktest.Transient, Text: "HTTP 429", RetryAfter: 2 * time.Second},
+		{Does: "429 retry after both", Want: sinktest.Transient, Text: "HTTP 429", RetryAfter: 9 * time.Second},
+		{Does: "a head of 1 MiB", Want: sinktest.Ambiguous, Text: "its answer could not be read"},
 		{Does: "404 retry after 7 s", Want: sinktest.Terminal, Text: "HTTP 404 Not Found"},
 	}
 	for _, b := range []sinktest.Behaviour{"200", "201", "202", "204"} {
 		rows = append(rows, sinktest.Row{Does: b, Want: sinktest.Delivered})
 	}
-	for _, b := range []sinktest.Behaviour{"408", "425", "429", "500", "501", "502", "503", "504", "599", "600"} {
+	for _, b := range []sinktest.Behaviour{"408", "421", "425", "429", "500", "501", "502", "503", "504", "599", "600"} {
 		rows = append(rows, sinktest.Row{Does: b, Want: sinktest.Transient, Text: "HTTP " + string(b)})
 	}
 	for _, b := range []sinktest.Behaviour{

@@ -12,7 +12,7 @@ import (
 
 // guard decides where a URL that was given by a recipient may lead. It judges the
 // URL's text when the message comes in (checkURL), and the address itself when it is
-// dialled (checkAddr): only the latter sees what a name resolved to, and no later
+// dialled (addresses): only the latter sees what a name resolved to, and no later
 // look-up can change it. Recipient URLs bypass every proxy for the same reason.
 type guard struct {
 	// private allows loopback, private, unique-local and carrier-grade addresses.
@@ -92,9 +92,15 @@ func (g guard) allows(a netip.Addr) bool {
 	}
 }
 
-// checkAddr is asked about each address just before it is dialled.
-func (g guard) checkAddr(ap netip.AddrPort) error {
-	if !g.allows(ap.Addr()) {
+// addresses is the part of a guard that is asked about each address just before it is
+// dialled. Sinks with equal ones share their connections.
+type addresses struct{ private bool }
+
+func (g guard) addresses() addresses { return addresses{g.private} }
+
+// CheckAddr implements httpsend.Guard.
+func (a addresses) CheckAddr(ap netip.AddrPort) error {
+	if !(guard{private: a.private}).allows(ap.Addr()) {
 		return refuse("the host leads to an address that is not public")
 	}
 	return nil

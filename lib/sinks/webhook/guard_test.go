@@ -149,7 +149,7 @@ func TestGuardAllowsPublicAddresses(t *testing.T) {
 		}
 	}
 	for _, a := range []string{"8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450::1"} {
-		if err := (guard{}).checkAddr(netip.AddrPortFrom(netip.MustParseAddr(a), 443)); err != nil {
+		if err := (guard{}).addresses().CheckAddr(netip.AddrPortFrom(netip.MustParseAddr(a), 443)); err != nil {
 			t.Errorf("checkAddr(%s) = %v, want nil", a, err)
 		}
 	}
@@ -272,7 +272,7 @@ func TestGuardJudgesTheAddressThatIsDialled(t *testing.T) {
 				t.Fatal(err)
 			}
 			resolver := nameserver(t, answers...)
-			s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.checkAddr, Resolver: resolver})
+			s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.addresses(), Resolver: resolver})
 			if len(answers) > 1 {
 				// What a guard that looks the name up for itself would see.
 				got, err := resolver.LookupNetIP(t.Context(), "ip4", "hooks.example.com")
@@ -295,12 +295,12 @@ func TestGuardJudgesTheAddressThatIsDialled(t *testing.T) {
 		t.Fatal(err)
 	}
 	outside := netip.MustParseAddr("127.0.0.2")
-	s.guarded = httpsend.NewClient(&httpsend.Options{Resolver: nameserver(t, set("127.0.0.2", "127.0.0.1")), Guard: func(a netip.AddrPort) error {
+	s.guarded = httpsend.NewClient(&httpsend.Options{Resolver: nameserver(t, set("127.0.0.2", "127.0.0.1")), Guard: guardFunc(func(a netip.AddrPort) error {
 		if a.Addr() == outside {
 			return nil
 		}
-		return s.guard.checkAddr(a)
-	}})
+		return s.guard.addresses().CheckAddr(a)
+	})})
 	if err := s.Send(t.Context(), Recipient{URL: "http://hooks.example.com" + port}, sinks.Message{Body: "x"}); err == nil {
 		t.Error("Send to a name with an address inside succeeded")
 	}
@@ -314,11 +314,15 @@ func TestGuardJudgesTheAddressThatIsDialled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.checkAddr, Resolver: nameserver(t, set("127.0.0.1"))})
+	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.addresses(), Resolver: nameserver(t, set("127.0.0.1"))})
 	if err := s.Send(t.Context(), Recipient{URL: "http://hooks.example.com" + port}, sinks.Message{Body: "x"}); err != nil {
 		t.Errorf("Send with private addresses allowed: %v", err)
 	}
 }
+
+type guardFunc func(netip.AddrPort) error
+
+func (f guardFunc) CheckAddr(a netip.AddrPort) error { return f(a) }
 
 func FuzzRecipientURL(f *testing.F) {
 	for _, e := range evasions {

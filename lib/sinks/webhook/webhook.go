@@ -2,8 +2,9 @@
 // conventions (https://www.standardwebhooks.com): the headers webhook-id, which is
 // the same in every attempt and replay, webhook-timestamp and webhook-signature.
 //
-// Any 2xx answer is a delivery. 408, 425, 429 and 5xx are transient, every other
-// answer is terminal; redirects are not followed.
+// Any 2xx answer is a delivery. 408, 421, 425, 429 and 5xx are transient, and so are 403
+// and 413 with a Retry-After; every other answer is terminal, 101 and other 1xx as the
+// last word too. Redirects are not followed.
 package webhook
 
 import (
@@ -89,9 +90,9 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	if err := c.parse(s); err != nil {
 		return nil, err
 	}
-	s.label = sinks.SafeURL(s.url.String(), false)
+	s.label = sinks.SafeURL(s.url.String())
 	s.own = httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})
-	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.checkAddr, RootCAs: o.RootCAs})
+	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.addresses(), RootCAs: o.RootCAs})
 	return s, nil
 }
 
@@ -144,7 +145,7 @@ func (s *Sink) target(to sinks.Recipient) (target, error) {
 		if err != nil {
 			return target{}, err
 		}
-		t := target{url: u, label: sinks.SafeURL(r.URL, true), client: s.guarded}
+		t := target{url: u, label: sinks.SafeURL(r.URL), client: s.guarded}
 		if u.Scheme == s.url.Scheme && u.Host == s.url.Host {
 			t.headers = s.headers
 		}
@@ -247,12 +248,8 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
-	switch st := resp.Status; {
-	case st >= 200 && st <= 299:
+	if resp.Status >= 200 && resp.Status <= 299 {
 		return nil
-	case st == http.StatusRequestTimeout, st == http.StatusTooEarly, st == http.StatusTooManyRequests, st >= 500:
-		return resp.Error(t.label, "", true)
-	default:
-		return resp.Error(t.label, "", false)
 	}
+	return resp.Error(t.label, "", resp.Passing())
 }

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -239,6 +240,20 @@ func TestConfiguredHeadersGoToTheSinksOwnOriginOnly(t *testing.T) {
 	}
 }
 
+// The same host and port without TLS is another origin: the operator's credentials would
+// go over the wire in the clear.
+func TestConfiguredHeadersNeedTheScheme(t *testing.T) {
+	server, seen := receiver(t)
+	s := build(t, webhook.Config{
+		URL:     sinks.Secret(strings.Replace(server.URL, "http:", "https:", 1) + "/in"),
+		Headers: map[string]sinks.Secret{"authorization": "Bearer s"}, AllowPrivateRecipients: true,
+	}, nil)
+	got := one(t, s, webhook.Recipient{URL: server.URL + "/in"}, sinks.Message{ID: "d", Body: "x"}, seen)
+	if v, ok := got.header["Authorization"]; ok {
+		t.Errorf("over plain HTTP, Authorization is %q, want none", v)
+	}
+}
+
 func TestProxyServesTheSinksOwnURLAndNeverRecipients(t *testing.T) {
 	proxy, proxied := receiver(t)
 	direct, seen := receiver(t)
@@ -322,13 +337,67 @@ func TestDecodeRecipient(t *testing.T) {
 	}
 }
 
-func TestErrorsShowRecipientsURLsWithoutQuery(t *testing.T) {
-	server := httptest.NewServer(http.NotFoundHandler())
+// The tokens of Slack, Discord and others are the path: of a caller's URL scheme and host
+// alone are shown, whatever went wrong.
+func TestErrorsShowSchemeAndHostOfACallersURLAlone(t *testing.T) {
+	const token = "T0K3N"
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if code, err := strconv.Atoi(r.URL.Query().Get("do")); err == nil {
+			w.Header().Set("Location", r.URL.String())
+			w.WriteHeader(code)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Errorf("Hijack: %v", err)
+			return
+		}
+		_, _ = io.WriteString(conn, r.URL.String()+"\r\n\r\n")
+		conn.Close()
+	}))
 	defer server.Close()
 	s := build(t, webhook.Config{URL: "https://own.example.com/", AllowPrivateRecipients: true}, nil)
-	err := s.Send(t.Context(), webhook.Recipient{URL: server.URL + "/path?key=private"}, sinks.Message{ID: "d", Body: "x"})
-	if want := "SINK_UNAVAILABLE: POST " + server.URL + "/path: HTTP 404 Not Found"; err == nil || err.Error() != want {
-		t.Errorf("error %q, want %q", err, want)
+	guarded := build(t, webhook.Config{URL: "https://own.example.com/", AllowedHosts: []string{"x.example"}}, nil)
+	path := "/services/" + token + "/" + token
+	for name, c := range map[string]struct {
+		sink *webhook.Sink
+		url  string
+		want string
+	}{
+		"a status":           {s, server.URL + path + "?do=404&key=" + token, "SINK_UNAVAILABLE: POST " + server.URL + ": HTTP 404 Not Found"},
+		"a redirect":         {s, server.URL + path + "?do=302", "SINK_UNAVAILABLE: POST " + server.URL + ": HTTP 302 Found"},
+		"no answer to read":  {s, server.URL + path + "?do=nothing", server.URL + ": "},
+		"refused":            {s, closed.URL + path, closed.URL + ": connection refused"},
+		"no TLS":             {s, strings.Replace(server.URL, "http:", "https:", 1) + path, "does not speak TLS"},
+		"no such host":       {s, "http://" + "nosuch.invalid" + path, "http://nosuch.invalid: "},
+		"private":            {guarded, server.URL + path, "recipient.url: "},
+		"another host":       {guarded, "https://hooks.example.com" + path, "recipient.url: "},
+		"a scheme":           {s, "ftp://hooks.example.com" + path, "recipient.url: "},
+		"credentials":        {s, "https://u:" + token + "@hooks.example.com" + path, "recipient.url: "},
+		"a port":             {s, "https://hooks.example.com:22" + path, "recipient.url: "},
+		"what is not parsed": {s, "https://hooks.example.com:port" + path, "recipient.url: "},
+		"a bad escape":       {s, "https://hooks.example.com/%zz" + path, "recipient.url: "},
+		"a number":           {s, "https://127.1" + path, "recipient.url: "},
+	} {
+		to := webhook.Recipient{URL: c.url}
+		errs := []error{c.sink.Send(t.Context(), to, sinks.Message{ID: "d", Body: "x"})}
+		if raw, err := json.Marshal(to); err != nil {
+			t.Fatal(err)
+		} else if _, err := sinks.DecodeRecipient(c.sink, raw); err != nil {
+			errs = append(errs, err)
+		}
+		for _, err := range errs {
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want an error that says %q", name, err, c.want)
+			}
+			for ; err != nil; err = errors.Unwrap(err) {
+				if text := fmt.Sprintf("%v %+v %#v", err, err, err); strings.Contains(text, token) {
+					t.Errorf("%s: the error shows the path: %s", name, text)
+				}
+			}
+		}
 	}
 }
 

@@ -33,25 +33,53 @@ func TestRetryAfter(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"0": 0, "1": time.Second, " 120 ": 2 * time.Minute, "0007": 7 * time.Second, "86400": 24 * time.Hour,
 		"86401": sinks.MaxRetryAfter, "9223372036854775807": sinks.MaxRetryAfter, "99999999999999999999": sinks.MaxRetryAfter,
-		"-1": 0, "-99999999999999999999": 0,
-		"Fri, 02 Jan 2026 03:04:35 GMT":  30 * time.Second,
-		"Friday, 02-Jan-26 03:05:05 GMT": time.Minute,
-		"Fri Jan  2 03:04:06 2026":       time.Second,
-		"Fri, 02 Jan 2026 03:04:05 GMT":  0,
-		"Wed, 21 Oct 2015 07:28:00 GMT":  0,
+		"-1": 0, "-99999999999999999999": 0, "-1.5": 0,
+		"1.5": 2 * time.Second, "0.001": time.Second, "2.0": 2 * time.Second, "2.": 2 * time.Second, "99999999999999999999.5": sinks.MaxRetryAfter,
+		"5, 30, 10": 30 * time.Second, "5,0.5": 5 * time.Second,
+		"Fri, 02 Jan 2026 03:04:35 GMT":   30 * time.Second,
+		"Friday, 02-Jan-26 03:05:05 GMT":  time.Minute,
+		"Fri Jan  2 03:04:06 2026":        time.Second,
+		"Fri, 02 Jan 2026 03:04:05 GMT":   0,
+		"Wed, 21 Oct 2015 07:28:00 GMT":   0,
+		"Fri, 2 Jan 2026 03:04:35 GMT":    30 * time.Second,
+		"fri, 02 jan 2026 03:04:35 GMT":   30 * time.Second,
+		"Fri, 02 Jan 2026 03:04:35 UTC":   30 * time.Second,
+		"Fri, 02 Jan 2026 03:04:35 +0000": 30 * time.Second,
+		"Fri, 02 Jan 2026 04:04:35 +0100": 30 * time.Second,
+		"Thu, 01 Jan 2026 22:04:35 EST":   30 * time.Second,
+		"Thu, 01 Jan 2026 19:04:35 PST":   30 * time.Second,
+		"Fri, 02 Jan 2026 03:04:35":       30 * time.Second,
+		"02 Jan 2026 03:04:35 GMT":        30 * time.Second,
+		"Fri, 02 Jan 26 03:04:35 GMT":     30 * time.Second,
+		"Fri, 02-Jan-2026 03:04:35 GMT":   30 * time.Second,
+		"Fri Jan  2 03:04:35 UTC 2026":    30 * time.Second,
+		"2026-01-02T03:04:35Z":            30 * time.Second,
+		"2026-01-02T03:04:35.5Z":          30*time.Second + 500*time.Millisecond,
+		"2026-01-02T04:04:35+01:00":       30 * time.Second,
+		"2026-01-02T04:04:35+0100":        30 * time.Second,
+		"2026-01-02T03:04:35":             30 * time.Second,
+		"2026-01-02 03:04:35":             30 * time.Second,
+		"2026-01-02 03:04:35Z":            30 * time.Second,
+		"2026-01-02 03:04:35 +0000":       30 * time.Second,
 	} {
 		got, ok := RetryAfter(http.Header{"Retry-After": {value}}, now)
 		if !ok || got != want {
 			t.Errorf("RetryAfter(%q) = %s, %v, want %s", value, got, ok, want)
 		}
 	}
-	for _, value := range []string{"", "-", "+5", "1.5", "5s", "soon", "1e3", "0x10", "Fri, 99 Jan 2026 03:04:35 GMT", "١"} {
+	for _, value := range []string{
+		"", "-", "+5", ".5", ".", "1.5.2", "1,5s", "5s", "soon", "1e3", "0x10", "Fri, 99 Jan 2026 03:04:35 GMT", "Fri, 02 Jan 2026 03:04:35 XYZ", "١", ",",
+	} {
 		if got, ok := RetryAfter(http.Header{"Retry-After": {value}}, now); ok {
 			t.Errorf("RetryAfter(%q) = %s, want none", value, got)
 		}
 	}
 	if got, ok := RetryAfter(nil, now); ok {
 		t.Errorf("RetryAfter without the header = %s, want none", got)
+	}
+	several := http.Header{"Retry-After": {"soon", "5", "Fri, 02 Jan 2026 03:04:35 GMT", "7"}}
+	if got, ok := RetryAfter(several, now); !ok || got != 30*time.Second {
+		t.Errorf("of several headers: %s, %v, want the longest, 30s", got, ok)
 	}
 }
 
@@ -147,12 +175,17 @@ func TestAWrittenRequestIsNeverRepeated(t *testing.T) {
 	}
 }
 
+// guardFunc is a guard that no two clients share.
+type guardFunc func(netip.AddrPort) error
+
+func (f guardFunc) CheckAddr(a netip.AddrPort) error { return f(a) }
+
 func TestGuardsErrorComesBackAsItIs(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	refused := errors.New("refused")
 	var asked []netip.AddrPort
-	c := NewClient(&Options{Guard: func(a netip.AddrPort) error { asked = append(asked, a); return refused }})
+	c := NewClient(&Options{Guard: guardFunc(func(a netip.AddrPort) error { asked = append(asked, a); return refused })})
 	_, err := post(t.Context(), t, c, server.URL, nil)
 	if err != refused { //nolint:errorlint // exactly this one
 		t.Errorf("Post = %v, want the guard's own error", err)
@@ -179,7 +212,7 @@ func TestErrorsHoldNothingOfURLAndPeer(t *testing.T) {
 
 func TestTimeOutsOfTheClientDoNotWrapTheContextsEnd(t *testing.T) {
 	server := sinktest.NewHTTPServer(t, sinktest.HangEarly, "", nil)
-	c := NewClient(nil)
+	c := NewClient(&Options{RootCAs: x509.NewCertPool()}) // whose transport is its own
 	c.transport.TLSHandshakeTimeout = 50 * time.Millisecond
 	_, err := post(t.Context(), t, c, server.URL, nil)
 	if !sinks.IsTransient(err) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "timed out") {

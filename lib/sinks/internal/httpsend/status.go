@@ -10,6 +10,18 @@ import (
 	"backstop/lib/sinks"
 )
 
+// Passing reports whether the answer says that the request may be taken later: 408, 421,
+// 425, 429, 5xx, and a 403 or 413 that says when to come again, however it spells that.
+func (r *Response) Passing() bool {
+	switch r.Status {
+	case http.StatusRequestTimeout, http.StatusMisdirectedRequest, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusForbidden, http.StatusRequestEntityTooLarge:
+		return strings.Join(r.Header.Values("Retry-After"), "") != ""
+	}
+	return r.Status >= 500
+}
+
 // Error returns the coded error of an answer that is not a delivery: SINK_UNAVAILABLE
 // with the status, and with detail when it is not empty. A transient one carries the
 // answer's Retry-After, if there is a valid one; any other is terminal.
@@ -33,25 +45,72 @@ func (r *Response) Error(label, detail string, transient bool) error {
 	return sinks.RetryAfter(err, wait)
 }
 
-// RetryAfter reads the header Retry-After in both its forms, seconds and an HTTP
-// date. A negative number and a date in the past are 0; a number too large for a
-// duration is sinks.MaxRetryAfter. ok is false without a header or with a malformed
-// one.
+// RetryAfter reads the header Retry-After: seconds, rounded up, or a date, also in the
+// forms that HTTP does not know. Of several values the longest counts. A negative number
+// and a date in the past are 0; a number too large for a duration is
+// sinks.MaxRetryAfter. ok is false without a value that can be read.
 func RetryAfter(h http.Header, now time.Time) (wait time.Duration, ok bool) {
-	value := strings.TrimSpace(h.Get("Retry-After"))
-	if digits := strings.TrimPrefix(value, "-"); digits != "" && strings.Trim(digits, "0123456789") == "" {
-		seconds, err := strconv.ParseInt(value, 10, 64)
+	for _, value := range h.Values("Retry-After") {
+		parts := []string{value}
+		if numbers := strings.Split(value, ","); len(numbers) > 1 && strings.Trim(value, "-0123456789., \t") == "" {
+			parts = numbers // which a proxy has joined
+		}
+		for _, part := range parts {
+			if d, read := retryAfter(strings.TrimSpace(part), now); read {
+				wait, ok = max(wait, d), true
+			}
+		}
+	}
+	return wait, ok
+}
+
+func retryAfter(value string, now time.Time) (time.Duration, bool) {
+	if whole, fraction, _ := strings.Cut(strings.TrimPrefix(value, "-"), "."); digits(whole) && (fraction == "" || digits(fraction)) {
+		seconds, err := strconv.ParseInt(whole, 10, 64)
+		if strings.Trim(fraction, "0") != "" {
+			seconds++
+		}
 		switch {
-		case digits != value:
+		case value[0] == '-':
 			return 0, true
 		case err != nil || seconds > int64(sinks.MaxRetryAfter/time.Second):
 			return sinks.MaxRetryAfter, true
 		}
 		return time.Duration(seconds) * time.Second, true
 	}
-	date, err := http.ParseTime(value)
-	if err != nil {
-		return 0, false
+	for _, layout := range dates {
+		if date, err := time.Parse(layout, offsets.Replace(value)); err == nil {
+			return max(date.Sub(now), 0), true
+		}
 	}
-	return max(date.Sub(now), 0), true
+	return 0, false
 }
+
+func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// dates are the forms of dates that are understood: HTTP's three, and those of mail,
+// cookies, JSON and databases. All may name another zone; one without is in UTC.
+var dates = []string{
+	"Mon, 2 Jan 2006 15:04:05 -0700", // HTTP's own, its zone replaced
+	"Monday, 2-Jan-06 15:04:05 -0700",
+	time.ANSIC,
+	"2 Jan 2006 15:04:05 -0700",
+	"Mon, 2 Jan 06 15:04:05 -0700",
+	"Mon, 2-Jan-2006 15:04:05 -0700",
+	"Mon, 2-Jan-06 15:04:05 -0700",
+	"Mon, 2 Jan 2006 15:04:05",
+	"Mon Jan _2 15:04:05 -0700 2006",
+	time.RFC3339,
+	"2006-01-02T15:04:05Z0700",
+	"2006-01-02T15:04:05",
+	"2006-01-02 15:04:05Z07:00",
+	"2006-01-02 15:04:05 -0700",
+	"2006-01-02 15:04:05",
+}
+
+// offsets replaces the names of zones: time.Parse takes those that it does not know for
+// UTC.
+var offsets = strings.NewReplacer(
+	" GMT", " +0000", " UTC", " +0000", " UT", " +0000", " EST", " -0500", " EDT", " -0400", " CST", " -0600", " CDT", " -0500",
+	" MST", " -0700", " MDT", " -0600", " PST", " -0800", " PDT", " -0700", " CET", " +0100", " CEST", " +0200",
+)

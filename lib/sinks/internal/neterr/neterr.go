@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -39,6 +40,29 @@ func Plain(err error) bool {
 	return ok && string(record.RecordHeader[:]) == "HTTP/"
 }
 
+// ErrShort says that all connections that the process may have were in use.
+var ErrShort = errors.New("no connection was free in this process")
+
+// Short reports whether err says that this process could not open what it needed: whoever
+// was to be called had no part in it.
+func Short(err error) bool {
+	if errors.Is(err, ErrShort) || noDescriptor(err) {
+		return true
+	}
+	dns, ok := errors.AsType[*net.DNSError](err) // which keeps the text only
+	return ok && strings.Contains(dns.Err, syscall.EMFILE.Error())
+}
+
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// Alert reports whether err is a TLS alert of the peer.
+func Alert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
 // Describe names the failure in a few words of its own. It holds nothing that the
 // peer sent and no part of a URL.
 func Describe(err error) string {
@@ -51,6 +75,10 @@ func Describe(err error) string {
 		op       *net.OpError
 	)
 	switch {
+	case errors.Is(err, ErrShort):
+		return ErrShort.Error()
+	case Short(err):
+		return "no file descriptor was free in this process"
 	case errors.As(err, &unknown):
 		return "certificate signed by an unknown authority"
 	case errors.As(err, &hostname):

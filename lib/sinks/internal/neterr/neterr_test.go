@@ -41,6 +41,10 @@ func TestDescribeNamesFailuresWithoutTheirTexts(t *testing.T) {
 		{x509.CertificateInvalidError{Reason: x509.Expired}, "certificate has expired or is not yet valid", true},
 		{x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}, "certificate is not valid", true},
 		{&tls.CertificateVerificationError{Err: errors.New("secret")}, "certificate is not valid", true},
+		{dial(os.NewSyscallError("socket", syscall.EMFILE)), "no file descriptor was free in this process", false},
+		{dial(syscall.ENFILE), "no file descriptor was free in this process", false},
+		{&net.DNSError{Err: "dial udp 10.0.0.2:53: socket: too many open files", Name: "secret"}, "no file descriptor was free in this process", false},
+		{fmt.Errorf("x: %w", ErrShort), "no connection was free in this process", false},
 		{errors.New("secret"), "the connection failed or the answer could not be read", false},
 	} {
 		if got := Describe(c.err); got != c.want {

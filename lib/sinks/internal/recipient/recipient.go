@@ -4,10 +4,12 @@ package recipient
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/sinks"
 )
 
@@ -18,7 +20,10 @@ func Decode(raw []byte, field string) (value string, given bool, err error) {
 		return "", false, nil
 	}
 	var object map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &object); err != nil {
+	if err := strictjson.DecodePart(raw, &object); err != nil {
+		if fault, ok := errors.AsType[*strictjson.Error](err); ok && fault.Field != "" {
+			return "", false, invalid("recipient."+fault.Field, fault.Msg)
+		}
 		return "", false, invalid("recipient", fmt.Sprintf(`want {%q: "..."}`, field))
 	}
 	if object == nil {

@@ -1,0 +1,21 @@
+-- begin.lua: notes that the replay of a leased entry begins.
+--
+-- KEYS  1..8  the queue (prelude.lua)
+-- ARGV  1, 2  native id, token
+-- Returns 1, or 0 when the token does not hold a lease that is still running.
+
+local id, token = ARGV[1], ARGV[2]
+local rec = call('HGET', lease, id)
+if not rec then
+  return 0
+end
+local _, _, _, holder = parse(rec)
+if holder ~= token or not held(id, now_ms()) then
+  return 0
+end
+free_first()
+local text = call('HGET', state, id)
+local s = text and cjson.decode(text) or {}
+s.begun = token
+call('HSET', state, id, cjson.encode(s))
+return 1

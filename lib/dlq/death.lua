@@ -1,0 +1,27 @@
+-- death.lua: put after entry.lua in claim.lua and take.lua.
+
+local MAX_HISTORY = 10
+local DIED_UNDER = 'the process that replayed it died: its lease ran out without an outcome'
+
+-- outlived charges an entry with the death of the process whose lease on it ran out, and
+-- returns its state. The first is charged in any case, and then what had begun (begin.lua):
+-- most of what a process leases it has not begun when it dies.
+local function outlived(id, holder, now)
+  local text = call('HGET', state, id)
+  local s = text and cjson.decode(text) or {}
+  if s.deaths and s.begun ~= holder then
+    return text
+  end
+  s.deaths = (s.deaths or 0) + 1
+  s.replays = (s.replays or 0) + 1
+  s.begun = nil
+  local h = s.history or {}
+  h[#h + 1] = { at = now, error = DIED_UNDER }
+  while #h > MAX_HISTORY do
+    table.remove(h, 1)
+  end
+  s.history = h
+  text = cjson.encode(s)
+  call('HSET', state, id, text)
+  return text
+end

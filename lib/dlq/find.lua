@@ -1,0 +1,55 @@
+-- find.lua: looks for a content among those under a push key. push.lua wraps it in a function
+-- of its own, so that a push of a new key does not pay for it.
+
+-- read returns the fingerprint ('' when it does not tell), not-before and item of an entry
+-- that waits; nil when it is gone or was delivered.
+local function read(id)
+  local e = call('XRANGE', stream, id, id)[1]
+  if not e or call('ZSCORE', kept, id) then
+    return nil
+  end
+  local fields = { f = '', n = '', item = '' }
+  for i = 1, #e[2], 2 do
+    fields[e[2][i]] = e[2][i + 1]
+  end
+  return fields.f, fields.n, fields.item
+end
+
+local function split(pair)
+  local id = string.match(pair, '[^:]*$')
+  return string.sub(pair, 1, -#id - 2), id
+end
+
+-- find returns a status of push.lua, id and more; or nil and the pairs of the other
+-- contents.
+local function find(pairs_of, f, known)
+  local others = {}
+  for pair in string.gmatch(pairs_of, '%S+') do
+    local content, id = split(pair)
+    if content ~= '' and content ~= f then
+      others[#others + 1] = pair
+    else
+      local told, n, item = read(id)
+      if told and told ~= '' then
+        content = told
+      elseif told and content == '' then
+        for fact in string.gmatch(known, '%S+') do
+          local c, of = split(fact)
+          if of == id then
+            content = c
+          end
+        end
+      end
+      if told and content == '' then
+        return 'compare', id, item
+      elseif told and content == f then
+        return 'exists', id, n
+      elseif told then
+        others[#others + 1] = content .. ':' .. id
+      end
+    end
+  end
+  return nil, others
+end
+
+return find

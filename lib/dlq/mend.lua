@@ -1,0 +1,200 @@
+-- mend.lua: goes a step on a pass over a queue that puts in order what others, who removed
+-- entries or keys, left behind: it forgets what is kept of entries that are gone, and
+-- counts anew.
+--
+-- KEYS  1..8  the queue (prelude.lua)
+-- ARGV  1, 2  most entries and bytes of them that one step looks at
+-- Returns 1 while the pass is not at its end, else 0.
+--
+-- meta's field mend says where the pass is: "<companion> <cursor of its scan> <members of
+-- that answer that are done>", and "stream" at last. The stream is counted from its oldest
+-- entry on, into fields of meta that begin with recount: (entry.lua keeps them true); the
+-- field recount is the last entry counted. At the end they become the counters.
+
+free_first()
+local looks, read = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now = now_ms()
+local oldest = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+if not oldest then
+  start_anew()
+  return 0
+end
+oldest = oldest[1]
+
+local function is_gone(id)
+  looks = looks - 0.1
+  if not string.find(id, '^%d+-%d+$') or is_after(oldest, id) then
+    return true
+  end
+  local fields = fields_of(id)
+  looks = looks - 0.9
+  if fields then
+    read = read - size_of(fields)
+  end
+  return not fields
+end
+
+-- forget removes what is kept of an entry that is gone; counting comes later.
+local function forget(id)
+  call('HDEL', lease, id)
+  call('HDEL', state, id)
+  call('ZREM', due, id)
+  call('ZREM', kept, id)
+end
+
+local companion = {
+  due = { 'ZSCAN', due, next = 'state' },
+  state = { 'HSCAN', state, next = 'lease' },
+  lease = { 'HSCAN', lease, next = 'kept' },
+  kept = { 'ZSCAN', kept, next = 'ids' },
+  ids = { 'HSCAN', ids, next = 'stream' },
+}
+
+-- check returns whether a member of a companion is still of use, after its repair.
+local function check(name, member, value)
+  if name ~= 'ids' then
+    if is_gone(member) then
+      forget(member)
+      return false
+    end
+    return true
+  end
+  local gone = {}
+  for pair in string.gmatch(value, '%S+') do
+    local id = id_of(pair)
+    if is_gone(id) or call('ZSCORE', kept, id) then
+      gone[id] = true
+    end
+  end
+  if next(gone) then
+    strike({ [member] = gone })
+    return call('HEXISTS', ids, member) == 1
+  end
+  return true
+end
+
+-- scan looks at the members of a companion and returns where it came to: a name, a cursor,
+-- and how many members at that cursor are done.
+local function scan(name, cursor, done)
+  local c = companion[name]
+  local answer = call(c[1], c[2], cursor, 'COUNT', 100)
+  local members, left = answer[2], 0
+  for i = 1, #members, 2 do
+    if i > 2 * done then
+      if looks <= 0 or read <= 0 then
+        return name, cursor, left
+      end
+      if check(name, members[i], members[i + 1]) then
+        left = left + 1
+      end
+    else
+      left = left + 1
+    end
+  end
+  if answer[1] == '0' then
+    return c.next, '0', 0
+  end
+  return name, answer[1], 0
+end
+
+-- recount counts the next entries of the stream and reports whether that was its end.
+local function recount()
+  local from = call('HGET', meta, 'recount') or '0-0'
+  local chunk = 8
+  local idles, parked, by_group, seen, bytes, budget = 0, 0, {}, 0, 0, read
+  local ended = false
+  while not ended and looks > 0 and read > 0 do
+    local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', chunk)
+    ended = #entries < chunk
+    local all = {}
+    for i, e in ipairs(entries) do
+      all[i] = e[1]
+    end
+    if #all > 0 then
+      local states, leases = call('HMGET', state, unpack(all)), call('HMGET', lease, unpack(all))
+      local scores = call('ZMSCORE', due, unpack(all))
+      local cursor = call('HGET', meta, 'cursor') or '0-0'
+      for i, e in ipairs(entries) do
+        local id, _, g, n = e[1], small(e[2])
+        bytes = bytes + size_of(e[2])
+        local s = states[i] and cjson.decode(states[i]) or {}
+        local waits = s.parked or s.held or s.delivered_at
+        if leases[i] and not scores[i] or not leases[i] and not scores[i] and not waits and n ~= 'never'
+          and (states[i] or n ~= '0' and n ~= '' or not is_after(id, cursor)) then
+          -- The due set lost it.
+          scores[i] = math.max(tonumber(n) or 0, ms_of(id) + 1)
+          call('ZADD', due, scores[i], id)
+        end
+        if leases[i] then
+          idles = idles + (parse(leases[i]) == '-' and 1 or 0)
+        elseif not scores[i] and (n == 'never' or states[i]) then
+          idles = idles + 1
+        end
+        parked = parked + (s.parked and 1 or 0)
+        if g ~= '' then
+          by_group[g] = (by_group[g] or 0) + 1
+        end
+      end
+      from = all[#all]
+      seen = seen + #all
+      looks = looks - #all
+      read = budget - bytes
+      chunk = math.max(1, math.floor(math.min(64, looks, read * seen / (bytes + 1))))
+    end
+  end
+  call('HSET', meta, 'recount', from)
+  call('HINCRBY', meta, 'recount:idle', idles)
+  call('HINCRBY', meta, 'recount:parked', parked)
+  for g, n in pairs(by_group) do
+    call('HINCRBY', meta, 'recount:n:' .. g, n)
+  end
+  return ended
+end
+
+-- adopt makes the new numbers the counters. A group whose text is lost is counted with
+-- those that have no group.
+local function adopt()
+  local fresh, over = {}, {}
+  local fields = call('HGETALL', meta)
+  for i = 1, #fields, 2 do
+    local name = string.match(fields[i], '^recount:(.*)')
+    if name then
+      fresh[name] = tonumber(fields[i + 1])
+    end
+    if string.find(fields[i], '^recount') then
+      over[#over + 1] = fields[i]
+    end
+  end
+  call('HSET', meta, 'idle', fresh.idle or 0, 'parked', fresh.parked or 0, 'mended', now)
+  for i = 1, #over, 1000 do
+    call('HDEL', meta, unpack(over, i, math.min(i + 999, #over)))
+  end
+  call('HDEL', meta, 'mend')
+  local old = call('HGETALL', groups)
+  local known = {}
+  for i = 1, #old, 2 do
+    known[old[i]] = old[i + 1]
+  end
+  for f, v in pairs(known) do
+    local kind, g = string.sub(f, 1, 2), string.sub(f, 3)
+    local n = fresh['n:' .. g] or 0
+    if n <= 0 or not known['t:' .. g] then
+      call('HDEL', groups, f)
+    elseif kind == 't:' and known['n:' .. g] ~= tostring(n) then
+      call('HSET', groups, 'n:' .. g, n)
+    end
+  end
+end
+
+local name, cursor, done = string.match(call('HGET', meta, 'mend') or 'due 0 0', '^(%S+) (%S+) (%d+)$')
+done = tonumber(done)
+call('HSET', meta, 'mend_at', now)
+while name ~= 'stream' and looks > 0 and read > 0 do
+  name, cursor, done = scan(name, cursor, done)
+end
+if name == 'stream' and looks > 0 and read > 0 and recount() then
+  adopt()
+  return 0
+end
+call('HSET', meta, 'mend', name .. ' ' .. cursor .. ' ' .. done)
+return 1

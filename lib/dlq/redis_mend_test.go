@@ -1,0 +1,601 @@
+package dlq_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/redistest"
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// mix fills a queue with dead letters of every state, n of each, and returns their native
+// ids, oldest first. Each delivery has as many as contents says, which differ in that.
+func mix(t *testing.T, s dlq.Store, n, contents int) (natives []string) {
+	t.Helper()
+	add := func(kind string, i int) dlq.Item {
+		it := message("mail", fmt.Sprint(kind, i/contents))
+		it.Message.Body = fmt.Sprint(i % contents)
+		it.LastError = "failed like " + kind
+		switch kind {
+		case "never", "terminal":
+			it.Reason = dlq.ReasonTerminal
+		case "later":
+			it.NotBefore = time.Now().Add(time.Hour)
+		}
+		it = mustAdd(t, s, it)
+		natives = append(natives, strings.TrimPrefix(it.ID, "mail~"))
+		return it
+	}
+	settle := func(it dlq.Item, a dlq.Action) {
+		l, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", IDs: []string{it.ID}, TTL: time.Hour})
+		if err != nil || len(l) != 1 {
+			t.Fatalf("Claim = %v, %v", l, err)
+		}
+		if a == "" {
+			return
+		}
+		st := dlq.Settlement{Lease: l[0].Lease, Action: a, Charge: true, Error: "no", Delay: time.Hour}
+		if _, err := s.Settle(t.Context(), []dlq.Settlement{st}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		add("fresh", i)
+		add("never", i)
+		add("later", i)
+		settle(add("parked", i), dlq.ActionPark)
+		settle(add("held", i), dlq.ActionHold)
+		settle(add("kept", i), dlq.ActionKeep)
+		settle(add("moved", i), dlq.ActionRetry)
+		settle(add("leased", i), "")
+		settle(add("terminal", i), "")
+	}
+	return natives
+}
+
+// mended asks for the queue's numbers as ticks do, until what is kept beside the stream is
+// in order, and compares them with a look at every item. Unless it is to be noticed at once,
+// an hour passes.
+func mended(t *testing.T, c redis.UniversalClient, s prefixed, atOnce bool) {
+	t.Helper()
+	ctx := t.Context()
+	if !atOnce {
+		if err := c.HSet(ctx, "{"+s.prefix+":dlq:mail}:meta", "mended", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var faults []string
+	for range 20 {
+		st, err := s.Stats(ctx, "mail")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Kept > st.Depth || st.Parked > st.Depth || st.Due < 0 {
+			t.Fatalf("Stats = %+v", st)
+		}
+		// Only the time between two steps is left out.
+		if err := c.HDel(ctx, "{"+s.prefix+":dlq:mail}:meta", "mend_at").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if faults = auditQueue(ctx, c, s.prefix, "mail"); len(faults) == 0 {
+			break
+		}
+	}
+	for _, fault := range faults {
+		t.Errorf("after 20 ticks: %s", fault)
+	}
+	items, err := s.Items(ctx, "mail", 100_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := dlq.Stats{Depth: int64(len(items))}
+	for _, it := range items {
+		if it.Due() {
+			want.Due++
+		}
+		if it.Parked {
+			want.Parked++
+		}
+		if !it.DeliveredAt.IsZero() {
+			want.Kept++
+		}
+	}
+	got, err := s.Stats(ctx, "mail")
+	got.OldestAt, got.NewestID, got.Trimmed = time.Time{}, "", 0
+	if err != nil || got != want {
+		t.Errorf("Stats = %+v, %v; a look at every item counts %+v", got, err, want)
+	}
+	groups, err := s.Groups(ctx, "mail")
+	var grouped int64
+	for _, g := range groups {
+		grouped += g.Count
+	}
+	if err != nil || grouped != want.Depth {
+		t.Errorf("Groups = %v, %v; want %d dead letters in all", groups, err, want.Depth)
+	}
+}
+
+// TestWhatOthersRemovedIsMended removes entries and keys behind a queue's back.
+func TestWhatOthersRemovedIsMended(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	_, mini := redistest.Mini(t)
+	for name, remove := range map[string]func(ctx context.Context, c redis.UniversalClient, stream string, natives []string) error{
+		"DEL": func(ctx context.Context, c redis.UniversalClient, stream string, _ []string) error {
+			return c.Del(ctx, stream).Err()
+		},
+		"XTRIM MAXLEN 0": func(ctx context.Context, c redis.UniversalClient, stream string, _ []string) error {
+			return c.XTrimMaxLen(ctx, stream, 0).Err()
+		},
+		"XTRIM MAXLEN 5": func(ctx context.Context, c redis.UniversalClient, stream string, _ []string) error {
+			return c.XTrimMaxLen(ctx, stream, 5).Err()
+		},
+		"XTRIM MAXLEN 20": func(ctx context.Context, c redis.UniversalClient, stream string, _ []string) error {
+			return c.XTrimMaxLen(ctx, stream, 20).Err()
+		},
+		"XDEL of every other one": func(ctx context.Context, c redis.UniversalClient, stream string, natives []string) error {
+			var gone []string
+			for i, id := range natives {
+				if i%2 == 0 {
+					gone = append(gone, id)
+				}
+			}
+			return c.XDel(ctx, stream, gone...).Err()
+		},
+		"XDEL of the newest": func(ctx context.Context, c redis.UniversalClient, stream string, natives []string) error {
+			return c.XDel(ctx, stream, natives[len(natives)-9:]...).Err()
+		},
+		"DEL of the due set": func(ctx context.Context, c redis.UniversalClient, stream string, natives []string) error {
+			if err := c.XDel(ctx, stream, natives[0]).Err(); err != nil {
+				return err
+			}
+			return c.Del(ctx, "{"+stream+"}:due").Err()
+		},
+		"wrong counters": func(ctx context.Context, c redis.UniversalClient, stream string, _ []string) error {
+			return c.HSet(ctx, "{"+stream+"}:meta", "idle", 1000, "parked", -3).Err()
+		},
+	} {
+		for server, c := range map[string]redis.UniversalClient{"redis-server": c, "embedded": mini} {
+			for contents, pushes := range map[int]int{1: 0, 2: 3} {
+				t.Run(fmt.Sprintf("%s, %s, then %d pushes", server, name, pushes), func(t *testing.T) {
+					s := newStore(t, c, dlq.WithMaxLen(0))
+					natives := mix(t, s, 4, contents)
+					if err := remove(t.Context(), c, s.prefix+":dlq:mail", natives); err != nil {
+						t.Fatal(err)
+					}
+					for i := range pushes {
+						mustAdd(t, s, message("mail", fmt.Sprint("new", i)))
+					}
+					mended(t, c, s, contents == 1)
+				})
+			}
+		}
+	}
+}
+
+// TestAPassIsTrueWhileTheQueueIsUsed lets a pass take many steps, and changes what it has
+// counted, and what it has not, between them.
+func TestAPassIsTrueWhileTheQueueIsUsed(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c, dlq.WithMaxLen(0))
+	ctx := t.Context()
+	natives := mix(t, s, 60, 1)
+	meta := "{" + s.prefix + ":dlq:mail}:meta"
+	if err := c.XTrimMaxLen(ctx, s.prefix+":dlq:mail", int64(len(natives)-100)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	natives = natives[100:]
+	// Large entries make a step short.
+	for i := range 100 {
+		it := message("mail", fmt.Sprint("large", i))
+		it.Message.Body = strings.Repeat("x", 100<<10)
+		natives = append(natives, strings.TrimPrefix(mustAdd(t, s, it).ID, "mail~"))
+	}
+	counting := 0
+	for i := 0; i < 400; i++ {
+		if _, err := s.Stats(ctx, "mail"); err != nil {
+			t.Fatal(err)
+		}
+		at, err := c.HGet(ctx, meta, "recount").Result()
+		if err == nil && at != "" {
+			counting++
+		}
+		if err := c.HDel(ctx, meta, "mend_at").Err(); err != nil {
+			t.Fatal(err)
+		}
+		mustAdd(t, s, message("mail", fmt.Sprint("while", i)))
+		for _, j := range []int{(i * 7) % len(natives), (i*13 + 5) % len(natives)} {
+			id := "mail~" + natives[j]
+			switch i % 4 {
+			case 0:
+				if err := s.Unpark(ctx, id); err != nil && sinks.CodeOf(err) != sinks.CodeItemLeased && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+					t.Fatal(err)
+				}
+			case 1:
+				if err := s.Discard(ctx, id); err != nil && sinks.CodeOf(err) != sinks.CodeItemLeased {
+					t.Fatal(err)
+				}
+			default:
+				l, err := s.Claim(ctx, dlq.Claim{Sink: "mail", IDs: []string{id}, Force: true, TTL: time.Hour})
+				if err != nil {
+					t.Fatal(err)
+				}
+				actions := []dlq.Action{dlq.ActionPark, dlq.ActionHold, dlq.ActionRetry, dlq.ActionKeep, dlq.ActionDrop}
+				for _, l := range l {
+					if _, err := s.Settle(ctx, []dlq.Settlement{{Lease: l.Lease, Action: actions[(i+j)%len(actions)], Delay: time.Hour}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		if mend, err := c.HExists(ctx, meta, "mend").Result(); err != nil {
+			t.Fatal(err)
+		} else if !mend && i > 0 {
+			break
+		}
+	}
+	if counting < 3 {
+		t.Errorf("the recount was seen under way %d times: the test changes nothing meanwhile", counting)
+	}
+	for _, fault := range auditQueue(ctx, c, s.prefix, "mail") {
+		t.Errorf("right after the pass: %s", fault)
+	}
+}
+
+// TestNoCounterHoldsUpWhatIsDue is what was seen: the counter of what is not due stayed at
+// five, and four due dead letters were never claimed.
+func TestNoCounterHoldsUpWhatIsDue(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	for name, remove := range map[string]func(stream string) error{
+		"DEL":   func(stream string) error { return c.Del(t.Context(), stream).Err() },
+		"XTRIM": func(stream string) error { return c.XTrimMaxLen(t.Context(), stream, 0).Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, c)
+			ctx := t.Context()
+			for i := range 5 {
+				it := message("mail", fmt.Sprint("t", i))
+				it.Reason = dlq.ReasonTerminal
+				mustAdd(t, s, it)
+			}
+			if err := remove(s.prefix + ":dlq:mail"); err != nil {
+				t.Fatal(err)
+			}
+			if st, err := s.Stats(ctx, "mail"); err != nil || st != (dlq.Stats{}) {
+				t.Errorf("Stats of the emptied queue = %+v, %v; want zeros", st, err)
+			}
+			if groups, err := s.Groups(ctx, "mail"); err != nil || len(groups) != 0 {
+				t.Errorf("Groups of the emptied queue = %v, %v; want none", groups, err)
+			}
+			for i := range 4 {
+				mustAdd(t, s, message("mail", fmt.Sprint("e", i)))
+			}
+			if st, err := s.Stats(ctx, "mail"); err != nil || st.Due != 4 || st.Depth != 4 {
+				t.Errorf("Stats = %+v, %v; want 4 due", st, err)
+			}
+			if l, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Limit: 10, TTL: time.Minute}); err != nil || len(l) != 4 {
+				t.Errorf("Claim = %d, %v; want 4", len(l), err)
+			}
+		})
+	}
+}
+
+// TestAStreamThatBeginsAnewIsReadFromItsBeginning: the ids of a stream that others deleted
+// may be smaller than those it had.
+func TestAStreamThatBeginsAnewIsReadFromItsBeginning(t *testing.T) {
+	m, c := redistest.Mini(t)
+	s := newStore(t, c)
+	ctx := t.Context()
+	m.SetTime(time.Now().Add(time.Hour))
+	mustAdd(t, s, message("mail", "a"))
+	if l, err := s.Claim(ctx, dlq.Claim{Sink: "mail", TTL: time.Minute}); err != nil || len(l) != 1 {
+		t.Fatalf("Claim = %d, %v", len(l), err)
+	}
+	if err := c.Del(ctx, s.prefix+":dlq:mail").Err(); err != nil {
+		t.Fatal(err)
+	}
+	m.SetTime(time.Now())
+	mustAdd(t, s, message("mail", "b"))
+	if l, err := s.Claim(ctx, dlq.Claim{Sink: "mail", TTL: time.Minute}); err != nil || len(l) != 1 {
+		t.Errorf("Claim = %d, %v; want the new one", len(l), err)
+	}
+}
+
+// TestNotBeforeIsADelay: the clock of whoever pushes and that of Redis may differ.
+func TestNotBeforeIsADelay(t *testing.T) {
+	for name, skew := range map[string]time.Duration{"ahead": 10 * time.Minute, "behind": -10 * time.Minute} {
+		t.Run("Redis is "+name, func(t *testing.T) {
+			m, c := redistest.Mini(t)
+			s := newStore(t, c)
+			ctx := t.Context()
+			server := time.Now().Add(skew)
+			m.SetTime(server)
+			it := message("mail", "a")
+			it.NotBefore = time.Now().Add(time.Minute)
+			stored := mustAdd(t, s, it)
+			if !stored.NotBefore.Equal(it.NotBefore) {
+				t.Errorf("not before %s, want it as it was: %s", stored.NotBefore, it.NotBefore)
+			}
+			score, err := c.ZScore(ctx, "{"+s.prefix+":dlq:mail}:due", strings.TrimPrefix(stored.ID, "mail~")).Result()
+			due := time.UnixMilli(int64(score))
+			if want := server.Add(time.Minute); err != nil || due.After(want.Add(time.Millisecond)) || due.Before(want.Add(-10*time.Second)) {
+				t.Errorf("due at %s, %v; want %s", due, err, want)
+			}
+			// Nothing has happened to it: it is shown as it was pushed.
+			shown := it.NotBefore.Truncate(time.Millisecond)
+			got, err := s.Get(ctx, stored.ID)
+			if err != nil || !got.NextReplayAt.Equal(shown) || !stored.NextReplayAt.Equal(shown) {
+				t.Errorf("next replay at %s, %v (Add said %s); want %s", got.NextReplayAt, err, stored.NextReplayAt, shown)
+			}
+			if again := mustAdd(t, s, it); again.ID != stored.ID || !again.NextReplayAt.Equal(shown) {
+				t.Errorf("pushed again: %s, next replay at %s; want %s, %s", again.ID, again.NextReplayAt, stored.ID, shown)
+			}
+			claimed := func() int {
+				l, err := s.Claim(ctx, dlq.Claim{Sink: "mail", TTL: time.Minute})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(l)
+			}
+			m.SetTime(server.Add(30 * time.Second))
+			if n := claimed(); n != 0 {
+				t.Errorf("%d claimed after half of the time, want none", n)
+			}
+			m.SetTime(server.Add(61 * time.Second))
+			if n := claimed(); n != 1 {
+				t.Errorf("%d claimed after the time, want one", n)
+			}
+		})
+	}
+}
+
+// asOlder makes an entry what an older version would have made of its push: without the
+// fingerprint of its content, under another native id. It returns the item's new id.
+func asOlder(t *testing.T, c redis.UniversalClient, s prefixed, it dlq.Item) string {
+	t.Helper()
+	ctx, stream := t.Context(), s.prefix+":dlq:mail"
+	native := strings.TrimPrefix(it.ID, "mail~")
+	found, err := c.XRange(ctx, stream, native, native).Result()
+	if err != nil || len(found) != 1 {
+		t.Fatalf("XRANGE = %v, %v", found, err)
+	}
+	v := found[0].Values
+	if err := c.XDel(ctx, stream, native).Err(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := c.XAdd(ctx, &redis.XAddArgs{Stream: stream, Values: []any{"item", v["item"], "k", v["k"], "g", v["g"], "n", v["n"]}}).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, ok := v["k"].(string)
+	if !ok {
+		t.Fatalf("push key %v", v["k"])
+	}
+	if err := c.HSet(ctx, "{"+stream+"}:ids", k, id).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return "mail~" + id
+}
+
+// TestEntriesOfAnOlderVersionAreComparedByReadingThem: they do not tell their content.
+func TestEntriesOfAnOlderVersionAreComparedByReadingThem(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c)
+	ctx := t.Context()
+	one, two := message("mail", "a"), message("mail", "a")
+	one.Recipient, two.Recipient = []byte(`{"id":9007199254740992,"b": 1}`), []byte(`{"id":9007199254740993,"b": 1}`)
+	print1 := dlq.ContentFingerprint(one.Recipient, one.Message.Subject, one.Message.Body, one.Message.Metadata)
+	print2 := dlq.ContentFingerprint(two.Recipient, two.Message.Subject, two.Message.Body, two.Message.Metadata)
+	old := asOlder(t, c, s, mustAdd(t, s, one))
+	for range 2 {
+		if it := mustAdd(t, s, one); it.ID != old {
+			t.Errorf("the same content got id %s, want %s", it.ID, old)
+		}
+	}
+	if it, err := s.Find(ctx, "mail", "a", print1); err != nil || it.ID != old {
+		t.Errorf("Find = %s, %v; want %s", it.ID, err, old)
+	}
+	if it, err := s.Find(ctx, "mail", "a", print2); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		t.Errorf("Find of what was not pushed = %s, %v", it.ID, err)
+	}
+	stored, errs := s.AddBatch(ctx, []dlq.Item{two, one, two, message("mail", "b")})
+	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		t.Fatal(errs)
+	}
+	if stored[0].ID == old || stored[0].ID != stored[2].ID || stored[1].ID != old || stored[3].DeliveryID != "b" {
+		t.Errorf("stored %s, %s, %s, %s; want a new one, %s, the new one, another", stored[0].ID, stored[1].ID, stored[2].ID, stored[3].ID, old)
+	}
+	for print, id := range map[string]string{print1: old, print2: stored[0].ID, "": stored[0].ID} {
+		if it, err := s.Find(ctx, "mail", "a", print); err != nil || it.ID != id {
+			t.Errorf("Find(%q) = %s, %v; want %s", print, it.ID, err, id)
+		}
+	}
+	if err := s.Discard(ctx, old); err != nil {
+		t.Fatal(err)
+	}
+	if it := mustAdd(t, s, two); it.ID != stored[0].ID {
+		t.Errorf("the other content got id %s, want %s", it.ID, stored[0].ID)
+	}
+	if it := mustAdd(t, s, one); it.ID == old {
+		t.Error("the discarded entry was taken for the new one")
+	}
+	// One that cannot be read is nobody's content.
+	third := message("mail", "c")
+	id := asOlder(t, c, s, mustAdd(t, s, third))
+	native := strings.TrimPrefix(id, "mail~")
+	found, err := c.XRange(ctx, s.prefix+":dlq:mail", native, native).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := found[0].Values
+	bad, err := c.XAdd(ctx, &redis.XAddArgs{Stream: s.prefix + ":dlq:mail", Values: []any{"item", "?", "k", v["k"], "g", v["g"], "n", v["n"]}}).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, ok := v["k"].(string)
+	if !ok {
+		t.Fatalf("push key %v", v["k"])
+	}
+	if err := c.HSet(ctx, "{"+s.prefix+":dlq:mail}:ids", k, bad).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.XDel(ctx, s.prefix+":dlq:mail", native).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if it := mustAdd(t, s, dlq.Item{Sink: "mail", DeliveryID: "c", Reason: dlq.ReasonExhausted, LastError: "HTTP 503"}); it.ID == "mail~"+bad {
+		t.Error("an empty message was taken for an entry that cannot be read")
+	}
+	if err := s.Discard(ctx, "mail~"+bad); err != nil {
+		t.Fatal(err)
+	}
+	// Others added and removed entries: of the groups' counts nobody knew.
+	mended(t, c, s, false)
+}
+
+// TestALetterThatAnOlderVersionKeptIsNotTakenForTheNewFailure: it leaves the entry under its
+// push key where that leads to several.
+func TestALetterThatAnOlderVersionKeptIsNotTakenForTheNewFailure(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c)
+	ctx := t.Context()
+	one, two := message("mail", "a"), message("mail", "a")
+	two.Message.Body = "two"
+	mustAdd(t, s, one)
+	kept := mustAdd(t, s, two)
+	ids := "{" + s.prefix + ":dlq:mail}:ids"
+	before, err := c.HGetAll(ctx, ids).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.Claim(ctx, dlq.Claim{Sink: "mail", IDs: []string{kept.ID}, TTL: time.Minute})
+	if err != nil || len(l) != 1 {
+		t.Fatalf("Claim = %d, %v", len(l), err)
+	}
+	if _, err := s.Settle(ctx, []dlq.Settlement{{Lease: l[0].Lease, Action: dlq.ActionKeep}}); err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range before {
+		if err := c.HSet(ctx, ids, k, v).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	print := dlq.ContentFingerprint(two.Recipient, two.Message.Subject, two.Message.Body, two.Message.Metadata)
+	if it, err := s.Find(ctx, "mail", "a", print); sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+		t.Errorf("Find = %s, %v; want nothing that waits", it.ID, err)
+	}
+	if it := mustAdd(t, s, two); it.ID == kept.ID {
+		t.Error("the new failure was taken for the delivered one")
+	}
+	mended(t, c, s, false)
+}
+
+// TestAFullRedisNeverAcknowledgesWhatItDidNotStore: not under a known id, where the cache
+// evicts, nor in a queue that is empty.
+func TestAFullRedisNeverAcknowledgesWhatItDidNotStore(t *testing.T) {
+	c := redistest.Start(t, redistest.WithMaxMemory("6mb"), redistest.WithConfig("maxmemory-policy", "volatile-lru")).Client(t)
+	s := newStore(t, c, dlq.WithMaxLen(0))
+	ctx := t.Context()
+	owe := func(body string) dlq.Item {
+		it := message("mail", "x")
+		it.Message.Body = body
+		return it
+	}
+	first := mustAdd(t, s, owe("you owe 10"))
+	if err := c.Set(ctx, s.prefix+":delivery:record", strings.Repeat("x", 1000), time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var full error
+	for i := 0; full == nil && i < 5000; i++ {
+		it := message("other", fmt.Sprint(i))
+		it.Message.Body = strings.Repeat("x", 8<<10)
+		full = s.Push(ctx, it)
+	}
+	if sinks.CodeOf(full) != sinks.CodeDLQUnavailable {
+		t.Fatalf("Push into a full Redis = %v, want SINK_DLQ_UNAVAILABLE", full)
+	}
+	if n, err := c.Exists(ctx, s.prefix+":delivery:record").Result(); err != nil || n != 0 {
+		t.Fatalf("the record is there: %d, %v; want it evicted", n, err)
+	}
+	stored, errs := s.AddBatch(ctx, []dlq.Item{owe("you owe 9999"), owe("you owe 10")})
+	for i, err := range errs {
+		if err == nil {
+			got, err := s.Get(ctx, stored[i].ID)
+			if want := []string{"you owe 9999", "you owe 10"}[i]; err != nil || got.Message.Body != want {
+				t.Errorf("acknowledged as %s: %q, %v; want %q", stored[i].ID, got.Message.Body, err, want)
+			}
+		}
+	}
+	if it := mustAdd(t, s, owe("you owe 10")); it.ID != first.ID {
+		t.Errorf("what is stored got id %s, want %s", it.ID, first.ID)
+	}
+	if err := s.Push(ctx, owe("you owe 9999")); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+		t.Errorf("other content = %v, want SINK_DLQ_UNAVAILABLE", err)
+	}
+	if err := s.Push(ctx, dlq.Item{Sink: "empty", DeliveryID: "x", Message: sinks.Message{Body: "b"}}); sinks.CodeOf(err) != sinks.CodeDLQUnavailable {
+		t.Errorf("Push into an empty queue = %v, want SINK_DLQ_UNAVAILABLE", err)
+	}
+	if n := depth(t, s, "mail") + depth(t, s, "empty"); n != 1 {
+		t.Errorf("%d stored, want 1", n)
+	}
+	// It is mended all the same.
+	if err := c.XTrimMaxLen(ctx, s.prefix+":dlq:other", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := s.Stats(ctx, "other"); err != nil || st != (dlq.Stats{}) {
+		t.Errorf("Stats = %+v, %v; want zeros", st, err)
+	}
+	if it := mustAdd(t, s, owe("you owe 9999")); it.ID == first.ID {
+		t.Error("other content was taken for what is stored")
+	}
+}
+
+// TestAQueueThatOthersFilledIsKnownOnceItIsTouched: by its name, whatever is asked.
+func TestAQueueThatOthersFilledIsKnownOnceItIsTouched(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	for name, touch := range map[string]func(ctx context.Context, s dlq.Store, id string) error{
+		"Stats":  func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Stats(ctx, "mail"); return err },
+		"Count":  func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Count(ctx, "mail"); return err },
+		"Items":  func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Items(ctx, "mail", 0); return err },
+		"Groups": func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Groups(ctx, "mail"); return err },
+		"Get":    func(ctx context.Context, s dlq.Store, id string) error { _, err := s.Get(ctx, id); return err },
+		"Page": func(ctx context.Context, s dlq.Store, _ string) error {
+			_, err := s.Page(ctx, dlq.Query{Sink: "mail", Q: "no such text"})
+			return err
+		},
+		"Claim": func(ctx context.Context, s dlq.Store, _ string) error {
+			_, err := s.Claim(ctx, dlq.Claim{Sink: "mail", TTL: time.Minute})
+			return err
+		},
+		"Claim by id": func(ctx context.Context, s dlq.Store, id string) error {
+			_, err := s.Claim(ctx, dlq.Claim{Sink: "mail", IDs: []string{id}, TTL: time.Minute})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, c)
+			ctx := t.Context()
+			if err := touch(ctx, s, "mail~1-1"); err != nil && sinks.CodeOf(err) != sinks.CodeDLQNotFound {
+				t.Fatal(err)
+			}
+			if names, err := s.Sinks(ctx); err != nil || len(names) != 0 {
+				t.Errorf("Sinks = %v, %v; a name without dead letters is no queue", names, err)
+			}
+			id, err := c.XAdd(ctx, &redis.XAddArgs{Stream: s.prefix + ":dlq:mail", Values: []string{"item", `{"message":{"body":"b"}}`}}).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := touch(ctx, s, "mail~"+id); err != nil {
+				t.Fatal(err)
+			}
+			if names, err := s.Sinks(ctx); err != nil || !slices.Equal(names, []string{"mail"}) {
+				t.Errorf("Sinks = %v, %v; want mail", names, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,64 @@
+package dlq_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
+)
+
+// unanswering is a Redis that knows three sinks and answers nothing about their queues. It
+// needs no network.
+type unanswering struct{}
+
+func (unanswering) DialHook(redis.DialHook) redis.DialHook {
+	return func(context.Context, string, string) (net.Conn, error) { panic("dialed") }
+}
+
+func (unanswering) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if c, ok := cmd.(*redis.StringSliceCmd); ok {
+			c.SetVal([]string{"a", "b", "c"})
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+func (unanswering) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, _ []redis.Cmder) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+// One slot that does not answer makes whatever goes over all sinks fail; that must not take
+// as long as a call about that sink alone may.
+func TestWhatGoesOverAllSinksDoesNotWaitLongForOne(t *testing.T) {
+	for name, list := range map[string]func(ctx context.Context, s *dlq.Redis) error{
+		"a page":                 func(ctx context.Context, s *dlq.Redis) error { _, err := s.Page(ctx, dlq.Query{}); return err },
+		"groups":                 func(ctx context.Context, s *dlq.Redis) error { _, err := s.Groups(ctx, ""); return err },
+		"a count":                func(ctx context.Context, s *dlq.Redis) error { _, err := s.Count(ctx, ""); return err },
+		"an item by its bare id": func(ctx context.Context, s *dlq.Redis) error { _, err := s.Get(ctx, "1-1"); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}})
+				client.AddHook(unanswering{})
+				defer client.Close()
+				start := time.Now()
+				err := list(t.Context(), dlq.NewRedis(client))
+				if took := time.Since(start); sinks.CodeOf(err) != sinks.CodeDLQUnavailable || took > 3*time.Second {
+					t.Errorf("ended after %s with %v, want SINK_DLQ_UNAVAILABLE within 3s", took, err)
+				}
+			})
+		})
+	}
+}
