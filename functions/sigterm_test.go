@@ -214,3 +214,39 @@ func TestADeliveryUnderWayOutlivesSIGTERM(t *testing.T) {
 		t.Errorf("it arrived %d times more, want once", n)
 	}
 }
+
+// The local host cannot know of a SIGTERM from elsewhere, and goes on handing events to the
+// process: it works, and opens its connections anew.
+func TestAFunctionWorksOnWhenItIsUsedAfterSIGTERM(t *testing.T) {
+	t.Parallel()
+	s, p, l, _ := terminable(t, "")
+	use := func(round string, depth int) {
+		t.Helper()
+		if a := send(t, s, "webhook-gone", round, "x"); a.status != http.StatusAccepted {
+			t.Errorf("%s: send: %d %s", round, a.status, a.raw)
+		}
+		if res := invoke(t, s, local.Replay, []byte(`{}`)); res.FunctionError != "" {
+			t.Errorf("%s: replay: %s", round, res.Payload)
+		}
+		if n := call(t, s, "GET", "/v1/dlq/count", "").number("count"); n != depth {
+			t.Errorf("%s: %d dead letters, want %d", round, n, depth)
+		}
+	}
+	use("before", 1)
+	for _, f := range []string{local.Send, local.Replay, local.DLQAPI} {
+		p.terminate(t, f)
+		eventually(t, f+" stops", func() error {
+			if l.index(f+" | ", `"stopped"`) < 0 {
+				return errors.New("no line")
+			}
+			return nil
+		})
+	}
+	use("after", 2)
+	use("again", 3)
+	for _, f := range []string{local.Send, local.Replay, local.DLQAPI} {
+		if st := s.Host.Stats(f); st.ColdStarts != 1 || st.Crashes != 0 {
+			t.Errorf("%s: %+v, want the one process", f, st)
+		}
+	}
+}

@@ -37,7 +37,7 @@ type App struct {
 	Records delivery.Store
 	Engine  *replay.Engine
 
-	close   func() error
+	hangUp  func()   // nil: there are no connections
 	targets sync.Map // *config.Sink -> Target
 	pauses  pauses
 	letters dlq.DLQ // Queue, with pushes that come together in one call
@@ -103,12 +103,12 @@ func (a *App) compose() error {
 		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
 		operations = replay.NewMemoryOperations()
 	} else {
-		client, secrets, err := redisClient(a.Env, loadAWS)
+		client, secrets, dialer, err := redisClient(a.Env, loadAWS)
 		if err != nil {
 			return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
 		}
 		redis.SetLogger(redisLog{a.Log, secrets})
-		a.close = client.Close
+		a.hangUp = dialer.HangUp
 		overflow := dlq.OverflowReject
 		if a.Env.DLQOverflow == "trim" {
 			overflow = dlq.OverflowTrim
@@ -160,10 +160,11 @@ func (a *App) reportTrimmed(ctx context.Context, m *observe.Metrics) {
 	}
 }
 
-// Close closes the connections. Nothing depends on it.
+// Close closes the connections. Nothing depends on it, and what is asked for later opens
+// them again.
 func (a *App) Close() {
-	if a.close != nil {
-		_ = a.close() // the process ends
+	if a.hangUp != nil {
+		a.hangUp()
 	}
 }
 

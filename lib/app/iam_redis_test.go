@@ -164,7 +164,7 @@ func (c *elastiCache) options(t *testing.T, user string) (*redis.Options, *scrub
 	e := Env{
 		RedisURL: &url.URL{Scheme: "rediss", Host: c.addr}, RedisIAMUser: user, RedisIAMCache: iamCache{Name: c.name, Serverless: true}, Concurrency: 4,
 	}
-	client, secrets, err := redisClient(e, func() (aws.Config, error) { return iamAWS, nil })
+	client, secrets, _, err := redisClient(e, func() (aws.Config, error) { return iamAWS, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func TestARefusedPasswordOrCommandSaysWhatToCheck(t *testing.T) {
 		"a wrong password": {Env{RedisURL: &url.URL{Scheme: "redis", Host: server.Addr, User: url.UserPassword("robot", "wrong")}}, []string{"WRONGPASS", "BACKSTOP_REDIS_URL and BACKSTOP_REDIS_PASSWORD"}},
 		"a command":        {Env{RedisURL: &url.URL{Scheme: "redis", Host: server.Addr, User: url.UserPassword("robot", "right")}}, []string{"NOPERM", "docs/configuration.md", "BACKSTOP_KEY_PREFIX"}},
 	} {
-		client, _, err := redisClient(c.e, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
+		client, _, _, err := redisClient(c.e, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
 		if err != nil {
 			t.Fatal(err)
 		}

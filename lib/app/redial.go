@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,6 +42,9 @@ type redialer struct {
 	// Events are numbered, not timed: the clocks of a frozen process are no guide.
 	events  atomic.Int64
 	suspect atomic.Int64 // what has answered last before this event is not trusted
+
+	mu   sync.Mutex
+	open map[*connection]struct{}
 }
 
 var errSuspect = fmt.Errorf("connection given up, like all that were open when Redis did not answer in time: %w", io.EOF)
@@ -71,7 +75,24 @@ func (r *redialer) Dial(ctx context.Context, network, addr string) (net.Conn, er
 func (r *redialer) watch(c, raw net.Conn) *connection {
 	w := &connection{Conn: c, raw: raw, dialer: r}
 	w.answered()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == nil {
+		r.open = map[*connection]struct{}{}
+	}
+	r.open[w] = struct{}{}
 	return w
+}
+
+// HangUp closes all connections. Who asks for something later gets a new one.
+func (r *redialer) HangUp() {
+	r.suspect.Store(r.events.Add(1))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.open {
+		_ = c.raw.Close() // the client closes it again once it meets it
+	}
+	clear(r.open)
 }
 
 // serverName returns the TLS configuration for a server.
@@ -167,6 +188,9 @@ func (c *connection) Write(b []byte) (int, error) {
 // Close implements net.Conn. TLS says goodbye, but not on a path that may be dead, where
 // it would wait for room in the buffer.
 func (c *connection) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.open, c)
+	c.dialer.mu.Unlock()
 	if c.asked > 0 || !c.trusted() {
 		return c.raw.Close()
 	}

@@ -38,7 +38,7 @@ type ways struct {
 func clientOf(t *testing.T, e Env) redis.UniversalClient {
 	t.Helper()
 	e.Concurrency = 50
-	client, _, err := redisClient(e, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
+	client, _, _, err := redisClient(e, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,12 +25,12 @@ const (
 	connMaxLife = 11 * time.Hour
 )
 
-// redisClient returns the client for e, without connecting, and what keeps its passwords
-// out of texts. loadAWS is called only when the password or IAM needs it.
-func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClient, *scrubber, error) {
+// redisClient returns the client for e, without connecting, what keeps its passwords out
+// of texts, and what makes its connections. loadAWS is called only when the password or IAM needs it.
+func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClient, *scrubber, *redialer, error) {
 	base, err := redis.ParseURL(e.RedisURL.String())
 	if err != nil { // which quotes parts of the URL
-		return nil, nil, errors.New("BACKSTOP_REDIS_URL: want redis://user:password@host:port/database; user, password and database may be left out")
+		return nil, nil, nil, errors.New("BACKSTOP_REDIS_URL: want redis://user:password@host:port/database; user, password and database may be left out")
 	}
 	secrets := scrubber{login: loginAdvice(e)}
 	secrets.note(base.Password)
@@ -58,7 +58,8 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	if o.TLSConfig != nil {
 		o.TLSConfig.MinVersion = tls.VersionTLS12
 	}
-	o.Dialer = (&redialer{TLS: o.TLSConfig, Timeout: o.DialTimeout, Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4}).Dial
+	dialer := &redialer{TLS: o.TLSConfig, Timeout: o.DialTimeout, Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4}
+	o.Dialer = dialer.Dial
 	switch {
 	case e.RedisIAMUser != "":
 		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
@@ -82,7 +83,7 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	}
 	client := redis.NewUniversalClient(o)
 	client.AddHook(&secrets)
-	return client, &secrets, nil
+	return client, &secrets, dialer, nil
 }
 
 // loginAdvice says what to check when the server refuses the user of e.

@@ -28,7 +28,7 @@ func TestTheClientIsSetForAFunction(t *testing.T) {
 	}
 	for _, cluster := range []bool{false, true} {
 		// One address alone does not make a cluster client.
-		client, _, err := redisClient(Env{RedisURL: &url.URL{Scheme: "rediss", Host: "cache.example:6379"}, RedisCluster: cluster, Concurrency: 50},
+		client, _, _, err := redisClient(Env{RedisURL: &url.URL{Scheme: "rediss", Host: "cache.example:6379"}, RedisCluster: cluster, Concurrency: 50},
 			func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
 		if err != nil {
 			t.Fatal(err)

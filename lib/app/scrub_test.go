@@ -19,7 +19,7 @@ func TestAPasswordThatTheServerSaysBackIsNotInTheError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, secrets, err := redisClient(Env{RedisURL: u}, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
+	client, secrets, _, err := redisClient(Env{RedisURL: u}, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,8 @@ import (
 // the platform sends shortly before it takes an idle process away, connections are
 // closed, but not before the invocations under way have ended: what they cannot deliver
 // they must be able to keep. Nothing depends on it; a process that is killed first loses
-// no more than connections.
+// no more than connections, and one that is used again, as the local host does when the
+// signal came from elsewhere, opens them anew.
 func (a *App) Serve(h lambda.Handler) {
 	r := &running{Handler: h}
 	lambda.StartWithOptions(r, lambda.WithEnableSIGTERM(func() {

@@ -15,7 +15,7 @@ func TestStoppingWritesWhatWasNotReported(t *testing.T) {
 	closed := false
 	a := &App{
 		Env: Env{Service: "svc"}, Log: slog.New(slog.NewTextHandler(&log, nil)),
-		close: func() error { closed = true; return nil },
+		hangUp: func() { closed = true },
 	}
 	a.noteTrimmed("webhook", 3)
 	a.stop(&out)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,23 +14,30 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of one block. Real ones are far below; they stop aliases that multiply.
+// Bounds of one block, and of all. Real ones are far below; they stop aliases that
+// multiply.
 const (
-	maxDepth = 20
-	maxNodes = 10_000
+	maxDepth    = 20
+	maxNodes    = 10_000
+	maxAllNodes = 500_000
+	maxSinks    = 10_000
 )
 
 // reference matches what {ssm: ...} may name: a full path, with a version or label.
 var reference = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[A-Za-z0-9_./-]+(:[A-Za-z0-9_.-]+)?$`) })
 
-// parse reads text as one YAML document and returns its mapping.
-func parse(source string, text []byte) (root *yaml.Node, fault *Finding) {
+// parse reads a document as one YAML document and returns its mapping.
+func parse(from Document) (root *yaml.Node, fault *Finding) {
+	source := from.Source
+	if from.size > maxDocument {
+		return nil, &Finding{Source: source, Message: fmt.Sprintf("is %d bytes long; the most is %d (1 MiB)", from.size, maxDocument)}
+	}
 	defer func() {
 		if recover() != nil { // a defect of the parser must stay with the one document
 			root, fault = nil, &Finding{Source: source, Message: "not readable as YAML"}
 		}
 	}()
-	d := yaml.NewDecoder(bytes.NewReader(text))
+	d := yaml.NewDecoder(strings.NewReader(from.Text.Reveal()))
 	var doc yaml.Node
 	if err := d.Decode(&doc); err != nil {
 		return nil, syntaxFault(source, err)
@@ -96,6 +102,7 @@ type decoder struct {
 	notes     []Finding
 	secrets   redactor
 	nodes     int
+	all       *int // nodes of all blocks
 	tooLarge  bool
 	unsettled bool // a reference could not be read now, which says nothing about the block
 }
@@ -104,8 +111,8 @@ type position struct{ line, column int }
 
 func where(n *yaml.Node) position { return position{n.Line, n.Column} }
 
-func newDecoder(b block, resolve func(string) (string, error)) *decoder {
-	d := &decoder{source: b.source, sink: b.name, resolve: resolve, at: map[string]position{}}
+func newDecoder(b block, all *int, resolve func(string) (string, error)) *decoder {
+	d := &decoder{source: b.source, sink: b.name, all: all, resolve: resolve, at: map[string]position{}}
 	if b.node != nil {
 		d.root = where(b.node)
 	}
@@ -159,7 +166,8 @@ func (d *decoder) value(n *yaml.Node, path string, at position, depth int) any {
 	if d.nodes++; d.tooLarge {
 		return nil
 	}
-	if d.nodes > maxNodes || depth > maxDepth {
+	*d.all++
+	if d.nodes > maxNodes || depth > maxDepth || *d.all > maxAllNodes {
 		d.tooLarge = true
 		d.refuse(at, path, "too large or too deeply nested")
 		return nil

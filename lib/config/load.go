@@ -43,8 +43,9 @@ func load(ctx context.Context, source Source, client SSM, prev *Snapshot) (*Snap
 
 	all := make(map[string]*Sink, len(blocks))
 	var notes []Finding
+	nodes := 0
 	for _, b := range blocks {
-		sink, found := b.sink(values, prev)
+		sink, found := b.sink(values, prev, &nodes)
 		all[b.name] = sink
 		for _, f := range found {
 			if f.Note {
@@ -65,7 +66,7 @@ func load(ctx context.Context, source Source, client SSM, prev *Snapshot) (*Snap
 // of several sinks that cannot be read as such; findings belong to no sink.
 func split(docs []Document) (blocks []block, findings []Finding, err error) {
 	for _, doc := range docs {
-		root, fault := parse(doc.Source, []byte(doc.Text.Reveal()))
+		root, fault := parse(doc)
 		if doc.Name != "" {
 			b := block{source: doc.Source, name: doc.Name, node: root}
 			if fault != nil {
@@ -88,6 +89,9 @@ func split(docs []Document) (blocks []block, findings []Finding, err error) {
 
 // splitDocument reads "sinks: {name: {...}}".
 func splitDocument(source string, root *yaml.Node) (blocks []block, findings []Finding, err error) {
+	if n := len(root.Content) / 2; n > maxSinks {
+		return nil, nil, &InvalidError{Findings: []Finding{{Source: source, Message: fmt.Sprintf("%d keys; a document of several sinks has only the key sinks", n)}}}
+	}
 	var list *yaml.Node
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], unalias(root.Content[i+1])
@@ -111,6 +115,9 @@ func splitDocument(source string, root *yaml.Node) (blocks []block, findings []F
 			findings = []Finding{{Source: source, Message: "no sinks: want a mapping \"sinks\" of names to blocks"}}
 		}
 		return nil, nil, &InvalidError{Findings: findings}
+	}
+	if n := len(list.Content) / 2; n > maxSinks {
+		return nil, nil, &InvalidError{Findings: []Finding{{Source: source, Line: list.Line, Message: fmt.Sprintf("%d sinks; the most is %d", n, maxSinks)}}}
 	}
 	for i := 0; i+1 < len(list.Content); i += 2 {
 		key, value := list.Content[i], unalias(list.Content[i+1])
@@ -158,9 +165,10 @@ func add(blocks []block, findings []Finding, b block, at position) ([]block, []F
 // references lists the parameters that blocks refer to, each once, sorted.
 func references(blocks []block) []string {
 	names := map[string]bool{}
+	nodes := 0
 	for _, b := range blocks {
 		if b.node != nil {
-			newDecoder(b, func(name string) (string, error) {
+			newDecoder(b, &nodes, func(name string) (string, error) {
 				names[name] = true
 				return "", nil
 			}).value(b.node, "", where(b.node), 0)
@@ -170,8 +178,9 @@ func references(blocks []block) []string {
 }
 
 // sink builds the block's sink and returns what was found wrong with it, and notes.
-func (b block) sink(values map[string]resolved, prev *Snapshot) (*Sink, []Finding) {
-	d := newDecoder(b, func(name string) (string, error) { return values[name].value, values[name].err })
+// nodes counts those of all blocks.
+func (b block) sink(values map[string]resolved, prev *Snapshot, nodes *int) (*Sink, []Finding) {
+	d := newDecoder(b, nodes, func(name string) (string, error) { return values[name].value, values[name].err })
 	d.findings = append(d.findings, b.faults...)
 	if b.node == nil {
 		return &Sink{Name: b.name, Err: d.invalid()}, d.findings

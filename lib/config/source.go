@@ -2,7 +2,9 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -11,6 +13,13 @@ import (
 
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
+)
+
+// Bounds of what is read, since YAML takes up to a hundred times its length when it is
+// parsed, and a function has little memory. SSM's parameters have 8 KB at most.
+const (
+	maxDocument = 1 << 20 // one file or parameter
+	maxSource   = 4 << 20 // all documents together
 )
 
 // Source is a place that configuration is read from. The zero value is not usable;
@@ -79,10 +88,21 @@ type Document struct {
 	Name string
 	// Text is the YAML text, which may contain secrets.
 	Text sinks.Secret
+
+	size int64 // in bytes; a text beyond maxDocument is not kept
+}
+
+// document returns a document, without its text where it is too large.
+func document(source, name, text string, size int64) Document {
+	if size = max(size, int64(len(text))); size > maxDocument {
+		text = ""
+	}
+	return Document{Source: source, Name: name, Text: sinks.Secret(text), size: size}
 }
 
 // Documents reads the source. A source with no documents is an error, and so is one
-// that needs a client when client is nil. References are not resolved.
+// that needs a client when client is nil, or that is larger than 4 MiB as a whole. A
+// single document larger than 1 MiB has no text. References are not resolved.
 func (s Source) Documents(ctx context.Context, client SSM) ([]Document, error) {
 	var docs []Document
 	var err error
@@ -96,10 +116,25 @@ func (s Source) Documents(ctx context.Context, client SSM) ([]Document, error) {
 	default:
 		docs, err = s.parameter(ctx, client)
 	}
+	if err == nil {
+		err = bounded(docs)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s, err)
 	}
 	return docs, nil
+}
+
+// bounded refuses documents that are too large together.
+func bounded(docs []Document) error {
+	whole := 0
+	for _, d := range docs {
+		whole += len(d.Text)
+	}
+	if whole > maxSource {
+		return fmt.Errorf("the documents are more than %d bytes (4 MiB) together", maxSource)
+	}
+	return nil
 }
 
 // files reads a folder or one file.
@@ -109,8 +144,8 @@ func (s Source) files() ([]Document, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		text, err := fs.ReadFile(os.DirFS(filepath.Dir(s.path)), filepath.Base(s.path))
-		return []Document{{Source: s.path, Text: sinks.Secret(text)}}, err
+		text, size, err := readFile(os.DirFS(filepath.Dir(s.path)), filepath.Base(s.path))
+		return []Document{document(s.path, "", text, size)}, err
 	}
 	dir := os.DirFS(s.path)
 	entries, err := fs.ReadDir(dir, ".")
@@ -123,18 +158,32 @@ func (s Source) files() ([]Document, error) {
 		if ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		text, err := fs.ReadFile(dir, e.Name())
+		text, size, err := readFile(dir, e.Name())
 		if err != nil {
 			return nil, err
 		}
-		docs = append(docs, Document{
-			Source: filepath.Join(s.path, e.Name()),
-			Name:   strings.TrimSuffix(e.Name(), ext),
-			Text:   sinks.Secret(text),
-		})
+		docs = append(docs, document(filepath.Join(s.path, e.Name()), strings.TrimSuffix(e.Name(), ext), text, size))
+		if err := bounded(docs); err != nil {
+			return nil, err
+		}
 	}
 	if len(docs) == 0 {
 		return nil, fmt.Errorf("no *.yaml files in %s", s.path)
 	}
 	return docs, nil
+}
+
+// readFile reads no more of a file than shows that it is too large, and returns its size.
+func readFile(dir fs.FS, name string) (text string, size int64, err error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	return string(b), info.Size(), err
 }

@@ -12,8 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
-
-	"backstop/lib/sinks"
 )
 
 // SSM is the part of the SSM client that reading configuration needs. *ssm.Client
@@ -49,7 +47,10 @@ func (s Source) parameters(ctx context.Context, client SSM) ([]Document, error) 
 			if err != nil {
 				return nil, err
 			}
-			docs = append(docs, Document{Source: "ssm:" + name, Name: path.Base(name), Text: sinks.Secret(*p.Value)})
+			docs = append(docs, document("ssm:"+name, path.Base(name), *p.Value, 0))
+		}
+		if err := bounded(docs); err != nil {
+			return nil, err
 		}
 		next := aws.ToString(out.NextToken)
 		if next == "" {
@@ -78,7 +79,7 @@ func (s Source) parameter(ctx context.Context, client SSM) ([]Document, error) {
 	if _, err := parameterName(*out.Parameter); err != nil {
 		return nil, err
 	}
-	return []Document{{Source: "ssm:" + s.path, Text: sinks.Secret(*out.Parameter.Value)}}, nil
+	return []Document{document("ssm:"+s.path, "", *out.Parameter.Value, 0)}, nil
 }
 
 var errNoAnswer = errors.New("the answer has no name or value")
