@@ -37,9 +37,9 @@ func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) 
 		return Item{}, err
 	}
 	var found string
-	err := r.call(ctx, "find", func(ctx context.Context) error {
+	err := r.conn.Do(ctx, "find", func(ctx context.Context) error {
 		var err error
-		found, err = r.client.HGet(ctx, r.keys.companion(sink, "ids"), pushKey(deliveryID, 0, "")).Result()
+		found, err = r.conn.Client.HGet(ctx, r.conn.Keys.Companion(sink, "ids"), pushKey(deliveryID, 0, "")).Result()
 		if errors.Is(err, redis.Nil) {
 			found, err = "", nil
 		}

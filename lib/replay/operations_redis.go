@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/redisconn"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 )
@@ -55,10 +56,10 @@ type RedisOperations struct {
 }
 
 // NewRedisOperations returns a store on client. An empty prefix means
-// dlq.DefaultKeyPrefix.
+// redisconn.DefaultPrefix.
 func NewRedisOperations(client redis.UniversalClient, prefix string) *RedisOperations {
 	if prefix == "" {
-		prefix = dlq.DefaultKeyPrefix
+		prefix = redisconn.DefaultPrefix
 	}
 	return &RedisOperations{client: client, prefix: prefix}
 }
