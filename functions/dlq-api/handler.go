@@ -45,7 +45,7 @@ func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
 	h.handle("GET /v1/dlq/groups", h.groups)
 	h.handle("GET /v1/dlq/items/{id}", h.getItem)
 	h.handle("DELETE /v1/dlq/items/{id}", h.discardItem)
-	h.handle("POST /v1/dlq/items/{id}/replay", h.replayItem)
+	h.handleWithin("POST /v1/dlq/items/{id}/replay", h.replayItem)
 	h.handle("POST /v1/dlq/items/{id}/unpark", h.unparkItem)
 	h.handle("GET /v1/dlq/operations", h.listOperations)
 	h.handle("POST /v1/dlq/operations", h.createOperation)
@@ -60,8 +60,20 @@ func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
 
 // handle adds a route whose errors become problems.
 func (h *api) handle(pattern string, f func(http.ResponseWriter, *http.Request) error) {
+	h.handleWithin(pattern, func(w http.ResponseWriter, r *http.Request, _ retry.Budget) error { return f(w, r) })
+}
+
+// handleWithin is handle for a route that divides its time by itself. Whatever a route does
+// ends early enough for its answer: the platform stops the process at the deadline.
+func (h *api) handleWithin(pattern string, f func(http.ResponseWriter, *http.Request, retry.Budget) error) {
 	h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		err := f(w, r)
+		budget := retry.NewBudget(r.Context(), h.app.Env.Reserve)
+		if !budget.Deadline.IsZero() {
+			ctx, cancel := context.WithDeadline(r.Context(), budget.Deadline.Add(-budget.Reserve/4))
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		err := f(w, r, budget)
 		if err == nil {
 			return
 		}
@@ -99,7 +111,7 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			problem.From(nil).Write(w)
 		}
 	}()
-	ctx, cancel := h.context(r.Context())
+	ctx, cancel := untilTheGateway(r.Context())
 	defer cancel()
 	metrics := observe.NewMetrics(h.app.Env.Service)
 	metrics.Begin()
@@ -128,20 +140,12 @@ func (h *api) flush(ctx context.Context, m *observe.Metrics) {
 	}
 }
 
-// context divides the time that API Gateway gives the request. Whatever a route does
-// ends early enough for its answer: the platform stops the process at the deadline.
-func (h *api) context(ctx context.Context) (context.Context, context.CancelFunc) {
-	cancel := func() {}
+// untilTheGateway returns the context that ends when API Gateway gives the request up.
+func untilTheGateway(ctx context.Context) (context.Context, context.CancelFunc) {
 	if e, ok := algnhsa.APIGatewayV2RequestFromContext(ctx); ok {
-		ctx, cancel = app.APIContext(ctx, e.RequestContext.TimeEpoch)
+		return app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	}
-	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
-	ctx = retry.WithBudget(ctx, budget)
-	if budget.Deadline.IsZero() {
-		return ctx, cancel
-	}
-	ctx, end := context.WithDeadline(ctx, budget.Deadline.Add(-budget.Reserve/4))
-	return ctx, func() { end(); cancel() }
+	return ctx, func() {}
 }
 
 // audit logs what an operator did, and who it was.

@@ -12,6 +12,7 @@ import (
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/replay"
+	"backstop/lib/retry"
 )
 
 // How much a list shows, in characters: of a body, and of a text that is short as a rule.
@@ -266,7 +267,7 @@ func (h *api) noteDiscarded(r *http.Request, it dlq.Item) {
 }
 
 // replayItem sends one item again, now.
-func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
+func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Budget) error {
 	var o struct {
 		OnSuccess replay.OnSuccess `json:"on_success"`
 		Force     bool             `json:"force"`
@@ -290,7 +291,7 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	result, err := h.app.Engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink})
+	result, err := h.app.Engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink, Budget: budget})
 	if err != nil {
 		return err
 	}

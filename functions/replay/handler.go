@@ -41,7 +41,7 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	metrics := observe.NewMetrics(h.app.Env.Service)
 	metrics.Begin()
 	ctx = observe.WithMetrics(ctx, metrics)
-	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
+	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
 	defer func() {
 		h.app.Report(ctx, metrics)
 		metrics.End(ctx)
@@ -65,7 +65,7 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	if h.app.Config.Age() >= 0 { // without a configuration nothing is replayed, however well that went
 		metrics.Add(observe.ReplayRuns, "", 1)
 	}
-	h.measure(ctx, metrics)
+	h.measure(ctx, budget, metrics)
 	return json.Marshal(summary)
 }
 
@@ -79,9 +79,9 @@ const (
 
 // measure publishes the depth and the oldest age of every queue; the alarms rest on
 // them. What cannot be read now is left out, and read at the next tick.
-func (h *handler) measure(ctx context.Context, m *observe.Metrics) {
+func (h *handler) measure(ctx context.Context, b retry.Budget, m *observe.Metrics) {
 	end := time.Now().Add(measureAll)
-	if b := retry.BudgetOf(ctx, h.app.Env.Reserve); !b.Deadline.IsZero() {
+	if !b.Deadline.IsZero() {
 		if last := b.Deadline.Add(-b.Reserve / 8); last.Before(end) {
 			end = last
 		}

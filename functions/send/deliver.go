@@ -68,7 +68,10 @@ func (s *sender) deliver(ctx context.Context, r request) (a answer, err error) {
 		s.observe(ctx, r, a, err, time.Since(start))
 	}()
 
-	budget := retry.BudgetOf(ctx, 0)
+	budget := r.budget
+	if budget.IsZero() {
+		budget = retry.NewBudget(ctx, 0)
+	}
 	if !budget.Fits(0) {
 		return answer{}, &fault.Error{Code: fault.CodeNotAttempted, Msg: "no time was left for this delivery"}
 	}
@@ -76,6 +79,7 @@ func (s *sender) deliver(ctx context.Context, r request) (a answer, err error) {
 	if err != nil {
 		return answer{}, err
 	}
+	r.budget = budget
 	send, err := s.plan(target, r)
 	if err != nil {
 		return answer{}, err
@@ -89,7 +93,10 @@ var errPaused = &fault.Error{Code: fault.CodeNotAttempted, Msg: "an operator has
 
 // plan decides how r is handled; an error refuses it.
 func (s *sender) plan(target app.Target, r request) (func(context.Context) retry.Outcome, error) {
-	m := r.message()
+	d := retry.Delivery{Received: r.Recipient, Message: r.message(), Budget: r.budget}
+	if d.Received == nil {
+		d.Received = json.RawMessage("null")
+	}
 	retrier := target.Retrier
 	if target.Hold && r.comesAgain {
 		held := *retrier
@@ -98,7 +105,7 @@ func (s *sender) plan(target app.Target, r request) (func(context.Context) retry
 	}
 	deadLetter := func(reason dlq.Reason, why error) func(context.Context) retry.Outcome {
 		return func(ctx context.Context) retry.Outcome {
-			return retrier.DeadLetter(ctx, r.Recipient, m, reason, why)
+			return retrier.DeadLetter(ctx, d, reason, why)
 		}
 	}
 	if why := target.ConfigErr; why != nil {
@@ -109,9 +116,8 @@ func (s *sender) plan(target app.Target, r request) (func(context.Context) retry
 	case err == nil && target.Paused:
 		return deadLetter(dlq.ReasonConfig, errPaused), nil
 	case err == nil:
-		return func(ctx context.Context) retry.Outcome {
-			return retrier.DeliverReceived(ctx, r.Recipient, to, m)
-		}, nil
+		d.To = to
+		return func(ctx context.Context) retry.Outcome { return retrier.Carry(ctx, d) }, nil
 	case s.keepUnsendable:
 		return deadLetter(dlq.ReasonInvalid, err), nil
 	}

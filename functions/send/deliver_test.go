@@ -180,9 +180,10 @@ func TestNoAttemptWithoutTime(t *testing.T) {
 		b := newBench(nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, time.Second))
+		r := ask("m1", "x")
+		r.budget = retry.NewBudget(ctx, time.Second)
 		time.Sleep(8900 * time.Millisecond)
-		_, err := b.deliver(ctx, ask("m1", "x"))
+		_, err := b.deliver(ctx, r)
 		wantCode(t, err, fault.CodeNotAttempted)
 		if b.sink.sent != 0 {
 			t.Error("it was sent all the same")

@@ -63,7 +63,7 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 // function cannot tell, so whatever is not safe is a function error: the platform
 // retries it and keeps it.
 func (h *handler) direct(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
-	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
+	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
 	r, err := parseRequest(payload)
 	if err == nil {
 		err = r.identify(requestID(ctx))
@@ -71,7 +71,7 @@ func (h *handler) direct(ctx context.Context, s *sender, payload []byte) ([]byte
 	if err != nil {
 		return nil, functionError(err)
 	}
-	r.trace = traceFrom(ctx, nil)
+	r.trace, r.budget = traceFrom(ctx, nil), budget
 	a, err := s.deliver(retry.WithTrace(ctx, r.trace), r)
 	if err != nil {
 		return nil, functionError(err)

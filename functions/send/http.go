@@ -26,11 +26,10 @@ func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, 
 	}
 	ctx, cancel := app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	defer cancel()
-	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
-	return json.Marshal(h.answer(ctx, s, e))
+	return json.Marshal(h.answer(ctx, s, retry.NewBudget(ctx, h.app.Env.Reserve), e))
 }
 
-func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
+func (h *handler) answer(ctx context.Context, s *sender, budget retry.Budget, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
 	if app.RoutePath(e.RawPath, e.RequestContext) != route {
 		return problemResponse(problem.Problem{
 			Type: "about:blank", Title: "Not Found", Status: http.StatusNotFound, Code: fault.CodeNotFound,
@@ -62,7 +61,7 @@ func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HT
 	if err != nil {
 		return problemResponse(problem.From(err))
 	}
-	r.trace = traceFrom(ctx, e.Headers)
+	r.trace, r.budget = traceFrom(ctx, e.Headers), budget
 	a, err := s.deliver(retry.WithTrace(ctx, r.trace), r)
 	if err != nil {
 		p := problem.From(err)

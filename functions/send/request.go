@@ -10,6 +10,7 @@ import (
 	"backstop/internal/strictjson"
 	"backstop/lib/app"
 	"backstop/lib/fault"
+	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
 
@@ -30,6 +31,7 @@ type request struct {
 	// handed back.
 	comesAgain bool
 	trace      string
+	budget     retry.Budget
 }
 
 func invalid(format string, args ...any) error {

@@ -37,8 +37,7 @@ func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, e
 	for _, group := range groups(records) {
 		g.Go(func() error {
 			for n, i := range group {
-				share := retry.WithBudget(ctx, budget.Share(len(group)-n))
-				if failed[i] = !s.record(share, records[i]); failed[i] {
+				if failed[i] = !s.record(ctx, budget.Share(len(group)-n), records[i]); failed[i] {
 					// The order of the group would be lost if a later record went first.
 					for _, rest := range group[n+1:] {
 						failed[rest] = true
@@ -117,7 +116,7 @@ func groups(records []events.SQSMessage) [][]int {
 }
 
 // record delivers one record and reports whether it is safe.
-func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
+func (s *sender) record(ctx context.Context, budget retry.Budget, rec events.SQSMessage) bool {
 	r, err := parseRequest([]byte(rec.Body))
 	if err == nil {
 		err = r.identify(rec.MessageId)
@@ -132,7 +131,7 @@ func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
 	if a := rec.MessageAttributes["traceparent"]; a.StringValue != nil { // where tracing libraries put it
 		headers["traceparent"] = *a.StringValue
 	}
-	r.trace, r.comesAgain = traceFrom(ctx, headers), comesAgain(rec, s.queueReceives)
+	r.trace, r.budget, r.comesAgain = traceFrom(ctx, headers), budget, comesAgain(rec, s.queueReceives)
 	_, err = s.deliver(retry.WithTrace(ctx, r.trace), r)
 	return err == nil
 }

@@ -70,7 +70,7 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
 	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
 	ctx = sinks.WithFirstAttempt(ctx, l.Item.FirstAttempt())
-	out := retrier.Deliver(retry.WithBudget(ctx, withinLease(a.budget, l.Lease)), to, messageOf(l.Item))
+	out := retrier.Carry(ctx, retry.Delivery{To: to, Message: messageOf(l.Item), Budget: withinLease(a.budget, l.Lease)})
 	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
 	switch {
 	case out.Status == retry.StatusDelivered:

@@ -47,7 +47,7 @@ func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
 	if err := req.validate(); err != nil {
 		return Summary{}, err
 	}
-	budget := retry.BudgetOf(ctx, e.Reserve)
+	budget := retry.NewBudget(ctx, e.Reserve)
 	r := &run{
 		Engine: e, budget: budget, request: req,
 		slots:   make(slots, positive(e.Concurrency, DefaultConcurrency)),
