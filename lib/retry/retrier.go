@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/internal/delay"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
@@ -122,10 +123,10 @@ func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipien
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
 		wait := max(cfg.BackoffFor(out.Attempts+1), time.Until(out.NotBefore))
-		if !budget.Fits(wait) || wait > cfg.longestWait() {
+		if !budget.Fits(wait) || wait > cfg.backoff().Longest() {
 			return out.ended(dlq.ReasonDeadline, fmt.Errorf("no time for attempt %d", out.Attempts+1))
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := delay.Sleep(ctx, wait); err != nil {
 			return out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
 		}
 
@@ -325,19 +326,4 @@ func (r *Retrier) logger() *slog.Logger {
 		return r.Logger
 	}
 	return slog.Default()
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
