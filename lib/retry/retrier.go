@@ -294,9 +294,7 @@ func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, 
 	}
 	sctx, cancel := budget.storeContext(ctx)
 	defer cancel()
-	if a, ok := r.DLQ.(interface {
-		Add(ctx context.Context, it dlq.Item) (dlq.Item, error)
-	}); ok {
+	if a, ok := r.DLQ.(adder); ok {
 		it, err = a.Add(sctx, it)
 	} else {
 		err = r.DLQ.Push(sctx, it)
@@ -306,6 +304,11 @@ func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, 
 		return
 	}
 	out.Status, out.Item = StatusDeadLettered, it
+}
+
+// adder is a DLQ that tells what it stored.
+type adder interface {
+	Add(ctx context.Context, it dlq.Item) (dlq.Item, error)
 }
 
 func encodeRecipient(to sinks.Recipient) (json.RawMessage, error) {
