@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/internal/apiclient"
+	"backstop/internal/delay"
 )
 
 func newDLQExport(conn *connection) *cobra.Command {
@@ -169,7 +170,7 @@ func (i *importer) flush(ctx context.Context) error {
 		if err == nil || n == importTries || !repeatable(err) {
 			break
 		}
-		if err := sleep(ctx, pause(n, err)); err != nil {
+		if err := delay.Sleep(ctx, pause(n, err)); err != nil {
 			return err
 		}
 	}

@@ -1,8 +1,9 @@
 // Package dlq keeps dead letters: deliveries that failed and that must not be lost.
 //
-// DLQ is what the Retrier needs, Store what the replay engine and the API need
-// besides. Memory (tests, the local host) and Redis implement both, and both pass the
-// suite in dlqtest.
+// DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
+// Letters, Leases, Switches and Tallies. Who uses a queue asks for the parts, or the
+// methods, that it needs. Memory (tests, the local host) and Redis are Stores, and both
+// pass the suite in dlqtest.
 package dlq
 
 import (
@@ -67,14 +68,21 @@ type DLQ interface {
 // configured.
 type RegistryLookup func(name string) (sinks.Sink, bool)
 
-// Store is a DLQ with what the replay engine and the operator's API need. It is safe
-// for concurrent use, across processes too.
+// Store is all that a queue can do. It is safe for concurrent use, across processes too.
 type Store interface {
 	DLQ
+	Letters
+	Leases
+	Switches
+	Tallies
 
-	// SetRegistryLookup sets where Replay finds sinks.
+	// SetRegistryLookup sets where Replay finds sinks. Their Retriers keep what fails in
+	// this store.
 	SetRegistryLookup(RegistryLookup)
+}
 
+// Letters are the dead letters: adding, finding, listing and counting them.
+type Letters interface {
 	// Add is Push, returning the item as stored, its ID assigned; of a repeated push,
 	// the id of the entry that is there already. NotBefore is stored as it is; the time
 	// until then is counted by the queue's clock, which may differ from the caller's.
@@ -112,7 +120,10 @@ type Store interface {
 	// them; the others, and entries written by others, are counted together under
 	// FingerprintOther and no reason. The cost does not depend on the depth.
 	Groups(ctx context.Context, sink string) ([]Group, error)
+}
 
+// Leases let one replayer at a time have a dead letter (P3).
+type Leases interface {
 	// Claim leases due items, oldest due first, so that nobody else replays them.
 	// An empty result means that nothing is due. An answer is bounded by bytes (about
 	// 1 MB, at least one item) as well as by its limit: to claim many ids, ask again for
@@ -133,7 +144,10 @@ type Store interface {
 	// Release gives leases back untouched: the items are due again as they were before
 	// the claim. Leases that are no longer held are ignored.
 	Release(ctx context.Context, l []Lease) error
+}
 
+// Switches stop sinks and start them again, and make dead letters due.
+type Switches interface {
 	// Pause stops (or, with paused false, resumes) a sink: its due items are no longer
 	// claimed by the schedule, and senders that ask (Stats) dead-letter at once.
 	Pause(ctx context.Context, sink string, paused bool) error
@@ -148,7 +162,10 @@ type Store interface {
 
 	// Ungate gives the gate back, if token still holds it.
 	Ungate(ctx context.Context, sink, token string) error
+}
 
+// Tallies count what settlements did for a bulk operation (Settlement.Operation).
+type Tallies interface {
 	// Progress returns the counters that settlements of a bulk operation left in one
 	// sink; zero when there were none. They are kept until EndOperation, and then for
 	// OperationRetention.

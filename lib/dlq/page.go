@@ -201,7 +201,7 @@ func (h *feeds) refill(ctx context.Context, r reader, n int) error {
 }
 
 // items pages through a store.
-func items(ctx context.Context, s Store, sink string, limit int) ([]Item, error) {
+func items(ctx context.Context, s Letters, sink string, limit int) ([]Item, error) {
 	if limit <= 0 {
 		limit = DefaultLimit
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/internal/delay"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -105,14 +106,14 @@ func messageOf(it dlq.Item) sinks.Message {
 func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 	it, p, s := rep.leased.Item, a.target.Policy, &rep.settlement
 	s.Error = markedBy(a.operation, rep.err)
-	s.Delay = p.delay(it.Replays, e.rand())
+	s.Delay = p.delay(it.Replays, e.rand)
 	rep.status = StatusFailed
 	final := rep.reason == dlq.ReasonTerminal || rep.reason == dlq.ReasonInvalid
 	rep.sinkFailed = !final
 	if ours(rep.reason) || sinks.IsOurs(rep.err) || a.elsewhere {
 		// It says nothing of the item, or of its own sink: it stays as it was.
 		s.Action = before(it)
-		s.Delay = p.delay(0, e.rand())
+		s.Delay = p.delay(0, e.rand)
 	} else {
 		s.Charge = true
 		switch {
@@ -271,7 +272,7 @@ func repeat(ctx context.Context, times int, call func() error) error {
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := call()
 		times--
-		if fault.CodeOf(err) != fault.CodeDLQUnavailable || times == 0 || sleep(ctx, wait) != nil {
+		if fault.CodeOf(err) != fault.CodeDLQUnavailable || times == 0 || delay.Sleep(ctx, wait) != nil {
 			return err
 		}
 	}
@@ -287,20 +288,5 @@ func (e *Engine) release(ctx context.Context, b retry.Budget, leased []dlq.Lease
 	defer cancel()
 	if err := repeat(ctx, storeTries, func() error { return e.Store.Release(ctx, leases) }); err != nil {
 		e.log().WarnContext(ctx, "leases not given back", "items", len(leases), "error", err.Error())
-	}
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
+	"backstop/internal/delay"
 	"backstop/lib/dlq"
 	"backstop/lib/retry"
 )
@@ -180,7 +181,7 @@ func (l *lane) gate(ctx context.Context, token string) bool {
 		if held {
 			return true
 		}
-		if sleep(ctx, gatePoll) != nil {
+		if delay.Sleep(ctx, gatePoll) != nil {
 			break
 		}
 	}
@@ -341,7 +342,7 @@ func (l *lane) pace(ctx context.Context) bool {
 		return true
 	}
 	turn := l.limiter.Reserve()
-	if wait := turn.Delay(); wait > 0 && (!l.fits(wait) || sleep(ctx, wait) != nil) {
+	if wait := turn.Delay(); wait > 0 && (!l.fits(wait) || delay.Sleep(ctx, wait) != nil) {
 		turn.Cancel()
 		return false
 	}

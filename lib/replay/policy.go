@@ -1,8 +1,9 @@
 package replay
 
 import (
-	"math"
 	"time"
+
+	"backstop/internal/delay"
 )
 
 // OnSuccess says what becomes of a dead letter that a replay delivered.
@@ -77,20 +78,7 @@ func (p Policy) Normalize() Policy {
 }
 
 // delay returns the wait before the replay after a failed one, when replays were
-// charged before: BaseDelay*2^replays, capped at MaxDelay and then jittered by random
-// in [0, 1).
-func (p Policy) delay(replays int, random float64) time.Duration {
-	wait := min(p.BaseDelay, p.MaxDelay)
-	for range replays {
-		if wait > p.MaxDelay/2 {
-			wait = p.MaxDelay
-			break
-		}
-		wait *= 2
-	}
-	jittered := float64(wait) * (1 + delayJitter*(2*random-1))
-	if jittered >= math.MaxInt64 {
-		return math.MaxInt64
-	}
-	return time.Duration(jittered)
+// charged before: BaseDelay*2^replays, capped at MaxDelay and then jittered.
+func (p Policy) delay(replays int, random func() float64) time.Duration {
+	return delay.Exponential{Base: p.BaseDelay, Max: p.MaxDelay, Jitter: delayJitter}.Wait(replays, random)
 }

@@ -27,7 +27,7 @@ func TestTheDelayDoublesUpToItsCapWithJitter(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := tt.policy.Normalize().delay(tt.replays, tt.random)
+			got := tt.policy.Normalize().delay(tt.replays, func() float64 { return tt.random })
 			if d := got - tt.want; d > time.Microsecond || d < -time.Microsecond {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}

@@ -29,7 +29,7 @@ const DefaultConcurrency = 50
 // store, across processes. It must not be copied.
 type Engine struct {
 	// Store holds the dead letters. Required.
-	Store dlq.Store
+	Store Store
 	// Targets finds the sinks. Required.
 	Targets Targets
 	// Operations holds the bulk operations. Nil: there are none.
@@ -53,6 +53,18 @@ type Engine struct {
 
 	mu       sync.Mutex
 	limiters map[string]*rate.Limiter // by sink; paces all runs of this process together
+}
+
+// Store is what the engine needs of a queue of dead letters; every dlq.Store has it.
+type Store interface {
+	dlq.Leases
+	dlq.Tallies
+	Get(ctx context.Context, id string) (dlq.Item, error)
+	Page(ctx context.Context, q dlq.Query) (dlq.Page, error)
+	Sinks(ctx context.Context) ([]string, error)
+	Stats(ctx context.Context, sink string) (dlq.Stats, error)
+	Gate(ctx context.Context, sink, token string, ttl time.Duration) (bool, error)
+	Ungate(ctx context.Context, sink, token string) error
 }
 
 // Target is a configured sink, as a replay uses it.

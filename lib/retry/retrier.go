@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/internal/delay"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
@@ -141,10 +142,10 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) Outcome {
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
 		wait := max(cfg.BackoffFor(out.Attempts+1), time.Until(out.NotBefore))
-		if !budget.Fits(wait) || wait > cfg.longestWait() {
+		if !budget.Fits(wait) || wait > cfg.backoff().Longest() {
 			return out.ended(dlq.ReasonDeadline, fmt.Errorf("no time for attempt %d", out.Attempts+1))
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := delay.Sleep(ctx, wait); err != nil {
 			return out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
 		}
 
@@ -312,9 +313,7 @@ func (r *Retrier) store(ctx context.Context, d Delivery, out *Outcome) {
 	}
 	sctx, cancel := d.Budget.storeContext(ctx)
 	defer cancel()
-	if a, ok := r.DLQ.(interface {
-		Add(ctx context.Context, it dlq.Item) (dlq.Item, error)
-	}); ok {
+	if a, ok := r.DLQ.(adder); ok {
 		it, err = a.Add(sctx, it)
 	} else {
 		err = r.DLQ.Push(sctx, it)
@@ -324,6 +323,11 @@ func (r *Retrier) store(ctx context.Context, d Delivery, out *Outcome) {
 		return
 	}
 	out.Status, out.Item = StatusDeadLettered, it
+}
+
+// adder is a DLQ that tells what it stored.
+type adder interface {
+	Add(ctx context.Context, it dlq.Item) (dlq.Item, error)
 }
 
 // recipient returns the recipient as it was received, nil for null.
@@ -349,19 +353,4 @@ func (r *Retrier) logger() *slog.Logger {
 		return r.Logger
 	}
 	return slog.Default()
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
