@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -63,14 +62,11 @@ a folder refers to with {ssm: /path}.`,
 			if findings == nil {
 				findings = []config.Finding{}
 			}
-			b, err := json.Marshal(map[string]any{"findings": findings})
-			if err != nil {
-				return err
-			}
-			if err := printJSON(c.OutOrStdout(), b); err != nil {
-				return err
-			}
-		} else if err := printFindings(c, source, findings); err != nil {
+			err = marshalJSON(c.OutOrStdout(), map[string]any{"findings": findings})
+		} else {
+			err = printFindings(c, source, findings)
+		}
+		if err != nil {
 			return err
 		}
 		return faulty(findings)

@@ -59,17 +59,9 @@ Extra parameters stay unless --prune is given: then they are deleted, which cann
 		if err := p.print(c); err != nil {
 			return err
 		}
-		n := p.count(changeNew) + p.count(changeChanged)
-		extra := 0
-		if p.prune {
-			extra = p.count(changeExtra)
-		}
-		if dryRun || n+extra == 0 {
+		question := p.question()
+		if dryRun || question == "" {
 			return nil
-		}
-		question := fmt.Sprintf("Write %s under %s?", plural(int64(n), "parameter"), p.path)
-		if extra > 0 {
-			question = fmt.Sprintf("Write %s under %s and delete %d for good?", plural(int64(n), "parameter"), p.path, extra)
 		}
 		if err := confirm(c, yes, question); err != nil {
 			return err
@@ -77,6 +69,21 @@ Extra parameters stay unless --prune is given: then they are deleted, which cann
 		return p.apply(c)
 	}
 	return c
+}
+
+// question asks for what the push would do; it is empty when there is nothing to do.
+func (p *push) question() string {
+	n, extra := p.count(changeNew)+p.count(changeChanged), 0
+	if p.prune {
+		extra = p.count(changeExtra)
+	}
+	switch {
+	case n+extra == 0:
+		return ""
+	case extra > 0:
+		return fmt.Sprintf("Write %s under %s and delete %d for good?", plural(int64(n), "parameter"), p.path, extra)
+	}
+	return fmt.Sprintf("Write %s under %s?", plural(int64(n), "parameter"), p.path)
 }
 
 // change is what a push does to one parameter.

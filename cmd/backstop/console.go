@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -31,40 +30,40 @@ on a machine that you share.
 	}
 	conn := addConnection(c)
 	c.Flags().StringVar(&addr, "addr", "127.0.0.1:3004", "where the page listens, on loopback; port 0: any free one")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		asJSON, err := wantsJSON(c)
-		if err != nil {
-			return err
-		}
-		base := conn.base()
-		if _, err := apiclient.New(base, nil); err != nil {
-			return usage("%w", err)
-		}
-		transport, err := conn.transport(c.Context(), base)
-		if err != nil {
-			return err
-		}
-		s, err := console.Start(c.Context(), addr, console.Options{API: base, Transport: transport})
-		if errors.Is(err, console.ErrNotLoopback) {
-			return usage("%w", err)
-		}
-		if err != nil {
-			return err
-		}
-		defer func() { _ = s.Close() }()
-		if asJSON {
-			b, err := json.Marshal(map[string]string{"url": s.URL})
-			if err != nil {
-				return err
-			}
-			if err := printJSON(c.OutOrStdout(), b); err != nil {
-				return err
-			}
-		} else if _, err := fmt.Fprintf(c.OutOrStdout(), "The console is at %s. Stop it with Ctrl-C.\n", s.URL); err != nil {
-			return err
-		}
-		<-c.Context().Done()
-		return nil
-	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return runConsole(c, conn, addr) }
 	return c
+}
+
+// runConsole serves the page until the command is stopped.
+func runConsole(c *cobra.Command, conn *connection, addr string) error {
+	asJSON, err := wantsJSON(c)
+	if err != nil {
+		return err
+	}
+	base := conn.base()
+	if _, err := apiclient.New(base, nil); err != nil {
+		return usage("%w", err)
+	}
+	transport, err := conn.transport(c.Context(), base)
+	if err != nil {
+		return err
+	}
+	s, err := console.Start(c.Context(), addr, console.Options{API: base, Transport: transport})
+	if errors.Is(err, console.ErrNotLoopback) {
+		return usage("%w", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }()
+	if asJSON {
+		err = marshalJSON(c.OutOrStdout(), map[string]string{"url": s.URL})
+	} else {
+		_, err = fmt.Fprintf(c.OutOrStdout(), "The console is at %s. Stop it with Ctrl-C.\n", s.URL)
+	}
+	if err != nil {
+		return err
+	}
+	<-c.Context().Done()
+	return nil
 }

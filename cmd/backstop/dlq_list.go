@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -46,41 +47,46 @@ each; next_cursor of the last one continues with --cursor.`,
 		if limit < 1 || limit > maxList {
 			return usage("--limit %d: want 1 to %d", limit, maxList)
 		}
-		var items []apiclient.Item
-		for n := 0; ; {
-			page, err := api.Items(c.Context(), f, min(limit-n, maxPage), cursor)
-			if err != nil {
-				return err
-			}
-			n += len(page.Items)
-			cursor = page.NextCursor
-			if api.json {
-				if err := printJSON(api.out, page.JSON); err != nil {
-					return err
-				}
-			} else {
-				items = append(items, page.Items...)
-			}
-			if cursor == "" || n >= limit {
-				break
-			}
-		}
-		if api.json {
-			return nil
-		}
-		if len(items) == 0 {
+		items, next, err := listItems(c.Context(), api, f, limit, cursor)
+		switch {
+		case err != nil || api.json:
+			return err
+		case len(items) == 0:
 			note(c, "No dead letters%s.", describe(f))
 			return nil
 		}
 		if err := printItems(api, items); err != nil {
 			return err
 		}
-		if cursor != "" {
-			note(c, "There are more: add --cursor %s, or a larger --limit.", cursor)
+		if next != "" {
+			note(c, "There are more: add --cursor %s, or a larger --limit.", next)
 		}
 		return nil
 	}
 	return c
+}
+
+// listItems reads up to limit dead letters from cursor on, and returns where the rest
+// begins. With -o json it prints the pages as they come, and returns no items.
+func listItems(ctx context.Context, api session, f apiclient.Filter, limit int, cursor string) (items []apiclient.Item, next string, err error) {
+	for n := 0; ; {
+		page, err := api.Items(ctx, f, min(limit-n, maxPage), cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		n += len(page.Items)
+		cursor = page.NextCursor
+		if api.json {
+			if err := printJSON(api.out, page.JSON); err != nil {
+				return nil, "", err
+			}
+		} else {
+			items = append(items, page.Items...)
+		}
+		if cursor == "" || n >= limit {
+			return items, cursor, nil
+		}
+	}
 }
 
 func printItems(api session, items []apiclient.Item) error {

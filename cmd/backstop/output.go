@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +49,15 @@ func wantsJSON(c *cobra.Command) (bool, error) {
 // escape).
 func printJSON(w io.Writer, b []byte) error {
 	return printText(w, strings.TrimSuffix(string(b), "\n")+"\n")
+}
+
+// marshalJSON prints v as JSON.
+func marshalJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return printJSON(w, b)
 }
 
 // printText prints JSON, or lines that hold some; to a terminal escaped.

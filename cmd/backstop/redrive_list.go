@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -51,26 +50,26 @@ queue shows only the first messages of each group.`,
 			return err
 		}
 		if asJSON {
-			b, err := json.Marshal(map[string]any{"approximate_total": total, "messages": found})
-			if err != nil {
-				return err
-			}
-			return printJSON(c.OutOrStdout(), b)
+			return marshalJSON(c.OutOrStdout(), map[string]any{"approximate_total": total, "messages": found})
 		}
-		if len(found) == 0 {
-			note(c, "The redrive queue is empty.")
-			return nil
-		}
-		t := newTable("MESSAGE ID", "AGE", "RECEIVES", "SINK", "DELIVERY", "BODY")
-		for _, r := range found {
-			t.add(r.MessageID, age(time.Now(), r.SentAt), r.Receives, r.Sink, clipTo(r.DeliveryID, 40), clipTo(r.Body, 60))
-		}
-		if int64(len(found)) < total {
-			note(c, "%d of about %d messages:", len(found), total)
-		}
-		return t.print(c.OutOrStdout())
+		return printRedriven(c, found, total)
 	}
 	return c
+}
+
+func printRedriven(c *cobra.Command, found []redriven, total int64) error {
+	if len(found) == 0 {
+		note(c, "The redrive queue is empty.")
+		return nil
+	}
+	t := newTable("MESSAGE ID", "AGE", "RECEIVES", "SINK", "DELIVERY", "BODY")
+	for _, r := range found {
+		t.add(r.MessageID, age(time.Now(), r.SentAt), r.Receives, r.Sink, clipTo(r.DeliveryID, 40), clipTo(r.Body, 60))
+	}
+	if int64(len(found)) < total {
+		note(c, "%d of about %d messages:", len(found), total)
+	}
+	return t.print(c.OutOrStdout())
 }
 
 // peek receives up to limit messages and gives them back.

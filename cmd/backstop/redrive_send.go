@@ -15,9 +15,7 @@ import (
 )
 
 func newRedriveSend() *cobra.Command {
-	var from, to string
-	var most int
-	var dryRun, yes bool
+	var o redriveOptions
 	c := &cobra.Command{
 		Use:   "send --redrive-queue URL --queue URL",
 		Short: "Send the redrive queue's messages back to the main queue",
@@ -34,58 +32,72 @@ Messages that come back while the command runs are left where they are.`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
-	f.StringVar(&from, "redrive-queue", "", "URL of the redrive queue")
-	f.StringVar(&to, "queue", "", "URL of the main queue")
-	f.IntVar(&most, "max", 0, "most messages to send; 0: all")
-	f.BoolVar(&dryRun, "dry-run", false, "only say how many there are")
-	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		u, err := checkQueue("--redrive-queue", from)
-		if err != nil {
-			return err
-		}
-		if _, err := checkQueue("--queue", to); err != nil {
-			return err
-		}
-		switch {
-		case from == to:
-			return usage("--redrive-queue and --queue are the same queue")
-		case strings.HasSuffix(from, ".fifo") != strings.HasSuffix(to, ".fifo"):
-			return usage("one queue is FIFO and the other is not: SQS pairs a queue with a redrive queue of its own type")
-		case most < 0:
-			return usage("--max %d: want 0 for all, or a number", most)
-		}
-		client, err := sqsClient(c.Context(), u)
-		if err != nil {
-			return err
-		}
-		n, err := waiting(c.Context(), client, from)
-		if err != nil {
-			return err
-		}
-		if most > 0 {
-			n = min(n, int64(most))
-		}
-		if dryRun {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "Would send back about %s.\n", plural(n, "message"))
-			return err
-		}
-		if n == 0 && !yes { // the number is approximate: what it leaves out must not move unasked
-			note(c, "The redrive queue is empty.")
-			return nil
-		}
-		if err := confirm(c, yes, fmt.Sprintf("Send about %s back to %s?", plural(n, "message"), to)); err != nil {
-			return err
-		}
-		r := &redrive{queues: client, from: from, to: to, line: newProgress(c, "sending back"), total: n}
-		err = r.run(c.Context(), most)
-		r.line.end()
-		if _, werr := fmt.Fprintf(c.OutOrStdout(), "%s sent back\n", plural(int64(len(r.sent)), "message")); err == nil {
-			err = werr
-		}
+	f.StringVar(&o.from, "redrive-queue", "", "URL of the redrive queue")
+	f.StringVar(&o.to, "queue", "", "URL of the main queue")
+	f.IntVar(&o.most, "max", 0, "most messages to send; 0: all")
+	f.BoolVar(&o.dryRun, "dry-run", false, "only say how many there are")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	c.RunE = func(c *cobra.Command, _ []string) error { return o.run(c) }
+	return c
+}
+
+// redriveOptions are the flags of redrive send.
+type redriveOptions struct {
+	from, to    string
+	most        int
+	dryRun, yes bool
+}
+
+func (o redriveOptions) run(c *cobra.Command) error {
+	client, err := o.client(c.Context())
+	if err != nil {
 		return err
 	}
-	return c
+	n, err := waiting(c.Context(), client, o.from)
+	if err != nil {
+		return err
+	}
+	if o.most > 0 {
+		n = min(n, int64(o.most))
+	}
+	if o.dryRun {
+		_, err := fmt.Fprintf(c.OutOrStdout(), "Would send back about %s.\n", plural(n, "message"))
+		return err
+	}
+	if n == 0 && !o.yes { // the number is approximate: what it leaves out must not move unasked
+		note(c, "The redrive queue is empty.")
+		return nil
+	}
+	if err := confirm(c, o.yes, fmt.Sprintf("Send about %s back to %s?", plural(n, "message"), o.to)); err != nil {
+		return err
+	}
+	r := &redrive{queues: client, from: o.from, to: o.to, line: newProgress(c, "sending back"), total: n}
+	err = r.run(c.Context(), o.most)
+	r.line.end()
+	if _, werr := fmt.Fprintf(c.OutOrStdout(), "%s sent back\n", plural(int64(len(r.sent)), "message")); err == nil {
+		err = werr
+	}
+	return err
+}
+
+// client checks the options and returns a client for both queues.
+func (o redriveOptions) client(ctx context.Context) (*sqs.Client, error) {
+	u, err := checkQueue("--redrive-queue", o.from)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := checkQueue("--queue", o.to); err != nil {
+		return nil, err
+	}
+	switch {
+	case o.from == o.to:
+		return nil, usage("--redrive-queue and --queue are the same queue")
+	case strings.HasSuffix(o.from, ".fifo") != strings.HasSuffix(o.to, ".fifo"):
+		return nil, usage("one queue is FIFO and the other is not: SQS pairs a queue with a redrive queue of its own type")
+	case o.most < 0:
+		return nil, usage("--max %d: want 0 for all, or a number", o.most)
+	}
+	return sqsClient(ctx, u)
 }
 
 // redrive moves messages from one queue to another.
@@ -140,6 +152,20 @@ const moveTimeout = 20 * time.Second
 func (r *redrive) move(ctx context.Context, m types.Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
+	out, err := r.queues.SendMessage(ctx, r.copyOf(m))
+	if err != nil {
+		return fmt.Errorf("message %s stays in the redrive queue: %w", aws.ToString(m.MessageId), err)
+	}
+	r.sent[aws.ToString(out.MessageId)] = true
+	if _, err := r.queues.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &r.from, ReceiptHandle: m.ReceiptHandle}); err != nil {
+		return fmt.Errorf("message %s was sent, but is still in the redrive queue too (sending it again is safe, its delivery id stays): %w",
+			aws.ToString(m.MessageId), err)
+	}
+	return nil
+}
+
+// copyOf returns m as the main queue gets it.
+func (r *redrive) copyOf(m types.Message) *sqs.SendMessageInput {
 	in := &sqs.SendMessageInput{
 		QueueUrl: &r.to, MessageBody: aws.String(withID(aws.ToString(m.Body), aws.ToString(m.MessageId))),
 		MessageAttributes: m.MessageAttributes,
@@ -155,16 +181,7 @@ func (r *redrive) move(ctx context.Context, m types.Message) error {
 			string(types.MessageSystemAttributeNameForSendsAWSTraceHeader): {DataType: aws.String("String"), StringValue: &trace},
 		}
 	}
-	out, err := r.queues.SendMessage(ctx, in)
-	if err != nil {
-		return fmt.Errorf("message %s stays in the redrive queue: %w", aws.ToString(m.MessageId), err)
-	}
-	r.sent[aws.ToString(out.MessageId)] = true
-	if _, err := r.queues.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &r.from, ReceiptHandle: m.ReceiptHandle}); err != nil {
-		return fmt.Errorf("message %s was sent, but is still in the redrive queue too (sending it again is safe, its delivery id stays): %w",
-			aws.ToString(m.MessageId), err)
-	}
-	return nil
+	return in
 }
 
 // withID gives a request without an id the one that it had as an SQS message, and leaves

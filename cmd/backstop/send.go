@@ -55,23 +55,7 @@ it again). With any other exit code it is still yours: run the command again wit
 		if err != nil {
 			return err
 		}
-		r, err := o.request(c.InOrStdin())
-		if err != nil {
-			return err
-		}
-		note(c, "delivery %s", r.ID)
-		a, err := sendSafely(c.Context(), o.tries, func(ctx context.Context) (apiclient.SendAnswer, error) {
-			return api.Send(ctx, r)
-		}, func(why error, wait time.Duration) {
-			note(c, "%s; sending the same id again in %s", message(why), wait.Round(time.Second/10))
-		})
-		if err != nil {
-			return stillYours(err, r, conn)
-		}
-		if api.json {
-			return printJSON(api.out, a.JSON)
-		}
-		return printSent(api.out, a)
+		return o.send(c, api)
 	}
 	return c
 }
@@ -81,6 +65,26 @@ type sendOptions struct {
 	id, sink, to, recipient, subject, body string
 	metadata                               []string
 	tries                                  int
+}
+
+func (o sendOptions) send(c *cobra.Command, api session) error {
+	r, err := o.request(c.InOrStdin())
+	if err != nil {
+		return err
+	}
+	note(c, "delivery %s", r.ID)
+	a, err := sendSafely(c.Context(), o.tries, func(ctx context.Context) (apiclient.SendAnswer, error) {
+		return api.Send(ctx, r)
+	}, func(why error, wait time.Duration) {
+		note(c, "%s; sending the same id again in %s", message(why), wait.Round(time.Second/10))
+	})
+	if err != nil {
+		return stillYours(err, r, api.conn)
+	}
+	if api.json {
+		return printJSON(api.out, a.JSON)
+	}
+	return printSent(api.out, a)
 }
 
 func (o sendOptions) request(stdin io.Reader) (apiclient.SendRequest, error) {

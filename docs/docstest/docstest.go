@@ -59,8 +59,8 @@ func (d *Document) Routes() map[string]bool {
 }
 
 // Answer checks an answer: that its status, headers and body are documented for the
-// route. An answer to HEAD has no body. What is asked of paths that are not documented
-// must be answered with a NOT_FOUND problem, of other methods with METHOD_NOT_ALLOWED.
+// route. An answer to HEAD has no body. A path that is not documented must be answered with
+// a NOT_FOUND problem, another method with METHOD_NOT_ALLOWED.
 func (d *Document) Answer(ctx context.Context, method, target string, status int, header http.Header, body []byte) error {
 	if method == http.MethodHead {
 		if len(body) > 0 {
@@ -93,6 +93,11 @@ func (d *Document) Answer(ctx context.Context, method, target string, status int
 			return nil
 		}
 	}
+	return d.documented(ctx, r, status, header, contentType, body)
+}
+
+// documented checks an answer to r against the document.
+func (d *Document) documented(ctx context.Context, r *http.Request, status int, header http.Header, contentType string, body []byte) error {
 	route, params, err := d.router.FindRoute(r)
 	if err != nil {
 		return fmt.Errorf("status %d of a route that is not documented: %w", status, err)

@@ -79,15 +79,6 @@ type Stack struct {
 
 // Start starts a stack that runs until ctx ends or Close.
 func Start(ctx context.Context, o Options) (_ *Stack, err error) {
-	if o.Timeout <= 0 {
-		o.Timeout = 29 * time.Second
-	}
-	if o.QueueTimeout <= 0 {
-		o.QueueTimeout = 120 * time.Second
-	}
-	if o.ReplayTimeout <= 0 {
-		o.ReplayTimeout = 55 * time.Second
-	}
 	s := &Stack{RedisURL: o.RedisURL}
 	ctx, s.stop = context.WithCancel(ctx)
 	defer func() {
@@ -98,15 +89,8 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if s.Inbox, err = inbox.Start(ctx, o.Inbox); err != nil {
 		return s, err
 	}
-	if o.Bin, err = filepath.Abs(o.Bin); err != nil {
+	if o, err = o.normalize(); err != nil {
 		return s, err
-	}
-	// Functions run in the folder of their binary.
-	if path, ok := strings.CutPrefix(o.Sinks, "file:"); ok {
-		if path, err = filepath.Abs(path); err != nil {
-			return s, err
-		}
-		o.Sinks = "file:" + path
 	}
 	if o.Sinks == "" {
 		if o.Sinks, err = s.writeSinks(); err != nil {
@@ -127,20 +111,49 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 		return s, errors.Join(err, invoke.Close())
 	}
 	s.serve(invoke, s.Host.InvokeAPI())
+	return s, s.startAPI(ctx, o)
+}
+
+// normalize fills in defaults, and makes paths absolute: functions run in the folder of
+// their binary.
+func (o Options) normalize() (Options, error) {
+	if o.Timeout <= 0 {
+		o.Timeout = 29 * time.Second
+	}
+	if o.QueueTimeout <= 0 {
+		o.QueueTimeout = 120 * time.Second
+	}
+	if o.ReplayTimeout <= 0 {
+		o.ReplayTimeout = 55 * time.Second
+	}
+	var err error
+	if o.Bin, err = filepath.Abs(o.Bin); err != nil {
+		return o, err
+	}
+	if path, ok := strings.CutPrefix(o.Sinks, "file:"); ok {
+		if path, err = filepath.Abs(path); err != nil {
+			return o, err
+		}
+		o.Sinks = "file:" + path
+	}
+	return o, nil
+}
+
+func (s *Stack) startAPI(ctx context.Context, o Options) error {
 	api, err := lambdahost.NewHTTPAPI(s.Host, []lambdahost.Route{
 		{Key: "POST /v1/messages", Function: Send},
 		{Key: "ANY /v1/{proxy+}", Function: DLQAPI},
 	}, lambdahost.HTTPOptions{Logger: o.Logger})
 	if err != nil {
-		return s, err
+		return err
 	}
 	front, err := listen(ctx, o.APIAddr)
 	if err != nil {
-		return s, err
+		return err
 	}
 	s.APIURL = "http://" + front.Addr().String()
 	s.serve(front, api)
-	return s, nil
+	return nil
 }
 
 func (s *Stack) startHost(ctx context.Context, o Options) error {

@@ -97,6 +97,7 @@ func (c *Cluster) Replica(tb testing.TB, master *Server) *Server {
 	return c.Nodes[i+clusterMasters]
 }
 
+// join makes the nodes one cluster, and returns once each of them knows it.
 func (c *Cluster) join(tb testing.TB) {
 	tb.Helper()
 	ctx := context.Background()
@@ -134,31 +135,34 @@ func (c *Cluster) join(tb testing.TB) {
 		eventually(tb, "cluster replica", func() error { return replica.ClusterReplicate(ctx, master).Err() })
 	}
 	for i, cl := range clients {
-		eventually(tb, "cluster state", func() error {
-			info, err := cl.ClusterInfo(ctx).Result()
-			if err != nil {
-				return err
-			}
-			for _, want := range []string{"cluster_state:ok", fmt.Sprintf("cluster_known_nodes:%d", len(clients)), "cluster_size:3"} {
-				if !strings.Contains(info, want) {
-					return fmt.Errorf("%s is not in %s", want, info)
-				}
-			}
-			nodes, err := cl.ClusterNodes(ctx).Result()
-			if err != nil {
-				return err
-			}
-			if n := strings.Count(nodes, "slave "); n != clusterMasters {
-				return fmt.Errorf("node knows %d replicas of %d: %s", n, clusterMasters, nodes)
-			}
-			if i < clusterMasters {
-				return nil
-			}
-			repl, err := cl.Info(ctx, "replication").Result()
-			if err == nil && !strings.Contains(repl, "master_link_status:up") {
-				err = fmt.Errorf("replica is not in sync: %s", repl)
-			}
-			return err
-		})
+		eventually(tb, "cluster state", func() error { return joined(ctx, cl, len(clients), i >= clusterMasters) })
 	}
+}
+
+// joined reports what cl's node, a master or a replica, does not know yet of the cluster.
+func joined(ctx context.Context, cl *redis.Client, nodes int, replica bool) error {
+	info, err := cl.ClusterInfo(ctx).Result()
+	if err != nil {
+		return err
+	}
+	for _, want := range []string{"cluster_state:ok", fmt.Sprintf("cluster_known_nodes:%d", nodes), "cluster_size:3"} {
+		if !strings.Contains(info, want) {
+			return fmt.Errorf("%s is not in %s", want, info)
+		}
+	}
+	known, err := cl.ClusterNodes(ctx).Result()
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(known, "slave "); n != clusterMasters {
+		return fmt.Errorf("node knows %d replicas of %d: %s", n, clusterMasters, known)
+	}
+	if !replica {
+		return nil
+	}
+	repl, err := cl.Info(ctx, "replication").Result()
+	if err == nil && !strings.Contains(repl, "master_link_status:up") {
+		err = fmt.Errorf("replica is not in sync: %s", repl)
+	}
+	return err
 }

@@ -25,8 +25,9 @@ const (
 	connMaxLife = 11 * time.Hour
 )
 
-// redisClient returns the client for e, without connecting, what keeps its passwords out
-// of texts, and what makes its connections. loadAWS is called only when the password or IAM needs it.
+// redisClient returns a client for e that has no connection yet, the scrubber that keeps its
+// passwords out of texts, and the redialer that makes its connections. loadAWS is called
+// only when the password or IAM needs it.
 func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClient, *scrubber, *redialer, error) {
 	base, err := redis.ParseURL(e.RedisURL.String())
 	if err != nil { // which quotes parts of the URL
@@ -35,9 +36,25 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	secrets := scrubber{login: loginAdvice(e)}
 	secrets.note(base.Password)
 	secrets.note(e.RedisPassword.Reveal())
-	// A try of a dead-letter write gets a quarter of the reserve, so that a second one
-	// fits; the store bounds its tries by context, which ContextTimeoutEnabled makes
-	// count. These bound everything else.
+	o := redisOptions(base, e)
+	dialer := &redialer{TLS: o.TLSConfig, Timeout: o.DialTimeout, Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4}
+	o.Dialer = dialer.Dial
+	if read := credentials(e, base.Username, loadAWS); read != nil {
+		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
+			user, password, err := read(ctx)
+			secrets.note(password)
+			return user, password, err
+		}
+	}
+	client := redis.NewUniversalClient(o)
+	client.AddHook(&secrets)
+	return client, &secrets, dialer, nil
+}
+
+// redisOptions are base's and e's settings. A try of a dead-letter write gets a quarter of
+// the reserve, so that a second one fits; the store bounds its tries by context, which
+// ContextTimeoutEnabled makes count. The time-outs here bound everything else.
+func redisOptions(base *redis.Options, e Env) *redis.UniversalOptions {
 	o := &redis.UniversalOptions{
 		Addrs: []string{base.Addr}, DB: base.DB, Username: base.Username, Password: base.Password, TLSConfig: base.TLSConfig,
 		IsClusterMode:         e.RedisCluster,
@@ -58,32 +75,29 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	if o.TLSConfig != nil {
 		o.TLSConfig.MinVersion = tls.VersionTLS12
 	}
-	dialer := &redialer{TLS: o.TLSConfig, Timeout: o.DialTimeout, Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4}
-	o.Dialer = dialer.Dial
+	if e.RedisPassword != "" {
+		o.Password = e.RedisPassword.Reveal()
+	}
+	return o
+}
+
+// credentials reads user and password for each new connection; it is nil where they stand
+// in the environment.
+func credentials(e Env, user string, loadAWS func() (aws.Config, error)) func(context.Context) (string, string, error) {
 	switch {
 	case e.RedisIAMUser != "":
-		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
+		return func(ctx context.Context) (string, string, error) {
 			cfg, err := loadAWS()
 			if err != nil {
 				return "", "", err
 			}
 			token, err := iamToken(ctx, cfg, e.RedisIAMCache, e.RedisIAMUser, time.Now())
-			secrets.note(token)
 			return e.RedisIAMUser, token, err
 		}
 	case e.RedisParameter != "":
-		read := passwordFrom(e.RedisParameter, base.Username, loadAWS)
-		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
-			user, password, err := read(ctx)
-			secrets.note(password)
-			return user, password, err
-		}
-	case e.RedisPassword != "":
-		o.Password = e.RedisPassword.Reveal()
+		return passwordFrom(e.RedisParameter, user, loadAWS)
 	}
-	client := redis.NewUniversalClient(o)
-	client.AddHook(&secrets)
-	return client, &secrets, dialer, nil
+	return nil
 }
 
 // loginAdvice says what to check when the server refuses the user of e.

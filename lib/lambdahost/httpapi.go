@@ -1,20 +1,15 @@
 package lambdahost
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"mime"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/uuid"
@@ -115,7 +110,7 @@ func (a *HTTPAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if trace == "" {
 		trace = newTraceID()
 	}
-	payload := a.event(r, route, params, identity, body, id, trace)
+	payload := a.event(request{Request: r, id: id, trace: trace, route: route, params: params, identity: identity, body: body})
 	a.invoke(w, r, route, Invocation{Function: route.Function, Payload: payload, TraceID: trace})
 }
 
@@ -150,119 +145,6 @@ func (a *HTTPAPI) invoke(w http.ResponseWriter, r *http.Request, route *route, i
 		log.WarnContext(ctx, "no answer from the function", slog.Any("error", err))
 		message(w, http.StatusServiceUnavailable, "Service Unavailable")
 	}
-}
-
-// event builds the event, without the parts of the library's type that only mutual
-// TLS fills.
-func (a *HTTPAPI) event(r *http.Request, route *route, params map[string]string, identity *events.APIGatewayV2HTTPRequestContextAuthorizerDescription, body []byte, id, trace string) []byte {
-	now := time.Now().UTC()
-	sourceIP, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		sourceIP = r.RemoteAddr
-	}
-	domain, port, err := net.SplitHostPort(r.Host)
-	if err != nil {
-		domain, port = r.Host, "80"
-	}
-	prefix, _, _ := strings.Cut(domain, ".")
-
-	headers := map[string]string{
-		"host":              r.Host,
-		"content-length":    strconv.Itoa(len(body)),
-		"x-amzn-trace-id":   trace,
-		"x-forwarded-for":   sourceIP,
-		"x-forwarded-port":  port,
-		"x-forwarded-proto": "http",
-	}
-	var cookies []string
-	for name, values := range r.Header {
-		switch name = strings.ToLower(name); name {
-		case "cookie":
-			for _, v := range values {
-				cookies = append(cookies, strings.Split(v, "; ")...)
-			}
-		case "x-amzn-trace-id":
-		case "x-forwarded-for":
-			headers[name] = strings.Join(append(values, sourceIP), ", ")
-		default:
-			headers[name] = strings.Join(values, ",")
-		}
-	}
-	var query map[string]string
-	for name, values := range r.URL.Query() {
-		if query == nil {
-			query = map[string]string{}
-		}
-		query[name] = strings.Join(values, ",")
-	}
-	text := isText(r.Header.Get("Content-Type"), body)
-	encoded := string(body)
-	if !text {
-		encoded = base64.StdEncoding.EncodeToString(body)
-	}
-
-	type requestContext struct {
-		events.APIGatewayV2HTTPRequestContext
-		Authentication *struct{} `json:"authentication,omitempty"`
-	}
-	event := struct {
-		events.APIGatewayV2HTTPRequest
-		RequestContext requestContext `json:"requestContext"`
-	}{
-		APIGatewayV2HTTPRequest: events.APIGatewayV2HTTPRequest{
-			Version:               "2.0",
-			RouteKey:              route.Key,
-			RawPath:               r.URL.Path, // decoded, as API Gateway sends it in spite of the name
-			RawQueryString:        r.URL.RawQuery,
-			Cookies:               cookies,
-			Headers:               headers,
-			QueryStringParameters: query,
-			PathParameters:        params,
-			Body:                  encoded,
-			IsBase64Encoded:       !text,
-		},
-		RequestContext: requestContext{APIGatewayV2HTTPRequestContext: events.APIGatewayV2HTTPRequestContext{
-			RouteKey:     route.Key,
-			AccountID:    a.opts.AccountID,
-			Stage:        a.opts.Stage,
-			RequestID:    id,
-			Authorizer:   identity,
-			APIID:        a.opts.APIID,
-			DomainName:   domain,
-			DomainPrefix: prefix,
-			Time:         now.Format("02/Jan/2006:15:04:05 -0700"),
-			TimeEpoch:    now.UnixMilli(),
-			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{
-				Method: r.Method, Path: r.URL.Path, Protocol: r.Proto,
-				SourceIP: sourceIP, UserAgent: r.UserAgent(),
-			},
-		}},
-	}
-	// Escaping HTML would nearly double an HTML body, against a limit in bytes.
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(event); err != nil {
-		panic(fmt.Sprintf("lambdahost: encoding an event: %v", err)) // an authorizer's value that is no JSON
-	}
-	return buf.Bytes()
-}
-
-// isText reports whether a body is passed on as it is. API Gateway encodes everything
-// but these types in base64, forms and bodies without a type too.
-func isText(contentType string, body []byte) bool {
-	if len(body) == 0 {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(contentType)
-	if err != nil || !utf8.Valid(body) {
-		return false
-	}
-	switch kind {
-	case "application/json", "application/xml", "application/javascript":
-		return true
-	}
-	return strings.HasPrefix(kind, "text/")
 }
 
 // respond turns a function's answer into a response. An answer without a statusCode

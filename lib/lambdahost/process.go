@@ -66,11 +66,27 @@ func startProcess(h *Host, fn Function) (*process, error) {
 		h.wg.Done()
 		return nil, err
 	}
+	p := newProcess(h, fn, ln.Addr().String(), w)
+	started := make(chan error, 1)
+	go func() {
+		defer h.wg.Done()
+		p.run(h, ln, r, started)
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	h.opts.Logger.InfoContext(h.ctx, "process started", slog.String("function", fn.Name), slog.Int("pid", p.pid))
+	return p, nil
+}
+
+// newProcess returns a process that is not started. It finds its Runtime API at addr and
+// writes to out.
+func newProcess(h *Host, fn Function, addr string, out *os.File) *process {
 	id := uuid.NewString()
 	p := &process{
 		fn:     fn,
 		cmd:    exec.CommandContext(h.ctx, fn.Path),
-		out:    w,
+		out:    out,
 		mark:   "\x00" + id + "\n",
 		next:   make(chan *invocation),
 		ready:  make(chan struct{}),
@@ -78,9 +94,9 @@ func startProcess(h *Host, fn Function) (*process, error) {
 		read:   make(chan struct{}),
 		marked: make(chan struct{}, 1),
 	}
-	p.cmd.Env = fn.environ(h.opts, ln.Addr().String(), time.Now().UTC().Format("2006/01/02/[")+latest+"]"+strings.ReplaceAll(id, "-", ""))
+	p.cmd.Env = fn.environ(h.opts, addr, time.Now().UTC().Format("2006/01/02/[")+latest+"]"+strings.ReplaceAll(id, "-", ""))
 	p.cmd.Dir = filepath.Dir(fn.Path)
-	p.cmd.Stdout, p.cmd.Stderr = w, w
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = procAttr()
 	p.cmd.WaitDelay = termGrace
 	p.cmd.Cancel = func() error {
@@ -90,43 +106,39 @@ func startProcess(h *Host, fn Function) (*process, error) {
 		p.kill()
 		return nil
 	}
-	srv := &http.Server{Handler: loopback.Guard(p.runtimeAPI()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	return p
+}
 
-	started := make(chan error, 1)
-	go func() {
-		defer h.wg.Done()
-		// The kernel signals the child when the thread that started it ends, so this
-		// thread is kept for as long as the child lives.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := p.cmd.Start(); err != nil {
-			ln.Close()
-			r.Close()
-			w.Close()
-			started <- err
-			return
-		}
-		p.pid = p.cmd.Process.Pid
-		go p.readOutput(h, r)
-		go func() { _ = srv.Serve(ln) }() // ends with srv.Close
-		started <- nil
-		err := p.cmd.Wait()
-		p.kill() // what it left running in its group
-		w.Close()
-		// All its output is in the pipe by now; the limit is for a child of its own
-		// that left the group with the pipe open.
-		_ = r.SetReadDeadline(time.Now().Add(time.Second))
-		<-p.read
-		_ = srv.Close()
-		p.setExit(err)
-		h.opts.Logger.InfoContext(h.ctx, "process ended", slog.String("function", fn.Name), slog.Int("pid", p.pid), slog.String("cause", p.cause()))
-		close(p.exited)
-	}()
-	if err := <-started; err != nil {
-		return nil, err
+// run runs the process from its start to its end, serves its Runtime API on ln, and passes
+// its output from r on. It tells started how the start went.
+func (p *process) run(h *Host, ln net.Listener, r *os.File, started chan<- error) {
+	// The kernel signals the child when the thread that started it ends, so this
+	// thread is kept for as long as the child lives.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := p.cmd.Start(); err != nil {
+		ln.Close()
+		r.Close()
+		p.out.Close()
+		started <- err
+		return
 	}
-	h.opts.Logger.InfoContext(h.ctx, "process started", slog.String("function", fn.Name), slog.Int("pid", p.pid))
-	return p, nil
+	p.pid = p.cmd.Process.Pid
+	srv := &http.Server{Handler: loopback.Guard(p.runtimeAPI()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	go p.readOutput(h, r)
+	go func() { _ = srv.Serve(ln) }() // ends with srv.Close
+	started <- nil
+	err := p.cmd.Wait()
+	p.kill() // what it left running in its group
+	p.out.Close()
+	// All its output is in the pipe by now; the limit is for a child of its own
+	// that left the group with the pipe open.
+	_ = r.SetReadDeadline(time.Now().Add(time.Second))
+	<-p.read
+	_ = srv.Close()
+	p.setExit(err)
+	h.opts.Logger.InfoContext(h.ctx, "process ended", slog.String("function", p.fn.Name), slog.Int("pid", p.pid), slog.String("cause", p.cause()))
+	close(p.exited)
 }
 
 func (p *process) setExit(err error) {

@@ -1,7 +1,7 @@
 // Replay, discard and unpark of many: first the number, then the question, then progress.
 
 import { api } from "./api.js";
-import { dialog } from "./dialog.js";
+import { buttons, closeButton, dialog } from "./dialog.js";
 import { announce, h } from "./dom.js";
 import { drive, idsOf } from "./drive.js";
 import { filterText, num, plural } from "./format.js";
@@ -18,145 +18,188 @@ const WORDS = {
 // bulk opens the dialog for an action on a scope: {filter} or {ids}. sinks are those that
 // a replay can go through. ondone is called when the dialog closes after a change.
 export function bulk({ action, scope, sinks = [], ondone = () => {} }) {
-  let changed = false;
-  const what = scope.ids ? `${plural(scope.ids.length, "selected dead letter")}` : filterText(scope.filter);
-  const box = dialog(`${WORDS[action].verb} ${scope.ids ? what : "dead letters"}`, { onclose: () => changed && ondone() });
+  const what = scope.ids ? plural(scope.ids.length, "selected dead letter") : filterText(scope.filter);
+  const job = {
+    action, scope, sinks, what,
+    request: requestOf(action, scope),
+    key: crypto.randomUUID(), // one dialog is one operation, however often it is sent
+    changed: false,
+  };
+  job.box = dialog(`${WORDS[action].verb} ${scope.ids ? what : "dead letters"}`, { onclose: () => job.changed && ondone() });
+  look(job);
+}
+
+function requestOf(action, scope) {
   const request = { action: action === "unpark" ? "replay" : action };
   if (scope.ids) request.ids = scope.ids;
   else if (Object.keys(scope.filter).length) request.filter = scope.filter;
   else request.all = true;
-  const key = crypto.randomUUID(); // one dialog is one operation, however often it is sent
+  return request;
+}
 
-  const look = async () => {
-    box.show(loading("how many there are"), h("div", { class: "buttons" }, button("Cancel", box.close)));
-    try {
-      confirm(await api.dryRun(request, box.signal));
-    } catch (err) {
-      if (!box.signal.aborted) box.show(problemBox(err, look), h("div", { class: "buttons" }, button("Close", box.close)));
-    }
-  };
+// look counts first, and goes on to the question.
+async function look(job) {
+  const { box } = job;
+  box.show(loading("how many there are"), buttons(button("Cancel", box.close)));
+  try {
+    const dry = await api.dryRun(job.request, box.signal);
+    announce(`Dry run: ${found(dry)}.`);
+    box.show(...(dry.count === 0 ? none(job, dry) : [question(job, dry)]));
+  } catch (err) {
+    if (!box.signal.aborted) box.show(problemBox(err, () => look(job)), buttons(button("Close", box.close)));
+  }
+}
 
-  const confirm = (dry) => {
-    const found = `${dry.complete ? "" : "At least "}${plural(dry.count, "dead letter")}`;
-    announce(`Dry run: ${found}.`);
-    if (dry.count === 0) {
-      box.show(
-        h("p", { class: "count" }, h("strong", {}, "None found.")),
-        h("p", { class: "muted" }, dry.complete
-          ? "They may have been replayed or discarded meanwhile."
-          : `The search stopped after ${num(dry.scanned)} entries without a hit; narrow the filter.`),
-        h("div", { class: "buttons" }, h("button", { type: "button", onclick: box.close, "data-focus": "" }, "Close")));
+const found = (dry) => `${dry.complete ? "" : "At least "}${plural(dry.count, "dead letter")}`;
+
+// none says that there is nothing to do.
+function none({ box }, dry) {
+  return [
+    h("p", { class: "count" }, h("strong", {}, "None found.")),
+    h("p", { class: "muted" }, dry.complete
+      ? "They may have been replayed or discarded meanwhile."
+      : `The search stopped after ${num(dry.scanned)} entries without a hit; narrow the filter.`),
+    buttons(closeButton(box)),
+  ];
+}
+
+// question is the form that asks whether to do it, and how.
+function question(job, dry) {
+  const { action, box } = job;
+  const reason = action === "unpark" ? null : reasonField();
+  const typed = action === "discard" && dry.count > 1 ? typedField(dry) : null;
+  const through = action === "replay" && job.sinks.length ? throughFields(job.sinks) : null;
+  const wrong = h("p", { class: "field-error", role: "alert" });
+  const onsubmit = (e) => {
+    e.preventDefault();
+    if (typed && !typed.matches()) {
+      wrong.textContent = `Type ${dry.count} to confirm.`;
+      typed.input.focus();
       return;
     }
-    const reason = action === "unpark" ? null : h("input", { name: "reason", maxlength: "1000", autocomplete: "off", "data-focus": "", "aria-describedby": "reason-help" });
-    const typed = action === "discard" && dry.count > 1 ? h("input", { name: "typed", inputmode: "numeric", autocomplete: "off", required: true }) : null;
-    const through = action === "replay" && sinks.length ? h("select", { name: "through" },
-      h("option", { value: "" }, "each one's own sink"), sinks.map((s) => h("option", { value: s }, s))) : null;
-    const keep = h("input", { type: "checkbox", name: "keep", checked: true });
-    const elsewhere = h("div", { class: "elsewhere" },
-      h("label", { class: "check" }, keep, " Keep each one, marked as delivered"),
-      h("p", { class: "muted" }, "Sent one by one by this page, not as an operation: leave it open. The recipients must suit that sink. The reason is not kept."));
-    elsewhere.hidden = true;
-    through?.addEventListener("change", () => { elsewhere.hidden = through.value === ""; });
-    const submit = h("button", { type: "submit", class: action === "discard" ? "danger" : "primary", "data-focus": reason ? null : "" },
-      `${WORDS[action].verb} ${num(dry.count)}`);
-    const wrong = h("p", { class: "field-error", role: "alert" });
-    const form = h("form", {
-      onsubmit: (e) => {
-        e.preventDefault();
-        if (typed && typed.value.replace(/[\s.,']/g, "") !== String(dry.count)) {
-          wrong.textContent = `Type ${dry.count} to confirm.`;
-          typed.focus();
-          return;
-        }
-        if (action === "unpark") byPage(dry, (id) => api.unpark(id, null, box.signal).then(() => ({ outcome: "done" })));
-        else if (through?.value) byPage(dry, (id) => replayThrough(id, through.value, keep.checked));
-        else operate(dry, reason.value.trim());
-      },
-    },
-    h("p", { class: "count" }, h("strong", {}, found), ` will be ${action === "unpark" ? "due now" : action === "replay" ? "sent again" : "removed for good"}.`),
+    if (action === "unpark") byPage(job, dry, (id) => api.unpark(id, null, box.signal).then(() => ({ outcome: "done" })));
+    else if (through?.sink()) byPage(job, dry, (id) => replayThrough(job, id, through.sink(), through.keep()));
+    else operate(job, dry, reason.input.value.trim());
+  };
+  return h("form", { onsubmit }, consequences(job, dry), through?.fields, reason?.fields, typed?.fields, wrong,
+    buttons(button("Cancel", box.close),
+      h("button", { type: "submit", class: action === "discard" ? "danger" : "primary", "data-focus": reason ? null : "" },
+        `${WORDS[action].verb} ${num(dry.count)}`)));
+}
+
+// consequences says what would be done to what.
+function consequences({ action, scope, request, what }, dry) {
+  return [
+    h("p", { class: "count" }, h("strong", {}, found(dry)), ` will be ${action === "unpark" ? "due now" : action === "replay" ? "sent again" : "removed for good"}.`),
     request.all && note("warn", h("strong", {}, "This is every dead letter in every sink.")),
     !scope.ids && !request.all && facts([["Filter", what]]),
     !dry.complete && note("warn", `The search stopped after ${num(dry.scanned)} entries: there may be more, and they are included.`),
     action === "replay" && mayHaveArrived(scope, dry) && note("warn", h("strong", {}, "Some may have arrived: "), "they were sent and got no answer (reason ambiguous). Their receivers may get them twice."),
     h("p", { class: "muted" }, HELP[action]),
     sample(dry),
-    through && h("label", {}, "Send through", through),
-    through && elsewhere,
-    reason && h("label", {}, "Reason", reason),
-    reason && h("p", { class: "muted help", id: "reason-help" }, "Optional. It is kept with the operation, for those who ask later."),
-    typed && h("label", {}, `Type ${dry.count} to confirm`, typed),
-    wrong,
-    h("div", { class: "buttons" }, button("Cancel", box.close), submit));
-    box.show(form);
-  };
+  ];
+}
 
-  const operate = async (dry, reason) => {
-    const panel = progressPanel(`${WORDS[action].running} ${plural(dry.count, "dead letter")}`);
-    box.show(loading("the operation"));
-    changed = true;
-    let op;
-    try {
-      op = await api.operate({ ...request, ...(reason ? { reason } : {}) }, key, box.signal);
-    } catch (err) {
-      if (!box.signal.aborted) box.show(problemBox(err, () => operate(dry, reason)), h("div", { class: "buttons" }, button("Close", box.close)));
-      return;
-    }
-    const trouble = h("div");
-    const wrong = (err) => trouble.replaceChildren(problemBox(err));
-    const goesOn = h("span", {}, "It goes on when you close this. ");
-    const close = h("button", { type: "button", onclick: box.close, "data-focus": "" }, "Close");
-    const open = h("a", { href: to(["operations", op.id]), onclick: box.close }, "Open the operation");
-    const shown = (now) => {
-      panel.update(now);
-      if (!final(now)) return;
-      goesOn.remove();
-      drop(cancel, close);
-    };
-    const cancel = cancelButton(op.id, { signal: box.signal, onchange: shown, onproblem: wrong });
-    box.show(panel.node, trouble, h("p", { class: "muted" }, goesOn, open),
-      h("div", { class: "buttons" }, cancel, close));
-    shown(op);
-    try {
-      await follow(op, { signal: box.signal, onchange: shown, ontrouble: panel.trouble });
-    } catch (err) {
-      if (!box.signal.aborted) wrong(err);
-    }
-  };
+function reasonField() {
+  const input = h("input", { name: "reason", maxlength: "1000", autocomplete: "off", "data-focus": "", "aria-describedby": "reason-help" });
+  const fields = [
+    h("label", {}, "Reason", input),
+    h("p", { class: "muted help", id: "reason-help" }, "Optional. It is kept with the operation, for those who ask later."),
+  ];
+  return { input, fields };
+}
 
-  const byPage = async (dry, each) => {
-    changed = true;
-    const stop = new AbortController();
-    box.signal.addEventListener("abort", () => stop.abort());
-    const bar = h("progress", { max: dry.count, value: 0, "aria-label": `${WORDS[action].running} ${plural(dry.count, "dead letter")}` });
-    const head = h("p", { class: "progress-head" }, `${WORDS[action].running}…`);
-    const below = h("div");
-    const halt = button("Stop", () => stop.abort(), { kind: "danger", key: "stop" });
-    const close = h("button", { type: "button", onclick: box.close, "data-focus": "" }, "Close");
-    box.show(h("div", { class: "progress" }, head, bar, below), h("p", { class: "muted" }, "Closing this stops it."), h("div", { class: "buttons" }, halt, close));
-    const words = (c) => [`${num(c.done)} done`, c.failed && `${num(c.failed)} failed`, c.skipped && `${num(c.skipped)} gone or held by a replay`].filter(Boolean).join(", ");
-    const counts = await drive(idsOf(scope, stop.signal), each, {
-      signal: stop.signal,
-      onprogress: (c) => {
-        bar.value = Math.min(c.done + c.failed + c.skipped, dry.count);
-        head.textContent = `${WORDS[action].running}: ${words(c)} of ${num(dry.count)}.`;
-      },
-    });
-    if (box.signal.aborted) return;
-    const ended = stop.signal.aborted || counts.stopped ? "Stopped" : "Completed";
-    if (ended === "Completed") bar.value = bar.max;
-    head.textContent = `${ended}: ${words(counts)}.`;
-    announce(head.textContent);
-    below.replaceChildren(...[counts.stopped && problemBox(counts.stopped), counts.example && note("warn", "For example: ", counts.example)].filter(Boolean));
-    drop(halt, close);
-  };
+// typedField asks for the number before many are discarded.
+function typedField(dry) {
+  const input = h("input", { name: "typed", inputmode: "numeric", autocomplete: "off", required: true });
+  const matches = () => input.value.replace(/[\s.,']/g, "") === String(dry.count);
+  return { input, matches, fields: h("label", {}, `Type ${dry.count} to confirm`, input) };
+}
 
-  const replayThrough = async (id, sink, keep) => {
-    const r = await api.replay(id, { sink, on_success: keep ? "keep" : "discard" }, null, box.signal);
-    return r.status === "delivered" ? { outcome: "done" } : { outcome: "failed", error: r.error };
-  };
+// throughFields choose another sink to replay through, and what is kept then.
+function throughFields(sinks) {
+  const through = h("select", { name: "through" },
+    h("option", { value: "" }, "each one's own sink"), sinks.map((s) => h("option", { value: s }, s)));
+  const keep = h("input", { type: "checkbox", name: "keep", checked: true });
+  const elsewhere = h("div", { class: "elsewhere" },
+    h("label", { class: "check" }, keep, " Keep each one, marked as delivered"),
+    h("p", { class: "muted" }, "Sent one by one by this page, not as an operation: leave it open. The recipients must suit that sink. The reason is not kept."));
+  elsewhere.hidden = true;
+  through.addEventListener("change", () => { elsewhere.hidden = through.value === ""; });
+  return { sink: () => through.value, keep: () => keep.checked, fields: [h("label", {}, "Send through", through), elsewhere] };
+}
 
-  look();
+// operate has the API do it, as a durable operation.
+async function operate(job, dry, reason) {
+  const { action, box } = job;
+  const panel = progressPanel(`${WORDS[action].running} ${plural(dry.count, "dead letter")}`);
+  box.show(loading("the operation"));
+  job.changed = true;
+  let op;
+  try {
+    op = await api.operate({ ...job.request, ...(reason ? { reason } : {}) }, job.key, box.signal);
+  } catch (err) {
+    if (!box.signal.aborted) box.show(problemBox(err, () => operate(job, dry, reason)), buttons(button("Close", box.close)));
+    return;
+  }
+  const trouble = h("div");
+  const wrong = (err) => trouble.replaceChildren(problemBox(err));
+  const goesOn = h("span", {}, "It goes on when you close this. ");
+  const close = closeButton(box);
+  const open = h("a", { href: to(["operations", op.id]), onclick: box.close }, "Open the operation");
+  const shown = (now) => {
+    panel.update(now);
+    if (!final(now)) return;
+    goesOn.remove();
+    drop(cancel, close);
+  };
+  const cancel = cancelButton(op.id, { signal: box.signal, onchange: shown, onproblem: wrong });
+  box.show(panel.node, trouble, h("p", { class: "muted" }, goesOn, open), buttons(cancel, close));
+  shown(op);
+  try {
+    await follow(op, { signal: box.signal, onchange: shown, ontrouble: panel.trouble });
+  } catch (err) {
+    if (!box.signal.aborted) wrong(err);
+  }
+}
+
+// byPage has this page do it, one by one: each does one and says how it went.
+async function byPage(job, dry, each) {
+  const { action, box } = job;
+  job.changed = true;
+  const stop = new AbortController();
+  box.signal.addEventListener("abort", () => stop.abort());
+  const bar = h("progress", { max: dry.count, value: 0, "aria-label": `${WORDS[action].running} ${plural(dry.count, "dead letter")}` });
+  const head = h("p", { class: "progress-head" }, `${WORDS[action].running}…`);
+  const below = h("div");
+  const halt = button("Stop", () => stop.abort(), { kind: "danger", key: "stop" });
+  const close = closeButton(box);
+  box.show(h("div", { class: "progress" }, head, bar, below), h("p", { class: "muted" }, "Closing this stops it."), buttons(halt, close));
+  const counts = await drive(idsOf(job.scope, stop.signal), each, {
+    signal: stop.signal,
+    onprogress: (c) => {
+      bar.value = Math.min(c.done + c.failed + c.skipped, dry.count);
+      head.textContent = `${WORDS[action].running}: ${tally(c)} of ${num(dry.count)}.`;
+    },
+  });
+  if (box.signal.aborted) return;
+  const ended = stop.signal.aborted || counts.stopped ? "Stopped" : "Completed";
+  if (ended === "Completed") bar.value = bar.max;
+  head.textContent = `${ended}: ${tally(counts)}.`;
+  announce(head.textContent);
+  below.replaceChildren(...[counts.stopped && problemBox(counts.stopped), counts.example && note("warn", "For example: ", counts.example)].filter(Boolean));
+  drop(halt, close);
+}
+
+const tally = (c) => [
+  `${num(c.done)} done`,
+  c.failed && `${num(c.failed)} failed`,
+  c.skipped && `${num(c.skipped)} gone or held by a replay`,
+].filter(Boolean).join(", ");
+
+async function replayThrough({ box }, id, sink, keep) {
+  const r = await api.replay(id, { sink, on_success: keep ? "keep" : "discard" }, null, box.signal);
+  return r.status === "delivered" ? { outcome: "done" } : { outcome: "failed", error: r.error };
 }
 
 const HELP = {

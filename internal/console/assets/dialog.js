@@ -34,6 +34,12 @@ export function dialog(title, { onclose } = {}) {
   };
 }
 
+// buttons is the row of buttons below a dialog's content.
+export const buttons = (...all) => h("div", { class: "buttons" }, all);
+
+// closeButton closes a dialog, and has the focus while it is the thing to do.
+export const closeButton = (box) => h("button", { type: "button", onclick: box.close, "data-focus": "" }, "Close");
+
 // closeAll closes every dialog.
 export function closeAll() {
   for (const el of document.querySelectorAll("dialog[open]")) el.close();

@@ -1,7 +1,7 @@
 // Questions about one thing: replay, discard or unpark one dead letter, pause a sink.
 
 import { api } from "./api.js";
-import { dialog } from "./dialog.js";
+import { buttons, closeButton, dialog } from "./dialog.js";
 import { announce, h } from "./dom.js";
 import { absolute, relative } from "./format.js";
 import { button, loading, note, problemBox } from "./parts.js";
@@ -17,14 +17,14 @@ function ask({ title, text, fields = null, label, kind = "primary", act, ondone 
     try {
       const shown = await act(box.signal);
       if (shown === null) box.close();
-      else box.show(shown, h("div", { class: "buttons" }, h("button", { type: "button", onclick: box.close, "data-focus": "" }, "Close")));
+      else box.show(shown, buttons(closeButton(box)));
     } catch (err) {
-      if (!box.signal.aborted) box.show(problemBox(err), h("div", { class: "buttons" }, button("Close", box.close)));
+      if (!box.signal.aborted) box.show(problemBox(err), buttons(button("Close", box.close)));
     }
   };
   box.show(h("form", { onsubmit: (e) => { e.preventDefault(); work(); } },
     text.map((t) => (typeof t === "string" ? h("p", {}, t) : t)), fields,
-    h("div", { class: "buttons" }, button("Cancel", box.close), h("button", { type: "submit", class: kind, "data-focus": "" }, label))));
+    buttons(button("Cancel", box.close), h("button", { type: "submit", class: kind, "data-focus": "" }, label))));
 }
 
 // replayOne sends one dead letter again.

@@ -32,6 +32,23 @@ const (
 
 // generate returns the schema: one sink's block, or a document of several.
 func generate() ([]byte, error) {
+	r, err := reflector()
+	if err != nil {
+		return nil, err
+	}
+	// The encoder escapes nothing here, but the schema's own MarshalJSON does.
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(document(r)); err != nil {
+		return nil, err
+	}
+	return []byte(strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(b.String())), nil
+}
+
+// reflector describes fields by their Go comments.
+func reflector() (*jsonschema.Reflector, error) {
 	r := &jsonschema.Reflector{
 		Anonymous: true, DoNotReference: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
@@ -41,14 +58,16 @@ func generate() ([]byte, error) {
 			return nil
 		},
 	}
-	// Fields are described by their Go comments.
 	if err := r.AddGoComments("backstop", "lib/sinks", jsonschema.WithFullComment()); err != nil {
 		return nil, fmt.Errorf("reading the kinds' source (run in the module's root): %w", err)
 	}
 	if r.CommentMap["backstop/lib/sinks/webhook.Config.URL"] == "" {
 		return nil, fmt.Errorf("no comments found: run in the module's root")
 	}
+	return r, nil
+}
 
+func document(r *jsonschema.Reflector) *jsonschema.Schema {
 	definitions := jsonschema.Definitions{
 		"reference": {
 			Type: "object", Description: "The value of a parameter in SSM Parameter Store.",
@@ -74,20 +93,11 @@ func generate() ([]byte, error) {
 		Type: "object", PropertyNames: &jsonschema.Schema{Pattern: namePattern},
 		AdditionalProperties: &jsonschema.Schema{Ref: "#/$defs/sink"},
 	})
-	root := &jsonschema.Schema{
+	return &jsonschema.Schema{
 		Version: jsonschema.Version, Title: "Backstop sink configuration",
 		OneOf:       []*jsonschema.Schema{{Ref: "#/$defs/sink"}, several},
 		Definitions: definitions,
 	}
-	// The encoder escapes nothing here, but the schema's own MarshalJSON does.
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(root); err != nil {
-		return nil, err
-	}
-	return []byte(strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(b.String())), nil
 }
 
 // block returns the schema of one kind's block: its own keys and the common ones.

@@ -26,21 +26,9 @@ const maxHeaderBytes = 16 << 10
 
 // compose builds the message's text, dated so. It fails exactly when m can never be sent.
 func (s *Sink) compose(to *mail.Address, m sinks.Message, date time.Time) ([]byte, error) {
-	if m.ID != "" {
-		if err := fault.CheckID(m.ID); err != nil {
-			return nil, sinks.Terminal(err)
-		}
+	if err := checkTexts(m); err != nil {
+		return nil, err
 	}
-	switch {
-	case !utf8.ValidString(m.Body):
-		return nil, invalid("message.body", "not valid UTF-8")
-	case strings.Contains(m.Body, "\x00"):
-		return nil, invalid("message.body", "holds a NUL")
-	case !headerText(m.Subject):
-		return nil, invalid("message.subject", "not valid UTF-8, or holds a control character")
-	}
-	size := len(m.Subject)
-
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent(), gomail.WithEncoding(gomail.EncodingQP))
 	msg.FromMailAddress(s.from)
 	msg.ToMailAddress(to)
@@ -50,36 +38,8 @@ func (s *Sink) compose(to *mail.Address, m sinks.Message, date time.Time) ([]byt
 	if m.Subject != "" {
 		msg.SetGenHeader(gomail.HeaderSubject, encodeHeader(m.Subject))
 	}
-	seen := map[string]bool{}
-	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
-		name, value := headerName(key), m.Metadata[key]
-		size += len(name) + len(value) + len(": \r\n")
-		field := fmt.Sprintf("message.metadata[%.80q]", key)
-		check, byName := named[textproto.CanonicalMIMEHeaderKey(key)]
-		switch {
-		case name == "":
-			return nil, invalid(field, "want letters, digits, '-', '_' and '.', at most 64 of them")
-		case seen[name]:
-			return nil, invalid(field, "another key makes the same header, "+name)
-		case !headerText(value):
-			return nil, invalid(field, "not valid UTF-8, or holds a control character")
-		}
-		seen[name] = true
-		if !byName {
-			msg.SetGenHeader(gomail.Header(name), encodeHeader(value))
-			continue
-		}
-		checked, err := check(value)
-		if err != nil {
-			return nil, invalid(field, err.Error())
-		}
-		if name == unsubscribePost && !offersOneClick(m.Metadata) {
-			return nil, invalid(field, "needs an https:// URI in "+listUnsubscribe)
-		}
-		msg.SetGenHeader(gomail.Header(name), checked)
-	}
-	if size > maxHeaderBytes {
-		return nil, invalid("message.metadata", fmt.Sprintf("with the subject it exceeds %d bytes", maxHeaderBytes))
+	if err := addMetadata(msg, m); err != nil {
+		return nil, err
 	}
 	text, markup := bodies(m.Body)
 	msg.SetBodyString(gomail.TypeTextPlain, text)
@@ -90,6 +50,61 @@ func (s *Sink) compose(to *mail.Address, m sinks.Message, date time.Time) ([]byt
 		return nil, sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: "the message could not be built", Cause: err})
 	}
 	return b.Bytes(), nil
+}
+
+// checkTexts checks id, subject and body.
+func checkTexts(m sinks.Message) error {
+	if m.ID != "" {
+		if err := fault.CheckID(m.ID); err != nil {
+			return sinks.Terminal(err)
+		}
+	}
+	switch {
+	case !utf8.ValidString(m.Body):
+		return invalid("message.body", "not valid UTF-8")
+	case strings.Contains(m.Body, "\x00"):
+		return invalid("message.body", "holds a NUL")
+	case !headerText(m.Subject):
+		return invalid("message.subject", "not valid UTF-8, or holds a control character")
+	}
+	return nil
+}
+
+// addMetadata checks m's metadata and adds it to msg as headers.
+func addMetadata(msg *gomail.Msg, m sinks.Message) error {
+	size := len(m.Subject)
+	seen := map[string]bool{}
+	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
+		name, value := headerName(key), m.Metadata[key]
+		size += len(name) + len(value) + len(": \r\n")
+		field := fmt.Sprintf("message.metadata[%.80q]", key)
+		check, byName := named[textproto.CanonicalMIMEHeaderKey(key)]
+		switch {
+		case name == "":
+			return invalid(field, "want letters, digits, '-', '_' and '.', at most 64 of them")
+		case seen[name]:
+			return invalid(field, "another key makes the same header, "+name)
+		case !headerText(value):
+			return invalid(field, "not valid UTF-8, or holds a control character")
+		}
+		seen[name] = true
+		if !byName {
+			msg.SetGenHeader(gomail.Header(name), encodeHeader(value))
+			continue
+		}
+		checked, err := check(value)
+		if err != nil {
+			return invalid(field, err.Error())
+		}
+		if name == unsubscribePost && !offersOneClick(m.Metadata) {
+			return invalid(field, "needs an https:// URI in "+listUnsubscribe)
+		}
+		msg.SetGenHeader(gomail.Header(name), checked)
+	}
+	if size > maxHeaderBytes {
+		return invalid("message.metadata", fmt.Sprintf("with the subject it exceeds %d bytes", maxHeaderBytes))
+	}
+	return nil
 }
 
 // messageID returns <id.sink@domain>, so that one event that is sent through two

@@ -120,6 +120,14 @@ const (
 
 // converse holds the conversation over l and says in which stage it ended.
 func (s *Sink) converse(ctx context.Context, c *conversation, l *line, to *mail.Address, text []byte) (stage string, err error) {
+	if stage, err := s.open(ctx, c, l); err != nil {
+		return stage, err
+	}
+	return s.handOver(c, to, text)
+}
+
+// open begins the conversation: greeting, encryption and login.
+func (s *Sink) open(ctx context.Context, c *conversation, l *line) (stage string, err error) {
 	c.over(l)
 	if s.mode == TLSImplicit {
 		t := tls.Client(l, s.tls)
@@ -152,6 +160,11 @@ func (s *Sink) converse(ctx context.Context, c *conversation, l *line, to *mail.
 			return "AUTH", err
 		}
 	}
+	return "", nil
+}
+
+// handOver gives the message to the server, which owns it once finalDot succeeded.
+func (s *Sink) handOver(c *conversation, to *mail.Address, text []byte) (stage string, err error) {
 	if limit, err := strconv.Atoi(c.offers["SIZE"]); err == nil && limit > 0 && len(text) > limit {
 		return "SIZE", &protocolError{fmt.Sprintf("the message has %d bytes, the server takes %d", len(text), limit)}
 	}

@@ -244,19 +244,19 @@ func connections(tb testing.TB, h Harness) {
 	}
 }
 
-// hostile messages try to break out of their fields. Whatever passes must not have
-// become a line of its own on the wire.
-func hostile(tb testing.TB, h Harness) {
-	tb.Helper()
+// hostileCase is a message that tries to break out of its fields.
+type hostileCase struct {
+	name   string
+	change func(*sinks.Message)
+}
+
+func hostileCases() []hostileCase {
 	const inject = "\r\nInjected: yes\r\n\r\nInjected: yes"
 	big := strings.Repeat("x", 1<<20)
 	meta := func(k, v string) func(*sinks.Message) {
 		return func(m *sinks.Message) { m.Metadata = map[string]string{k: v} }
 	}
-	cases := []struct {
-		name   string
-		change func(*sinks.Message)
-	}{
+	return []hostileCase{
 		{"CR LF in the id", func(m *sinks.Message) { m.ID = "a" + inject }},
 		{"NUL in the id", func(m *sinks.Message) { m.ID = "a\x00b" }},
 		{"a dot in the id", func(m *sinks.Message) { m.ID = "a.b" }},
@@ -288,7 +288,12 @@ func hostile(tb testing.TB, h Harness) {
 		{"metadata that chunks the request", meta("Transfer-Encoding", "chunked")},
 		{"blocks that are not JSON", meta("blocks", "[{")},
 	}
-	for i, c := range cases {
+}
+
+// hostile messages are delivered or refused, and none becomes a line of its own on the wire.
+func hostile(tb testing.TB, h Harness) {
+	tb.Helper()
+	for i, c := range hostileCases() {
 		m := message(h, fmt.Sprintf("hostile-%d", i))
 		c.change(&m)
 		d := h.Open(tb, Accept)
@@ -296,26 +301,7 @@ func hostile(tb testing.TB, h Harness) {
 		sound(tb, valid)
 		secret(tb, h, "the validation error", valid)
 		err := attempt(background(tb), tb, h, d, h.Recipient, m)
-		switch {
-		case err == nil:
-			if valid != nil {
-				tb.Errorf("%s: Validate refused it (%v), Send delivered it", c.name, valid)
-			}
-			if a, got := d.Attempts(), d.Accepted(); a != 1 || len(got) != 1 {
-				tb.Errorf("%s: %d attempts, %d messages arrived, want 1", c.name, a, len(got))
-			}
-		case sinks.CodeOf(err) != sinks.CodeInvalidArgument || outcome(err) != Terminal:
-			tb.Errorf("%s: got %.300q, want a delivery or a terminal %s", c.name, err.Error(), sinks.CodeInvalidArgument)
-		case d.Attempts() != 0:
-			tb.Errorf("%s: refused after something was sent: %v", c.name, err)
-		case valid == nil:
-			if _, ok := sinkAs[sinks.Validator](d.Sink); ok {
-				tb.Errorf("%s: Send refused it (%v), Validate did not", c.name, err)
-			}
-		}
-		if err != nil && len(err.Error()) > 1000 {
-			tb.Errorf("%s: the error's text has %d bytes", c.name, len(err.Error()))
-		}
+		deliveredOrRefused(tb, c.name, d, valid, err)
 		for _, text := range d.Accepted() {
 			for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\r' || r == '\n' }) {
 				if strings.HasPrefix(strings.ToLower(line), "injected") {
@@ -323,6 +309,31 @@ func hostile(tb testing.TB, h Harness) {
 				}
 			}
 		}
+	}
+}
+
+// deliveredOrRefused checks that Send (err) and Validate (valid) agree about a message.
+func deliveredOrRefused(tb testing.TB, name string, d *Destination, valid, err error) {
+	tb.Helper()
+	switch {
+	case err == nil:
+		if valid != nil {
+			tb.Errorf("%s: Validate refused it (%v), Send delivered it", name, valid)
+		}
+		if a, got := d.Attempts(), d.Accepted(); a != 1 || len(got) != 1 {
+			tb.Errorf("%s: %d attempts, %d messages arrived, want 1", name, a, len(got))
+		}
+	case sinks.CodeOf(err) != sinks.CodeInvalidArgument || outcome(err) != Terminal:
+		tb.Errorf("%s: got %.300q, want a delivery or a terminal %s", name, err.Error(), sinks.CodeInvalidArgument)
+	case d.Attempts() != 0:
+		tb.Errorf("%s: refused after something was sent: %v", name, err)
+	case valid == nil:
+		if _, ok := sinkAs[sinks.Validator](d.Sink); ok {
+			tb.Errorf("%s: Send refused it (%v), Validate did not", name, err)
+		}
+	}
+	if err != nil && len(err.Error()) > 1000 {
+		tb.Errorf("%s: the error's text has %d bytes", name, len(err.Error()))
 	}
 }
 

@@ -155,33 +155,30 @@ func (s *HTTPServer) serveRaw(tb testing.TB, b Behaviour) {
 // as long as the sink stays. An empty piece is silence.
 func (s *HTTPServer) keep(tb testing.TB, w http.ResponseWriter, head, piece string) {
 	tb.Helper()
-	c, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		tb.Errorf("Hijack: %v", err)
-		return
-	}
-	s.count(func() { s.open++ }) // the server counts it no longer
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		_, _ = io.Copy(io.Discard, c)
-	}()
-	defer func() {
-		c.Close()
-		<-gone
-		s.count(func() { s.open-- })
-	}()
-	_, _ = io.WriteString(c, head)
-	for {
-		select {
-		case <-gone:
-			return
-		case <-s.stop:
-			return
-		case <-time.After(20 * time.Millisecond): // no limit of bytes ends that soon
-			_, _ = io.WriteString(c, piece)
+	hijack(tb, w, func(c net.Conn) {
+		s.count(func() { s.open++ }) // the server counts it no longer
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			_, _ = io.Copy(io.Discard, c)
+		}()
+		defer func() {
+			c.Close()
+			<-gone
+			s.count(func() { s.open-- })
+		}()
+		_, _ = io.WriteString(c, head)
+		for {
+			select {
+			case <-gone:
+				return
+			case <-s.stop:
+				return
+			case <-time.After(20 * time.Millisecond): // no limit of bytes ends that soon
+				_, _ = io.WriteString(c, piece)
+			}
 		}
-	}
+	})
 }
 
 func listen(tb testing.TB) net.Listener {
@@ -217,47 +214,25 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 		bomb() // before anybody waits for it
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		flusher := http.NewResponseController(w)
 		switch b {
 		case Accept:
 			_, _ = io.WriteString(w, ok)
-		case ResetLate, Garbage:
-			c, _, err := flusher.Hijack()
-			if err != nil {
-				tb.Errorf("Hijack: %v", err)
-				return
-			}
-			if b == Garbage {
+		case ResetLate:
+			hijack(tb, w, abort)
+		case Garbage:
+			hijack(tb, w, func(c net.Conn) {
 				_, _ = io.WriteString(c, "\x00\x01\x02 this is not HTTP\r\n\r\n")
 				c.Close()
-				return
-			}
-			abort(c)
+			})
 		case HangLate:
 			select {
 			case <-r.Context().Done():
 			case <-s.stop:
 			}
 		case Drip:
-			for i := range len(ok) {
-				_, _ = io.WriteString(w, ok[i:i+1])
-				_ = flusher.Flush()
-				time.Sleep(100 * time.Millisecond)
-			}
+			drip(w, ok)
 		case Endless:
-			for {
-				if _, err := io.WriteString(w, "x"); err != nil {
-					return
-				}
-				_ = flusher.Flush()
-				select {
-				case <-r.Context().Done():
-					return
-				case <-s.stop:
-					return
-				case <-time.After(5 * time.Millisecond): // no limit of bytes ends that soon
-				}
-			}
+			s.endless(w, r)
 		case Switch:
 			s.keep(tb, w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n", "")
 		case EndlessHead:
@@ -271,6 +246,45 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 			_, _ = w.Write(bomb())
 		default:
 			tb.Errorf("the server knows no behaviour %q", b)
+		}
+	}
+}
+
+// hijack takes the connection over and has end end it.
+func hijack(tb testing.TB, w http.ResponseWriter, end func(net.Conn)) {
+	tb.Helper()
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		tb.Errorf("Hijack: %v", err)
+		return
+	}
+	end(c)
+}
+
+// drip writes a whole answer, byte by byte.
+func drip(w http.ResponseWriter, ok string) {
+	flusher := http.NewResponseController(w)
+	for i := range len(ok) {
+		_, _ = io.WriteString(w, ok[i:i+1])
+		_ = flusher.Flush()
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// endless writes a body until the sink hangs up.
+func (s *HTTPServer) endless(w http.ResponseWriter, r *http.Request) {
+	flusher := http.NewResponseController(w)
+	for {
+		if _, err := io.WriteString(w, "x"); err != nil {
+			return
+		}
+		_ = flusher.Flush()
+		select {
+		case <-r.Context().Done():
+			return
+		case <-s.stop:
+			return
+		case <-time.After(5 * time.Millisecond): // no limit of bytes ends that soon
 		}
 	}
 }

@@ -46,43 +46,13 @@ type Config struct {
 
 // parse checks c and fills s. It reports all faults together.
 func (c Config) parse(s *Sink) error {
-	var faults []error
-	fault := func(key, format string, args ...any) {
-		faults = append(faults, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf(format, args...)})
-	}
-
-	u, err := url.Parse(c.URL.Reveal())
-	switch {
-	case c.URL == "":
-		fault("url", "required")
-	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		fault("url", "not an http or https URL") // nothing of it: it is secret
-	default:
-		u.Fragment, u.RawFragment = "", ""
-		s.url = u
-	}
-
-	s.headers = http.Header{}
-	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
-		key, value := "headers."+name, c.Headers[name].Reveal()
-		canonical := http.CanonicalHeaderKey(name)
-		switch {
-		case !validName(name):
-			fault(key, "not a header name")
-		case ownHeader(canonical):
-			fault(key, "this header is set by the sink or by HTTP itself")
-		case s.headers[canonical] != nil:
-			fault(key, "given twice in different capitalization")
-		case !validValue(value):
-			fault(key, "the value holds a control character")
-		default:
-			s.headers[canonical] = []string{value}
-		}
-	}
+	var f faults
+	s.url = c.target(&f)
+	s.headers = c.ownHeaders(&f)
 	for i, secret := range c.SigningSecrets {
 		key, err := signingKey(secret)
 		if err != nil {
-			fault(fmt.Sprintf("signing_secrets[%d]", i), "%v", err)
+			f.add(fmt.Sprintf("signing_secrets[%d]", i), "%v", err)
 		}
 		s.keys = append(s.keys, key)
 	}
@@ -91,15 +61,57 @@ func (c Config) parse(s *Sink) error {
 	case FormatRaw:
 		s.raw = true
 	default:
-		fault("format", "want %s or %s", FormatEnvelope, FormatRaw)
+		f.add("format", "want %s or %s", FormatEnvelope, FormatRaw)
 	}
 	s.guard.private = c.AllowPrivateRecipients
 	for i, h := range c.AllowedHosts {
 		h = strings.ToLower(strings.TrimSuffix(h, "."))
 		if _, err := netip.ParseAddr(h); err != nil && !plainName(strings.TrimPrefix(h, "*.")) {
-			fault(fmt.Sprintf("allowed_hosts[%d]", i), `want a host name, an address or "*.example.org", without scheme, port and path`)
+			f.add(fmt.Sprintf("allowed_hosts[%d]", i), `want a host name, an address or "*.example.org", without scheme, port and path`)
 		}
 		s.guard.hosts = append(s.guard.hosts, h)
 	}
-	return errors.Join(faults...)
+	return errors.Join(f...)
+}
+
+// faults are the keys that are wrong.
+type faults []error
+
+func (f *faults) add(key, format string, args ...any) {
+	*f = append(*f, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf(format, args...)})
+}
+
+func (c Config) target(f *faults) *url.URL {
+	u, err := url.Parse(c.URL.Reveal())
+	switch {
+	case c.URL == "":
+		f.add("url", "required")
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		f.add("url", "not an http or https URL") // nothing of it: it is secret
+	default:
+		u.Fragment, u.RawFragment = "", ""
+		return u
+	}
+	return nil
+}
+
+func (c Config) ownHeaders(f *faults) http.Header {
+	headers := http.Header{}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		key, value := "headers."+name, c.Headers[name].Reveal()
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case !validName(name):
+			f.add(key, "not a header name")
+		case ownHeader(canonical):
+			f.add(key, "this header is set by the sink or by HTTP itself")
+		case headers[canonical] != nil:
+			f.add(key, "given twice in different capitalization")
+		case !validValue(value):
+			f.add(key, "the value holds a control character")
+		default:
+			headers[canonical] = []string{value}
+		}
+	}
+	return headers
 }
