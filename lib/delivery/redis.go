@@ -168,16 +168,14 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 // Get implements Store.
 func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
 	const op = "get delivery"
-	var text string
-	known := true
-	err := s.conn.Do(ctx, op, func(ctx context.Context) (err error) {
-		text, err = s.conn.Client.Get(ctx, s.key(k)).Result()
+	text, err := redisconn.Ask(ctx, s.conn, op, func(ctx context.Context) (string, error) {
+		text, err := s.conn.Client.Get(ctx, s.key(k)).Result()
 		if errors.Is(err, redis.Nil) {
-			known, err = false, nil
+			return "", nil
 		}
-		return err
+		return text, err
 	})
-	if err != nil || !known {
+	if err != nil || text == "" {
 		return Record{}, false, err
 	}
 	found, err := decodeRecord(op, text)
