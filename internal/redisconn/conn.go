@@ -105,6 +105,15 @@ func (c *Conn) Do(ctx context.Context, op string, f func(context.Context) error)
 	return &fault.Error{Code: c.code, Msg: op, Cause: last}
 }
 
+// Ask is Do for an f that returns an answer.
+func Ask[T any](ctx context.Context, c *Conn, op string, f func(context.Context) (T, error)) (answer T, err error) {
+	err = c.Do(ctx, op, func(ctx context.Context) (err error) {
+		answer, err = f(ctx)
+		return err
+	})
+	return answer, err
+}
+
 // DoAll is Do for an f that asks n slots at once.
 func (c *Conn) DoAll(ctx context.Context, op string, n int, f func(context.Context) error) error {
 	if n > 1 {
@@ -141,13 +150,7 @@ func passing(err error) bool {
 
 // Eval runs a script and returns its answer.
 func (c *Conn) Eval(ctx context.Context, op string, s *redis.Script, keys []string, args ...any) (any, error) {
-	var answer any
-	err := c.Do(ctx, op, func(ctx context.Context) error {
-		var err error
-		answer, err = s.Run(ctx, c.Client, keys, args...).Result()
-		return err
-	})
-	return answer, err
+	return Ask(ctx, c, op, func(ctx context.Context) (any, error) { return s.Run(ctx, c.Client, keys, args...).Result() })
 }
 
 // Call is one call of a script among several.

@@ -28,7 +28,8 @@ const DefaultLimit = 1000
 
 // DLQ is a dead-letter queue. It is safe for concurrent use. Errors are coded:
 // SINK_DLQ_UNAVAILABLE when the backend could not be reached or did not answer in
-// time (the operation may have happened; every operation can be repeated),
+// time (the operation may have happened; every operation can be repeated, and a backend
+// that has a network repeats it while there is time: its callers do not),
 // SINK_DLQ_OVERFLOW when the sink's queue is full and new dead letters are refused,
 // INVALID_ARGUMENT for bad names, ids and cursors.
 type DLQ interface {

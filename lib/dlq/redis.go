@@ -79,11 +79,8 @@ func (r *Redis) remember(ctx context.Context, sink string) error {
 
 // Sinks implements Store.
 func (r *Redis) Sinks(ctx context.Context) ([]string, error) {
-	var names []string
-	err := r.conn.Do(ctx, "sinks", func(ctx context.Context) error {
-		var err error
-		names, err = r.conn.Client.SMembers(ctx, r.conn.Keys.Sinks()).Result()
-		return err
+	names, err := redisconn.Ask(ctx, r.conn, "sinks", func(ctx context.Context) ([]string, error) {
+		return r.conn.Client.SMembers(ctx, r.conn.Keys.Sinks()).Result()
 	})
 	if err != nil {
 		return nil, err
@@ -202,22 +199,16 @@ func (r *Redis) Ungate(ctx context.Context, sink, token string) error {
 
 // Progress implements Store.
 func (r *Redis) Progress(ctx context.Context, operation, sink string) (OperationCounts, error) {
-	var c OperationCounts
 	if err := checkProgress(operation, sink); err != nil {
-		return c, err
+		return OperationCounts{}, err
 	}
-	err := r.conn.Do(ctx, "progress", func(ctx context.Context) error {
-		fields, err := r.conn.Client.HGetAll(ctx, r.conn.Keys.Counts(sink, operation)).Result()
-		if err != nil {
-			return err
-		}
-		c = OperationCounts{
-			Settled: number(fields["settled"]), Delivered: number(fields["delivered"]),
-			Failed: number(fields["failed"]), Discarded: number(fields["discarded"]),
-		}
-		return nil
+	fields, err := redisconn.Ask(ctx, r.conn, "progress", func(ctx context.Context) (map[string]string, error) {
+		return r.conn.Client.HGetAll(ctx, r.conn.Keys.Counts(sink, operation)).Result()
 	})
-	return c, err
+	return OperationCounts{
+		Settled: number(fields["settled"]), Delivered: number(fields["delivered"]),
+		Failed: number(fields["failed"]), Discarded: number(fields["discarded"]),
+	}, err
 }
 
 // What is kept beside the streams is put in order in steps (mend.lua): Stats, which shows

@@ -215,11 +215,8 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			want = (readBytes - size) * len(entries) / (size + 1)
 			want = min(max(want, 1), n-len(entries), readItems)
 		}
-		var got []redis.XMessage
-		err := r.r.conn.Do(ctx, "page", func(ctx context.Context) error {
-			var err error
-			got, err = r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want)).Result()
-			return err
+		got, err := redisconn.Ask(ctx, r.r.conn, "page", func(ctx context.Context) ([]redis.XMessage, error) {
+			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want)).Result()
 		})
 		if err != nil {
 			return nil, false, err

@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"backstop/internal/delay"
 	"backstop/lib/delivery"
@@ -239,43 +236,19 @@ func settleContext(ctx context.Context, b retry.Budget) (context.Context, contex
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
-// settle records outcomes, again and again while the store cannot be reached: a
-// settlement can be repeated.
+// settle records outcomes. It asks again until ctx ends, after the store has given up: an
+// outcome that is not recorded is a message that is sent twice.
 func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.SettleResult, err error) {
-	const untilTheEnd = math.MaxInt
-	err = repeat(ctx, untilTheEnd, func() error {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		results, err = e.Store.Settle(ctx, s)
-		return err
-	})
+		if fault.CodeOf(err) != fault.CodeDLQUnavailable || delay.Sleep(ctx, wait) != nil {
+			break
+		}
+	}
 	if err == nil && len(results) != len(s) {
 		err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("settle: %d results for %d items", len(results), len(s))}
 	}
 	return results, err
-}
-
-// claim leases items; a repeated claim gets the same ones by its token.
-func (e *Engine) claim(ctx context.Context, c dlq.Claim) (leased []dlq.Leased, err error) {
-	c.Token = uuid.NewString()
-	err = repeat(ctx, storeTries, func() error {
-		leased, err = e.Store.Claim(ctx, c)
-		return err
-	})
-	return leased, err
-}
-
-// storeTries is how often a call to the store is made before its sink is left alone.
-const storeTries = 3
-
-// repeat makes a call to the store up to so many times while the store cannot be
-// reached, until ctx ends.
-func repeat(ctx context.Context, times int, call func() error) error {
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := call()
-		times--
-		if fault.CodeOf(err) != fault.CodeDLQUnavailable || times == 0 || delay.Sleep(ctx, wait) != nil {
-			return err
-		}
-	}
 }
 
 // release gives leases back. When that fails they run out by themselves.
@@ -286,7 +259,7 @@ func (e *Engine) release(ctx context.Context, b retry.Budget, leased []dlq.Lease
 	}
 	ctx, cancel := settleContext(ctx, b)
 	defer cancel()
-	if err := repeat(ctx, storeTries, func() error { return e.Store.Release(ctx, leases) }); err != nil {
+	if err := e.Store.Release(ctx, leases); err != nil {
 		e.log().WarnContext(ctx, "leases not given back", "items", len(leases), "error", err.Error())
 	}
 }

@@ -71,7 +71,7 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 	if budget.IsZero() {
 		budget = retry.NewBudget(ctx, e.Reserve)
 	}
-	leased, err := e.claim(ctx, dlq.Claim{Sink: it.Sink, IDs: []string{it.ID}, Force: o.Force, TTL: budget.Lease()})
+	leased, err := e.Store.Claim(ctx, dlq.Claim{Sink: it.Sink, IDs: []string{it.ID}, Force: o.Force, TTL: budget.Lease()})
 	if err != nil {
 		return Result{}, err
 	}

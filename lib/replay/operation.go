@@ -267,7 +267,8 @@ func triedBy(operation string, it dlq.Item) bool {
 
 // OperationStore keeps the records of bulk operations until they are final, and then for
 // dlq.OperationRetention. It is safe for concurrent use, across processes too. Errors are
-// SINK_DLQ_UNAVAILABLE, and SINK_DLQ_NOT_FOUND for unknown ids.
+// SINK_DLQ_UNAVAILABLE, and SINK_DLQ_NOT_FOUND for unknown ids. A store that has a network
+// repeats what that lost; its callers do not.
 type OperationStore interface {
 	// Create stores op unless there is one of its id; it returns the stored one.
 	Create(ctx context.Context, op Operation) (Operation, error)
