@@ -20,11 +20,7 @@ func (t replayTargets) Target(ctx context.Context, name string) (replay.Target, 
 	if err != nil {
 		return replay.Target{}, err
 	}
-	p := s.Replay
-	return replay.Target{Sink: s.Sink, Retry: s.Retry, Policy: replay.Policy{
-		OnSuccess: replay.OnSuccess(p.OnSuccess), Attempts: p.MaxAttempts, MaxReplays: p.MaxReplays,
-		BaseDelay: p.BaseDelay, MaxDelay: p.MaxDelay, Rate: p.Rate, Concurrency: p.Concurrency,
-	}}, nil
+	return replay.Target{Sink: s.Sink, Retry: s.Retry, Policy: s.Replay}, nil
 }
 
 // Names implements replay.Targets.

@@ -103,14 +103,14 @@ func messageOf(it dlq.Item) sinks.Message {
 func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 	it, p, s := rep.leased.Item, a.target.Policy, &rep.settlement
 	s.Error = markedBy(a.operation, rep.err)
-	s.Delay = p.delay(it.Replays, e.rand)
+	s.Delay = p.Delay(it.Replays, e.rand)
 	rep.status = StatusFailed
 	final := rep.reason == dlq.ReasonTerminal || rep.reason == dlq.ReasonInvalid
 	rep.sinkFailed = !final
 	if ours(rep.reason) || sinks.IsOurs(rep.err) || a.elsewhere {
 		// It says nothing of the item, or of its own sink: it stays as it was.
 		s.Action = before(it)
-		s.Delay = p.delay(0, e.rand)
+		s.Delay = p.Delay(0, e.rand)
 	} else {
 		s.Charge = true
 		switch {

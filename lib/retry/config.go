@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"backstop/internal/delay"
+	"backstop/lib/sinks"
 )
 
 // Defaults of Config.
@@ -87,13 +88,13 @@ func (c Config) Normalize() Config {
 	return c
 }
 
-// Validate reports, joined, every field whose value was surely not meant: Normalize
-// would replace it. Zero fields are fine.
+// Validate reports, joined, every field whose value was surely not meant, as
+// *sinks.ConfigError: Normalize would replace it. Zero fields are fine.
 func (c Config) Validate() error {
 	var errs []error
-	refuse := func(bad bool, field, want string, got any) {
+	refuse := func(bad bool, key, want string, got any) {
 		if bad {
-			errs = append(errs, fmt.Errorf("%s: want %s, got %v", field, want, got))
+			errs = append(errs, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf("want %s, got %v", want, got)})
 		}
 	}
 	refuse(c.MaxAttempts < 0, "max_attempts", "at least 1", c.MaxAttempts)
