@@ -79,7 +79,8 @@ func newFixtureOn(tb testing.TB, redisURL string) *fixture {
 	tb.Cleanup(a.Close)
 	a.Log = slog.New(slog.DiscardHandler)
 	a.Engine.Log = a.Log
-	f.app, f.api = a, newAPI(a, nil, nil, io.Discard)
+	a.Out = io.Discard
+	f.app, f.api = a, newAPI(a, nil, nil)
 	if f.doc, err = document(); err != nil {
 		tb.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -13,7 +12,6 @@ import (
 
 	"backstop/lib/app"
 	"backstop/lib/fault"
-	"backstop/lib/observe"
 	"backstop/lib/problem"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
@@ -27,15 +25,14 @@ type api struct {
 	app     *app.App
 	starter *starter
 	mux     *http.ServeMux
-	out     io.Writer // takes the metrics
 }
 
 // newAPI returns the handler. With broken set, every request is answered with it.
-func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
+func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	if broken != nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.From(broken).Write(w) })
 	}
-	h := &api{app: a, starter: s, mux: http.NewServeMux(), out: out}
+	h := &api{app: a, starter: s, mux: http.NewServeMux()}
 	h.handle("GET /v1/sinks", h.listSinks)
 	h.handle("POST /v1/sinks/{name}/pause", h.pause(true))
 	h.handle("POST /v1/sinks/{name}/resume", h.pause(false))
@@ -113,10 +110,8 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	ctx, cancel := untilTheGateway(r.Context())
 	defer cancel()
-	metrics := observe.NewMetrics(h.app.Env.Service)
-	metrics.Begin()
-	defer h.flush(ctx, metrics)
-	r = routed(r.WithContext(observe.WithMetrics(ctx, metrics)))
+	defer h.app.Begin(ctx)()
+	r = routed(r.WithContext(ctx))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if path.Clean(r.URL.Path) != r.URL.Path {
 		// The mux would redirect, which spoils a signature, and guess what an empty id means.
@@ -129,15 +124,6 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.mux.ServeHTTP(w, r)
-}
-
-// flush writes the metrics of one request: what replays and imports counted.
-func (h *api) flush(ctx context.Context, m *observe.Metrics) {
-	h.app.Report(ctx, m)
-	m.End(ctx)
-	if err := m.Flush(h.out); err != nil {
-		h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
-	}
 }
 
 // untilTheGateway returns the context that ends when API Gateway gives the request up.

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"backstop/lib/fault"
-	"backstop/lib/observe"
 	"backstop/lib/replay"
 )
 
@@ -30,19 +29,4 @@ func (t replayTargets) Names(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	return snapshot.Names(), nil
-}
-
-// replayObserver counts replays into the metrics of the invocation in ctx.
-type replayObserver struct{}
-
-func (replayObserver) ReplayDelivered(ctx context.Context, sink string) {
-	observe.MetricsFrom(ctx).Add(observe.ReplayDelivered, sink, 1)
-}
-
-func (replayObserver) ReplayFailed(ctx context.Context, sink string) {
-	observe.MetricsFrom(ctx).Add(observe.ReplayFailed, sink, 1)
-}
-
-func (replayObserver) Parked(ctx context.Context, sink string) {
-	observe.MetricsFrom(ctx).Add(observe.Parked, sink, 1)
 }

@@ -124,23 +124,7 @@ func (e *Engine) target(ctx context.Context, name string) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	t.Sink, t.Retry, t.Policy = guarded{bare(t.Sink)}, t.Retry.Normalize(), t.Policy.Normalize()
+	t.Sink, t.Retry, t.Policy = guarded{retry.Bare(t.Sink)}, t.Retry.Normalize(), t.Policy.Normalize()
 	t.Retry.MaxAttempts = t.Policy.Attempts
 	return t, nil
-}
-
-// bare returns the sink below the innermost Retrier: one that fails instead of
-// dead-lettering.
-func bare(s sinks.Sink) sinks.Sink {
-	for outer := s; ; {
-		u, ok := outer.(interface{ Unwrap() sinks.Sink })
-		if !ok {
-			return s
-		}
-		r, ok := outer.(interface{ IsRetrier() bool })
-		outer = u.Unwrap()
-		if ok && r.IsRetrier() {
-			s = outer
-		}
-	}
 }

@@ -60,6 +60,22 @@ func WrapSink(s sinks.Sink, cfg Config, queue dlq.DLQ) sinks.Sink {
 	return NewRetrier(s, cfg, queue)
 }
 
+// Bare returns the sink below the innermost Retrier, which fails instead of dead-lettering;
+// s itself where there is none.
+func Bare(s sinks.Sink) sinks.Sink {
+	for outer := s; ; {
+		u, ok := outer.(interface{ Unwrap() sinks.Sink })
+		if !ok {
+			return s
+		}
+		r, ok := outer.(interface{ IsRetrier() bool })
+		outer = u.Unwrap()
+		if ok && r.IsRetrier() {
+			s = outer
+		}
+	}
+}
+
 // Name returns the inner sink's name.
 func (r *Retrier) Name() string { return r.Inner.Name() }
 
