@@ -276,7 +276,7 @@ func TestAReplayCanGoToAnotherSinkAndUnparkMakesDue(t *testing.T) {
 	url := "/v1/dlq/items/" + f.add(t, it).ID
 	var got dlq.Item
 	f.ask(t, "POST", url+"/unpark", "").want(200, "").into(&got)
-	if got.NextReplayAt.IsZero() || !got.Due() {
+	if got.NextReplayAt.IsZero() || !got.State(time.Now()).Scheduled() {
 		t.Errorf("after unpark: %+v, want it due", got)
 	}
 	var res struct{ Status, Sink string }
