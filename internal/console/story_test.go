@@ -1,11 +1,12 @@
 package console_test
 
 import (
-	"backstop/internal/apiclient"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"backstop/internal/apiclient"
 
 	"backstop/internal/incident"
 )

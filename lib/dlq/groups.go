@@ -41,7 +41,8 @@ const (
 // error texts: FingerprintOther is not among them.
 func CountGroups(ctx context.Context, s interface {
 	Page(ctx context.Context, q Query) (Page, error)
-}, q Query) (GroupPage, error) {
+}, q Query,
+) (GroupPage, error) {
 	out := GroupPage{Groups: []Group{}, NextCursor: q.Cursor}
 	at := map[Group]int{}
 	q.Limit = maxPage
