@@ -25,6 +25,7 @@ message bodies: keep it as safe as the messages.`,
 		Args: cobra.NoArgs,
 	}
 	filters := addFilter(c, conn)
+	addState(c, &filters.State)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)
 		if err != nil {

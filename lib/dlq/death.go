@@ -42,7 +42,7 @@ func (m *Memory) Begin(ctx context.Context, l Lease) (bool, error) {
 // holder: once in any case, and then again where its replay had begun.
 func (e *memoryEntry) outlived(now time.Time) {
 	holder := e.token
-	e.token = ""
+	e.unlease()
 	if e.state.Deaths > 0 && e.state.Begun != holder {
 		return
 	}
@@ -55,7 +55,7 @@ func (e *memoryEntry) outlived(now time.Time) {
 // sweep takes away the leases that ran out on entries that are not due, or not yet.
 func (q *memoryQueue) sweep(now time.Time) {
 	for _, e := range q.entries {
-		if e.token != "" && !e.leased(now) && (e.idle || e.dueAt() > now.UnixMilli()) {
+		if e.token != "" && !e.leased(now) && e.stateAt(now) != StateDue {
 			e.outlived(now)
 		}
 	}

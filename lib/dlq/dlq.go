@@ -56,9 +56,9 @@ type DLQ interface {
 	// Replay sends the item again, through its original, retry-wrapped sink found by
 	// the RegistryLookup that was set (none: SINK_CONFIG_INVALID). It takes the lease
 	// like every other replay (ITEM_LEASED) and never removes the item: on success it
-	// is marked delivered and is no longer due. When the Retrier dead-letters the
+	// is marked delivered (StateDelivered). When the Retrier dead-letters the
 	// message again, the new item lands beside the old one, linked by Origin, the old
-	// one is held (Item.Held), and Replay returns SINK_DEAD_LETTERED. When the sink
+	// one is held (StateWaiting), and Replay returns SINK_DEAD_LETTERED. When the sink
 	// returns an error, the message was recorded nowhere else: the item stays as it was
 	// and Replay returns that error. An item that was delivered or cannot be decoded is
 	// INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
@@ -187,6 +187,8 @@ type Query struct {
 	Q string
 	// Fingerprint selects one Group (with Reason); FingerprintOther those without one.
 	Fingerprint string
+	// State selects what is in this state while the page is read.
+	State State
 	// Since and Until bound the push time: Since <= t < Until.
 	Since, Until time.Time
 	// UpTo bounds each sink to entries not newer than the given native id; sinks that
@@ -217,14 +219,21 @@ type Page struct {
 
 // Stats describes one sink's queue.
 type Stats struct {
-	Depth    int64     // dead letters, kept-delivered ones included
-	Due      int64     // replayable by the schedule now or later, leased ones included; a count to show, not to decide by
-	Kept     int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
-	Parked   int64     // parked by max replays
-	Trimmed  int64     // removed by overflow since the sink exists
-	OldestAt time.Time // push time of the oldest entry; zero when empty
-	Paused   bool      // see Pause
-	NewestID string    // native id of the newest entry; empty when there is none
+	Depth int64 // dead letters, kept-delivered ones included
+	// States counts the dead letters by state, all but those in state unreadable and
+	// expired: an unreadable entry counts as due until a claim has met it, and then as
+	// waiting. The numbers are to show, not to decide by. Of a queue with more than 1,000
+	// leases, those that ran out may count as replaying.
+	States map[State]int64
+	// Remaining is what the schedule replays by itself, now or later, what it was about to
+	// replay when it was leased included.
+	Remaining int64
+	Kept      int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
+	Parked    int64     // parked by max replays
+	Trimmed   int64     // removed by overflow since the sink exists
+	OldestAt  time.Time // push time of the oldest entry; zero when empty
+	Paused    bool      // see Pause
+	NewestID  string    // native id of the newest entry; empty when there is none
 }
 
 // Group is a number of dead letters that failed alike.
@@ -267,7 +276,8 @@ type Lease struct {
 	Expires time.Time
 }
 
-// Leased is an item with its lease.
+// Leased is an item with its lease. The item is as it was before the claim: its state says
+// what the lease interrupts.
 type Leased struct {
 	Lease
 	Item Item

@@ -237,6 +237,9 @@ func (r *Redis) mend(ctx context.Context, sink string) bool {
 	return true
 }
 
+// statsLeases is how many leases a count of the states looks at.
+const statsLeases = 1000
+
 // Stats implements Store.
 func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
 	if err := fault.CheckName(sink); err != nil {
@@ -259,19 +262,37 @@ func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
 
 // stats also reports whether there is something to mend.
 func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, err error) {
-	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), mendEvery.Milliseconds(), mendPause.Milliseconds())
+	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases)
 	if err != nil {
 		return st, false, err
 	}
 	a, ok := answer.([]any)
-	if !ok || len(a) != 9 {
+	if !ok || len(a) != 13 {
 		return st, false, redisconn.Unexpected("stats", answer)
 	}
 	depth := number(a[0])
 	within := func(v any) int64 { return min(max(number(v), 0), depth) } // until it is mended
+	idle := within(a[4])                                                 // delivered, parked or waiting, leased ones included
 	st = Stats{
-		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Due: depth - within(a[4]), Parked: within(a[5]),
-		Trimmed: number(a[6]), Paused: text(a[7]) != "",
+		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Parked: within(a[5]), Remaining: depth - idle,
+		Trimmed: number(a[6]), Paused: text(a[7]) != "", States: map[State]int64{},
+	}
+	rest := depth
+	for _, c := range []struct {
+		state State
+		n     int64
+	}{
+		{StateDelivered, st.Kept},
+		{StateReplaying, number(a[9])},
+		{StateParked, st.Parked - number(a[10])},
+		{StateWaiting, idle - st.Kept - st.Parked - number(a[11])},
+		{StateScheduled, number(a[12])},
+		{StateDue, depth},
+	} {
+		if n := min(max(c.n, 0), rest); n > 0 {
+			st.States[c.state] = n
+			rest -= n
+		}
 	}
 	if oldest := text(a[1]); oldest != "" {
 		st.OldestAt = entry{native: oldest}.pushedAt()

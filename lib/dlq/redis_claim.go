@@ -163,10 +163,10 @@ func (r *Redis) adopt(ctx context.Context, leased []Leased, rows []leaseRow) ([]
 	var mine []Leased
 	var aside []Settlement
 	for i, l := range leased {
-		switch {
-		case rows[i].notBefore != "" && l.Item.DecodeError == "":
+		switch state := l.Item.State(time.Now()); {
+		case rows[i].notBefore != "" && state != StateUnreadable:
 			mine = append(mine, l)
-		case l.Item.DecodeError != "" || !l.Item.Reason.Due() && rows[i].due <= rows[i].pushedAt().UnixMilli():
+		case state == StateUnreadable, state == StateWaiting:
 			aside = append(aside, Settlement{Lease: l.Lease, Action: ActionHold})
 		case time.Until(l.Item.NotBefore) > 0:
 			aside = append(aside, Settlement{Lease: l.Lease, Action: ActionRetry, Delay: time.Until(l.Item.NotBefore)})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"backstop/internal/redisconn"
 
@@ -97,6 +98,7 @@ func (s states) apply(i int, e *entry) {
 	if rec := text(s.lease.Val()[i]); rec != "" {
 		prior, _, _ := strings.Cut(rec, "|")
 		e.due = number(prior) // of an idle one: 0
+		e.until = time.UnixMilli(int64(s.due.Val()[i])).UTC()
 	} else {
 		e.due = int64(s.due.Val()[i])
 	}

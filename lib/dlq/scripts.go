@@ -62,7 +62,7 @@ var (
 	unparkScript  = script(entrySource, unparkSource)
 	gateScript    = script(gateSource)
 	pauseScript   = script(pauseSource)
-	statsScript   = script(statsSource)
+	statsScript   = script(entrySource, statsSource)
 	mendScript    = script(entrySource, wrapped("start_anew", anewSource), mendSource)
 	groupsScript  = script(groupsSource)
 	newestScript  = redis.NewScript(newestSource)

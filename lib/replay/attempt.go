@@ -137,10 +137,10 @@ func ours(r dlq.Reason) bool { return r == dlq.ReasonConfig || r == dlq.ReasonCa
 
 // before is the action that leaves an item as due as it was before its claim.
 func before(it dlq.Item) dlq.Action {
-	switch {
-	case it.Parked:
+	switch state := it.State(time.Now()); {
+	case state == dlq.StateParked:
 		return dlq.ActionPark
-	case it.Due():
+	case state.Scheduled():
 		return dlq.ActionRetry
 	}
 	return dlq.ActionHold

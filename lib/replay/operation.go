@@ -56,6 +56,9 @@ type Filter struct {
 	Fingerprint string     `json:"fingerprint,omitempty"`
 	Since       time.Time  `json:"since,omitzero"`
 	Until       time.Time  `json:"until,omitzero"`
+	// State is refused: an operation's members are those that matched when it was created, and
+	// a state changes.
+	State dlq.State `json:"state,omitempty"`
 }
 
 // query returns the filter within one sink, or all when sink is empty, bounded to
@@ -116,6 +119,9 @@ func (r OperationRequest) validate() error {
 			return invalid("filter: it is empty; give a filter or ids, or all: true for every dead letter")
 		}
 		return nil
+	}
+	if r.Filter.State != "" {
+		return invalid("filter.state: a state changes while an operation runs; list the items in this state, and give their ids")
 	}
 	if r.Filter.Sink != "" {
 		if err := fault.CheckName(r.Filter.Sink); err != nil {
