@@ -36,7 +36,8 @@ type Common struct {
 	FIFO        string     `json:"fifo,omitempty" jsonschema:"enum=continue,enum=hold,default=continue" jsonschema_description:"What a failed message of a FIFO queue does to its message group: continue (it is dead-lettered, and a replay comes after its successors) or hold (while it may pass, the group is handed back to the queue and waits)."`
 }
 
-// What a failed message of a FIFO queue does to the rest of its message group.
+// The values of fifo: the effect of a failed message of a FIFO queue on the rest of its
+// message group.
 const (
 	FIFOContinue = "continue" // nothing: it is dead-lettered, and a replay comes after its successors
 	FIFOHold     = "hold"     // a failure that may pass holds them up while the queue hands them out again
@@ -62,7 +63,7 @@ type ReplayKeys struct {
 	Concurrency *int      `json:"concurrency,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most replays at once. Default: the replay function's."`
 }
 
-// What becomes of a dead letter that a replay delivered.
+// The values of replay.on_success: the fate of a dead letter that a replay delivered.
 const (
 	OnSuccessDiscard = "discard" // it is removed
 	OnSuccessKeep    = "keep"    // it is marked delivered and stays
@@ -130,8 +131,7 @@ func (k RetryKeys) config() (retry.Config, error) {
 		AttemptTimeout: time.Duration(or(k.AttemptTimeout, 0)),
 	}
 	if len(l.faults) == 0 {
-		// What is left are the bounds that retry itself knows. It names fields by
-		// their keys.
+		// The rest are the bounds that retry itself knows. It names fields by their keys.
 		for _, fault := range faults(c.Validate()) {
 			key, msg, _ := strings.Cut(fault.Msg, ": ")
 			l.refuse(true, key, msg)

@@ -57,7 +57,7 @@ func TestInternationalDomainsGoOutInPunycode(t *testing.T) {
 	}
 }
 
-// Where answers go and how to unsubscribe are headers that mail systems read under these
+// Mail systems read these headers (where answers go, how to unsubscribe) under their own
 // names only.
 func TestHeadersThatMailSystemsReadKeepTheirNames(t *testing.T) {
 	s := serve(t, email.TLSNone, nil, nil)
@@ -162,7 +162,7 @@ func TestABodyWithoutTagsIsAText(t *testing.T) {
 	}
 }
 
-// What is sent again is the same message: its date is that of the first attempt.
+// A message that is sent again is the same one: its date is that of the first attempt.
 func TestTheDateIsThatOfTheFirstAttempt(t *testing.T) {
 	s := serve(t, email.TLSNone, nil, nil)
 	sink := s.sink(t, email.Config{TLS: email.TLSNone})

@@ -225,7 +225,7 @@ func (s *Sink) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) err
 	}
 }
 
-// What an answer's body says.
+// The verdicts of an answer's body.
 const (
 	nothing = iota
 	yes

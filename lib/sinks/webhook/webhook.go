@@ -209,7 +209,7 @@ func (s *Sink) body(m sinks.Message) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// What every request has alike; read only.
+// The headers that are the same in every request; read only.
 var (
 	contentType = []string{"application/json"}
 	userAgent   = []string{"backstop"}

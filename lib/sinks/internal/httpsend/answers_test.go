@@ -53,8 +53,8 @@ func rawServer(t *testing.T, answer string, stay bool) string {
 	return "http://" + l.Addr().String()
 }
 
-// What cannot be parsed was an answer all the same: the receiver may have taken the
-// request, and the error says that it spoke.
+// An answer that cannot be parsed is an answer all the same: the receiver may have taken
+// the request, and the error says that it spoke.
 func TestAnAnswerThatCannotBeReadWasAnAnswer(t *testing.T) {
 	for name, c := range map[string]struct{ answer, want string }{
 		"two Transfer-Encodings":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "its answer could not be read"},
@@ -138,7 +138,7 @@ func frames(t *testing.T, script func(f *http2.Framer, stream uint32)) (url stri
 	return "https://" + l.Addr().String(), &Options{RootCAs: roots}
 }
 
-// What the peer says before it takes the body decides.
+// A refusal before the peer takes the body decides.
 func TestHTTP2TellsWhatWasNotTaken(t *testing.T) {
 	for name, c := range map[string]struct {
 		script    func(f *http2.Framer, stream uint32)
@@ -208,8 +208,8 @@ func TestARefusedClientCertificateIsNotAmbiguous(t *testing.T) {
 	}
 }
 
-// net/http goes on with a dial whose request was given up. What the receiver does to it
-// must not outlive the attempt, or descriptors run out.
+// net/http goes on with a dial whose request was given up. The dial must end with its
+// attempt, or descriptors run out.
 func TestADialEndsWithItsAttempt(t *testing.T) {
 	for name, part := range map[string]string{"silence": "", "a part of the handshake": "\x16\x03\x03\x00\x7a\x02"} {
 		t.Run(name, func(t *testing.T) {
