@@ -10,6 +10,7 @@ import (
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/sinktest"
 )
 
 // A domain has an ASCII form, which every server takes; only what stands before the @
@@ -44,7 +45,7 @@ func TestInternationalDomainsGoOutInPunycode(t *testing.T) {
 	}
 	for _, from := range []string{"shop@-ä.example", "shop@ä b.example", "shop@ä_b.example"} {
 		_, err := email.New("mail", email.Config{SMTPAddr: "a:25", From: from}, nil)
-		if got := keys(err); len(got) != 1 || got[0] != "from" {
+		if got := sinktest.FaultyKeys(err); len(got) != 1 || got[0] != "from" {
 			t.Errorf("from %q: %v, want a fault of from", from, err)
 		}
 	}

@@ -29,6 +29,23 @@ func rawServer(t *testing.T, answer string, stay bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	accept(t, l, func(c net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(c, answer)
+		if stay {
+			_, _ = io.Copy(io.Discard, c)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+// accept serves each connection of l until the test ends.
+func accept(t *testing.T, l net.Listener, serve func(net.Conn)) {
+	t.Helper()
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -38,19 +55,10 @@ func rawServer(t *testing.T, answer string, stay bool) string {
 			}
 			go func() {
 				defer c.Close()
-				r, err := http.ReadRequest(bufio.NewReader(c))
-				if err != nil {
-					return
-				}
-				_, _ = io.Copy(io.Discard, r.Body)
-				_, _ = io.WriteString(c, answer)
-				if stay {
-					_, _ = io.Copy(io.Discard, c)
-				}
+				serve(c)
 			}()
 		}
 	}()
-	return "http://" + l.Addr().String()
 }
 
 // An answer that cannot be parsed is an answer all the same: the receiver may have taken
@@ -107,32 +115,22 @@ func frames(t *testing.T, script func(f *http2.Framer, stream uint32)) (url stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	accept(t, l, func(c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := http2.NewFramer(c, c)
+		_ = f.WriteSettings()
 		for {
-			c, err := l.Accept()
+			frame, err := f.ReadFrame()
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-					return
-				}
-				f := http2.NewFramer(c, c)
-				_ = f.WriteSettings()
-				for {
-					frame, err := f.ReadFrame()
-					if err != nil {
-						return
-					}
-					if d, ok := frame.(*http2.DataFrame); ok && d.StreamEnded() {
-						script(f, d.StreamID)
-					}
-				}
-			}()
+			if d, ok := frame.(*http2.DataFrame); ok && d.StreamEnded() {
+				script(f, d.StreamID)
+			}
 		}
-	}()
+	})
 	roots := x509.NewCertPool()
 	roots.AddCert(ts.Certificate())
 	return "https://" + l.Addr().String(), &Options{RootCAs: roots}
