@@ -36,7 +36,7 @@ build: ## Build the functions for ARCH=arm64|amd64 into build/<function>/bootstr
 	  GOOS=linux GOARCH=$(ARCH) $(BUILD) -o "$(OUT)/$$f/bootstrap" ./functions/$$f || exit 1; \
 	done
 
-# What `make demo` and `make dev` run: the functions for this machine, and the CLI.
+# `make demo` and `make dev` run these: the functions for this machine, and the CLI.
 .PHONY: local
 local:
 	@for f in $(FUNCTIONS); do $(BUILD) -o build/local/$$f/bootstrap ./functions/$$f || exit 1; done

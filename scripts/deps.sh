@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need from Debian's packages where it can (as root), and otherwise
-# names what is missing. What no package offers is named too.
+# names what is missing. Tools that no package offers are named too.
 set -euo pipefail
 
 missing=()

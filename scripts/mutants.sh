@@ -158,9 +158,9 @@ mutant 'replay: what kills is never parked' lib/replay/suspect.go \
 mutant 'replay: suspects of several sinks at once' lib/replay/run.go \
   's/alone:   make\(slots, 1\)/alone:   make(slots, 9)/' \
   ./lib/replay 'TestAnItemThatKillsItsReplayersIsParked'
-mutant 'replay: a promise of promptness believed' lib/replay/replay.go \
+mutant 'replay: a promise to end with the context believed' lib/replay/replay.go \
   's/guarded\{bare\(t\.Sink\)\}/bare(t.Sink)/' \
-  ./lib/replay 'TestASinkThatSaysItIsPromptAndHangsHoldsUpNoReplay'
+  ./lib/replay 'TestASinkThatSaysItEndsWithItsContextAndHangsHoldsUpNoReplay'
 mutant 'operations: one that does not get on goes first' lib/replay/operations.go \
   's/op\.Stalled >= stalledAfter/op.Stalled < 0/' \
   ./lib/replay 'TestABulkReplayThatKillsItsProcessesHoldsUpNoSchedule'

@@ -80,7 +80,7 @@ func first(f cobra.CompletionFunc) cobra.CompletionFunc {
 	}
 }
 
-// choice is one line of a completion; what comes from outside stays on it.
+// choice is one line of a completion; text from outside stays on it.
 func choice(value, format string, args ...any) cobra.Completion {
 	return cobra.CompletionWithDesc(oneLine(value), oneLine(fmt.Sprintf(format, args...)))
 }

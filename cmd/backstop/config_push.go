@@ -263,8 +263,8 @@ func (p *push) print(c *cobra.Command) error {
 	return t.print(c.OutOrStdout())
 }
 
-// apply writes, then prunes. It stops at the first error; what was written stays, and the
-// same push goes on where it stopped.
+// apply writes, then prunes. It stops at the first error; parameters that were written
+// stay, and the same push goes on where it stopped.
 func (p *push) apply(c *cobra.Command) error {
 	done := func(what, name string) error {
 		_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", what, name)

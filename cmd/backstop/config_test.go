@@ -68,7 +68,7 @@ func TestConfigCheckNamesPlaceAndKey(t *testing.T) {
 	run(t, "config", "check", filepath.Join(good, "nowhere")).want(t, 1, "", "no such file")
 }
 
-// What may not be meant is said, and ends nothing.
+// A note says that a value may not be meant, and ends nothing.
 func TestConfigCheckTellsNotesFromFaults(t *testing.T) {
 	mail := "kind: email\nsmtp_addr: mx.example.org:465\nfrom: a@b.example\n"
 	noted := folder(t, map[string]string{"mail.yaml": mail})

@@ -14,8 +14,8 @@ var documented = regexp.MustCompile(`(?m)^ *(?:build/)?(?:\S+=\S+ )?(backstop .*
 // shellWord is a word of a command line; quotes are taken off below.
 var shellWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
 
-// What the pages tell an operator to type at night is checked as far as the command line
-// goes: the commands and their flags exist, and take these arguments.
+// The commands of the pages exist, with their flags, and take these arguments. They are
+// not run here.
 func TestTheDocumentedCommandsExist(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {

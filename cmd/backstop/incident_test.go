@@ -18,19 +18,7 @@ import (
 // startDev starts `backstop dev` as a process of its own, without a schedule.
 func startDev(t *testing.T, args ...string) *incident.Dev {
 	t.Helper()
-	dev, err := incident.StartDev(commandContext(context.WithoutCancel(t.Context()), incident.DevArgs(binaries, args...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := dev.Close(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("dev said at last:\n%s", dev.Said())
-		}
-	})
-	return dev
+	return incident.StartDev(t, commandContext(context.WithoutCancel(t.Context()), incident.DevArgs(binaries, args...)...))
 }
 
 // The operator's night, from a terminal: 1,000 failures, three causes, two sinks. One cause

@@ -22,7 +22,7 @@ var jsonElsewhere = map[string]string{
 	"backstop redrive list": "TestRedriveAgainstAQueue",
 }
 
-// With -o json, whatever a command answers is JSON to its last byte, and nothing but JSON:
+// With -o json, every answer of a command is JSON to its last byte, and nothing but JSON:
 // a script reads it with jq.
 func TestEveryCommandThatOffersJSONPrintsNothingElse(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dead.ndjson")

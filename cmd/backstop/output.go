@@ -100,7 +100,7 @@ type table struct {
 
 func newTable(head ...string) *table { return &table{rows: [][]string{head}} }
 
-// add adds a row. Cells are cleaned: what comes from outside must not move the cursor
+// add adds a row. Cells are cleaned: text from outside must not move the cursor
 // of a terminal.
 func (t *table) add(cells ...any) {
 	row := make([]string, len(cells))

@@ -163,7 +163,7 @@ func receive(ctx context.Context, q queues, queue string, n int) ([]types.Messag
 }
 
 // giveBack makes messages visible to others again, even when the operator has stopped
-// the command. What it cannot give back comes back by itself.
+// the command. A message that it cannot give back comes back by itself after redriveHold.
 func giveBack(ctx context.Context, q queues, queue string, messages []types.Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

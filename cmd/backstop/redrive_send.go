@@ -64,7 +64,7 @@ func (o redriveOptions) run(c *cobra.Command) error {
 		_, err := fmt.Fprintf(c.OutOrStdout(), "Would send back about %s.\n", plural(n, "message"))
 		return err
 	}
-	if n == 0 && !o.yes { // the number is approximate: what it leaves out must not move unasked
+	if n == 0 && !o.yes { // the number is approximate: messages that it leaves out must not move unasked
 		note(c, "The redrive queue is empty.")
 		return nil
 	}

@@ -84,7 +84,7 @@ func TestTheFactoryReportsEveryFault(t *testing.T) {
 	}
 }
 
-// What the page shows is what is compiled and tested here.
+// The page shows the code that is compiled and tested here.
 func TestThePageShowsThisCode(t *testing.T) {
 	var code strings.Builder
 	for _, file := range []string{"pager.go", "pager_test.go"} {

@@ -77,7 +77,7 @@ func signatureOf(r *http.Request, body []byte, m []string) string {
 		fmt.Fprintf(&headers, "%s:%s\n", name, strings.TrimSpace(v))
 	}
 	canonical := strings.Join([]string{
-		// What is on the wire is encoded once; every service but S3 encodes it again.
+		// The path on the wire is encoded once; every service but S3 encodes it again.
 		r.Method, uriEncode(r.URL.EscapedPath(), false), strings.Join(query, "&"), headers.String(), m[5], hash(body),
 	}, "\n")
 	scope := strings.Join([]string{m[2], m[3], m[4], "aws4_request"}, "/")

@@ -83,7 +83,7 @@ func stopBrowser() {
 	}
 }
 
-// tab is a tab on a console. Whatever the page does that it must not do fails the test:
+// tab is a tab on a console. The page fails the test by anything that it must not do:
 // an exception, a refusal by the Content-Security-Policy, a dialog of the page's own, a
 // request to another server.
 type tab struct {

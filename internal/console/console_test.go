@@ -215,8 +215,8 @@ func TestThePageIsSelfContained(t *testing.T) {
 	}
 }
 
-// What the API must know is passed on, and nothing else: no cookie, no credentials of the
-// console's own user.
+// The proxy passes on the parts that the API needs, and nothing else: no cookie, no
+// credentials of the console's own user.
 func TestProxyPassesOnWhatTheAPIMustKnow(t *testing.T) {
 	u := startUpstream(t)
 	u.answer = func(w http.ResponseWriter) {

@@ -25,7 +25,7 @@ func fakeAPI(t *testing.T, answer *atomic.Value) string {
 	return s.URL
 }
 
-// Errors show title, detail and code, and offer another try. What was seen last stays.
+// Errors show title, detail and code, and offer another try. The last view stays.
 func TestErrorsAreShownAsTheyAre(t *testing.T) {
 	var answer atomic.Value
 	down := func(w http.ResponseWriter, _ *http.Request) {
@@ -206,8 +206,8 @@ func TestAnOperationSurvivesAnOutage(t *testing.T) {
 	}
 }
 
-// What the page does one by one stops when the API as a whole does not answer, and says
-// what was done; one that cannot be done alone does not stop the others.
+// Work that the page does one by one stops when the API as a whole does not answer, and
+// says how far it came; a single failure does not stop the others.
 func TestOneByOneStopsAtAnOutage(t *testing.T) {
 	p := newTab(t, start(t, routes{
 		"GET /v1/sinks":           says(aSink),

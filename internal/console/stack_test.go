@@ -78,18 +78,7 @@ func startIncident(t *testing.T) (*incident.Incident, *backstop) {
 	})
 	// It is interrupted by the cleanup, not killed before.
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(binaries, "backstop"), incident.DevArgs(binaries, "--sinks", in.Sinks)...)
-	dev, err := incident.StartDev(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := dev.Close(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("dev said at last:\n%s", dev.Said())
-		}
-	})
+	dev := incident.StartDev(t, cmd)
 	api, err := apiclient.New(dev.API, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -86,7 +86,7 @@ func TestKeyboardAlone(t *testing.T) {
 	}
 }
 
-// Whatever a message, a recipient, an error, metadata or a delivery say is shown as text.
+// Messages, recipients, errors, metadata and deliveries are shown as text.
 func TestMessagesAreInert(t *testing.T) {
 	b := startBackstop(t, false)
 	hostile := `<script>alert(1)</script><img src=x onerror="alert(2)"><iframe srcdoc="<script>alert(3)</script>"></iframe><a href="javascript:alert(4)">x</a><style>body{display:none}</style></pre><h1>owned</h1>`

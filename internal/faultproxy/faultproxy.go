@@ -43,7 +43,7 @@ type Proxy struct {
 	changed chan struct{} // closed at every change
 	rand    *rand.Rand
 	conns   map[net.Conn]struct{}
-	lost    map[net.Conn]struct{} // of conns: what comes from them is lost
+	lost    map[net.Conn]struct{} // of conns: every byte from them is lost
 	tried   map[net.Conn]struct{} // clients' connections that something was lost on
 }
 

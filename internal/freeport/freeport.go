@@ -14,7 +14,7 @@ import (
 const lowest, highest = 20000, 32767
 
 // Reserve returns a TCP port of loopback that nobody listens on, and that no other caller
-// gets, in any process, until release is called. Who holds it may listen on it, stop, and
+// gets, in any process, until release is called. Its holder may listen on it, stop, and
 // listen again.
 func Reserve() (port int, release func(), err error) {
 	var errs []error

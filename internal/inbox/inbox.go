@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -54,9 +53,9 @@ func Start(ctx context.Context, o Options) (*Inbox, error) {
 }
 
 func (in *Inbox) serve(ctx context.Context, addr string, h http.Handler) (url string, err error) {
-	ln, err := listen(ctx, addr)
+	ln, err := loopback.Listen(ctx, addr)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("inbox: %w", err)
 	}
 	srv := &http.Server{Handler: loopback.Guard(h), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	in.servers = append(in.servers, srv)
@@ -76,15 +75,4 @@ func (in *Inbox) Close() error {
 	}
 	in.wg.Wait()
 	return errors.Join(errs...)
-}
-
-func listen(ctx context.Context, addr string) (net.Listener, error) {
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("inbox: %w", err)
-	}
-	return ln, nil
 }

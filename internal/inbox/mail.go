@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+
+	"backstop/internal/loopback"
 )
 
 // MailOptions configure a MailServer. The zero value accepts plain connections without
@@ -82,16 +85,16 @@ func StartMail(ctx context.Context, addr string, o MailOptions) (*MailServer, er
 	m.srv.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	m.srv.AllowInsecureAuth = !o.TLS
 	if o.TLS {
-		cert, pem, err := selfSigned()
+		cert, pem, err := loopback.Certificate()
 		if err != nil {
 			return nil, err
 		}
 		m.CertPEM = pem
 		m.srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
-	ln, err := listen(ctx, addr)
+	ln, err := loopback.Listen(ctx, addr)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("inbox: %w", err)
 	}
 	m.ln, m.Addr = mailOnly{ln}, ln.Addr().String()
 	go func() {

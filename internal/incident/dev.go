@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -33,9 +34,26 @@ func DevArgs(bin string, more ...string) []string {
 
 var saysURL = regexp.MustCompile(`^  (\S.*?)\s{2,}(http://\S+)`)
 
-// StartDev starts a command with DevArgs. Its context must outlive Close: a dev that is
-// killed leaves its functions behind.
-func StartDev(cmd *exec.Cmd) (*Dev, error) {
+// StartDev starts a command with DevArgs, and stops it with tb. The context of cmd must
+// outlive tb's: a dev that is killed leaves its functions behind.
+func StartDev(tb testing.TB, cmd *exec.Cmd) *Dev {
+	tb.Helper()
+	d, err := startDev(cmd)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := d.close(); err != nil {
+			tb.Error(err)
+		}
+		if tb.Failed() {
+			tb.Logf("dev said at last:\n%s", d.last())
+		}
+	})
+	return d
+}
+
+func startDev(cmd *exec.Cmd) (*Dev, error) {
 	d := &Dev{cmd: cmd}
 	cmd.Stderr, cmd.WaitDelay = &d.said, 20*time.Second
 	stdout, err := cmd.StdoutPipe()
@@ -53,14 +71,14 @@ func StartDev(cmd *exec.Cmd) (*Dev, error) {
 	}
 	d.API, d.Invoke, d.Console = urls["HTTP API"], urls["Invoke API"], urls["Console"]
 	if d.API == "" || d.Invoke == "" || d.Console == "" {
-		return nil, errors.Join(fmt.Errorf("dev says only %v", urls), d.Close())
+		return nil, errors.Join(fmt.Errorf("dev says only %v", urls), d.close())
 	}
 	return d, nil
 }
 
-// Close stops it as Ctrl-C does. Any other end than that of success is an error, with what
+// close stops it as Ctrl-C does. Any other end than that of success is an error, with what
 // it said at last.
-func (d *Dev) Close() error {
+func (d *Dev) close() error {
 	err := d.cmd.Process.Signal(os.Interrupt)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
@@ -68,11 +86,11 @@ func (d *Dev) Close() error {
 	if err = errors.Join(err, d.cmd.Wait()); err == nil {
 		return nil
 	}
-	return fmt.Errorf("dev: %w\n%s", err, d.Said())
+	return fmt.Errorf("dev: %w\n%s", err, d.last())
 }
 
-// Said is what it logged at last, once it is closed.
-func (d *Dev) Said() string {
+// last returns the last lines of its log, once it is closed.
+func (d *Dev) last() string {
 	lines := strings.Split(d.said.String(), "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
 }

@@ -102,7 +102,7 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 			return s, err
 		}
 	}
-	invoke, err := listen(ctx, o.InvokeAddr)
+	invoke, err := loopback.Listen(ctx, o.InvokeAddr)
 	if err != nil {
 		return s, err
 	}
@@ -147,7 +147,7 @@ func (s *Stack) startAPI(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	front, err := listen(ctx, o.APIAddr)
+	front, err := loopback.Listen(ctx, o.APIAddr)
 	if err != nil {
 		return err
 	}
@@ -205,13 +205,6 @@ func (s *Stack) embedRedis(ctx context.Context, samples bool) error {
 		return s.addSamples()
 	}
 	return nil
-}
-
-func listen(ctx context.Context, addr string) (net.Listener, error) {
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 }
 
 // serve serves this machine only: no web page of another site gets through.

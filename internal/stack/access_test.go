@@ -163,8 +163,8 @@ func TestPagesOfNamedOriginsMayCallTheAPI(t *testing.T) {
 	}
 }
 
-// What stands in a line of the access log cannot break its JSON: API Gateway does not
-// quote what it fills in, and writes - for what is missing.
+// No value in a line of the access log can break its JSON: API Gateway does not quote the
+// values that it fills in, and writes - for a missing one.
 func TestTheAccessLogIsJSONWhateverHappens(t *testing.T) {
 	format := text(at(resolve(t, createdCache).Resources["ApiStage"].Properties, "AccessLogSettings", "Format"))
 	variables := regexp.MustCompile(`\$context\.[\w.]+`)

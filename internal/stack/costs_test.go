@@ -49,7 +49,7 @@ func TestTheCostsAddUp(t *testing.T) {
 			t.Errorf("%s costs %s, not for 720 hours", what, rows[what])
 		}
 	}
-	// What the page does not count is not bought.
+	// The template buys nothing that the page does not count.
 	if s := resolve(t, createdCache); at(s.Resources["ApiStage"].Properties, "DefaultRouteSettings", "DetailedMetricsEnabled") != false {
 		t.Error("metrics by route cost, and are in no row")
 	}

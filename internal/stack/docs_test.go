@@ -15,8 +15,7 @@ import (
 	"backstop/internal/local"
 )
 
-// Where commands stand in a page: fenced blocks ("sh aws" ones need an AWS account) and
-// indented ones.
+// Commands stand in fenced blocks ("sh aws" ones need an AWS account) and in indented ones.
 var (
 	fence   = regexp.MustCompile("^ *```(.*)$")
 	program = regexp.MustCompile(`^(export \w+=|\w+=\S+ |\./|build/|scripts/|(make|go|backstop|curl|aws|sam|docker|pip|jq|redis-cli|git|npm|python3?|sudo|apt-get|cd|source)\b)`)
@@ -154,7 +153,7 @@ func (w *world) operating(t *testing.T, cli, shipping string, page ...string) {
 	}
 }
 
-// What the README says to try on this machine.
+// The commands that the README says to try on this machine work.
 func TestTheCommandsOfTheReadmeWork(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
@@ -334,7 +333,12 @@ func TestPagesNameOnlyParametersAndOutputsThatExist(t *testing.T) {
 // Links between the pages lead somewhere.
 func TestLinksOfThePagesLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]*)(#[\w-]+)?\)`)
-	for _, page := range []string{"deploy.md", "runbook.md", "architecture.md", "metrics.md", "verified-on-aws.md"} {
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("pages %v, error %v", pages, err)
+	}
+	for _, path := range pages {
+		page := filepath.Base(path)
 		for _, m := range link.FindAllStringSubmatch(read(t, "docs", page), -1) {
 			target := page
 			if m[1] != "" {

@@ -21,7 +21,7 @@ var (
 	operator = []string{"DlqApiFunction"}
 )
 
-// Which functions need a variable, and why not all of them.
+// needs lists the functions that need a variable, and says why the others do not.
 var needs = map[string][]string{
 	"BACKSTOP_SERVICE":         all,
 	"BACKSTOP_SINKS":           all, // replays send too

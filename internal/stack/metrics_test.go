@@ -317,7 +317,7 @@ func anchor(heading string) string {
 	return b.String()
 }
 
-// Whoever is woken finds what to do; and no section is left without its alarm.
+// Each alarm leads to its section of the runbook, and each section has its alarm.
 func TestEachAlarmNamesItsSectionOfTheRunbook(t *testing.T) {
 	sections := map[string]bool{}
 	for line := range strings.Lines(read(t, "docs", "runbook.md")) {

@@ -75,8 +75,8 @@ func (s stack) permissions(t *testing.T, role string) []statement {
 
 var functions = []string{"SendFunction", "QueueFunction", "ReplayFunction", "DlqApiFunction"}
 
-// What each function may do, in full. A new permission has to be written here, with
-// its resource.
+// This is the full list of permissions of each function. A new one has to be written here,
+// with its resource.
 func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 	parameters := "arn:aws:ssm:" + region + ":" + account + ":parameter"
 	queue := "arn:aws:sqs:" + region + ":" + account + ":" + stackName + "-"

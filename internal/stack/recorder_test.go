@@ -126,12 +126,14 @@ func (r *recorder) by(caller string) []call {
 	return out
 }
 
-// What the platform does in a function's name, which no function can be seen calling.
+// platform lists the actions of the platform in a function's name; no function can be seen
+// calling them.
 var platform = []string{
 	"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTraceSegments", "xray:PutTelemetryRecords", "sqs:GetQueueAttributes",
 }
 
-// What was called in a full run was allowed, and what is allowed was called.
+// checkActions checks that every call of a full run was allowed, and that every allowed
+// action was called.
 func checkActions(t *testing.T, r *recorder, s stack) {
 	t.Helper()
 	for _, u := range r.unknown {

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Where the stacks of these tests live.
+// The place of the stacks of these tests.
 const (
 	region    = "eu-central-1"
 	account   = "123456789012"
@@ -44,7 +44,7 @@ var transformed = sync.OnceValues(func() (object, error) {
 })
 
 // stack is the template with parameters filled in: conditions decided, intrinsic
-// functions computed. What only a deployment knows (ARNs, URLs) is made up from the
+// functions computed. Values that only a deployment knows (ARNs, URLs) are made up from the
 // resource's name, unless physical says it.
 type stack struct {
 	Resources map[string]resource

@@ -192,7 +192,7 @@ func TestTicksNeverPileUp(t *testing.T) {
 	})
 }
 
-// What an asynchronous caller hands over is never dropped.
+// An event of an asynchronous caller is never dropped.
 func TestAsynchronousEventsAreRetriedAndKept(t *testing.T) {
 	s := resolve(t, createdCache)
 	c := s.Resources["SendFunctionEventInvokeConfig"].Properties

@@ -189,7 +189,7 @@ func printable(name string) string {
 	return string(runes)
 }
 
-// What is wanted, where errors ask for it by name.
+// The names of wanted types, as errors say them.
 const (
 	wholeNumber = "a whole number"
 	aTime       = "a time such as 2026-01-31T23:59:00Z"

@@ -84,7 +84,7 @@ func (r *redialer) watch(c, raw net.Conn) *connection {
 	return w
 }
 
-// HangUp closes all connections. Who asks for something later gets a new one.
+// HangUp closes all connections. A later call gets a new one.
 func (r *redialer) HangUp() {
 	r.suspect.Store(r.events.Add(1))
 	r.mu.Lock()
@@ -227,7 +227,7 @@ func (c *connection) SyscallConn() (syscall.RawConn, error) {
 	return unseen{}, nil
 }
 
-// unseen stands for the socket of a connection over TLS: what waits there need not be an
+// unseen stands for the socket of a connection over TLS: bytes that wait there need not be an
 // answer, so that the pool must not look.
 type unseen struct{}
 

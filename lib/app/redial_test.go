@@ -106,7 +106,7 @@ func (w ways) swallow(t *testing.T, least int) {
 	}
 }
 
-// What a function asks of Redis, each within the time that it has for that.
+// questions are the calls that a function makes to Redis, each within its own time.
 func (w ways) questions() map[string]func(context.Context, int) error {
 	store := dlq.NewRedis(w.client, dlq.WithKeyPrefix(w.prefix))
 	records := delivery.NewRedis(w.client, w.prefix, 0)

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// What a client in a function must be set to: the defaults of the library outlive an
+// A client in a function needs settings of its own: the library's defaults outlive an
 // invocation's deadline, and do not know how ElastiCache ends connections.
 func TestTheClientIsSetForAFunction(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"backstop/lib/observe"
 )
 
-// What was trimmed after the last report is not lost with the process.
+// Trims after the last report are not lost with the process.
 func TestStoppingWritesWhatWasNotReported(t *testing.T) {
 	var log, out bytes.Buffer
 	closed := false

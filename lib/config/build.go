@@ -27,7 +27,7 @@ func digestOf(kind string, raw map[string]any) digest {
 var commonKeys = []string{"fifo", "kind", "on_ambiguous", "replay", "retry"}
 
 // build makes the sink of one decoded block. prev is the sink of that name in the
-// previous snapshot, nil for none: what did not change is taken over from it.
+// previous snapshot, nil for none: sinks that did not change are taken over from it.
 func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	s := &Sink{Name: d.sink, block: digestOf("", raw)}
 	if prev != nil && (prev.Err != nil || len(d.findings) > 0) {

@@ -14,7 +14,7 @@ import (
 // Finding is one fault of a configuration, or one note on it, and where it is. Nothing in
 // it is a configured value.
 type Finding struct {
-	// Note: no fault. What is configured can be used, and may not be what is meant.
+	// Note: no fault. The value is valid, and may not be what was meant.
 	Note   bool   `json:"note,omitempty"`
 	Source string `json:"source"`           // file, or ssm: and the parameter
 	Line   int    `json:"line,omitempty"`   // from 1; 0 where there is no position

@@ -97,7 +97,7 @@ type resolved struct {
 	err   error // errNoParameter, or why it could not be read now
 }
 
-// resolve reads the named parameters, ten in a call. What concerns single parameters
+// resolve reads the named parameters, ten in a call. A failure of single parameters
 // (missing, access denied) is kept with them; an error means that SSM could not be
 // asked at all.
 func resolve(ctx context.Context, client SSM, names []string) (map[string]resolved, error) {

@@ -7,7 +7,7 @@
 // that turns requests into payload 2.0 events (HTTPAPI), a schedule (Schedule) and an
 // SQS event source mapping (Poller).
 //
-// What differs from the platform: idle processes are not frozen, memory is not
+// It differs from the platform: idle processes are not frozen, memory is not
 // limited, a failed init is answered at once instead of being tried again, and the
 // delays between asynchronous retries are short.
 package lambdahost

@@ -18,8 +18,8 @@ import (
 // MaxHTTPBody is API Gateway's limit for the body of a request, in bytes.
 const MaxHTTPBody = 10 * 1024 * 1024
 
-// Authorizer decides about a request before its function is invoked. What it returns
-// becomes requestContext.authorizer; nil: none. An error is answered with 403 and
+// Authorizer decides about a request before its function is invoked. Its result becomes
+// requestContext.authorizer; nil: none. An error is answered with 403 and
 // goes no further.
 type Authorizer func(*http.Request) (*events.APIGatewayV2HTTPRequestContextAuthorizerDescription, error)
 

@@ -71,7 +71,7 @@ func (p *Poller) Run(ctx context.Context) error {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				if batch := c.gather(ctx); len(batch) > 0 {
-					// What was received is finished, whatever happens to ctx.
+					// Received messages are finished even when ctx ends.
 					c.process(context.WithoutCancel(ctx), batch)
 				}
 			}
@@ -207,8 +207,8 @@ func (p *Poller) invoke(ctx context.Context, part []types.Message, event []byte)
 	return failed
 }
 
-// remove deletes the messages of a batch that did not fail. What cannot be deleted
-// comes again.
+// remove deletes the messages of a batch that did not fail. A message that cannot be
+// deleted comes again.
 func (p *Poller) remove(ctx context.Context, part []types.Message, failed map[string]bool) {
 	var entries []types.DeleteMessageBatchRequestEntry
 	for i, m := range part {

@@ -214,9 +214,9 @@ func TestAnOperatorReplaysAnItemThatKilledItsReplayers(t *testing.T) {
 // boaster says that it heeds the end of its attempts, and does not.
 type boaster struct{ *receiver }
 
-func (b boaster) Prompt(sinks.Sink) bool { return true }
+func (b boaster) EndsWithContext(sinks.Sink) bool { return true }
 
-func TestASinkThatSaysItIsPromptAndHangsHoldsUpNoReplay(t *testing.T) {
+func TestASinkThatSaysItEndsWithItsContextAndHangsHoldsUpNoReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := dlq.NewMemory()
 		hangs := &receiver{name: "hangs", dedup: true, answer: func(context.Context, sinks.Message) error { time.Sleep(time.Hour); return nil }}

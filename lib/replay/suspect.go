@@ -93,7 +93,7 @@ func (l *lane) sendAlone(ctx context.Context, item dlq.Leased) (replayed, bool) 
 }
 
 // guarded is a sink as the Retrier may trust it: it makes no promises. A sink that says it
-// is Prompt and hangs would keep a whole run from its end, tick after tick.
+// says EndsWithContext and hangs would keep a whole run from its end, tick after tick.
 type guarded struct{ sinks.Sink }
 
 // Unwrap returns the sink.

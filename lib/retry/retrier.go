@@ -258,7 +258,7 @@ func finalReason(err error) dlq.Reason {
 // attempt calls Send once. A sink that does not promise to return when its context ends
 // may be left behind: nobody knows what it still does, so the outcome is ambiguous.
 func (r *Retrier) attempt(ctx context.Context, grace time.Duration, to sinks.Recipient, m sinks.Message) error {
-	if p, ok := r.Inner.(sinks.Prompt); ok && p.Prompt(r.Inner) { // what it wraps would say nothing of it
+	if p, ok := r.Inner.(sinks.EndsWithContext); ok && p.EndsWithContext(r.Inner) { // what it wraps would say nothing of it
 		return r.send(ctx, to, m)
 	}
 	done := make(chan error, 1)

@@ -469,7 +469,7 @@ func (embedding) Send(context.Context, sinks.Recipient, sinks.Message) error {
 // prompt is a sink that returns when its context ends.
 type prompt struct{ *script }
 
-func (p *prompt) Prompt(called sinks.Sink) bool { return called == sinks.Sink(p) }
+func (p *prompt) EndsWithContext(called sinks.Sink) bool { return called == sinks.Sink(p) }
 
 // A sink that breaks its promise uses up the reserve: the write has a chance all the same.
 func TestADeadLetterIsWrittenHoweverLateItsSinkReturns(t *testing.T) {
@@ -493,7 +493,7 @@ func TestADeadLetterIsWrittenHoweverLateItsSinkReturns(t *testing.T) {
 	}
 }
 
-func TestPromptIsNotInherited(t *testing.T) {
+func TestEndsWithContextIsNotInherited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()

@@ -109,7 +109,7 @@ func TestDecodeConfigReportsAllFaultsTogetherWithoutValues(t *testing.T) {
 	}
 }
 
-// Whoever writes a configuration knows YAML, not Go.
+// An operator knows YAML, not Go.
 func TestDecodeConfigSaysWhatIsWantedInTheOperatorsWords(t *testing.T) {
 	for _, c := range []struct {
 		key   string

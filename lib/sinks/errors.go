@@ -7,7 +7,7 @@ import (
 	"backstop/lib/fault"
 )
 
-// What fault defines, under the names that a sink knows it by.
+// The vocabulary of fault, for sinks.
 type (
 	// Code is the stable, machine-readable name of a failure.
 	Code = fault.Code

@@ -44,7 +44,7 @@ func (s *Secret) UnmarshalText(b []byte) error {
 func (Secret) MarshalYAML() (any, error) { return redacted, nil }
 
 // SafeURL returns raw cut to scheme and host: never userinfo, path, query or fragment. The
-// tokens of Slack, Discord and others are the path. What does not parse is shown as
+// tokens of Slack, Discord and others are the path. A text that does not parse is shown as
 // "[unreadable URL]".
 func SafeURL(raw string) string {
 	u, err := url.Parse(raw)

@@ -70,14 +70,16 @@ type Deduplicator interface {
 	Deduplicates() bool
 }
 
-// Prompt is implemented by sinks whose Send returns at once when its context ends,
-// whatever the destination does: its network calls all take the context. An attempt then
-// needs no goroutine of its own that could be left behind. A sink that says so and does
-// not holds up its whole invocation: sinktest tries it on destinations that never end.
-type Prompt interface {
-	// Prompt reports whether called, the sink whose Send will be called, is the one that
-	// this holds for. A type that embeds it has this method too, and a Send of its own.
-	Prompt(called Sink) bool
+// EndsWithContext is implemented by sinks whose Send returns at once when its context
+// ends, whatever the destination does: all its network calls take the context. Such an
+// attempt needs no goroutine of its own that could be left behind. A Send that promises
+// this and breaks the promise holds up its whole invocation: sinktest tries it on
+// destinations that never end.
+type EndsWithContext interface {
+	// EndsWithContext reports whether the promise holds for called, the sink whose Send
+	// will be called. A type that embeds the sink inherits this method and may have
+	// another Send, so an implementation compares called with itself.
+	EndsWithContext(called Sink) bool
 }
 
 // as walks the chain of Unwrap() Sink and returns the first sink that is a T.

@@ -1,5 +1,5 @@
-// Failures over time, as bars. The chart says how far it looked: what it did not look at
-// is marked, not drawn as zero.
+// Failures over time, as bars. The chart says how far it looked: the time beyond is
+// marked, not drawn as zero.
 
 import { h, svg } from "./dom.js";
 import { clock, day, num } from "./format.js";

@@ -10,6 +10,7 @@ import (
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/sinktest"
 )
 
 // A domain has an ASCII form, which every server takes; only what stands before the @
@@ -44,7 +45,7 @@ func TestInternationalDomainsGoOutInPunycode(t *testing.T) {
 	}
 	for _, from := range []string{"shop@-ä.example", "shop@ä b.example", "shop@ä_b.example"} {
 		_, err := email.New("mail", email.Config{SMTPAddr: "a:25", From: from}, nil)
-		if got := keys(err); len(got) != 1 || got[0] != "from" {
+		if got := sinktest.FaultyKeys(err); len(got) != 1 || got[0] != "from" {
 			t.Errorf("from %q: %v, want a fault of from", from, err)
 		}
 	}
@@ -57,7 +58,7 @@ func TestInternationalDomainsGoOutInPunycode(t *testing.T) {
 	}
 }
 
-// Where answers go and how to unsubscribe are headers that mail systems read under these
+// Mail systems read these headers (where answers go, how to unsubscribe) under their own
 // names only.
 func TestHeadersThatMailSystemsReadKeepTheirNames(t *testing.T) {
 	s := serve(t, email.TLSNone, nil, nil)
@@ -162,7 +163,7 @@ func TestABodyWithoutTagsIsAText(t *testing.T) {
 	}
 }
 
-// What is sent again is the same message: its date is that of the first attempt.
+// A message that is sent again is the same one: its date is that of the first attempt.
 func TestTheDateIsThatOfTheFirstAttempt(t *testing.T) {
 	s := serve(t, email.TLSNone, nil, nil)
 	sink := s.sink(t, email.Config{TLS: email.TLSNone})

@@ -20,7 +20,7 @@ type reply struct {
 	lines []string // the text without code and line end; empty ones for a bare code
 }
 
-// Error names the code. What a server writes is shown only by Sink.show.
+// Error names the code. Only Sink.show shows a server's text.
 func (r *reply) Error() string { return "an SMTP reply of another class" }
 
 func (r *reply) class() int { return r.code / 100 }
@@ -154,7 +154,7 @@ func (c *conversation) hello(self string) error {
 	return nil
 }
 
-// protect begins TLS. What was said before is forgotten: it may have come from anybody.
+// protect begins TLS. Everything said before is forgotten: it may have come from anybody.
 func (c *conversation) protect(ctx context.Context, config *tls.Config) error {
 	if err := c.ask(2, "STARTTLS"); err != nil {
 		return err
@@ -199,7 +199,7 @@ func (c *conversation) logIn(a *login, host string) error {
 			line = c.credential(answer)
 		}
 		if err != nil {
-			_, _ = c.say("*") // ends the exchange; what comes back changes nothing
+			_, _ = c.say("*") // ends the exchange; the reply changes nothing
 			return err
 		}
 	}

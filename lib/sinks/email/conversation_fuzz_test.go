@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Whatever comes is a whole reply of one code, or none.
+// Any input is a whole reply of one code, or none.
 func FuzzReply(f *testing.F) {
 	for _, seed := range []string{
 		"", "250\r\n", "250 ok\r\n", "250-a\r\n250-\r\n250\r\n", "250-a\r\ntext\r\n250 b\n", "250-a\r\n550 b\r\n", "220 x", "\x15\x03\x01\x00\x02\x02\x46",
@@ -36,8 +36,7 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
-// What is shown of a reply is short, printable, and names neither the recipient nor the
-// password.
+// A shown reply is short and printable, and names neither the recipient nor the password.
 func FuzzShow(f *testing.F) {
 	const address, pass = "pat.secret@example.com", "pa55-w0rd-s3cret"
 	for _, seed := range []string{

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,6 +26,7 @@ import (
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/sinktest"
 )
 
 // server is a real SMTP server that keeps what it takes.
@@ -495,7 +495,7 @@ func TestConfigFaultsAreReportedTogetherWithoutSecrets(t *testing.T) {
 			if sinks.CodeOf(err) != sinks.CodeSinkConfigInvalid {
 				t.Fatalf("BuildSink: %v, want %s", err, sinks.CodeSinkConfigInvalid)
 			}
-			if got := keys(err); !slices.Equal(got, c.keys) {
+			if got := sinktest.FaultyKeys(err); !slices.Equal(got, c.keys) {
 				t.Errorf("faults in %q, want %q: %v", got, c.keys, err)
 			}
 			if strings.Contains(err.Error(), pass) {
@@ -510,23 +510,6 @@ func TestConfigFaultsAreReportedTogetherWithoutSecrets(t *testing.T) {
 	if got := fmt.Sprintf("%+v %#v", s, s); got != "email sink mail email sink mail" {
 		t.Errorf("a sink prints as %q", got)
 	}
-}
-
-// keys lists the keys of the joined *sinks.ConfigError values in err, sorted.
-func keys(err error) []string {
-	var out []string
-	if e, ok := errors.AsType[interface {
-		error
-		Unwrap() []error
-	}](err); ok {
-		for _, err := range e.Unwrap() {
-			out = append(out, keys(err)...)
-		}
-	} else if e, ok := errors.AsType[*sinks.ConfigError](err); ok {
-		out = append(out, e.Key)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // A port and a protection that do not go together can be meant, on a test server. A check

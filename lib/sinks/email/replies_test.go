@@ -58,8 +58,8 @@ func TestRepliesAreReadByTheirCode(t *testing.T) {
 	}
 }
 
-// What holds in the clear holds within TLS: the terse server again, and one that writes
-// its offers in lower case.
+// The same holds within TLS: the terse server again, and one that writes its offers in
+// lower case.
 func TestRepliesAreReadByTheirCodeWithinTLS(t *testing.T) {
 	cert, roots := certificate(t)
 	for _, b := range []sinktest.Behaviour{
@@ -143,9 +143,9 @@ func TestARefusedMechanismIsFollowedByTheNext(t *testing.T) {
 	}
 }
 
-// Whatever a server says, and however slowly, no Send outlives its context, and what
-// never ends is not read for ever. A message is delivered when it was taken, whatever
-// follows.
+// No server can make Send outlive its context, neither by its words nor by its slowness,
+// and a reply without end is not read for ever. A message that was taken is delivered,
+// whatever follows.
 func TestNothingThatAServerSaysOutlivesTheAttempt(t *testing.T) {
 	cert, roots := certificate(t)
 	within := map[string]string{"greeting": "", "EHLO": "", "AUTH": "", "MAIL": "", "RCPT": "", "DATA": "", ".": "ambiguous", "QUIT": "delivered", "STARTTLS": "", "handshake": ""}
@@ -245,8 +245,8 @@ func TestTheOtherKindOfTLSIsNamed(t *testing.T) {
 	})
 }
 
-// What was said in the clear before TLS began may come from somebody in between: it is
-// not taken for what is said within.
+// Words in the clear before TLS began may come from somebody in between: they are not
+// taken for words within TLS.
 func TestWhatIsSaidBeforeTLSIsForgotten(t *testing.T) {
 	cert, roots := certificate(t)
 	server := newScriptedTLS(t, `STARTTLS 220 go\r\n250-injected\r\n250 AUTH PLAIN`, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})

@@ -23,7 +23,7 @@ const (
 	maxRead = 4 << 10
 )
 
-// What stands for what is not shown.
+// The marks that stand for hidden text.
 const (
 	redacted     = "[redacted]"
 	itsRecipient = "[recipient]"
@@ -237,7 +237,7 @@ func (e *echo) scattered(text string) bool {
 		slices.ContainsFunc(e.locals, func(l local) bool { return l.distinct && len(l.text) >= 6 && strings.Contains(s, l.text) })
 }
 
-// isAddress reports whether v holds an address; what was decoded must look like one.
+// isAddress reports whether v holds an address; decoded text must look like one.
 func isAddress(v string, decoded bool) bool {
 	_, domain, ok := strings.Cut(v, "@")
 	return ok && (!decoded || strings.Contains(domain, "."))

@@ -91,9 +91,8 @@ func wide(r rune) rune {
 	return r
 }
 
-// Whatever form a server repeats the recipient in, it reaches no error's text, and so
-// neither the log nor the groups of dead letters: a failure reads the same for every
-// recipient.
+// A recipient that a server repeats, in any form, reaches no error's text, and so neither
+// the log nor the groups of dead letters: a failure reads the same for every recipient.
 func TestTheRecipientIsShownInNoForm(t *testing.T) {
 	addresses := []string{"pat.secret@example.com", "sam-hidden@example.com", "kim_nobody77@example.com"}
 	for name, echo := range echoes {
@@ -123,7 +122,7 @@ func TestTheRecipientIsShownInNoForm(t *testing.T) {
 	}
 }
 
-// What names no one stays: it is what an operator needs.
+// Text that names no one stays: an operator needs it.
 func TestAServersTextIsShown(t *testing.T) {
 	for to, texts := range map[string]map[string]string{
 		"pat.secret@example.com": {

@@ -36,7 +36,7 @@ const (
 	Huge       Behaviour = "accept, the answer is huge"        // at least 1 MiB, then it ends
 	Compressed Behaviour = "accept, the answer is compressed"  // unasked, and large when inflated
 
-	// What never ends, beside HangEarly, HangLate and Endless.
+	// The behaviours that never end, beside HangEarly, HangLate and Endless.
 	HangHandshake  Behaviour = "stop within the TLS handshake"          // a part of an answer comes, no more
 	Switch         Behaviour = "answer 101 and keep the connection"     // everything was read
 	EndlessHead    Behaviour = "answer with a head that never ends"     // line after line, slowly

@@ -77,7 +77,7 @@ var (
 	_ sinks.Sink             = (*Sink)(nil)
 	_ sinks.RecipientDecoder = (*Sink)(nil)
 	_ sinks.Validator        = (*Sink)(nil)
-	_ sinks.Prompt           = (*Sink)(nil)
+	_ sinks.EndsWithContext  = (*Sink)(nil)
 )
 
 // New returns the sink called name. A fault of c is a *sinks.ConfigError. It does no
@@ -104,9 +104,9 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 // Name returns the sink's name.
 func (s *Sink) Name() string { return s.name }
 
-// Prompt returns true for s itself: net/http gives a request up as soon as its context
+// EndsWithContext returns true for s itself: net/http gives a request up as soon as its context
 // ends.
-func (s *Sink) Prompt(called sinks.Sink) bool { return called == sinks.Sink(s) }
+func (s *Sink) EndsWithContext(called sinks.Sink) bool { return called == sinks.Sink(s) }
 
 // Format keeps the sink's secrets out of any formatted output.
 func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
@@ -225,7 +225,7 @@ func (s *Sink) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) err
 	}
 }
 
-// What an answer's body says.
+// The verdicts of an answer's body.
 const (
 	nothing = iota
 	yes

@@ -78,7 +78,7 @@ var (
 	_ sinks.RecipientDecoder = (*Sink)(nil)
 	_ sinks.Validator        = (*Sink)(nil)
 	_ sinks.Deduplicator     = (*Sink)(nil)
-	_ sinks.Prompt           = (*Sink)(nil)
+	_ sinks.EndsWithContext  = (*Sink)(nil)
 )
 
 // New returns the sink called name. All faults of c are reported together, as
@@ -103,9 +103,9 @@ func (s *Sink) Name() string { return s.name }
 // Deduplicates returns true: receivers recognise a message by its webhook-id.
 func (*Sink) Deduplicates() bool { return true }
 
-// Prompt returns true for s itself: net/http gives a request up as soon as its context
+// EndsWithContext returns true for s itself: net/http gives a request up as soon as its context
 // ends.
-func (s *Sink) Prompt(called sinks.Sink) bool { return called == sinks.Sink(s) }
+func (s *Sink) EndsWithContext(called sinks.Sink) bool { return called == sinks.Sink(s) }
 
 // Format keeps the sink's secrets out of any formatted output.
 func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
@@ -209,7 +209,7 @@ func (s *Sink) body(m sinks.Message) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// What every request has alike; read only.
+// The headers that are the same in every request; read only.
 var (
 	contentType = []string{"application/json"}
 	userAgent   = []string{"backstop"}

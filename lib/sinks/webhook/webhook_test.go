@@ -22,6 +22,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/sinktest"
 	"backstop/lib/sinks/webhook"
 )
 
@@ -428,7 +429,7 @@ func TestConfigFaultsAreReportedTogetherWithoutSecrets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := factory("hooks", c.raw)
-			if got := keys(err); !slices.Equal(got, c.keys) {
+			if got := sinktest.FaultyKeys(err); !slices.Equal(got, c.keys) {
 				t.Errorf("faults in %q, want %q: %v", got, c.keys, err)
 			}
 			if err != nil && strings.Contains(err.Error(), secret) {
@@ -436,23 +437,6 @@ func TestConfigFaultsAreReportedTogetherWithoutSecrets(t *testing.T) {
 			}
 		})
 	}
-}
-
-// keys lists the keys of the joined *sinks.ConfigError values in err, sorted.
-func keys(err error) []string {
-	var out []string
-	if e, ok := errors.AsType[interface {
-		error
-		Unwrap() []error
-	}](err); ok {
-		for _, err := range e.Unwrap() {
-			out = append(out, keys(err)...)
-		}
-	} else if e, ok := errors.AsType[*sinks.ConfigError](err); ok {
-		out = append(out, e.Key)
-	}
-	slices.Sort(out)
-	return out
 }
 
 func TestFactoryBuildsFromConfiguration(t *testing.T) {

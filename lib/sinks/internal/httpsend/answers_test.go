@@ -29,6 +29,23 @@ func rawServer(t *testing.T, answer string, stay bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	accept(t, l, func(c net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(c, answer)
+		if stay {
+			_, _ = io.Copy(io.Discard, c)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+// accept serves each connection of l until the test ends.
+func accept(t *testing.T, l net.Listener, serve func(net.Conn)) {
+	t.Helper()
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -38,23 +55,14 @@ func rawServer(t *testing.T, answer string, stay bool) string {
 			}
 			go func() {
 				defer c.Close()
-				r, err := http.ReadRequest(bufio.NewReader(c))
-				if err != nil {
-					return
-				}
-				_, _ = io.Copy(io.Discard, r.Body)
-				_, _ = io.WriteString(c, answer)
-				if stay {
-					_, _ = io.Copy(io.Discard, c)
-				}
+				serve(c)
 			}()
 		}
 	}()
-	return "http://" + l.Addr().String()
 }
 
-// What cannot be parsed was an answer all the same: the receiver may have taken the
-// request, and the error says that it spoke.
+// An answer that cannot be parsed is an answer all the same: the receiver may have taken
+// the request, and the error says that it spoke.
 func TestAnAnswerThatCannotBeReadWasAnAnswer(t *testing.T) {
 	for name, c := range map[string]struct{ answer, want string }{
 		"two Transfer-Encodings":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "its answer could not be read"},
@@ -107,38 +115,28 @@ func frames(t *testing.T, script func(f *http2.Framer, stream uint32)) (url stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	accept(t, l, func(c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := http2.NewFramer(c, c)
+		_ = f.WriteSettings()
 		for {
-			c, err := l.Accept()
+			frame, err := f.ReadFrame()
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-					return
-				}
-				f := http2.NewFramer(c, c)
-				_ = f.WriteSettings()
-				for {
-					frame, err := f.ReadFrame()
-					if err != nil {
-						return
-					}
-					if d, ok := frame.(*http2.DataFrame); ok && d.StreamEnded() {
-						script(f, d.StreamID)
-					}
-				}
-			}()
+			if d, ok := frame.(*http2.DataFrame); ok && d.StreamEnded() {
+				script(f, d.StreamID)
+			}
 		}
-	}()
+	})
 	roots := x509.NewCertPool()
 	roots.AddCert(ts.Certificate())
 	return "https://" + l.Addr().String(), &Options{RootCAs: roots}
 }
 
-// What the peer says before it takes the body decides.
+// A refusal before the peer takes the body decides.
 func TestHTTP2TellsWhatWasNotTaken(t *testing.T) {
 	for name, c := range map[string]struct {
 		script    func(f *http2.Framer, stream uint32)
@@ -208,8 +206,8 @@ func TestARefusedClientCertificateIsNotAmbiguous(t *testing.T) {
 	}
 }
 
-// net/http goes on with a dial whose request was given up. What the receiver does to it
-// must not outlive the attempt, or descriptors run out.
+// net/http goes on with a dial whose request was given up. The dial must end with its
+// attempt, or descriptors run out.
 func TestADialEndsWithItsAttempt(t *testing.T) {
 	for name, part := range map[string]string{"silence": "", "a part of the handshake": "\x16\x03\x03\x00\x7a\x02"} {
 		t.Run(name, func(t *testing.T) {

@@ -30,8 +30,8 @@ const (
 // transport is a pool of connections that clients share.
 type transport struct{ *http.Transport }
 
-// sharing is what clients have in common that share a transport. What differs in one of
-// these must never meet on one connection.
+// sharing holds what clients that share a transport have in common. Clients that differ in
+// one of these never meet on one connection.
 type sharing struct {
 	rootCAs  *x509.CertPool
 	guard    Guard

@@ -1,4 +1,4 @@
-package inbox
+package loopback
 
 import (
 	"crypto/ecdsa"
@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// selfSigned makes a certificate for this machine, valid for a day, and its PEM form
-// for whoever is to trust it.
-func selfSigned() (tls.Certificate, []byte, error) {
+// Certificate makes a self-signed certificate for this machine, valid for a day, and its
+// PEM form for clients that shall trust it.
+func Certificate() (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, nil, err
@@ -23,10 +23,10 @@ func selfSigned() (tls.Certificate, []byte, error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(now.UnixNano()),
-		Subject:               pkix.Name{CommonName: "inbox.localhost"},
+		Subject:               pkix.Name{CommonName: "localhost"},
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.Add(24 * time.Hour),
-		DNSNames:              []string{"localhost", "inbox.localhost"},
+		DNSNames:              []string{"localhost"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
