@@ -35,8 +35,7 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	secrets := scrubber{login: loginAdvice(e)}
 	secrets.note(base.Password)
 	secrets.note(e.RedisPassword.Reveal())
-	// A try of a dead-letter write gets a quarter of the reserve, so that a second one
-	// fits; the store bounds its tries by context, which ContextTimeoutEnabled makes
+	// The stores bound their tries by context (redisconn), which ContextTimeoutEnabled makes
 	// count. These bound everything else.
 	o := &redis.UniversalOptions{
 		Addrs: []string{base.Addr}, DB: base.DB, Username: base.Username, Password: base.Password, TLSConfig: base.TLSConfig,
