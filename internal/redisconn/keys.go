@@ -87,7 +87,7 @@ func CheckPrefix(prefix string) error {
 //
 //	<prefix>:delivery:<hash>  string, TTL   the record of a sink and a delivery id, JSON: the
 //	                                  Record's fields, token (its owner), until_ms (the end of
-//	                                  the owner's lease, Unix ms)
+//	                                  the owner's lease, Unix ms), taken_over (from another owner)
 //
 // Bulk operations (lib/replay; operation_create, _take, _save, _cancel). An id is in ops:open
 // before its hash exists, so that no operation is forgotten:

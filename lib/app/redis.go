@@ -51,9 +51,9 @@ func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClie
 	return client, &secrets, dialer, nil
 }
 
-// redisOptions are base's and e's settings. A try of a dead-letter write gets a quarter of
-// the reserve, so that a second one fits; the store bounds its tries by context, which
-// ContextTimeoutEnabled makes count. The time-outs here bound everything else.
+// redisOptions are base's and e's settings. The stores bound their tries by context
+// (redisconn), which ContextTimeoutEnabled makes count. The time-outs here bound everything
+// else.
 func redisOptions(base *redis.Options, e Env) *redis.UniversalOptions {
 	o := &redis.UniversalOptions{
 		Addrs: []string{base.Addr}, DB: base.DB, Username: base.Username, Password: base.Password, TLSConfig: base.TLSConfig,

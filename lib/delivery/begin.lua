@@ -22,6 +22,8 @@ if found then
     if r.token ~= ARGV[1] then
       if r.until_ms > now then return {'in_progress', found} end
       state = 'taken_over'
+    elseif r.taken_over then
+      state = 'taken_over' -- the reply that said so may have been lost
     end
   elseif same and not (ARGV[6] == '1' and r.status == 'dead_lettered' and (r.item_id or '') == ARGV[7]) then
     return {'finished', found}
@@ -30,5 +32,6 @@ end
 local r = cjson.decode(ARGV[5])
 r.token = ARGV[1]
 r.until_ms = now + tonumber(ARGV[3])
+r.taken_over = state == 'taken_over' or nil
 redis.call('SET', KEYS[1], cjson.encode(r), 'PX', ARGV[4])
 return {state, found or ''}

@@ -321,6 +321,25 @@ func TestARecordWithAnotherKindOfFingerprintTellsNothing(t *testing.T) {
 	wantState(t, "finished", state, delivery.StateStarted)
 }
 
+// Each first reply is lost on its way: the call is repeated, and tells what the first would have.
+func TestCallsSurviveALostReply(t *testing.T) {
+	s := delivery.NewRedis(redistest.LoseReplies(redistest.Shared(t).Client(t)), redistest.Prefix(), 0)
+	state, _ := begin(t, s, key, "f", "a", 0)
+	wantState(t, "at first", state, delivery.StateStarted)
+	state, _ = begin(t, s, key, "f", "b", lease)
+	wantState(t, "after the lease", state, delivery.StateTakenOver)
+	state, _ = begin(t, s, key, "f", "c", lease)
+	wantState(t, "while it is owned", state, delivery.StateInProgress)
+	finish(t, s, "b", finished("f"), delivery.StatusDeadLettered)
+	got, err := s.Update(t.Context(), delivery.Change{Key: key, Status: delivery.StatusDelivered, Fingerprint: "f"})
+	if err != nil || got[0] != delivery.StatusDelivered {
+		t.Errorf("Update = %q, %v; want delivered", got, err)
+	}
+	if rec, known, err := s.Get(t.Context(), key); err != nil || !known || rec.Status != delivery.StatusDelivered {
+		t.Errorf("Get = %+v, %t, %v; want delivered", rec, known, err)
+	}
+}
+
 func TestOfManyAtOnceOneOwnsTheDelivery(t *testing.T) {
 	each(t, func(t *testing.T, s delivery.Store) {
 		var wg sync.WaitGroup

@@ -6,7 +6,7 @@ import (
 )
 
 // DiedUnder is what an item's history says where the process that replayed it died: its
-// lease ran out without an outcome. The scripts write it too (death.lua).
+// lease ran out without an outcome. The scripts write it too (scripts.go, death.lua).
 const DiedUnder = "the process that replayed it died: its lease ran out without an outcome"
 
 // Begin implements Store.

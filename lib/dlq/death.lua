@@ -1,8 +1,5 @@
 -- death.lua: put after entry.lua in claim.lua and take.lua.
 
-local MAX_HISTORY = 10
-local DIED_UNDER = 'the process that replayed it died: its lease ran out without an outcome'
-
 -- outlived charges an entry with the death of the process whose lease on it ran out, and
 -- returns its state. The first is charged in any case, and then what had begun (begin.lua):
 -- most of what a process leases it has not begun when it dies.

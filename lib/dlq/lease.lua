@@ -3,7 +3,6 @@
 
 local claim = KEYS[9]
 local token, ttl, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local RETENTION = 600000
 
 free_first()
 local now = now_ms()
@@ -43,6 +42,6 @@ local function grant_all()
     call('HSET', claim, unpack(members, i, last))
   end
   if #records > 0 then
-    call('PEXPIRE', claim, ttl + RETENTION)
+    call('PEXPIRE', claim, ttl + KEEP_CLAIM)
   end
 end

@@ -57,6 +57,12 @@ func (f *feed) fill(ctx context.Context, r reader, n int) error {
 	return err
 }
 
+// pass leaves the feed's first entry behind.
+func (f *feed) pass() {
+	f.newest = before(f.ready[0].native)
+	f.ready = f.ready[1:]
+}
+
 // feeds is a heap: newest entry first, then by the sink's name.
 type feeds []*feed
 
@@ -134,84 +140,98 @@ func page(ctx context.Context, r reader, names []string, q Query) (Page, error) 
 }
 
 // walk returns the page's items as they were pushed, with their entries.
-func walk(ctx context.Context, r reader, names []string, q Query) (p Page, hits []*entry, err error) {
-	p = Page{Items: []Item{}, Complete: true}
+func walk(ctx context.Context, r reader, names []string, q Query) (Page, []*entry, error) {
 	f, err := newFilter(q)
 	if err != nil {
-		return p, nil, err
+		return Page{}, nil, err
 	}
-	limit := q.Limit
-	if limit <= 0 {
-		limit = defaultPage
+	w := walker{filter: f, many: len(names) > 1, limit: q.Limit, budget: q.MaxScan, page: Page{Items: []Item{}, Complete: true}}
+	if w.limit <= 0 {
+		w.limit = defaultPage
 	}
-	limit = min(limit, maxPage)
-	budget := q.MaxScan
-	if budget <= 0 {
-		budget = maxScan
+	w.limit = min(w.limit, maxPage)
+	if w.budget <= 0 {
+		w.budget = maxScan
 	}
-	h, err := openFeeds(ctx, r, names, q, limit)
+	h, err := openFeeds(ctx, r, names, q, w.limit)
 	if err != nil {
-		return p, nil, err
+		return Page{}, nil, err
 	}
-	// next is how many entries of a feed to read. Of one among many it may be the last
-	// one that is needed: then few at first.
-	next := func(fd *feed) int {
-		n := limit - len(p.Items) + 1 // one more than needed shows whether the list goes on
-		if f.active() {
-			n = min(scanChunk, budget-p.Scanned+1)
-		}
-		if len(names) > 1 {
-			fd.chunk = min(max(4, 2*fd.chunk), n)
-			n = fd.chunk
-		}
-		return n
-	}
-	var last ID
-	size := 0
 	for h.Len() > 0 {
 		fd := (*h)[0]
-		e := fd.ready[0]
-		if e.lazy {
+		if e := fd.ready[0]; e.lazy {
 			n := 1
 			if e.size <= peekBytes {
-				n = next(fd)
+				n = w.next(fd)
 			}
 			if err := h.refill(ctx, r, n); err != nil {
-				return p, nil, err
+				return Page{}, nil, err
 			}
 			continue
 		}
-		full := len(p.Items) == limit
-		if full || p.Scanned == budget {
-			p.NextCursor, p.Complete = encodeCursor(last), full
-			return p, hits, nil
+		if !w.visit(fd.ready[0]) {
+			break
 		}
-		it, hit := f.apply(e)
-		if it.DecodeError != "" {
-			e.size += 2 * len(it.Raw) // it is encoded once more
-		}
-		if size+e.size > maxBytes && p.Scanned > 0 {
-			p.NextCursor, p.Complete = encodeCursor(last), false
-			return p, hits, nil
-		}
-		p.Scanned++
-		size += e.size
-		last = e.id()
-		if hit {
-			p.Items = append(p.Items, it)
-			hits = append(hits, &e)
-		}
-		fd.ready = fd.ready[1:]
-		fd.newest = before(e.native)
-		if len(fd.ready) > 0 {
+		if fd.pass(); len(fd.ready) > 0 {
 			heap.Fix(h, 0)
-			continue
-		}
-		if err := h.refill(ctx, r, next(fd)); err != nil {
-			return p, nil, err
+		} else if err := h.refill(ctx, r, w.next(fd)); err != nil {
+			return Page{}, nil, err
 		}
 	}
-	return p, hits, nil
+	return w.page, w.hits, nil
+}
+
+// walker makes a page of the entries that it visits.
+type walker struct {
+	filter filter
+	many   bool // several sinks
+	limit  int  // items of the page
+	budget int  // entries that it may look at
+
+	page Page
+	hits []*entry // of the page's items
+	size int      // of the entries visited
+	last ID       // of them
+}
+
+// next is how many entries of a feed to read. Of one among many it may be the last one that
+// is needed: then few at first.
+func (w *walker) next(fd *feed) int {
+	n := w.limit - len(w.page.Items) + 1 // one more than needed shows whether the list goes on
+	if w.filter.active() {
+		n = min(scanChunk, w.budget-w.page.Scanned+1)
+	}
+	if w.many {
+		fd.chunk = min(max(4, 2*fd.chunk), n)
+		n = fd.chunk
+	}
+	return n
+}
+
+// visit takes the next entry into the page if the filter wants it. False means that the page
+// ends before it.
+func (w *walker) visit(e entry) bool {
+	full := len(w.page.Items) == w.limit
+	if full || w.page.Scanned == w.budget {
+		w.page.NextCursor, w.page.Complete = encodeCursor(w.last), full
+		return false
+	}
+	it, hit := w.filter.apply(e)
+	if it.DecodeError != "" {
+		e.size += 2 * len(it.Raw) // it is encoded once more
+	}
+	if w.size+e.size > maxBytes && w.page.Scanned > 0 {
+		w.page.NextCursor, w.page.Complete = encodeCursor(w.last), false
+		return false
+	}
+	w.page.Scanned++
+	w.size += e.size
+	w.last = e.id()
+	if hit {
+		w.page.Items = append(w.page.Items, it)
+		w.hits = append(w.hits, &e)
+	}
+	return true
 }
 
 // refill reads the next entries of the first feed and puts it in its place, or removes

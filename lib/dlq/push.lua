@@ -19,7 +19,8 @@
 -- The push key is looked up first, must lead to an entry that exists and was not delivered,
 -- and is written last: a refused or discarded dead letter is never taken for a stored one.
 
-local max, trim = tonumber(ARGV[1]), ARGV[2] == '1'
+local max, trim, max_groups, max_contents = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
+local known = ARGV[5]
 local out = { 0 }
 local make_room, find -- once there is need
 local more = {} -- groups of this call, and how many are not counted yet
@@ -47,12 +48,12 @@ local function full()
 end
 
 for i = 6, #ARGV, 6 do
-  local k, f, g, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
+  local k, f, g, group_text, n, item = unpack(ARGV, i, i + 5)
   local under = call('HGET', ids, k)
   local status, id, detail, others
   if under then
     find = find or finder()
-    status, id, detail = find(under, f, ARGV[5])
+    status, id, detail = find(under, f, known)
     others = id
   end
   if not status and max > 0 and len >= max then
@@ -61,7 +62,7 @@ for i = 6, #ARGV, 6 do
     else
       under = under and call('HGET', ids, k) -- what made room may have been under it
       if under then
-        status, others = find(under, f, ARGV[5])
+        status, others = find(under, f, known)
       else
         others = nil
       end
@@ -78,12 +79,12 @@ for i = 6, #ARGV, 6 do
       more[g] = 0
       if call('HINCRBY', groups, 'n:' .. g, '1') == 1 then
         -- A new group; each has two fields.
-        if call('HLEN', groups) > 2 * tonumber(ARGV[3]) then
+        if call('HLEN', groups) > 2 * max_groups then
           call('HDEL', groups, 'n:' .. g)
           more[g] = nil
           g = ''
         else
-          call('HSET', groups, 't:' .. g, ARGV[i + 3])
+          call('HSET', groups, 't:' .. g, group_text)
         end
       end
     end
@@ -91,11 +92,11 @@ for i = 6, #ARGV, 6 do
       detail = math.max(now_ms() + tonumber(n), 1)
       n = detail
     end
-    id = call('XADD', stream, '*', 'item', ARGV[i + 5], 'k', k, 'g', g, 'n', n, 'f', f)
+    id = call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f)
     len = len + 1
     if others and #others > 0 then
       others[#others + 1] = f .. ':' .. id
-      call('HSET', ids, k, table.concat(others, ' ', math.max(1, #others - tonumber(ARGV[4]) + 1)))
+      call('HSET', ids, k, table.concat(others, ' ', math.max(1, #others - max_contents + 1)))
     else
       call('HSET', ids, k, id)
     end

@@ -221,7 +221,7 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 		return n
 	}
 	flag := map[bool]string{true: "1", false: "0"}
-	args := []any{MaxHistory, claimRetention.Milliseconds(), r.opts.keptLimit()}
+	args := []any{r.opts.keptLimit()}
 	for _, i := range part {
 		st := s[i]
 		operation := ""

@@ -6,11 +6,11 @@
 
 local n = 0
 for i = 1, #ARGV, 2 do
-  local id = ARGV[i]
+  local id, token = ARGV[i], ARGV[i + 1]
   local rec = call('HGET', lease, id)
   if rec then
     local prior, _, _, holder = parse(rec)
-    if holder == ARGV[i + 1] then
+    if holder == token then
       call('HDEL', lease, id) -- frees memory, see free_first
       if prior == '-' then
         call('ZREM', due, id)

@@ -2,6 +2,7 @@ package dlq
 
 import (
 	_ "embed" // the scripts
+	"fmt"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -53,10 +54,10 @@ var (
 	newestSource string
 
 	pushScript    = script(wrapped("trimmer", entrySource, trimSource), wrapped("finder", findSource), wrapped("start_anew", anewSource), pushSource)
-	claimScript   = script(entrySource, deathSource, leaseSource, claimSource)
-	takeScript    = script(entrySource, deathSource, leaseSource, takeSource)
+	claimScript   = script(constants, entrySource, deathSource, leaseSource, claimSource)
+	takeScript    = script(constants, entrySource, deathSource, leaseSource, takeSource)
 	beginScript   = script(entrySource, beginSource)
-	settleScript  = script(entrySource, settleSource)
+	settleScript  = script(constants, entrySource, settleSource)
 	releaseScript = script(entrySource, releaseSource)
 	discardScript = script(entrySource, discardSource)
 	unparkScript  = script(entrySource, unparkSource)
@@ -67,6 +68,10 @@ var (
 	groupsScript  = script(groupsSource)
 	newestScript  = redis.NewScript(newestSource)
 )
+
+// constants tell the scripts that lease and settle what Go says too.
+var constants = fmt.Sprintf("local MAX_HISTORY, KEEP_CLAIM = %d, %d\nlocal DIED_UNDER = [[%s]]",
+	MaxHistory, claimRetention.Milliseconds(), DiedUnder)
 
 // wrapped makes parts a function.
 func wrapped(name string, parts ...string) string {

@@ -2,16 +2,15 @@
 --
 -- KEYS  1..8  the queue (prelude.lua)
 --       9..   claims and bulk operations
--- ARGV  1     replays to remember of an item
---       2     retention of claims, in ms
---       3     most entries that are kept after their delivery, 0: no bound
+-- ARGV  1     most entries that are kept after their delivery, 0: no bound
 --       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
 --       number of the claim's key, number of the operation's key (0: none), '1' to strike the
 --       item from the claim, as if it had never been part of it
 -- Returns for each settlement 1 (applied, now or before) or 0 (fenced: the token does not
 -- hold the lease), and then how many kept entries were removed.
 
-local max_history, keep_claims, max_kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_kept = tonumber(ARGV[1])
+local FIRST, WIDTH = 2, 9 -- of the settlements in ARGV
 
 local COUNTERS = {
   discard = 'delivered', keep = 'delivered', drop = 'discarded',
@@ -33,7 +32,7 @@ local function change(id, was_idle, k, action, delay, charge, err)
       r.error = err
     end
     h[#h + 1] = r
-    while #h > max_history do
+    while #h > MAX_HISTORY do
       table.remove(h, 1)
     end
     s.history = h
@@ -79,7 +78,7 @@ end
 
 -- What each settlement finds is read for all at once.
 local asked = {}
-for i = 4, #ARGV, 9 do
+for i = FIRST, #ARGV, WIDTH do
   asked[#asked + 1] = ARGV[i]
 end
 local records = {}
@@ -100,9 +99,9 @@ local function append(lists, key, ...)
   end
 end
 
-for i = 4, #ARGV, 9 do
-  local id, token, action = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local claim, op = KEYS[tonumber(ARGV[i + 6])], tonumber(ARGV[i + 7])
+for i = FIRST, #ARGV, WIDTH do
+  local id, token, action, delay, charge, err, claim, op, unlist = unpack(ARGV, i, i + WIDTH - 1)
+  claim, op = KEYS[tonumber(claim)], KEYS[tonumber(op)]
   local rec = records[id]
   local prior, k, g, holder
   if rec then
@@ -114,17 +113,17 @@ for i = 4, #ARGV, 9 do
     if action == 'discard' or action == 'drop' then
       removed[#removed + 1] = { id, prior == '-', k, g }
     else
-      changes[#changes + 1] = { id, prior == '-', k, action, tonumber(ARGV[i + 3]), ARGV[i + 4] == '1', ARGV[i + 5] }
+      changes[#changes + 1] = { id, prior == '-', k, action, tonumber(delay), charge == '1', err }
     end
-    if ARGV[i + 8] == '1' then
+    if unlist == '1' then
       append(struck, claim, id)
     else
       append(settled, claim, id, 's')
       applied[claim .. id] = true
     end
-    if op > 0 then
-      local c = counts[KEYS[op]] or {}
-      counts[KEYS[op]] = c
+    if op then
+      local c = counts[op] or {}
+      counts[op] = c
       c.settled = (c.settled or 0) + 1
       c[COUNTERS[action]] = (c[COUNTERS[action]] or 0) + 1
     end
@@ -158,7 +157,7 @@ for claim, list in pairs(struck) do
 end
 for claim, pairs_of in pairs(settled) do
   call('HSET', claim, unpack(pairs_of))
-  call('PEXPIRE', claim, keep_claims)
+  call('PEXPIRE', claim, KEEP_CLAIM)
 end
 for op, c in pairs(counts) do
   for counter, n in pairs(c) do

@@ -25,6 +25,13 @@ func TestOperationStores(t *testing.T) {
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) { operationStoreContract(t, open) })
 	}
+	t.Run("Redis whose replies are lost", func(t *testing.T) {
+		operationStoreContract(t, func(tb testing.TB) (dlq.Store, replay.OperationStore) {
+			tb.Helper()
+			client := redistest.LoseReplies(redistest.Shared(tb).Client(tb))
+			return dlq.NewMemory(), replay.NewRedisOperations(client, redistest.Prefix())
+		})
+	})
 }
 
 func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, replay.OperationStore)) {
