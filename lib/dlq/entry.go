@@ -66,8 +66,8 @@ func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
 	if err := fault.CheckName(it.Sink); err != nil {
 		return it, err
 	}
-	if c := carrierOf(ctx); c != nil {
-		c.link(&it)
+	if o, ok := OriginFrom(ctx); ok {
+		o.link(&it)
 	}
 	it.ID, it.NextReplayAt, it.Parked, it.Held, it.DeliveredAt, it.History = "", time.Time{}, false, false, time.Time{}, nil
 	it.Raw, it.DecodeError = "", ""
