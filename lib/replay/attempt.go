@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,10 +17,6 @@ import (
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
-
-// settleTime is how long before a lease's end the last attempt under it must have
-// ended: time to settle.
-const settleTime = 2 * time.Second
 
 // Status is the outcome of one replay.
 type Status string
@@ -61,17 +56,18 @@ type replayed struct {
 func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
-	to, err := sinks.DecodeStoredRecipient(a.target.Sink, l.Item.Recipient)
+	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
+	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
+	var out retry.Outcome
+	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+		out = retrier.Deliver(retry.WithBudget(ctx, withinLease(a.budget, l.Lease)), to, m)
+		return nil
+	})
 	if err != nil {
 		rep.reason, rep.err = dlq.ReasonInvalid, err
 		e.failed(a, &rep, time.Time{})
 		return rep
 	}
-
-	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
-	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
-	ctx = sinks.WithFirstAttempt(ctx, l.Item.FirstAttempt())
-	out := retrier.Deliver(retry.WithBudget(ctx, withinLease(a.budget, l.Lease)), to, messageOf(l.Item))
 	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
 	switch {
 	case out.Status == retry.StatusDelivered:
@@ -87,19 +83,10 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 
 // withinLease returns b with its attempts ended in time for settling under the lease.
 func withinLease(b retry.Budget, l dlq.Lease) retry.Budget {
-	if end := l.Expires.Add(-settleTime); b.Attempts.IsZero() || end.Before(b.Attempts) {
+	if end := l.SendUntil(); b.Attempts.IsZero() || end.Before(b.Attempts) {
 		b.Attempts = end
 	}
 	return b
-}
-
-// messageOf returns the item's message under the delivery's own id, which receivers
-// know it by. What others wrote may have no id: then the item's, spelled as an id, is
-// the same in every replay.
-func messageOf(it dlq.Item) sinks.Message {
-	m := it.Message
-	m.ID = cmp.Or(m.ID, it.DeliveryID, strings.NewReplacer("~", ":", ".", "_").Replace(it.ID))
-	return m
 }
 
 // failed decides how a failure is settled.
@@ -255,7 +242,7 @@ func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.
 
 // claim leases items; a repeated claim gets the same ones by its token.
 func (e *Engine) claim(ctx context.Context, c dlq.Claim) (leased []dlq.Leased, err error) {
-	c.Token = uuid.NewString()
+	c.Token = cmp.Or(c.Token, uuid.NewString())
 	err = repeat(ctx, storeTries, func() error {
 		leased, err = e.Store.Claim(ctx, c)
 		return err
@@ -279,11 +266,7 @@ func repeat(ctx context.Context, times int, call func() error) error {
 }
 
 // release gives leases back. When that fails they run out by themselves.
-func (e *Engine) release(ctx context.Context, b retry.Budget, leased []dlq.Leased) {
-	leases := make([]dlq.Lease, len(leased))
-	for i, l := range leased {
-		leases[i] = l.Lease
-	}
+func (e *Engine) release(ctx context.Context, b retry.Budget, leases []dlq.Lease) {
 	ctx, cancel := settleContext(ctx, b)
 	defer cancel()
 	if err := repeat(ctx, storeTries, func() error { return e.Store.Release(ctx, leases) }); err != nil {
