@@ -7,12 +7,6 @@ import (
 	"backstop/lib/fault"
 )
 
-// Lease of DLQ.Replay: until the context's end and a margin, or this long when it has none.
-const (
-	replayLease       = 5 * time.Minute
-	replayLeaseMargin = 30 * time.Second
-)
-
 // replay is DLQ.Replay over any store. id is a public id.
 func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 	if lookup == nil {

@@ -13,9 +13,17 @@ import (
 	"backstop/lib/sinks"
 )
 
-// SettleTime is how long before a lease's end the last attempt under it must have ended:
-// the time to settle.
-const SettleTime = 2 * time.Second
+// The times of P3 in this package; those of an invocation stand in lib/retry/budget.go.
+const (
+	// SettleTime is how long before a lease's end the last attempt under it must have
+	// ended: the time to settle.
+	SettleTime = 2 * time.Second
+
+	// DLQ.Replay's lease lasts until its context's end and a margin, or this long when the
+	// context has none.
+	replayLease       = 5 * time.Minute
+	replayLeaseMargin = 30 * time.Second
+)
 
 // SendUntil is when the last attempt under the lease must have ended. Fencing protects the
 // item from a late holder; only this protects the receiver.

@@ -210,22 +210,6 @@ func (e *Engine) noteDelivered(ctx context.Context, items ...dlq.Item) {
 	e.note(ctx, delivery.StatusDelivered, items...)
 }
 
-// settleContext returns the context in which outcomes are recorded. Neither a spent
-// budget nor a caller that went away ends it: a message that was sent must not be
-// taken for unsent. It leaves time for the answer.
-func settleContext(ctx context.Context, b retry.Budget) (context.Context, context.CancelFunc) {
-	const least, longest = 100 * time.Millisecond, 30 * time.Second
-	now := time.Now()
-	end := now.Add(longest)
-	if !b.Deadline.IsZero() {
-		end = b.Deadline.Add(-b.Reserve / 4)
-		if soonest := now.Add(least); end.Before(soonest) {
-			end = soonest
-		}
-	}
-	return context.WithDeadline(context.WithoutCancel(ctx), end)
-}
-
 // settle records outcomes, again and again while the store cannot be reached: a
 // settlement can be repeated.
 func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.SettleResult, err error) {
@@ -267,7 +251,7 @@ func repeat(ctx context.Context, times int, call func() error) error {
 
 // release gives leases back. When that fails they run out by themselves.
 func (e *Engine) release(ctx context.Context, b retry.Budget, leases []dlq.Lease) {
-	ctx, cancel := settleContext(ctx, b)
+	ctx, cancel := b.SettleContext(ctx)
 	defer cancel()
 	if err := repeat(ctx, storeTries, func() error { return e.Store.Release(ctx, leases) }); err != nil {
 		e.log().WarnContext(ctx, "leases not given back", "items", len(leases), "error", err.Error())

@@ -187,7 +187,7 @@ func (l *lane) gate(ctx context.Context, token string) bool {
 }
 
 func (l *lane) ungate(ctx context.Context, token string) {
-	ctx, cancel := settleContext(ctx, l.run.budget)
+	ctx, cancel := l.run.budget.SettleContext(ctx)
 	defer cancel()
 	if err := repeat(ctx, storeTries, func() error { return l.run.Store.Ungate(ctx, l.sink, token) }); err != nil {
 		l.run.log().WarnContext(ctx, "gate not given back", "sink", l.sink, "error", err.Error())

@@ -81,7 +81,7 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink}, l)
 			return rep.settlement, rep.err
 		},
-		After: func(ctx context.Context) (context.Context, context.CancelFunc) { return settleContext(ctx, budget) },
+		After: budget.SettleContext,
 		BeforeSettle: func(ctx context.Context, l dlq.Leased, _ dlq.Settlement) {
 			if recordStatus(rep) == delivery.StatusDelivered {
 				e.noteDelivered(ctx, l.Item)

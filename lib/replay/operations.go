@@ -229,7 +229,7 @@ func (w *worker) save(ctx context.Context, c OperationChange) {
 	if w.over {
 		return
 	}
-	ctx, cancel := settleContext(ctx, w.run.budget)
+	ctx, cancel := w.run.budget.SettleContext(ctx)
 	defer cancel()
 	var status OperationStatus
 	err := repeat(ctx, storeTries, func() (err error) {
