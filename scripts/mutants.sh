@@ -122,8 +122,8 @@ mutant 'email: the recipient known by an @ alone' lib/sinks/email/show.go \
 mutant 'email: a reply that was cut off is believed' lib/sinks/email/conversation.go \
   's/(line, err := c\.in\.ReadString\(.*\)\n\t\tif err != nil) \{/$1 \&\& line == "" {/' \
   ./lib/sinks/email 'TestNothingThatAServerSaysOutlivesTheAttempt'
-mutant 'a replay dated anew' lib/replay/attempt.go \
-  's/ctx = sinks\.WithFirstAttempt\(ctx, l\.Item\.FirstAttempt\(\)\)\n//' \
+mutant 'a replay dated anew' lib/dlq/single.go \
+  's/sinks\.WithFirstAttempt\(ctx, l\.Item\.FirstAttempt\(\)\)/ctx/' \
   ./lib/replay 'TestTheFirstAttempt'
 mutant 'an attempt dated anew' lib/retry/retrier.go \
   's/ctx = sinks\.WithFirstAttempt\(ctx, first\)\n//' \

@@ -45,7 +45,7 @@ func (b *Batcher) Push(ctx context.Context, it Item) error {
 // Add implements Store. When ctx ends first, the item may be stored all the same: a
 // push can be repeated.
 func (b *Batcher) Add(ctx context.Context, it Item) (Item, error) {
-	if carrierOf(ctx) != nil {
+	if _, ok := OriginFrom(ctx); ok {
 		return b.Store.Add(ctx, it) // linked to its origin by the context
 	}
 	w := &waiter{ctx: ctx, item: it, done: make(chan struct{})}

@@ -73,8 +73,8 @@ func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
 	if err := fault.CheckName(it.Sink); err != nil {
 		return it, err
 	}
-	if c := carrierOf(ctx); c != nil {
-		c.link(&it)
+	if o, ok := OriginFrom(ctx); ok {
+		o.link(&it)
 	}
 	it.ID = ""
 	it.forget()

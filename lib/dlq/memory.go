@@ -174,9 +174,7 @@ func (m *Memory) Add(ctx context.Context, it Item) (Item, error) {
 		m.opts.onTrim(it.Sink, trimmed)
 	}
 	it = e.stored(it)
-	if c := carrierOf(ctx); c != nil {
-		c.again.Store(&it.ID)
-	}
+	replays.note(ctx, it.ID)
 	return it, nil
 }
 

@@ -2,7 +2,7 @@ package dlq
 
 import (
 	"context"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -22,56 +22,85 @@ type Origin struct {
 
 type originKey struct{}
 
-type originCarrier struct {
+// replayed is what the context of a replay says.
+type replayed struct {
 	Origin
-	again atomic.Pointer[string] // id of the dead letter that was pushed under this context
+	token string // of DLQ.Replay's lease; empty: another's replay
 }
 
 // WithOrigin returns a context under which a message is replayed. Every store of this
 // package links what is pushed under it to the origin: Item.Origin, Replays,
 // FirstFailedAt and Trace are filled in where the item leaves them empty.
-// DeadLetteredAgain tells afterwards whether that happened.
-func WithOrigin(ctx context.Context, o Origin) context.Context {
-	return context.WithValue(ctx, originKey{}, &originCarrier{Origin: o})
+func WithOrigin(ctx context.Context, o Origin) context.Context { return withOrigin(ctx, o, "") }
+
+func withOrigin(ctx context.Context, o Origin, token string) context.Context {
+	return context.WithValue(ctx, originKey{}, replayed{o, token})
 }
 
 // OriginFrom returns the origin of the replay under way; false when there is none.
 func OriginFrom(ctx context.Context) (Origin, bool) {
-	if c := carrierOf(ctx); c != nil {
-		return c.Origin, true
-	}
-	return Origin{}, false
+	r, ok := ctx.Value(originKey{}).(replayed)
+	return r.Origin, ok
 }
 
-// DeadLetteredAgain returns the id of the item that a store of this package has taken
-// under a context made by WithOrigin (or derived from it); false when none was pushed.
-func DeadLetteredAgain(ctx context.Context) (id string, ok bool) {
-	if c := carrierOf(ctx); c != nil {
-		if p := c.again.Load(); p != nil {
-			return *p, true
-		}
-	}
-	return "", false
+// replays are the calls of DLQ.Replay under way in this process, by their lease's token. A
+// sink's Send has no other way to say that its Retrier kept the message, in this store or
+// in another.
+var replays underway
+
+// underway is safe for concurrent use.
+type underway struct {
+	mu     sync.Mutex
+	pushed map[string]string // the dead letter that a replay became
 }
 
-func carrierOf(ctx context.Context) *originCarrier {
-	c, _ := ctx.Value(originKey{}).(*originCarrier)
-	return c
+// begin returns what tells the dead letter that was pushed since; empty: none.
+func (u *underway) begin(token string) (pushed func() string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pushed == nil {
+		u.pushed = map[string]string{}
+	}
+	u.pushed[token] = ""
+	return func() string {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return u.pushed[token]
+	}
+}
+
+func (u *underway) end(token string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.pushed, token)
+}
+
+// note tells the replay under ctx, if there is one, that it became a dead letter.
+func (u *underway) note(ctx context.Context, id string) {
+	r, _ := ctx.Value(originKey{}).(replayed)
+	if r.token == "" {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, ok := u.pushed[r.token]; ok {
+		u.pushed[r.token] = id
+	}
 }
 
 // link fills in what a push under an origin owes to it.
-func (c *originCarrier) link(it *Item) {
-	if it.Origin != "" && it.Origin != c.ItemID {
+func (o Origin) link(it *Item) {
+	if it.Origin != "" && it.Origin != o.ItemID {
 		return
 	}
-	it.Origin = c.ItemID
+	it.Origin = o.ItemID
 	if it.Replays == 0 {
-		it.Replays = c.Generation
+		it.Replays = o.Generation
 	}
-	if it.FirstFailedAt.IsZero() || !c.FirstFailedAt.IsZero() && c.FirstFailedAt.Before(it.FirstFailedAt) {
-		it.FirstFailedAt = c.FirstFailedAt
+	if it.FirstFailedAt.IsZero() || !o.FirstFailedAt.IsZero() && o.FirstFailedAt.Before(it.FirstFailedAt) {
+		it.FirstFailedAt = o.FirstFailedAt
 	}
 	if it.Trace == "" {
-		it.Trace = c.Trace
+		it.Trace = o.Trace
 	}
 }

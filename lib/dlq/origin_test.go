@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
 
@@ -13,16 +14,10 @@ func TestOriginTravelsWithTheContext(t *testing.T) {
 	if o, ok := dlq.OriginFrom(t.Context()); ok {
 		t.Errorf("a plain context has the origin %+v", o)
 	}
-	if id, ok := dlq.DeadLetteredAgain(t.Context()); ok {
-		t.Errorf("a plain context was dead-lettered again as %s", id)
-	}
 	want := dlq.Origin{ItemID: "mail~1-1", FirstFailedAt: time.UnixMilli(1).UTC(), Generation: 2, Trace: "t"}
 	ctx := context.WithoutCancel(dlq.WithOrigin(t.Context(), want))
 	if o, ok := dlq.OriginFrom(ctx); !ok || o != want {
 		t.Errorf("OriginFrom = %+v, %v; want %+v", o, ok, want)
-	}
-	if id, ok := dlq.DeadLetteredAgain(ctx); ok {
-		t.Errorf("dead-lettered again as %s before any push", id)
 	}
 }
 
@@ -54,9 +49,32 @@ func TestAPushUnderAnOriginIsLinked(t *testing.T) {
 			if got.Origin != c.want.Origin || got.Replays != c.want.Replays || got.Trace != c.want.Trace || !got.FirstFailedAt.Equal(c.want.FirstFailedAt) {
 				t.Errorf("stored %+v, want %+v", got, c.want)
 			}
-			if id, ok := dlq.DeadLetteredAgain(ctx); !ok || id != got.ID {
-				t.Errorf("DeadLetteredAgain = %q, %v; want %q", id, ok, got.ID)
-			}
 		})
 	}
+}
+
+// The Retrier may keep what fails in another store than the one that replays.
+func TestAReplayThatBecameADeadLetterElsewhereIsNotDelivered(t *testing.T) {
+	here, elsewhere := dlq.NewMemory(), dlq.NewMemory()
+	it, err := here.Add(t.Context(), dlq.Item{Sink: "mail", Message: sinks.Message{ID: "a", Body: "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := keeper{elsewhere}
+	here.SetRegistryLookup(func(string) (sinks.Sink, bool) { return sink, true })
+	if err := here.Replay(t.Context(), it.ID); fault.CodeOf(err) != fault.CodeDeadLettered {
+		t.Errorf("Replay = %v, want %s", err, fault.CodeDeadLettered)
+	}
+	if it, err = here.Get(t.Context(), it.ID); err != nil || !it.DeliveredAt.IsZero() || !it.Held {
+		t.Errorf("item %+v, %v; want it held", it, err)
+	}
+}
+
+// keeper keeps every message as a dead letter, as a Retrier does whose sink is down.
+type keeper struct{ queue dlq.DLQ }
+
+func (keeper) Name() string { return "mail" }
+
+func (k keeper) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) error {
+	return k.queue.Push(ctx, dlq.Item{Sink: "mail", Message: m, LastError: "down"})
 }

@@ -70,11 +70,9 @@ func (r *Redis) AddBatch(ctx context.Context, items []Item) ([]Item, []error) {
 		}
 	}
 	wg.Wait()
-	if c := carrierOf(ctx); c != nil {
-		for i := range stored {
-			if errs[i] == nil {
-				c.again.Store(&stored[i].ID)
-			}
+	for i := range stored {
+		if errs[i] == nil {
+			replays.note(ctx, stored[i].ID)
 		}
 	}
 	return stored, errs

@@ -1,11 +1,9 @@
 package replay
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"backstop/internal/delay"
@@ -15,10 +13,6 @@ import (
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
-
-// settleTime is how long before a lease's end the last attempt under it must have
-// ended: time to settle.
-const settleTime = 2 * time.Second
 
 // Status is the outcome of one replay.
 type Status string
@@ -58,17 +52,18 @@ type replayed struct {
 func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
-	to, err := sinks.DecodeStoredRecipient(a.target.Sink, l.Item.Recipient)
+	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
+	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
+	var out retry.Outcome
+	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+		out = retrier.Carry(ctx, retry.Delivery{To: to, Message: m, Budget: withinLease(a.budget, l.Lease)})
+		return nil
+	})
 	if err != nil {
 		rep.reason, rep.err = dlq.ReasonInvalid, err
 		e.failed(a, &rep, time.Time{})
 		return rep
 	}
-
-	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
-	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
-	ctx = sinks.WithFirstAttempt(ctx, l.Item.FirstAttempt())
-	out := retrier.Carry(ctx, retry.Delivery{To: to, Message: messageOf(l.Item), Budget: withinLease(a.budget, l.Lease)})
 	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
 	switch {
 	case out.Status == retry.StatusDelivered:
@@ -84,19 +79,10 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 
 // withinLease returns b with its attempts ended in time for settling under the lease.
 func withinLease(b retry.Budget, l dlq.Lease) retry.Budget {
-	if end := l.Expires.Add(-settleTime); b.Attempts.IsZero() || end.Before(b.Attempts) {
+	if end := l.SendUntil(); b.Attempts.IsZero() || end.Before(b.Attempts) {
 		b.Attempts = end
 	}
 	return b
-}
-
-// messageOf returns the item's message under the delivery's own id, which receivers
-// know it by. What others wrote may have no id: then the item's, spelled as an id, is
-// the same in every replay.
-func messageOf(it dlq.Item) sinks.Message {
-	m := it.Message
-	m.ID = cmp.Or(m.ID, it.DeliveryID, strings.NewReplacer("~", ":", ".", "_").Replace(it.ID))
-	return m
 }
 
 // failed decides how a failure is settled.
@@ -220,22 +206,6 @@ func (e *Engine) noteDelivered(ctx context.Context, items ...dlq.Item) {
 	e.note(ctx, delivery.StatusDelivered, items...)
 }
 
-// settleContext returns the context in which outcomes are recorded. Neither a spent
-// budget nor a caller that went away ends it: a message that was sent must not be
-// taken for unsent. It leaves time for the answer.
-func settleContext(ctx context.Context, b retry.Budget) (context.Context, context.CancelFunc) {
-	const least, longest = 100 * time.Millisecond, 30 * time.Second
-	now := time.Now()
-	end := now.Add(longest)
-	if !b.Deadline.IsZero() {
-		end = b.Deadline.Add(-b.Reserve / 4)
-		if soonest := now.Add(least); end.Before(soonest) {
-			end = soonest
-		}
-	}
-	return context.WithDeadline(context.WithoutCancel(ctx), end)
-}
-
 // settle records outcomes. It asks again until ctx ends, after the store has given up: an
 // outcome that is not recorded is a message that is sent twice.
 func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.SettleResult, err error) {
@@ -252,12 +222,8 @@ func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.
 }
 
 // release gives leases back. When that fails they run out by themselves.
-func (e *Engine) release(ctx context.Context, b retry.Budget, leased []dlq.Leased) {
-	leases := make([]dlq.Lease, len(leased))
-	for i, l := range leased {
-		leases[i] = l.Lease
-	}
-	ctx, cancel := settleContext(ctx, b)
+func (e *Engine) release(ctx context.Context, b retry.Budget, leases []dlq.Lease) {
+	ctx, cancel := b.SettleContext(ctx)
 	defer cancel()
 	if err := e.Store.Release(ctx, leases); err != nil {
 		e.log().WarnContext(ctx, "leases not given back", "items", len(leases), "error", err.Error())

@@ -104,14 +104,12 @@ func (l *lane) fits(wait time.Duration) bool {
 }
 
 // covers reports whether the lease outlives a send that starts now, settling included.
-// Its end was counted from before the claim: fencing protects the item, only this
-// protects the receiver.
 func (l *lane) covers(lease dlq.Lease) bool {
 	need := l.attempt.target.Retry.AttemptTimeout
 	if l.need > 0 {
 		need = l.need
 	}
-	return time.Until(lease.Expires) >= need+settleTime
+	return time.Until(lease.SendUntil()) >= need
 }
 
 // canary sends one due item alone, alone in the whole system, and reports whether the
@@ -185,7 +183,7 @@ func (l *lane) gate(ctx context.Context, token string) bool {
 }
 
 func (l *lane) ungate(ctx context.Context, token string) {
-	ctx, cancel := settleContext(ctx, l.run.budget)
+	ctx, cancel := l.run.budget.SettleContext(ctx)
 	defer cancel()
 	if err := l.run.Store.Ungate(ctx, l.sink, token); err != nil {
 		l.run.log().WarnContext(ctx, "gate not given back", "sink", l.sink, "error", err.Error())
@@ -398,6 +396,10 @@ func (l *lane) giveBack(ctx context.Context, leased []dlq.Leased) {
 	if len(leased) == 0 {
 		return
 	}
-	l.run.release(ctx, l.run.budget, leased)
+	leases := make([]dlq.Lease, len(leased))
+	for i, item := range leased {
+		leases[i] = item.Lease
+	}
+	l.run.release(ctx, l.run.budget, leases)
 	l.run.tally.sink(l.sink, func(s *SinkSummary) { s.Skipped += int64(len(leased)) })
 }

@@ -55,7 +55,14 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 	if err := checkOnSuccess(o.OnSuccess); err != nil {
 		return Result{}, err
 	}
-	it, err := e.replayable(ctx, id, o.Force)
+	it, err := e.Store.Get(ctx, id)
+	if err == nil {
+		err = refuse(it, o.Force)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	item, err := dlq.ParseID(it.ID)
 	if err != nil {
 		return Result{}, err
 	}
@@ -71,61 +78,48 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 	if budget.IsZero() {
 		budget = retry.NewBudget(ctx, e.Reserve)
 	}
-	leased, err := e.Store.Claim(ctx, dlq.Claim{Sink: it.Sink, IDs: []string{it.ID}, Force: o.Force, TTL: budget.Lease()})
-	if err != nil {
-		return Result{}, err
-	}
-	if len(leased) == 0 {
-		if _, err := e.replayable(ctx, it.ID, o.Force); err != nil {
-			return Result{}, err
-		}
-		return Result{}, &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("item %s is held by a replay", it.ID)}
-	}
-	if held, err := e.begin(ctx, leased[0]); err != nil || !held {
-		e.release(ctx, budget, leased)
-		if err == nil {
-			err = &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("item %s: its lease was lost before it was sent", it.ID)}
-		}
-		return Result{}, err
-	}
-	a := attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink}
-	rep := e.replay(ctx, a, leased[0])
+	var rep replayed
+	err = dlq.Single{
+		Store: patient{e.Store, e, budget}, ID: item, Force: o.Force, Lease: budget.Lease(),
+		Refuse: func(it dlq.Item) error { return refuse(it, o.Force) },
+		Send: func(ctx context.Context, l dlq.Leased) (dlq.Settlement, error) {
+			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink}, l)
+			return rep.settlement, rep.err
+		},
+		After: budget.SettleContext,
+		BeforeSettle: func(ctx context.Context, l dlq.Leased, _ dlq.Settlement) {
+			if recordStatus(rep) == delivery.StatusDelivered {
+				e.noteDelivered(ctx, l.Item)
+			}
+		},
+	}.Replay(ctx)
 	if rep.status == "" {
-		e.release(ctx, budget, leased)
-		return Result{}, rep.err
+		return Result{}, err
 	}
-	return e.settleOne(ctx, budget, name, rep)
-}
-
-// replayable returns the item, or why it cannot be replayed.
-func (e *Engine) replayable(ctx context.Context, id string, force bool) (dlq.Item, error) {
-	it, err := e.Store.Get(ctx, id)
-	switch {
-	case err != nil:
-		return it, err
-	case it.DecodeError != "":
-		return it, invalid("item %s cannot be replayed, for it cannot be decoded: %s", it.ID, it.DecodeError)
-	case !it.DeliveredAt.IsZero() && !force:
-		return it, fmt.Errorf("item %s: %w", it.ID, ErrAlreadyDelivered)
-	}
-	return it, nil
-}
-
-func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, rep replayed) (Result, error) {
-	it := rep.leased.Item
-	ctx, cancel := settleContext(ctx, b)
-	defer cancel()
-	if recordStatus(rep) == delivery.StatusDelivered {
-		e.noteDelivered(ctx, it)
-	}
-	results, err := e.settle(ctx, []dlq.Settlement{rep.settlement})
-	if err == nil && results[0] == dlq.SettleFenced {
-		err = &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("item %s: the replay ended (%s)", it.ID, rep.status), Cause: errFenced}
+	if fault.CodeOf(err) == fault.CodeItemLeased {
+		err = fmt.Errorf("the replay ended (%s): %w", rep.status, err)
 	}
 	e.settled(ctx, rep, err)
 	if err != nil {
 		return Result{}, err
 	}
+	return rep.result(name), nil
+}
+
+// refuse says why the item cannot be replayed; nil when it can.
+func refuse(it dlq.Item, force bool) error {
+	switch {
+	case it.DecodeError != "":
+		return invalid("item %s cannot be replayed, for it cannot be decoded: %s", it.ID, it.DecodeError)
+	case !it.DeliveredAt.IsZero() && !force:
+		return fmt.Errorf("item %s: %w", it.ID, ErrAlreadyDelivered)
+	}
+	return nil
+}
+
+// result is what a replay through a sink is told as, once it is settled.
+func (rep replayed) result(through string) Result {
+	it := rep.leased.Item
 	out := Result{
 		Status: rep.status, ID: it.ID, DeliveryID: it.DeliveryID, Sink: through,
 		Attempts: rep.attempts, Replays: it.Replays,
@@ -139,5 +133,24 @@ func (e *Engine) settleOne(ctx context.Context, b retry.Budget, through string, 
 	if rep.settlement.Action == dlq.ActionRetry && it.DeliveredAt.IsZero() {
 		out.NextReplayAt = time.Now().UTC().Add(rep.settlement.Delay)
 	}
-	return out, nil
+	return out
+}
+
+// patient is the engine's store for one replay: a settlement is repeated until the time of
+// the invocation ends.
+type patient struct {
+	Store
+	engine *Engine
+	budget retry.Budget
+}
+
+// Settle implements dlq.Leases.
+func (p patient) Settle(ctx context.Context, s []dlq.Settlement) ([]dlq.SettleResult, error) {
+	return p.engine.settle(ctx, s)
+}
+
+// Release never fails: leases that are not given back run out by themselves.
+func (p patient) Release(ctx context.Context, l []dlq.Lease) error {
+	p.engine.release(ctx, p.budget, l)
+	return nil
 }

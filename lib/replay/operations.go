@@ -224,7 +224,7 @@ func (w *worker) save(ctx context.Context, c OperationChange) {
 	if w.over {
 		return
 	}
-	ctx, cancel := settleContext(ctx, w.run.budget)
+	ctx, cancel := w.run.budget.SettleContext(ctx)
 	defer cancel()
 	status, err := w.run.Operations.Save(ctx, w.op.ID, w.owner, c)
 	if err != nil {

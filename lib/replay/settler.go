@@ -57,7 +57,7 @@ func (s *settler) loop() {
 }
 
 func (s *settler) settle(group []replayed) {
-	ctx, cancel := settleContext(s.ctx, s.budget)
+	ctx, cancel := s.budget.SettleContext(s.ctx)
 	defer cancel()
 	settlements := make([]dlq.Settlement, len(group))
 	var delivered, dropped []dlq.Item

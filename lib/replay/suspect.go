@@ -25,11 +25,8 @@ var errDeadly = errors.New("given up: the process died three times in a row whil
 
 // begin notes that a suspect's replay begins. False means that it must not: its lease is
 // lost, or nobody knows.
-func (e *Engine) begin(ctx context.Context, item dlq.Leased) (held bool, err error) {
-	if item.Item.Deaths == 0 {
-		return true, nil
-	}
-	return e.Store.Begin(ctx, item.Lease)
+func (e *Engine) begin(ctx context.Context, lease dlq.Lease) (held bool, err error) {
+	return e.Store.Begin(ctx, lease)
 }
 
 // screen returns the items that may be sent with others. Suspects are kept for later, and
@@ -78,7 +75,7 @@ func (l *lane) sendAlone(ctx context.Context, item dlq.Leased) (replayed, bool) 
 	if !l.start(ctx, item) {
 		return replayed{}, false
 	}
-	held, err := l.run.begin(ctx, item)
+	held, err := l.run.begin(ctx, item.Lease)
 	if err != nil {
 		l.run.tally.fail(l.sink, err)
 	}

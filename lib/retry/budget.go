@@ -12,9 +12,19 @@ const DefaultReserve = time.Second
 // minAttempt is the shortest attempt worth starting, when there is time enough.
 const minAttempt = 250 * time.Millisecond
 
-// leastStore is the time that a dead-letter write gets after the deadline: where no
-// platform has stopped the process, storing late beats losing.
-const leastStore = 100 * time.Millisecond
+// The times of P3 and of what is finished although the caller left, side by side: a lease
+// outlives its invocation by leaseMargin (and the last attempt under it by dlq.SettleTime).
+const (
+	leaseMargin = 5 * time.Second
+	// longestInvocation is the platform's bound: a lease's length without a deadline.
+	longestInvocation = 15 * time.Minute
+	// longestSettle bounds settling without a deadline.
+	longestSettle = 30 * time.Second
+	// leastStore and leastSettle are the times that a dead-letter write and a settlement get
+	// after their end: where no platform has stopped the process, storing late beats losing.
+	leastStore  = 100 * time.Millisecond
+	leastSettle = 100 * time.Millisecond
+)
 
 // Budget divides the time until a deadline. The platform stops the process at the
 // deadline without a margin, so the last part, the reserve, is kept free of attempts:
@@ -104,6 +114,21 @@ func (b Budget) storeContext(ctx context.Context) (context.Context, context.Canc
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
+// SettleContext returns the context in which outcomes of replays are recorded. Neither a
+// spent budget nor a caller that went away ends it: a message that was sent must not be
+// taken for unsent. It leaves time for the answer.
+func (b Budget) SettleContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	now := time.Now()
+	end := now.Add(longestSettle)
+	if !b.Deadline.IsZero() {
+		end = b.Deadline.Add(-b.Reserve / 4)
+		if soonest := now.Add(leastSettle); end.Before(soonest) {
+			end = soonest
+		}
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
 // AnswerContext returns the context for what is left to note after the outcome is
 // safe. It outlives the caller and a spent budget, and ends before the deadline.
 func (b Budget) AnswerContext(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -117,9 +142,8 @@ func (b Budget) AnswerContext(ctx context.Context) (context.Context, context.Can
 // Lease is the length of a lease that outlives the invocation: the time to the
 // deadline and a margin, or longer than any invocation when there is none.
 func (b Budget) Lease() time.Duration {
-	const margin, longest = 5 * time.Second, 15 * time.Minute
 	if b.Deadline.IsZero() {
-		return longest + margin
+		return longestInvocation + leaseMargin
 	}
-	return max(time.Until(b.Deadline), 0) + margin
+	return max(time.Until(b.Deadline), 0) + leaseMargin
 }
