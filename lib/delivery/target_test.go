@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 
 	"backstop/lib/delivery"
@@ -20,7 +21,7 @@ func (p *pager) Send(_ context.Context, _ sinks.Recipient, m sinks.Message) erro
 	if p.broken {
 		return sinks.Terminal(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "no signal"})
 	}
-	fmt.Println("paged:", m.Body)
+	fmt.Fprintln(os.Stdout, "paged:", m.Body)
 	return nil
 }
 

@@ -35,7 +35,7 @@ type Engine struct {
 	// Operations holds the bulk operations. Nil: there are none.
 	Operations OperationStore
 	// Records is told when a dead letter is delivered, before it is settled, and when it
-	// is discarded. Nil: nobody is.
+	// is discarded or imported. Nil: nobody is.
 	Records Records
 	// Observer counts replays. Nil: nobody does.
 	Observer Observer
@@ -79,6 +79,7 @@ type Targets interface {
 
 // Records keeps what became of a delivery; a delivery.Store is one.
 type Records interface {
+	Get(ctx context.Context, k delivery.Key) (delivery.Record, bool, error)
 	Update(ctx context.Context, changes ...delivery.Change) ([]delivery.Status, error)
 }
 
