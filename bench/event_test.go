@@ -18,7 +18,7 @@ func BenchmarkLargeEvent(b *testing.B) {
 	f := startFunction(b, "send", r.URL, redistest.Start(b).URL())
 	line := "<p class=\"a\">Grüße an alle, und noch ein paar Wörter mehr in einem Satz.</p>\n"
 	request, err := json.Marshal(map[string]any{"sink": "ops", "message": map[string]string{
-		"subject": "a subject", "body": strings.Repeat(line, 1500),
+		"subject": "a subject", "body": strings.Repeat(line, 1690),
 	}})
 	ok(b, err)
 	event := events.APIGatewayV2HTTPRequest{Version: "2.0", RawPath: "/v1/messages", Body: string(request)}
