@@ -350,7 +350,7 @@ func TestAReplayThatEndsDuringAnImportIsNotUndone(t *testing.T) {
 			queue := f.app.Queue
 			stored := f.add(t, item(1))
 			lines := f.export(t, "")
-			f.app.Queue = replaying{queue, func() {
+			f.app.Engine.Store = replaying{queue, func() {
 				if _, err := f.app.Engine.Run(context.Background(), replay.Request{}); err != nil {
 					t.Error(err)
 				}
@@ -478,7 +478,7 @@ func TestAnImportThatStoresNothingIsAProblem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.app.Queue = failing{f.app.Queue}
+	f.app.Engine.Store = failing{f.app.Queue}
 	f.ask(t, "POST", "/v1/dlq/import", string(b)).want(503, "SINK_DLQ_UNAVAILABLE")
 	if got := f.importLines(t, string(b)+"{}\n"); got.Failed != 1 || got.Rejected != 1 {
 		t.Errorf("got %+v, want one failed and one rejected", got)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/replay"
@@ -188,10 +187,10 @@ func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
 		if err := unchanged(r, it); err != nil {
 			return err
 		}
-		if err := h.app.Queue.Discard(r.Context(), it.ID); err != nil {
+		if err := h.app.Engine.Discard(r.Context(), it); err != nil {
 			return err
 		}
-		h.noteDiscarded(r, it)
+		h.audit(r.Context(), "discarded", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -221,19 +220,6 @@ func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
 	}
 	r.Header.Del("If-None-Match") // it is for GET
 	return answerItem(w, r, it)
-}
-
-// noteDiscarded updates the delivery's record; the item is gone whether or not that
-// works.
-func (h *api) noteDiscarded(r *http.Request, it dlq.Item) {
-	h.audit(r.Context(), "discarded", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
-	if it.DeliveryID == "" || it.DecodeError != "" || !it.DeliveredAt.IsZero() {
-		return
-	}
-	_, err := h.app.Records.Update(r.Context(), delivery.ChangeOf(it, delivery.StatusDiscarded))
-	if err != nil {
-		h.app.Log.WarnContext(r.Context(), "idempotency record not updated", "delivery_id", it.DeliveryID, "error", err.Error())
-	}
 }
 
 // replayItem sends one item again, now.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/aws/aws-lambda-go/events"
+
 	"backstop/internal/strictjson"
 )
 
@@ -17,6 +19,42 @@ const (
 	shapeSQS    shape = "sqs"
 	shapeDirect shape = "direct"
 )
+
+// httpEvent is what is read of an HTTP API event.
+type httpEvent struct {
+	Version         string            `json:"version"`
+	RawPath         string            `json:"rawPath"`
+	Headers         map[string]string `json:"headers"`
+	Body            string            `json:"body"`
+	IsBase64Encoded bool              `json:"isBase64Encoded"`
+	RequestContext  requestContext    `json:"requestContext"`
+	// Sink is in no such event: it tells a request.
+	Sink json.RawMessage `json:"sink"`
+}
+
+type requestContext struct {
+	events.APIGatewayV2HTTPRequestContext
+	HTTP *events.APIGatewayV2HTTPRequestContextHTTPDescription `json:"http"`
+	ELB  json.RawMessage                                       `json:"elb"`
+}
+
+// method is empty where the event has none.
+func (e httpEvent) method() string {
+	if e.RequestContext.HTTP == nil {
+		return ""
+	}
+	return e.RequestContext.HTTP.Method
+}
+
+// readHTTP reads an HTTP API event at once, for its body is most of it. False: it is
+// another event, or one that shapeOf and its decoder find fault with.
+func readHTTP(payload []byte) (e httpEvent, ok bool) {
+	if !bytes.Contains(payload, []byte(`"rawPath"`)) {
+		return e, false
+	}
+	err := strictjson.DecodePart(payload, &e)
+	return e, err == nil && e.Sink == nil && e.Version == "2.0" && e.RequestContext.HTTP != nil && e.RequestContext.ELB == nil
+}
 
 // shapeOf tells the shapes apart by content. Events of other AWS sources are refused
 // by name, not taken for a request with unknown fields.

@@ -78,7 +78,7 @@ func FuzzEvent(f *testing.F) {
 		f.Add(b)
 	}
 	for _, seed := range []string{
-		``, `null`, `[]`, `"x"`, `{}`, `{"Records":[]}`, `{"Records":[{}]}`, `{"Records":[{"messageId":"a","eventSource":"aws:sqs","body":"{}"}]}`,
+		`{"version":"2.0","rawPath":"/v1/messages","requestContext":{"http":null},"body":"{}"}`, ``, `null`, `[]`, `"x"`, `{}`, `{"Records":[]}`, `{"Records":[{}]}`, `{"Records":[{"messageId":"a","eventSource":"aws:sqs","body":"{}"}]}`,
 		`{"sink":"ok","message":{"body":"b"},"SINK":"gone"}`, `{"Records":[{"messageId":"a","eventSource":"aws:sqs","body":"x"},{"messageId":"a","eventSource":"aws:sqs","body":"x"}]}`,
 		`{"sink":"ok","message":{"body":"b"}}`, `{"sink":"gone","message":{"body":"b"}}`, `{"sink":"broken","message":{"body":"b"}}`, `{"sink":"nobody","message":{"body":"b"}}`,
 		`{"id":"a","sink":"ok","recipient":{"url":"http://169.254.169.254/"},"message":{"subject":"s","body":"b","metadata":{"x-a":"b"}}}`,

@@ -7,11 +7,11 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"backstop/internal/strictjson"
 	"backstop/lib/app"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/observe"
-	"backstop/lib/problem"
 	"backstop/lib/retry"
 )
 
@@ -24,21 +24,25 @@ type handler struct {
 
 // Invoke implements lambda.Handler.
 func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	if e, ok := readHTTP(payload); ok {
+		return h.http(ctx, e)
+	}
 	shape, err := shapeOf(payload)
 	if err != nil {
 		return nil, app.FunctionError(err)
 	}
-	if h.broken != nil {
-		if shape == shapeHTTP {
-			return json.Marshal(problemResponse(problem.From(h.broken)))
+	if shape == shapeHTTP { // without a path, or with a fault
+		var e httpEvent
+		if err := strictjson.DecodePart(payload, &e); err != nil {
+			return nil, app.FunctionError(invalid("%s", strictjson.Text("event", err)))
 		}
+		return h.http(ctx, e)
+	}
+	if h.broken != nil {
 		return nil, app.FunctionError(h.broken)
 	}
 	defer h.app.Begin(ctx)()
-	switch shape {
-	case shapeHTTP:
-		return h.http(ctx, payload)
-	case shapeSQS:
+	if shape == shapeSQS {
 		return h.sqs(ctx, payload)
 	}
 	return h.direct(ctx, payload)

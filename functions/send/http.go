@@ -8,7 +8,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"backstop/internal/strictjson"
 	"backstop/lib/app"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
@@ -20,24 +19,24 @@ import (
 const route = "/v1/messages"
 
 // http answers POST /v1/messages of an HTTP API.
-func (h *handler) http(ctx context.Context, payload []byte) ([]byte, error) {
-	var e events.APIGatewayV2HTTPRequest
-	if err := strictjson.DecodePart(payload, &e); err != nil {
-		return nil, app.FunctionError(invalid("%s", strictjson.Text("event", err)))
+func (h *handler) http(ctx context.Context, e httpEvent) ([]byte, error) {
+	if h.broken != nil {
+		return json.Marshal(problemResponse(problem.From(h.broken)))
 	}
+	defer h.app.Begin(ctx)()
 	ctx, cancel := app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	defer cancel()
 	return json.Marshal(h.answer(ctx, retry.NewBudget(ctx, h.app.Env.Reserve), e))
 }
 
-func (h *handler) answer(ctx context.Context, budget retry.Budget, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
-	if app.RoutePath(e.RawPath, e.RequestContext) != route {
+func (h *handler) answer(ctx context.Context, budget retry.Budget, e httpEvent) events.APIGatewayV2HTTPResponse {
+	if app.RoutePath(e.RawPath, e.RequestContext.APIGatewayV2HTTPRequestContext) != route {
 		return problemResponse(problem.Problem{
 			Type: "about:blank", Title: "Not Found", Status: http.StatusNotFound, Code: fault.CodeNotFound,
 			Detail: "this function answers POST " + route,
 		})
 	}
-	if m := e.RequestContext.HTTP.Method; m != http.MethodPost {
+	if e.method() != http.MethodPost {
 		p := problemResponse(problem.Problem{
 			Type: "about:blank", Title: "Method Not Allowed", Status: http.StatusMethodNotAllowed, Code: fault.CodeMethodNotAllowed,
 			Detail: route + " takes POST",

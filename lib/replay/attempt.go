@@ -174,24 +174,41 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 	}
 }
 
-// note tells the records of deliveries what became of their dead letters. What happens to
+// note tells the records of deliveries what became of their dead letters, and returns the
+// record's status for each: empty where there is none, or none that is known. What happens to
 // the items does not depend on whether that works.
-func (e *Engine) note(ctx context.Context, s delivery.Status, items ...dlq.Item) {
-	if e.Records == nil {
-		return
-	}
-	changes := make([]delivery.Change, 0, len(items))
-	for _, it := range items {
+func (e *Engine) note(ctx context.Context, s delivery.Status, items ...dlq.Item) []delivery.Status {
+	statuses := make([]delivery.Status, len(items))
+	changes, of := make([]delivery.Change, 0, len(items)), make([]int, 0, len(items))
+	for i, it := range items {
 		if it.DeliveryID != "" && it.DecodeError == "" {
-			changes = append(changes, delivery.ChangeOf(it, s))
+			changes, of = append(changes, delivery.ChangeOf(it, s)), append(of, i)
 		}
 	}
-	if len(changes) == 0 {
-		return
+	if e.Records == nil || len(changes) == 0 {
+		return statuses
 	}
-	if _, err := e.Records.Update(ctx, changes...); err != nil {
+	noted, err := e.Records.Update(ctx, changes...)
+	if err != nil {
 		e.log().WarnContext(ctx, "delivery records not updated", "deliveries", len(changes), "delivery_id", changes[0].ID, "sink", changes[0].Sink, "error", err.Error())
+		return statuses
 	}
+	for i, status := range noted {
+		statuses[of[i]] = status
+	}
+	return statuses
+}
+
+// Discard removes a dead letter, as it was read, and notes that its delivery was given up.
+// One that is gone counts as removed. ITEM_LEASED while a replay holds it.
+func (e *Engine) Discard(ctx context.Context, it dlq.Item) error {
+	if err := e.Store.Discard(ctx, it.ID); err != nil {
+		return err
+	}
+	if it.DeliveredAt.IsZero() {
+		e.note(ctx, delivery.StatusDiscarded, it)
+	}
+	return nil
 }
 
 // noteDelivered is called before the items are settled. A process that ends between the two

@@ -229,6 +229,13 @@ type records struct {
 	err error
 }
 
+func (r *records) Get(_ context.Context, k delivery.Key) (delivery.Record, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, known := r.set[k]
+	return delivery.Record{Sink: k.Sink, ID: k.ID, Status: s}, known, r.err
+}
+
 func (r *records) Update(_ context.Context, changes ...delivery.Change) ([]delivery.Status, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

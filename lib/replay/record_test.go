@@ -20,6 +20,10 @@ type ordered struct {
 	told  map[string]delivery.Status
 }
 
+func (*ordered) Get(context.Context, delivery.Key) (delivery.Record, bool, error) {
+	return delivery.Record{}, false, nil
+}
+
 func (o *ordered) Update(ctx context.Context, changes ...delivery.Change) ([]delivery.Status, error) {
 	statuses := make([]delivery.Status, len(changes))
 	for i, c := range changes {

@@ -35,7 +35,7 @@ type Engine struct {
 	// Operations holds the bulk operations. Nil: there are none.
 	Operations OperationStore
 	// Records is told when a dead letter is delivered, before it is settled, and when it
-	// is discarded. Nil: nobody is.
+	// is discarded or imported. Nil: nobody is.
 	Records Records
 	// Observer counts replays. Nil: nobody does.
 	Observer Observer
@@ -59,6 +59,8 @@ type Engine struct {
 type Store interface {
 	dlq.Leases
 	dlq.Tallies
+	AddBatch(ctx context.Context, items []dlq.Item) (stored []dlq.Item, errs []error)
+	Discard(ctx context.Context, id string) error
 	Get(ctx context.Context, id string) (dlq.Item, error)
 	Page(ctx context.Context, q dlq.Query) (dlq.Page, error)
 	Sinks(ctx context.Context) ([]string, error)
@@ -91,6 +93,7 @@ type Targets interface {
 
 // Records keeps what became of a delivery; a delivery.Store is one.
 type Records interface {
+	Get(ctx context.Context, k delivery.Key) (delivery.Record, bool, error)
 	Update(ctx context.Context, changes ...delivery.Change) ([]delivery.Status, error)
 }
 

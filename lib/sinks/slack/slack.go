@@ -117,7 +117,7 @@ func (*Sink) DecodeRecipient([]byte) (sinks.Recipient, error) { return nil, nil 
 
 // Validate reports whether m can be sent at all.
 func (s *Sink) Validate(_ sinks.Recipient, m sinks.Message) error {
-	_, err := payload(m)
+	_, err := read(m)
 	return err
 }
 
@@ -125,35 +125,43 @@ func (s *Sink) Validate(_ sinks.Recipient, m sinks.Message) error {
 // mrkdwn and may use them, the subject is plain text.
 var controls = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "\r\n", " ", "\n", " ", "\r", " ")
 
-// payload builds the request's body.
-func payload(m sinks.Message) ([]byte, error) {
+// content is what a message says in Slack's words.
+type content struct {
+	Text   string            `json:"text,omitempty"`
+	Blocks []json.RawMessage `json:"blocks,omitempty"`
+}
+
+// read returns a message's content, or why it cannot be sent.
+func read(m sinks.Message) (content, error) {
 	if !utf8.ValidString(m.Subject) {
-		return nil, invalid("message.subject", "not valid UTF-8")
+		return content{}, invalid("message.subject", "not valid UTF-8")
 	}
 	if !utf8.ValidString(m.Body) {
-		return nil, invalid("message.body", "not valid UTF-8")
+		return content{}, invalid("message.body", "not valid UTF-8")
 	}
 	text := m.Body
 	if m.Subject != "" {
 		text = strings.TrimSuffix("*"+controls.Replace(m.Subject)+"*\n"+m.Body, "\n")
 	}
 	if n := utf8.RuneCountInString(text); n > maxText {
-		return nil, invalid("message.body", fmt.Sprintf("%d characters with the subject, Slack takes %d", n, maxText))
+		return content{}, invalid("message.body", fmt.Sprintf("%d characters with the subject, Slack takes %d", n, maxText))
 	}
 	blocks, err := decodeBlocks(m.Metadata["blocks"])
 	if err != nil {
-		return nil, invalid("message.metadata.blocks", err.Error())
+		return content{}, invalid("message.metadata.blocks", err.Error())
 	}
 	if text == "" && blocks == nil {
-		return nil, invalid("message.body", "empty, and there are no subject and no blocks")
+		return content{}, invalid("message.body", "empty, and there are no subject and no blocks")
 	}
+	return content{text, blocks}, nil
+}
+
+// encode returns what is posted.
+func (c content) encode() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	err = e.Encode(struct {
-		Text   string            `json:"text,omitempty"`
-		Blocks []json.RawMessage `json:"blocks,omitempty"`
-	}{text, blocks})
+	err := e.Encode(c)
 	return b.Bytes(), err
 }
 
@@ -192,7 +200,11 @@ var words = map[string]bool{
 
 // Send posts m once.
 func (s *Sink) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) error {
-	body, err := payload(m)
+	c, err := read(m)
+	if err != nil {
+		return err
+	}
+	body, err := c.encode()
 	if err != nil {
 		return err
 	}

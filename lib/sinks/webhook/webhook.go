@@ -161,37 +161,36 @@ func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 	if _, err := s.target(to); err != nil {
 		return err
 	}
-	_, _, err := s.request(m)
+	_, err := s.header(m)
 	return err
 }
 
-// request returns the headers that come from m, and the body.
-func (s *Sink) request(m sinks.Message) (http.Header, []byte, error) {
+// header returns the headers that come from m, or why m cannot be sent. Nothing is encoded
+// yet: a large body costs more to encode than to send.
+func (s *Sink) header(m sinks.Message) (http.Header, error) {
 	if m.ID != "" {
 		if err := fault.CheckID(m.ID); err != nil {
-			return nil, nil, sinks.Terminal(err)
+			return nil, sinks.Terminal(err)
 		}
 	}
 	h, err := s.metadataHeader(m.Metadata)
-	if err != nil {
-		return nil, nil, err
+	switch {
+	case err != nil:
+		return nil, err
+	case !utf8.ValidString(m.Body):
+		return nil, invalid("message.body", "not valid UTF-8")
+	case s.raw && !json.Valid([]byte(m.Body)):
+		return nil, invalid("message.body", "not JSON, which the format raw posts")
+	case !s.raw && !utf8.ValidString(m.Subject):
+		return nil, invalid("message.subject", "not valid UTF-8")
 	}
-	body, err := s.body(m)
-	return h, body, err
+	return h, nil
 }
 
+// body encodes a message that can be sent.
 func (s *Sink) body(m sinks.Message) ([]byte, error) {
-	if !utf8.ValidString(m.Body) {
-		return nil, invalid("message.body", "not valid UTF-8")
-	}
 	if s.raw {
-		if !json.Valid([]byte(m.Body)) {
-			return nil, invalid("message.body", "not JSON, which the format raw posts")
-		}
 		return []byte(m.Body), nil
-	}
-	if !utf8.ValidString(m.Subject) {
-		return nil, invalid("message.subject", "not valid UTF-8")
 	}
 	var b bytes.Buffer
 	b.Grow(len(m.Subject) + len(m.Body) + len(m.Body)/8 + 64)
@@ -223,7 +222,11 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
-	h, body, err := s.request(m)
+	h, err := s.header(m)
+	if err != nil {
+		return err
+	}
+	body, err := s.body(m)
 	if err != nil {
 		return err
 	}
