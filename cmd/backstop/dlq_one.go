@@ -117,8 +117,8 @@ func newDLQUnpark(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "unpark ID...",
 		Short: "Let the schedule replay dead letters that it would leave alone",
-		Long: `Unpark makes dead letters due now: parked ones (replayed too often), held ones, those with a reason that
-is never replayed by itself, and those that are due later. The schedule's next tick replays them.`,
+		Long: `Unpark makes dead letters due now: those that are parked (replayed too often), waiting (their reason, or how a
+replay failed, leaves them to you) or scheduled. The schedule's next tick replays them.`,
 		Example: `  backstop dlq unpark ops-slack~1767225600000-0`,
 		Args:    cobra.MinimumNArgs(1),
 	}

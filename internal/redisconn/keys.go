@@ -46,8 +46,8 @@ func CheckPrefix(prefix string) error {
 //	    f                             fingerprint of the content; older versions wrote none
 //	{<prefix>:dlq:<sink>}:meta  hash
 //	    cursor                        entries after it are due since their push (claim)
-//	    idle                          entries that are not due by themselves: never, parked, held,
-//	                                  kept (push, settle, unpark, and all that remove)
+//	    idle                          entries that are delivered, parked or waiting, leased ones
+//	                                  included (push, settle, unpark, and all that remove)
 //	    parked                        entries with a parked state (settle, unpark, removals)
 //	    trimmed                       entries removed by overflow, ever (push, settle)
 //	    paused                        1 while the schedule leaves the sink alone (pause)

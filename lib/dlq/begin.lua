@@ -10,7 +10,7 @@ if not rec then
   return 0
 end
 local _, _, _, holder = parse(rec)
-if holder ~= token or not held(id, now_ms()) then
+if holder ~= token or not is_leased(id, now_ms()) then
   return 0
 end
 free_first()

@@ -20,7 +20,7 @@ if #earlier > 0 then
     local rec = call('HGET', lease, id)
     if rec then
       local prior, _, _, holder = parse(rec)
-      if holder == token and held(id, now) then
+      if holder == token and is_leased(id, now) then
         again(id, prior)
       end
     end

@@ -5,7 +5,7 @@
 -- Returns 1, 0 when there is no such entry, -1 when a replay holds it.
 
 local id = ARGV[1]
-if held(id, now_ms()) then
+if is_leased(id, now_ms()) then
   return -1
 end
 local fields = fields_of(id)

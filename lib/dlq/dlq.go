@@ -153,8 +153,8 @@ type Switches interface {
 	// claimed by the schedule, and senders that ask (Stats) dead-letter at once.
 	Pause(ctx context.Context, sink string, paused bool) error
 
-	// Unpark makes an item that is parked, held, never due or due later due now. A
-	// delivered item stays as it is. SINK_DLQ_NOT_FOUND, ITEM_LEASED.
+	// Unpark makes an item that is parked, waiting or scheduled due now. Others stay as
+	// they are. SINK_DLQ_NOT_FOUND, ITEM_LEASED.
 	Unpark(ctx context.Context, id string) error
 
 	// Gate lets one replayer in the whole system try a sink alone (the canary). It
@@ -312,7 +312,7 @@ const (
 	ActionDrop    Action = "drop"    // given up by the operator: remove it
 	ActionKeep    Action = "keep"    // delivered: mark it, no longer due
 	ActionRetry   Action = "retry"   // failed: due again after Delay
-	ActionPark    Action = "park"    // failed too often: never due until an operator replays it
+	ActionPark    Action = "park"    // failed too often: left to an operator
 	ActionHold    Action = "hold"    // failed in a way that the schedule must not repeat (terminal, ambiguous): not due, not parked
 )
 

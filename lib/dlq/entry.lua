@@ -172,15 +172,15 @@ local function remove(id, was_idle, k, g)
   remove_all({ { id, was_idle, k, g } })
 end
 
--- held tells whether a lease that has not run out protects the entry.
-local function held(id, now)
+-- is_leased tells whether a lease that has not run out protects the entry.
+local function is_leased(id, now)
   if call('HEXISTS', lease, id) == 0 then
     return false
   end
   return tonumber(call('ZSCORE', due, id) or 0) > now
 end
 
--- evict removes an entry that is not held, given its fields.
+-- evict removes an entry that is not leased, given its fields.
 local function evict(id, fields)
   local k, g, n = small(fields)
   local was_idle
@@ -216,12 +216,12 @@ end
 -- TRIM_READ bounds what one call reads of entries to remove, in bytes.
 local TRIM_READ = 1048576
 
--- drop_kept removes up to n entries that were kept after their delivery, oldest first, held
+-- drop_kept removes up to n entries that were kept after their delivery, oldest first, leased
 -- ones never, and returns how many it removed.
 local function drop_kept(n, now)
   local done, read = 0, 0
   for _, id in ipairs(call('ZRANGE', kept, 0, n + 15)) do
-    if done < n and read < TRIM_READ and not held(id, now) then
+    if done < n and read < TRIM_READ and not is_leased(id, now) then
       local fields = fields_of(id)
       if fields then
         read = read + size_of(fields)

@@ -25,7 +25,7 @@ for i = 5, #ARGV do
   if rec then
     prior, _, _, holder = parse(rec)
   end
-  local leased = rec and held(id, now)
+  local leased = rec and is_leased(id, now)
   if leased and holder == token then
     again(id, prior)
   elseif not leased and (force or not delivered(id)) then

@@ -3,7 +3,7 @@
 
 local left = 50 -- entries that one call may still remove
 
--- make_room removes up to count entries, kept ones first, then the oldest, held ones never, and
+-- make_room removes up to count entries, kept ones first, then the oldest, leased ones never, and
 -- returns how many it removed.
 local function make_room(count)
   local now = now_ms()
@@ -19,7 +19,7 @@ local function make_room(count)
     end
     from = '(' .. e[1]
     read = read + size_of(e[2])
-    if not held(e[1], now) then
+    if not is_leased(e[1], now) then
       evict(e[1], e[2])
       done = done + 1
     end

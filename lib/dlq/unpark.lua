@@ -11,7 +11,7 @@ local fields = fields_of(id)
 if not fields then
   return 0
 end
-if held(id, now) then
+if is_leased(id, now) then
   return -1
 end
 local text = call('HGET', state, id)

@@ -37,7 +37,7 @@ export const item = {
           panel("What went wrong", {}, h("p", { class: "last-error" }, it.last_error || h("span", { class: "muted" }, "There is no error text.")),
             facts([
               ["Reason", it.reason && [reasonTag(it.reason), " ", REASONS[it.reason] ?? ""]],
-              ["State", state.why],
+              ["State", [stateTag(it), " ", state.why]],
               ["Next replay", it.next_replay_at ? when(it.next_replay_at) : null],
               ["Not before", notBefore(it)],
             ])),

@@ -460,6 +460,10 @@ var listCases = []Case{
 			delete(states, dlq.StateReplaying)
 			states[dlq.StateParked] = was
 			look("after its release")
+			due, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", Limit: 50, TTL: time.Hour})
+			if err != nil || len(due) != 1 || due[0].ID != states[dlq.StateDue] {
+				t.Errorf("Claim = %v, %v; want what is due, and nothing else", due, err)
+			}
 		},
 	},
 	{
