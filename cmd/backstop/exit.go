@@ -177,7 +177,7 @@ func hint(err error) string {
 		case e.Code == fault.CodeInternal:
 			return "The function's log says more, in the line with this request's time."
 		case e.Status >= http.StatusInternalServerError:
-			return "Try again in a moment. What was sent is either safe or still yours: the same request can be repeated."
+			return "Try again in a moment. A message is either safe or still yours: the same request can be repeated."
 		}
 	}
 	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {

@@ -107,7 +107,7 @@ func (e *CredentialsError) Error() string {
 	why := e.Err.Error()
 	if _, ok := errors.AsType[*processcreds.ProviderError](e.Err); ok {
 		// The SDK quotes what the process wrote, which may well be the credentials.
-		why = "the profile's credential_process ended with an error, or wrote what is no credentials"
+		why = "the profile's credential_process ended with an error, or wrote no credentials"
 	}
 	return "no usable AWS credentials: " + why
 }
