@@ -108,7 +108,7 @@ func problemCode(p *apiclient.ProblemError) int {
 	return exitFailed
 }
 
-// unauthorizedCodes are what AWS services call credentials that do not do.
+// unauthorizedCodes are the codes of AWS services for credentials that do not suffice.
 var unauthorizedCodes = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "AuthorizationError": true, "ExpiredToken": true,
 	"ExpiredTokenException": true, "InvalidClientTokenId": true, "InvalidSignatureException": true,

@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
-// ProblemError is what the API refused (RFC 9457), or a proxy in front of it: then Code
+// ProblemError is a refusal of the API (RFC 9457), or of a proxy in front of it: then Code
 // is empty.
 type ProblemError struct {
 	Title  string `json:"title"`

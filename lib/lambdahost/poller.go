@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
-// SQS is what a Poller needs of a queue's client; *sqs.Client has it, for any
+// SQS is the part of a queue's client that a Poller needs; *sqs.Client has it, for any
 // endpoint.
 type SQS interface {
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
