@@ -24,8 +24,8 @@ func TestAnswersThatAreNotDocumentedAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	const (
-		count   = `{"count":0,"sinks":{}}`
-		item    = `{"id":"a~1-1","sink":"a","at":"2026-01-01T00:00:00Z","message":{"body":""},"attempts":0,"last_error":""}`
+		count   = `{"count":0,"sinks":{},"states":{}}`
+		item    = `{"id":"a~1-1","sink":"a","at":"2026-01-01T00:00:00Z","message":{"body":""},"attempts":0,"last_error":"","state":"due"}`
 		itemURL = "/v1/dlq/items/webhook-demo~1-1"
 	)
 	typed := func(contentType string, more ...string) http.Header {
@@ -46,13 +46,13 @@ func TestAnswersThatAreNotDocumentedAreFound(t *testing.T) {
 		{"as documented", "/v1/dlq/count?sink=a", 200, asJSON, count, true},
 		{"as documented, with a header", itemURL, 200, typed("application/json", "ETag"), item, true},
 		{"a charset", "/v1/dlq/count", 200, typed("application/json; charset=utf-8"), count, true},
-		{"a member too many", "/v1/dlq/count", 200, asJSON, `{"count":0,"sinks":{},"x":1}`, false},
+		{"a member too many", "/v1/dlq/count", 200, asJSON, `{"count":0,"sinks":{},"states":{},"x":1}`, false},
 		{"a member too few", "/v1/dlq/count", 200, asJSON, `{"count":0}`, false},
-		{"a number out of bounds", "/v1/dlq/count", 200, asJSON, `{"count":-1,"sinks":{}}`, false},
+		{"a number out of bounds", "/v1/dlq/count", 200, asJSON, `{"count":-1,"sinks":{},"states":{}}`, false},
 		{"another status", "/v1/dlq/count", 201, asJSON, count, false},
 		{"another content type", "/v1/dlq/count", 200, typed("text/html"), count, false},
 		{"a missing header", itemURL, 200, asJSON, item, false},
-		{"a time that is none", itemURL, 200, typed("application/json", "ETag"), `{"id":"a~1-1","sink":"a","at":"today","message":{"body":""},"attempts":0,"last_error":""}`, false},
+		{"a time that is none", itemURL, 200, typed("application/json", "ETag"), `{"id":"a~1-1","sink":"a","at":"today","message":{"body":""},"attempts":0,"last_error":"","state":"due"}`, false},
 		{"a problem", "/v1/dlq/count", 503, asProblem, `{"type":"x","title":"x","status":503,"code":"SINK_DLQ_UNAVAILABLE"}`, true},
 		{"a problem with another status", "/v1/dlq/count", 503, asProblem, `{"type":"x","title":"x","status":500,"code":"SINK_DLQ_UNAVAILABLE"}`, false},
 		{"a problem with a code of its own", "/v1/dlq/count", 503, asProblem, `{"type":"x","title":"x","status":503,"code":"MINE"}`, false},

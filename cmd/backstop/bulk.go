@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/internal/apiclient"
+	"backstop/internal/delay"
 )
 
 // bulk is a replay or discard of everything that a filter selects.
@@ -143,7 +144,7 @@ func create(ctx context.Context, api session, r apiclient.OperationRequest) (api
 		if err == nil || n == createTries || !repeatable(err) {
 			return op, err
 		}
-		if err := sleep(ctx, pause(n, err)); err != nil {
+		if err := delay.Sleep(ctx, pause(n, err)); err != nil {
 			return op, err
 		}
 	}
@@ -224,7 +225,7 @@ func watch(ctx context.Context, get func(context.Context) (apiclient.Operation, 
 		default:
 			failures++
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := delay.Sleep(ctx, wait); err != nil {
 			return op, err
 		}
 	}

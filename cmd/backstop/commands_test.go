@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	oneItem = `{"id":"mail~1-0","delivery_id":"d1","sink":"mail","at":"2026-01-01T00:00:00Z","recipient":{"address":"ann@example.com"},` +
+	oneItem = `{"id":"mail~1-0","state":"due","delivery_id":"d1","sink":"mail","at":"2026-01-01T00:00:00Z","recipient":{"address":"ann@example.com"},` +
 		`"message":{"id":"d1","subject":"Hi","body":"line one\nline \u001b[31mtwo","metadata":{"X-A":"b"}},"attempts":5,"last_error":"SINK_UNAVAILABLE: SMTP 451",` +
 		`"reason":"exhausted","replays":1,"history":[{"at":"2026-01-01T00:01:00Z","error":"SMTP 452"}]}`
-	oneRow    = `{"id":"mail~1-0","sink":"mail","at":"2026-01-01T00:00:00Z","message":{"subject":"Hi","body_bytes":3,"body_preview":"abc"},"attempts":5,"last_error":"gone\u001b]0;x\u0007","reason":"terminal"}`
+	oneRow    = `{"id":"mail~1-0","sink":"mail","at":"2026-01-01T00:00:00Z","message":{"subject":"Hi","body_bytes":3,"body_preview":"abc"},"attempts":5,"last_error":"gone\u001b]0;x\u0007","reason":"terminal","state":"waiting"}`
 	twoGroups = `{"groups":[{"id":"2f6a54c1d001","sink":"a","reason":"exhausted","fingerprint":"HTTP 503","count":12},` +
 		`{"id":"2e0000000000","sink":"b","reason":"","fingerprint":"(other)","count":1}],"complete":true}`
 	oneSink = `{"name":"mail","kind":"email","configured":true,"depth":3,"due":2,"parked":1,"kept":0,"trimmed":0,"paused":true,"oldest_age_seconds":7200}`
@@ -51,7 +51,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 				"GET /v1/dlq/items?cursor=c&delivery_id=d&fingerprint=f&limit=7&q=gone&reason=terminal&since=2026-01-01T00%3A00%3A00Z&sink=mail&until=2026-01-02T00%3A00%3A00Z",
 				"GET /v1/dlq/items?cursor=next&delivery_id=d&fingerprint=f&limit=6&q=gone&reason=terminal&since=2026-01-01T00%3A00%3A00Z&sink=mail&until=2026-01-02T00%3A00%3A00Z",
 			},
-			out: []string{"ID        AGE", "mail~1-0", "you decide", "gone\uFFFD]0;x\uFFFD"},
+			out: []string{"ID        AGE", "mail~1-0", "waiting", "gone\uFFFD]0;x\uFFFD"},
 		},
 		{
 			name: "dlq list that has more", args: "dlq list --limit 1", replies: []reply{ok(`{"items":[` + oneRow + `],"next_cursor":"next","complete":true,"scanned":9}`)},
@@ -63,6 +63,14 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 			calls:   []string{"GET /v1/dlq/items?limit=50&q=x", "GET /v1/dlq/items?cursor=n&limit=50&q=x"},
 			out:     []string{"{\"items\":[],\"next_cursor\":\"n\",\"complete\":false,\"scanned\":10000}\n{\"items\":[],\"next_cursor\":null,\"complete\":true,\"scanned\":1}\n"},
 		},
+		{
+			name: "dlq list of a state", args: "dlq list --state waiting", replies: []reply{ok(`{"items":[],"next_cursor":null}`)},
+			calls: []string{"GET /v1/dlq/items?limit=50&state=waiting"}, err: "No dead letters in state waiting.",
+		},
+		{
+			name: "dlq groups of a state", args: "dlq groups --state due", replies: []reply{ok(`{"groups":[],"next_cursor":"c","complete":false,"scanned":10000}`)},
+			calls: []string{"GET /v1/dlq/groups?state=due"}, err: "stopped by its budget after 10000 entries",
+		},
 		{name: "dlq list of nothing", args: "dlq list --sink mail", replies: []reply{ok(`{"items":[],"next_cursor":null}`)}, calls: []string{"GET /v1/dlq/items?limit=50&sink=mail"}, err: "No dead letters of sink mail."},
 		{
 			name: "dlq show", args: "dlq show mail~1-0", replies: []reply{ok(oneItem)}, calls: []string{"GET /v1/dlq/items/mail~1-0"},
@@ -70,8 +78,8 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		},
 		{name: "dlq show as JSON", args: "dlq show mail~1-0 -o json", replies: []reply{ok(oneItem)}, calls: []string{"GET /v1/dlq/items/mail~1-0"}, out: []string{oneItem + "\n"}},
 		{
-			name: "dlq show of an unreadable entry", args: "dlq show 1-0", replies: []reply{ok(`{"id":"mail~1-0","sink":"mail","message":{"body":""},"raw":"{","decode_error":"unexpected end"}`)},
-			calls: []string{"GET /v1/dlq/items/1-0"}, out: []string{"schedule    never", "The entry cannot be read: unexpected end\n\n{\n"},
+			name: "dlq show of an unreadable entry", args: "dlq show 1-0", replies: []reply{ok(`{"id":"mail~1-0","state":"unreadable","sink":"mail","message":{"body":""},"raw":"{","decode_error":"unexpected end"}`)},
+			calls: []string{"GET /v1/dlq/items/1-0"}, out: []string{"state       unreadable", "The entry cannot be read: unexpected end\n\n{\n"},
 		},
 		{name: "dlq show escapes ids", args: "dlq show a/b?c", replies: []reply{problem(400, "INVALID_ARGUMENT")}, calls: []string{"GET /v1/dlq/items/a%2Fb%3Fc"}, code: 2, err: "INVALID_ARGUMENT"},
 		{name: "dlq count", args: "dlq count", replies: []reply{ok(`{"count":4,"sinks":{"b":1,"a":3}}`)}, calls: []string{"GET /v1/dlq/count"}, out: []string{"SINK   DEAD LETTERS\na      3\nb      1\n(all)  4\n"}},

@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"backstop/lib/dlq"
 )
 
 // completions are what the shell is offered for a command line whose last word is begun.
@@ -48,7 +50,10 @@ func TestCompletionAsksTheAPI(t *testing.T) {
 		{"dlq export --sink ", sinks, names},
 		{"dlq replay --group ", groups, []string{"2f6a54c1d001\t812 mail exhausted HTTP 503"}},
 		{"dlq operations wait ", ok(`{"operations":[` + oneOp + `]}`), []string{"op-1\treplay, completed,"}},
-		{"dlq list --reason ", reply{status: 500}, reasons},
+		{"dlq list --reason ", reply{status: 500}, words(dlq.Reasons)},
+		{"dlq list --state ", reply{status: 500}, words(dlq.States)},
+		{"dlq export --state ", reply{status: 500}, words(dlq.States)},
+		{"dlq groups --state ", reply{status: 500}, words(dlq.States)},
 		{"dlq replay x --on-success ", reply{status: 500}, []string{"discard", "keep"}},
 		{"sinks -o ", reply{status: 500}, []string{"table", "json"}},
 	} {
@@ -84,4 +89,13 @@ func TestCompletionIsSilentWithoutTheAPI(t *testing.T) {
 			}
 		})
 	}
+}
+
+// words are what the library has: the CLI offers neither more nor less.
+func words[S ~string](all []S) []string {
+	out := make([]string, len(all))
+	for i, s := range all {
+		out[i] = string(s)
+	}
+	return out
 }

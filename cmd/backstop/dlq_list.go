@@ -23,16 +23,18 @@ func newDLQList(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List dead letters, newest first",
-		Long: `List shows dead letters, newest first: with their reason, what the schedule will do with them (WHEN) and the
-last error. Filters are combined. With -o json the API's pages are printed as they come, one JSON object
+		Long: `List shows dead letters, newest first: with their reason, what will happen to them (STATE) and the last
+error. Filters are combined. With -o json the API's pages are printed as they come, one JSON object
 each; next_cursor of the last one continues with --cursor.`,
 		Example: `  backstop dlq list
   backstop dlq list --sink ops-slack --reason exhausted --since 12h
+  backstop dlq list --state waiting
   backstop dlq list --q "order 4711"
   backstop dlq list --limit 1000 -o json | jq -r '.items[].id'`,
 		Args: cobra.NoArgs,
 	}
 	filters := addFilter(c, conn)
+	addState(c, &filters.State)
 	c.Flags().IntVar(&limit, "limit", 50, "most dead letters to list")
 	c.Flags().StringVar(&cursor, "cursor", "", "continue an earlier list here")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -91,36 +93,23 @@ func listItems(ctx context.Context, api session, f apiclient.Filter, limit int, 
 
 func printItems(api session, items []apiclient.Item) error {
 	now := time.Now()
-	t := newTable("ID", "AGE", "REASON", "ATTEMPTS", "REPLAYS", "WHEN", "SUBJECT", "LAST ERROR")
+	t := newTable("ID", "AGE", "REASON", "ATTEMPTS", "REPLAYS", "STATE", "SUBJECT", "LAST ERROR")
 	for _, it := range items {
 		failure := it.LastError
 		if it.DecodeError != "" {
 			failure = "unreadable: " + it.DecodeError
 		}
-		t.add(it.ID, age(now, it.At), it.Reason, it.Attempts, it.Replays, when(now, it), clipTo(it.Message.Subject, 24), clipTo(failure, 60))
+		t.add(it.ID, age(now, it.At), it.Reason, it.Attempts, it.Replays, stateOf(it, now), clipTo(it.Message.Subject, 24), clipTo(failure, 60))
 	}
 	return t.print(api.out)
 }
 
-// when says what the schedule will do with a dead letter.
-func when(now time.Time, it apiclient.Item) string {
-	switch {
-	case it.DecodeError != "":
-		return "never"
-	case !it.DeliveredAt.IsZero():
-		return "delivered"
-	case it.Parked:
-		return "parked"
-	case it.Held:
-		return "held"
-	case it.NextReplayAt.After(now):
-		return "in " + span(it.NextReplayAt.Sub(now))
-	case !it.NextReplayAt.IsZero():
-		return "due"
-	case it.Reason == "terminal", it.Reason == "ambiguous", it.Reason == "invalid":
-		return "you decide"
+// stateOf is a dead letter's state, and of a scheduled one the time until then.
+func stateOf(it apiclient.Item, now time.Time) string {
+	if it.State == "scheduled" && it.NextReplayAt.After(now) {
+		return it.State + " in " + span(it.NextReplayAt.Sub(now))
 	}
-	return "due"
+	return it.State
 }
 
 func newDLQCount(conn *connection) *cobra.Command {
@@ -156,41 +145,45 @@ func newDLQCount(conn *connection) *cobra.Command {
 }
 
 func newDLQGroups(conn *connection) *cobra.Command {
-	var sink string
+	var f apiclient.Filter
 	c := &cobra.Command{
 		Use:   "groups",
 		Short: "Count dead letters by cause, largest first",
 		Long: `Groups counts dead letters that failed alike: same sink, same reason, same error once numbers, ids and
 addresses are masked (the fingerprint). The id in the first column selects a group in 'dlq list', 'dlq
 replay', 'dlq discard' and 'dlq export'. Entries that were written by other programs count as (other), without
-a reason.`,
+a reason. With --state the entries are searched, and all of them are grouped by their own errors.`,
 		Example: `  backstop dlq groups
   backstop dlq replay --group 2f6a54c1d001 --dry-run
   backstop dlq groups --sink ops-slack -o json | jq -r '.groups[0].id'`,
 		Args: cobra.NoArgs,
 	}
-	addSink(c, conn, &sink)
+	addSink(c, conn, &f.Sink)
+	addState(c, &f.State)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)
 		if err != nil {
 			return err
 		}
-		g, err := api.Groups(c.Context(), sink)
+		g, err := api.Groups(c.Context(), f)
 		if err != nil {
 			return err
 		}
 		if api.json {
 			return printJSON(api.out, g.JSON)
 		}
+		if g.NextCursor != "" {
+			note(c, "The search stopped by its budget after %d entries: what it counted is not all.", g.Scanned)
+		}
 		if len(g.Groups) == 0 {
-			note(c, "No dead letters%s.", describe(apiclient.Filter{Sink: sink}))
+			note(c, "No dead letters%s.", describe(f))
 			return nil
 		}
 		t := newTable("GROUP", "COUNT", "SINK", "REASON", "FINGERPRINT")
 		for _, x := range g.Groups {
 			t.add(x.ID, x.Count, x.Sink, x.Reason, x.Fingerprint)
 		}
-		if !g.Complete {
+		if !g.Complete && g.NextCursor == "" {
 			note(c, "There are more, smaller groups: ask sink by sink with --sink.")
 		}
 		return t.print(api.out)

@@ -131,7 +131,7 @@ is never replayed by itself, and those that are due later. The schedule's next t
 			if api.json {
 				return printJSON(api.out, it.JSON)
 			}
-			_, err = fmt.Fprintf(api.out, "%-9s  %s\n", when(time.Now(), it), oneLine(it.ID))
+			_, err = fmt.Fprintf(api.out, "%-9s  %s\n", stateOf(it, time.Now()), oneLine(it.ID))
 			return err
 		})
 	}

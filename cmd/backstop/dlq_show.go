@@ -40,13 +40,6 @@ terminal would act on is replaced; -o json has it unchanged, in a terminal as es
 	return c
 }
 
-// restsUntil reports whether the schedule heeds the dead letter's not-before: not when it
-// leaves it alone in any case, nor when an operator has unparked it since.
-func restsUntil(it apiclient.Item) bool {
-	aside := it.Parked || it.Held || !it.DeliveredAt.IsZero()
-	return !aside && (it.NextReplayAt.IsZero() || !it.NextReplayAt.Before(it.NotBefore))
-}
-
 func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
 	t := &table{}
 	line := func(label string, value any) {
@@ -67,9 +60,9 @@ func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
 	t.add("attempts", it.Attempts)
 	at("first failed", it.FirstFailedAt)
 	t.add("dead since", clock(it.At)+" ("+age(now, it.At)+" ago)")
-	t.add("schedule", when(now, it))
+	t.add("state", stateOf(it, now))
 	at("next replay", it.NextReplayAt)
-	if restsUntil(it) {
+	if it.State == "scheduled" { // the schedule leaves others alone, or replays them now
 		at("not before", it.NotBefore)
 	}
 	line("replays", it.Replays)

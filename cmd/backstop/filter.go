@@ -22,6 +22,7 @@ type filterFlags struct {
 var (
 	filterNames = []string{"sink", "reason", "delivery", "q", "fingerprint", "group", "since", "until"}
 	reasons     = []string{"terminal", "exhausted", "deadline", "canceled", "ambiguous", "config", "invalid"}
+	states      = []string{"unreadable", "delivered", "replaying", "expired", "parked", "waiting", "scheduled", "due"}
 )
 
 func addFilter(c *cobra.Command, conn *connection) *filterFlags {
@@ -38,6 +39,12 @@ func addFilter(c *cobra.Command, conn *connection) *filterFlags {
 	_ = c.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasons, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("group", completeGroups(conn))
 	return o
+}
+
+// addState adds --state. It is not for what acts on many: a state changes meanwhile.
+func addState(c *cobra.Command, to *string) {
+	c.Flags().StringVar(to, "state", "", "only in this state now: "+strings.Join(states, ", "))
+	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // addSink adds --sink, which selects the dead letters of one.
@@ -65,7 +72,7 @@ func (o *filterFlags) filter(ctx context.Context, api session, now time.Time) (a
 
 // findGroup returns the group whose id begins with start.
 func findGroup(ctx context.Context, api session, start string) (apiclient.Group, error) {
-	all, err := api.Groups(ctx, "")
+	all, err := api.Groups(ctx, apiclient.Filter{})
 	if err != nil {
 		return apiclient.Group{}, err
 	}
@@ -112,6 +119,7 @@ func describe(f apiclient.Filter) string {
 	for _, p := range []struct{ word, value string }{
 		{"of sink", f.Sink},
 		{"reason", f.Reason},
+		{"in state", f.State},
 		{"delivery", f.DeliveryID},
 		{"with text", quoted(f.Q)},
 		{"failed as", quoted(f.Fingerprint)},

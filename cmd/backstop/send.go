@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/internal/apiclient"
+	"backstop/internal/delay"
 	"backstop/lib/fault"
 )
 
@@ -178,7 +179,7 @@ func sendSafely(ctx context.Context, tries int, send func(context.Context) (apic
 		}
 		wait := pause(n, err)
 		again(err, wait)
-		if err := sleep(ctx, wait); err != nil {
+		if err := delay.Sleep(ctx, wait); err != nil {
 			return a, err
 		}
 	}
@@ -203,19 +204,7 @@ func pause(n int, err error) time.Duration {
 	if p, ok := errors.AsType[*apiclient.ProblemError](err); ok && p.RetryAfter > 0 {
 		return min(p.RetryAfter, maxPause)
 	}
-	return min(time.Second<<(n-1)/2, maxPause)
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return delay.Exponential{Base: time.Second / 2, Max: maxPause}.Wait(n-1, nil)
 }
 
 // stillYours adds how to go on with a message that is not known to be safe.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/internal/apiclient"
+	"backstop/internal/delay"
 )
 
 func newDLQExport(conn *connection) *cobra.Command {
@@ -24,6 +25,7 @@ message bodies: keep it as safe as the messages.`,
 		Args: cobra.NoArgs,
 	}
 	filters := addFilter(c, conn)
+	addState(c, &filters.State)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)
 		if err != nil {
@@ -169,7 +171,7 @@ func (i *importer) flush(ctx context.Context) error {
 		if err == nil || n == importTries || !repeatable(err) {
 			break
 		}
-		if err := sleep(ctx, pause(n, err)); err != nil {
+		if err := delay.Sleep(ctx, pause(n, err)); err != nil {
 			return err
 		}
 	}

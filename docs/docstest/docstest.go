@@ -173,3 +173,16 @@ func (d *Document) schema(name string, b []byte) error {
 	}
 	return nil
 }
+
+// Enum returns the values of a schema's enum.
+func (d *Document) Enum(schema string) ([]string, error) {
+	s := d.doc.Components.Schemas[schema]
+	if s == nil {
+		return nil, fmt.Errorf("no schema %s", schema)
+	}
+	var values []string
+	for _, v := range s.Value.Enum {
+		values = append(values, fmt.Sprint(v))
+	}
+	return values, nil
+}

@@ -79,7 +79,8 @@ func newFixtureOn(tb testing.TB, redisURL string) *fixture {
 	tb.Cleanup(a.Close)
 	a.Log = slog.New(slog.DiscardHandler)
 	a.Engine.Log = a.Log
-	f.app, f.api = a, newAPI(a, nil, nil, io.Discard)
+	a.Out = io.Discard
+	f.app, f.api = a, newAPI(a, nil, nil)
 	if f.doc, err = document(); err != nil {
 		tb.Fatal(err)
 	}
@@ -198,6 +199,9 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		{"GET", "/v1/dlq/items?limit=1&limit=2", "", 400, "INVALID_ARGUMENT", "limit"},
 		{"GET", "/v1/dlq/items?q=" + long, "", 400, "INVALID_ARGUMENT", "q"},
 		{"GET", "/v1/dlq/items?until=2026", "", 400, "INVALID_ARGUMENT", "until"},
+		{"GET", "/v1/dlq/items?state=held", "", 400, "INVALID_ARGUMENT", "state: "},
+		{"GET", "/v1/dlq/groups?cursor=x", "", 400, "INVALID_ARGUMENT", "cursor"},
+		{"POST", "/v1/dlq/operations", `{"action":"replay","filter":{"state":"due"}}`, 400, "INVALID_ARGUMENT", "filter.state: a state changes"},
 		{"GET", "/v1/dlq/items?sink=A", "", 400, "INVALID_ARGUMENT", "sink"},
 		{"GET", "/v1/dlq/items?cursor=aaaa", "", 400, "INVALID_ARGUMENT", "cursor"},
 		{"GET", "/v1/dlq/export?cursor=~", "", 400, "INVALID_ARGUMENT", "cursor"},
@@ -276,7 +280,7 @@ func TestAReplayCanGoToAnotherSinkAndUnparkMakesDue(t *testing.T) {
 	url := "/v1/dlq/items/" + f.add(t, it).ID
 	var got dlq.Item
 	f.ask(t, "POST", url+"/unpark", "").want(200, "").into(&got)
-	if got.NextReplayAt.IsZero() || !got.Due() {
+	if got.NextReplayAt.IsZero() || !got.State(time.Now()).Scheduled() {
 		t.Errorf("after unpark: %+v, want it due", got)
 	}
 	var res struct{ Status, Sink string }

@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
+	"time"
 
 	"backstop/lib/dlq"
 )
@@ -57,12 +59,22 @@ func unchanged(r *http.Request, it dlq.Item) error {
 	if header == "" {
 		return nil
 	}
-	b, err := encode(it)
+	tag, err := itemTag(it.Show(time.Now()))
 	if err != nil {
 		return err
 	}
-	if tag := entityTag(b); !listed(header, tag, false) {
+	if !listed(withoutState.ReplaceAllString(header, `"`), withoutState.ReplaceAllString(tag, `"`), false) {
 		return &changedError{it.ID, tag}
 	}
 	return nil
 }
+
+// itemTag returns an item's ETag: of what it is, and then its state.
+func itemTag(it dlq.Shown) (string, error) {
+	b, err := encode(it.Item)
+	return strings.TrimSuffix(entityTag(b), `"`) + "." + string(it.State) + `"`, err
+}
+
+// withoutState matches the state in an item's ETag. If-Match leaves it out: time alone
+// changes it, and an item that became due meanwhile is the one that its caller saw.
+var withoutState = regexp.MustCompile(`\.[a-z]+"`)

@@ -11,7 +11,6 @@ import (
 	"github.com/akrylysov/algnhsa"
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambda/messages"
 
 	"backstop/internal/strictjson"
 	"backstop/lib/app"
@@ -56,7 +55,7 @@ func (l lambdaEvents) Invoke(ctx context.Context, payload []byte) ([]byte, error
 	}
 	read, err := encode(e)
 	if err != nil {
-		return nil, refuseEvent("event: " + err.Error())
+		return nil, app.FunctionError(err)
 	}
 	answer, err := l.Handler.Invoke(ctx, read)
 	if err == nil {
@@ -66,11 +65,11 @@ func (l lambdaEvents) Invoke(ctx context.Context, payload []byte) ([]byte, error
 		// The gateway decodes paths; one that still has a stray % is no route of ours.
 		return answerUnrouted(e)
 	}
-	return nil, refuseEvent("event: not one of an HTTP API, payload format 2.0: " + err.Error())
+	return nil, refuseEvent("event: not one of an HTTP API, payload format 2.0")
 }
 
 func refuseEvent(why string) error {
-	return messages.InvokeResponse_Error{Type: string(fault.CodeInvalidArgument), Message: why}
+	return app.FunctionError(invalid("%s", why))
 }
 
 // answerUnrouted answers an event that no http.Request can be made of. An answer to HEAD

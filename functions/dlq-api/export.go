@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"time"
 
 	"backstop/lib/dlq"
 )
@@ -29,8 +30,9 @@ func (h *api) exportItems(w http.ResponseWriter, r *http.Request) error {
 
 func exportLines(p dlq.Page) ([]byte, error) {
 	var all []byte
+	now := time.Now()
 	for _, it := range p.Items {
-		b, err := encode(it)
+		b, err := encode(it.Show(now))
 		if err != nil {
 			return nil, err
 		}

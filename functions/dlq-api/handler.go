@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -13,7 +12,6 @@ import (
 
 	"backstop/lib/app"
 	"backstop/lib/fault"
-	"backstop/lib/observe"
 	"backstop/lib/problem"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
@@ -27,15 +25,14 @@ type api struct {
 	app     *app.App
 	starter *starter
 	mux     *http.ServeMux
-	out     io.Writer // takes the metrics
 }
 
 // newAPI returns the handler. With broken set, every request is answered with it.
-func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
+func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	if broken != nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.From(broken).Write(w) })
 	}
-	h := &api{app: a, starter: s, mux: http.NewServeMux(), out: out}
+	h := &api{app: a, starter: s, mux: http.NewServeMux()}
 	h.handle("GET /v1/sinks", h.listSinks)
 	h.handle("POST /v1/sinks/{name}/pause", h.pause(true))
 	h.handle("POST /v1/sinks/{name}/resume", h.pause(false))
@@ -45,7 +42,7 @@ func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
 	h.handle("GET /v1/dlq/groups", h.groups)
 	h.handle("GET /v1/dlq/items/{id}", h.getItem)
 	h.handle("DELETE /v1/dlq/items/{id}", h.discardItem)
-	h.handle("POST /v1/dlq/items/{id}/replay", h.replayItem)
+	h.handleWithin("POST /v1/dlq/items/{id}/replay", h.replayItem)
 	h.handle("POST /v1/dlq/items/{id}/unpark", h.unparkItem)
 	h.handle("GET /v1/dlq/operations", h.listOperations)
 	h.handle("POST /v1/dlq/operations", h.createOperation)
@@ -60,8 +57,20 @@ func newAPI(a *app.App, broken error, s *starter, out io.Writer) http.Handler {
 
 // handle adds a route whose errors become problems.
 func (h *api) handle(pattern string, f func(http.ResponseWriter, *http.Request) error) {
+	h.handleWithin(pattern, func(w http.ResponseWriter, r *http.Request, _ retry.Budget) error { return f(w, r) })
+}
+
+// handleWithin is handle for a route that divides its time by itself. Whatever a route does
+// ends early enough for its answer: the platform stops the process at the deadline.
+func (h *api) handleWithin(pattern string, f func(http.ResponseWriter, *http.Request, retry.Budget) error) {
 	h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		err := f(w, r)
+		budget := retry.NewBudget(r.Context(), h.app.Env.Reserve)
+		if !budget.Deadline.IsZero() {
+			ctx, cancel := context.WithDeadline(r.Context(), budget.Deadline.Add(-budget.Reserve/4))
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		err := f(w, r, budget)
 		if err == nil {
 			return
 		}
@@ -99,12 +108,10 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			problem.From(nil).Write(w)
 		}
 	}()
-	ctx, cancel := h.context(r.Context())
+	ctx, cancel := untilTheGateway(r.Context())
 	defer cancel()
-	metrics := observe.NewMetrics(h.app.Env.Service)
-	metrics.Begin()
-	defer h.flush(ctx, metrics)
-	r = routed(r.WithContext(observe.WithMetrics(ctx, metrics)))
+	defer h.app.Begin(ctx)()
+	r = routed(r.WithContext(ctx))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if path.Clean(r.URL.Path) != r.URL.Path {
 		// The mux would redirect, which spoils a signature, and guess what an empty id means.
@@ -119,29 +126,12 @@ func (h *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// flush writes the metrics of one request: what replays and imports counted.
-func (h *api) flush(ctx context.Context, m *observe.Metrics) {
-	h.app.Report(ctx, m)
-	m.End(ctx)
-	if err := m.Flush(h.out); err != nil {
-		h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
-	}
-}
-
-// context divides the time that API Gateway gives the request. Whatever a route does
-// ends early enough for its answer: the platform stops the process at the deadline.
-func (h *api) context(ctx context.Context) (context.Context, context.CancelFunc) {
-	cancel := func() {}
+// untilTheGateway returns the context that ends when API Gateway gives the request up.
+func untilTheGateway(ctx context.Context) (context.Context, context.CancelFunc) {
 	if e, ok := algnhsa.APIGatewayV2RequestFromContext(ctx); ok {
-		ctx, cancel = app.APIContext(ctx, e.RequestContext.TimeEpoch)
+		return app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	}
-	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
-	ctx = retry.WithBudget(ctx, budget)
-	if budget.Deadline.IsZero() {
-		return ctx, cancel
-	}
-	ctx, end := context.WithDeadline(ctx, budget.Deadline.Add(-budget.Reserve/4))
-	return ctx, func() { end(); cancel() }
+	return ctx, func() {}
 }
 
 // audit logs what an operator did, and who it was.

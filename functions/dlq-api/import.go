@@ -133,8 +133,8 @@ func readLines(w http.ResponseWriter, r *http.Request) ([]importLine, error) {
 // read decodes a line strictly: a member that is not known would be lost.
 func (l *importLine) read(text []byte) {
 	var in struct {
-		dlq.Item
-		Message *sinks.Message `json:"message"`
+		dlq.Shown                // its state is not kept: it is what comes of the item here
+		Message   *sinks.Message `json:"message"`
 	}
 	if err := strictjson.Decode(text, &in); err != nil {
 		l.fail(invalid("%s", strictjson.Text("line", err)))

@@ -186,7 +186,7 @@ func TestWhatTheScheduleMustLeaveAloneStaysSo(t *testing.T) {
 			// What an operator made of it since then counts.
 			to.ask(t, "POST", "/v1/dlq/items/"+all[0].ID+"/unpark", "").want(200, "")
 			to.importLines(t, lines)
-			if it := to.items(t)[0]; it.Parked || !it.Due() {
+			if it := to.items(t)[0]; it.Parked || !it.State(time.Now()).Scheduled() {
 				t.Errorf("an import parked it again: %+v", it)
 			}
 		})

@@ -2,16 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/replay"
+	"backstop/lib/retry"
 )
 
 // How much a list shows, in characters: of a body, and of a text that is short as a rule.
@@ -22,7 +22,7 @@ const (
 
 // summary is an item as a list shows it: without recipient and whole body.
 type summary struct {
-	dlq.Item
+	dlq.Shown
 	// The embedded members are hidden by these.
 	Recipient omitted        `json:"recipient,omitempty"`
 	Message   messageSummary `json:"message"`
@@ -38,9 +38,9 @@ type messageSummary struct {
 }
 
 func summarize(items []dlq.Item) []summary {
-	out := make([]summary, 0, len(items))
+	out, now := make([]summary, 0, len(items)), time.Now()
 	for _, it := range items {
-		s := summary{Item: it, Message: messageSummary{
+		s := summary{Shown: it.Show(now), Message: messageSummary{
 			ID: it.Message.ID, Subject: first(textRunes, it.Message.Subject),
 			BodyBytes: len(it.Message.Body), BodyPreview: first(previewRunes, it.Message.Body),
 		}}
@@ -64,9 +64,9 @@ func first(n int, s string) string {
 
 // readFilter reads the parameters of a list.
 func readFilter(r *http.Request) (dlq.Query, error) {
-	q := readQuery(r, "sink", "reason", "delivery_id", "q", "fingerprint", "since", "until", "limit", "cursor")
+	q := readQuery(r, "sink", "state", "reason", "delivery_id", "q", "fingerprint", "since", "until", "limit", "cursor")
 	filter := dlq.Query{
-		Sink: q.sink(), Reason: q.reason(), DeliveryID: q.search("delivery_id"), Q: q.search("q"), Fingerprint: q.search("fingerprint"),
+		Sink: q.sink(), State: q.state(), Reason: q.reason(), DeliveryID: q.search("delivery_id"), Q: q.search("q"), Fingerprint: q.search("fingerprint"),
 		Since: q.time("since"), Until: q.time("until"), Limit: q.limit(defaultPage, maxPage), Cursor: q.text("cursor"),
 	}
 	return filter, q.err
@@ -137,53 +137,22 @@ func (h *api) count(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	body := struct {
-		Count int64            `json:"count"`
-		Sinks map[string]int64 `json:"sinks"`
-	}{Sinks: make(map[string]int64, len(names))}
+		Count  int64               `json:"count"`
+		Sinks  map[string]int64    `json:"sinks"`
+		States map[dlq.State]int64 `json:"states"`
+	}{Sinks: make(map[string]int64, len(names)), States: map[dlq.State]int64{}}
 	for _, name := range names {
-		n, err := h.app.Queue.Count(r.Context(), name)
+		st, err := h.app.Queue.Stats(r.Context(), name)
 		if err != nil {
 			return err
 		}
-		body.Sinks[name] = n
-		body.Count += n
+		body.Sinks[name] = st.Depth
+		body.Count += st.Depth
+		for state, n := range st.States {
+			body.States[state] += n
+		}
 	}
 	return answer(w, http.StatusOK, body)
-}
-
-// maxGroups is the most groups in an answer.
-const maxGroups = 10_000
-
-// groupView is a group with a short name, which a person can type.
-type groupView struct {
-	ID string `json:"id"`
-	dlq.Group
-}
-
-// groupID names a group by its sink, reason and fingerprint: the same today and tomorrow.
-func groupID(g dlq.Group) string {
-	sum := sha256.Sum256([]byte(g.Sink + "\x00" + string(g.Reason) + "\x00" + g.Fingerprint))
-	return hex.EncodeToString(sum[:6])
-}
-
-func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
-	q := readQuery(r, "sink")
-	sink := q.sink()
-	if q.err != nil {
-		return q.err
-	}
-	groups, err := h.app.Queue.Groups(r.Context(), sink)
-	if err != nil {
-		return err
-	}
-	complete := len(groups) <= maxGroups
-	groups = groups[:min(len(groups), maxGroups)]
-	views := make([]groupView, 0, len(groups))
-	for _, g := range groups {
-		views = append(views, groupView{ID: groupID(g), Group: g})
-	}
-	// Groups are counters kept by the store: nothing is scanned.
-	return answer(w, http.StatusOK, map[string]any{"groups": views, "next_cursor": nil, "complete": complete, "scanned": 0})
 }
 
 func (h *api) getItem(w http.ResponseWriter, r *http.Request) error {
@@ -195,12 +164,14 @@ func (h *api) getItem(w http.ResponseWriter, r *http.Request) error {
 }
 
 func answerItem(w http.ResponseWriter, r *http.Request, it dlq.Item) error {
-	b, err := encode(it)
-	if err != nil {
+	shown := it.Show(time.Now())
+	tag, err := itemTag(shown)
+	if err != nil || notModified(w, r, tag) {
 		return err
 	}
-	if notModified(w, r, entityTag(b)) {
-		return nil
+	b, err := encode(shown)
+	if err != nil {
+		return err
 	}
 	return answerJSON(w, http.StatusOK, b)
 }
@@ -266,7 +237,7 @@ func (h *api) noteDiscarded(r *http.Request, it dlq.Item) {
 }
 
 // replayItem sends one item again, now.
-func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
+func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Budget) error {
 	var o struct {
 		OnSuccess replay.OnSuccess `json:"on_success"`
 		Force     bool             `json:"force"`
@@ -290,7 +261,7 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	result, err := h.app.Engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink})
+	result, err := h.app.Engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink, Budget: budget})
 	if err != nil {
 		return err
 	}

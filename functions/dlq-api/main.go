@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"os"
 
 	"backstop/lib/app"
 	_ "backstop/lib/sinks/email"
@@ -14,5 +13,5 @@ import (
 func main() {
 	ctx := context.Background()
 	a, err := app.New(ctx)
-	a.Serve(newEvents(newAPI(a, err, newStarter(ctx, a), os.Stdout)))
+	a.Serve(newEvents(newAPI(a, err, newStarter(ctx, a))))
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -123,7 +122,7 @@ func TestReplayIsStartedAtOnceAndItsFailureOnlyLogged(t *testing.T) {
 	f.add(t, item(1))
 	for name, l := range map[string]*fakeLambda{"it works": {}, "it fails": {err: errors.New("denied")}} {
 		var log bytes.Buffer
-		f.api = newAPI(f.app, nil, &starter{function: "replay-fn", client: l, log: slog.New(slog.NewTextHandler(&log, nil))}, io.Discard)
+		f.api = newAPI(f.app, nil, &starter{function: "replay-fn", client: l, log: slog.New(slog.NewTextHandler(&log, nil))})
 		f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","all":true,"dry_run":true}`).want(200, "")
 		var op operation
 		f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","all":true}`).want(202, "").into(&op)
@@ -156,7 +155,7 @@ func TestABrokenEnvironmentIsNamedByEveryRoute(t *testing.T) {
 	f := newFixture(t)
 	t.Setenv("BACKSTOP_SINKS", "")
 	a, err := newBroken(t)
-	f.api = newAPI(a, err, newStarter(t.Context(), a), io.Discard)
+	f.api = newAPI(a, err, newStarter(t.Context(), a))
 	for route := range f.doc.Routes() {
 		method, path, _ := strings.Cut(route, " ")
 		if strings.Contains(path, "{") || path == "/v1/messages" {

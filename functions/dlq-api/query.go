@@ -60,6 +60,14 @@ func (q *query) reason() dlq.Reason {
 	return reason
 }
 
+func (q *query) state() dlq.State {
+	state := dlq.State(q.values["state"])
+	if state != "" && !slices.Contains(dlq.States, state) {
+		q.fail(invalid("state: %.40q is none of %v", state, dlq.States))
+	}
+	return state
+}
+
 func (q *query) time(name string) time.Time {
 	v := q.values[name]
 	if v == "" {

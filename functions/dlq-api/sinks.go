@@ -19,19 +19,20 @@ import (
 
 // sinkView is one sink as the operator sees it.
 type sinkView struct {
-	Name             string    `json:"name"`
-	Kind             string    `json:"kind,omitempty"`
-	Configured       bool      `json:"configured"`
-	ConfigError      string    `json:"config_error,omitempty"`
-	QueueError       string    `json:"queue_error,omitempty"` // why Depth and Due are unknown
-	Depth            int64     `json:"depth"`                 // -1: unknown
-	Due              int64     `json:"due"`                   // -1: unknown
-	Parked           int64     `json:"parked"`
-	Kept             int64     `json:"kept"`
-	Trimmed          int64     `json:"trimmed"`
-	Paused           bool      `json:"paused"`
-	OldestAt         time.Time `json:"oldest_at,omitzero"`
-	OldestAgeSeconds int64     `json:"oldest_age_seconds"`
+	Name             string              `json:"name"`
+	Kind             string              `json:"kind,omitempty"`
+	Configured       bool                `json:"configured"`
+	ConfigError      string              `json:"config_error,omitempty"`
+	QueueError       string              `json:"queue_error,omitempty"` // why Depth and Due are unknown
+	Depth            int64               `json:"depth"`                 // -1: unknown
+	Due              int64               `json:"due"`                   // -1: unknown
+	Parked           int64               `json:"parked"`
+	Kept             int64               `json:"kept"`
+	Trimmed          int64               `json:"trimmed"`
+	States           map[dlq.State]int64 `json:"states,omitempty"`
+	Paused           bool                `json:"paused"`
+	OldestAt         time.Time           `json:"oldest_at,omitzero"`
+	OldestAgeSeconds int64               `json:"oldest_age_seconds"`
 }
 
 // listSinks answers with every sink that is configured or has dead letters.
@@ -111,7 +112,8 @@ func (h *api) fill(ctx context.Context, views map[string]*sinkView) error {
 }
 
 func (v *sinkView) set(s dlq.Stats) {
-	v.Depth, v.Due, v.Parked, v.Kept, v.Trimmed, v.Paused, v.OldestAt = s.Depth, s.Due, s.Parked, s.Kept, s.Trimmed, s.Paused, s.OldestAt
+	v.Depth, v.Due, v.Parked, v.Kept, v.Trimmed = s.Depth, s.Remaining, s.Parked, s.Kept, s.Trimmed
+	v.States, v.Paused, v.OldestAt = s.States, s.Paused, s.OldestAt
 	if !s.OldestAt.IsZero() {
 		v.OldestAgeSeconds = max(0, int64(time.Since(s.OldestAt).Seconds()))
 	}

@@ -3,18 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda/messages"
 	"golang.org/x/sync/errgroup"
 
 	"backstop/lib/app"
 	"backstop/lib/dlq"
 	"backstop/lib/observe"
-	"backstop/lib/problem"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
 )
@@ -24,36 +21,25 @@ type handler struct {
 	app *app.App
 	// broken is why the function cannot work at all (its environment); nil when it can.
 	broken error
-	// out takes the metrics.
-	out io.Writer
 }
 
 // Invoke implements lambda.Handler. Every failure is a function error with a named
 // type: nobody reads an answer of the schedule's.
 func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	if h.broken != nil {
-		return nil, functionError(h.broken)
+		return nil, app.FunctionError(h.broken)
 	}
 	request, err := replay.ParseRequest(payload)
 	if err != nil {
-		return nil, functionError(err)
+		return nil, app.FunctionError(err)
 	}
-	metrics := observe.NewMetrics(h.app.Env.Service)
-	metrics.Begin()
-	ctx = observe.WithMetrics(ctx, metrics)
-	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
-	defer func() {
-		h.app.Report(ctx, metrics)
-		metrics.End(ctx)
-		if err := metrics.Flush(h.out); err != nil {
-			h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
-		}
-	}()
+	defer h.app.Begin(ctx)()
+	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
 	start := time.Now()
 	summary, err := h.app.Engine.Run(ctx, request)
 	if err != nil {
 		h.app.Log.ErrorContext(ctx, "replay failed", "error", err.Error())
-		return nil, functionError(err)
+		return nil, app.FunctionError(err)
 	}
 	h.app.Log.InfoContext(ctx, "replay run", "claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
 		"parked", summary.Parked, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds())
@@ -63,9 +49,9 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		}
 	}
 	if h.app.Config.Age() >= 0 { // without a configuration nothing is replayed, however well that went
-		metrics.Add(observe.ReplayRuns, "", 1)
+		h.app.Metrics.Add(observe.ReplayRuns, "", 1)
 	}
-	h.measure(ctx, metrics)
+	h.measure(ctx, budget)
 	return json.Marshal(summary)
 }
 
@@ -79,9 +65,9 @@ const (
 
 // measure publishes the depth and the oldest age of every queue; the alarms rest on
 // them. What cannot be read now is left out, and read at the next tick.
-func (h *handler) measure(ctx context.Context, m *observe.Metrics) {
+func (h *handler) measure(ctx context.Context, b retry.Budget) {
 	end := time.Now().Add(measureAll)
-	if b := retry.BudgetOf(ctx, h.app.Env.Reserve); !b.Deadline.IsZero() {
+	if !b.Deadline.IsZero() {
 		if last := b.Deadline.Add(-b.Reserve / 8); last.Before(end) {
 			end = last
 		}
@@ -104,8 +90,8 @@ func (h *handler) measure(ctx context.Context, m *observe.Metrics) {
 				h.app.Log.WarnContext(ctx, "queue not measured", "sink", name, "error", err.Error())
 				return nil // the others are measured
 			}
-			m.Add(observe.DLQDepth, name, float64(stats.Depth))
-			m.Add(observe.DLQOldestAge, name, age(stats))
+			h.app.Metrics.Add(observe.DLQDepth, name, float64(stats.Depth))
+			h.app.Metrics.Add(observe.DLQOldestAge, name, age(stats))
 			return nil
 		})
 	}
@@ -117,9 +103,4 @@ func age(s dlq.Stats) float64 {
 		return 0
 	}
 	return max(0, time.Since(s.OldestAt).Seconds())
-}
-
-func functionError(err error) error {
-	p := problem.From(err)
-	return messages.InvokeResponse_Error{Type: string(p.Code), Message: err.Error()}
 }

@@ -54,7 +54,8 @@ func newHandler(t *testing.T) (h *handler, out, log *buffer) {
 	out, log = &buffer{}, &buffer{}
 	a.Log = slog.New(slog.NewJSONHandler(log, nil))
 	a.Engine.Log = a.Log
-	return &handler{app: a, out: out}, out, log
+	a.Out = out
+	return &handler{app: a}, out, log
 }
 
 // partly is a queue of which some sinks cannot be read.

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"os"
 
 	"backstop/lib/app"
 	_ "backstop/lib/sinks/email"
@@ -13,5 +12,5 @@ import (
 
 func main() {
 	a, err := app.New(context.Background())
-	a.Serve(&handler{app: a, broken: err, out: os.Stdout})
+	a.Serve(&handler{app: a, broken: err})
 }

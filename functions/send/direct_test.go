@@ -5,13 +5,15 @@ import (
 	"testing"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"backstop/lib/delivery"
 )
 
 // The platform invokes again what an asynchronous invocation did not end well, or did
 // not end: under the same request id. The receiver must be able to see that.
 func TestADirectInvocationWithoutAnIDIsKnownByItsRequestID(t *testing.T) {
 	h := newHandler(t)
-	invoke := func(request, payload string) (a answer) {
+	invoke := func(request, payload string) (a delivery.Answer) {
 		t.Helper()
 		ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: request})
 		out, err := h.Invoke(ctx, []byte(payload))

@@ -19,6 +19,7 @@ import (
 
 	"backstop/internal/strictjson"
 	"backstop/lib/app"
+	"backstop/lib/delivery"
 )
 
 // newHandler is the function on memory, with a sink that works, one that refuses, and
@@ -52,7 +53,8 @@ func newHandler(tb testing.TB) *handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &handler{app: a, out: io.Discard}
+	a.Out = io.Discard
+	return &handler{app: a}
 }
 
 // codes are what an answer may say instead of delivered or dead_lettered.
@@ -132,7 +134,7 @@ func FuzzEvent(f *testing.F) {
 // wantFate checks the answer of a delivery that is safe.
 func wantFate(t *testing.T, body []byte) {
 	t.Helper()
-	var a answer
+	var a delivery.Answer
 	if err := json.Unmarshal(body, &a); err != nil || a.DeliveryID == "" || a.Status != "delivered" && (a.Status != "dead_lettered" || a.ItemID == "" || a.Reason == "") {
 		t.Errorf("answer %s (%v), want delivered, or dead_lettered with its item and reason", body, err)
 	}

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"io"
+	"time"
 
-	"github.com/aws/aws-lambda-go/lambda/messages"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"backstop/lib/app"
+	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/problem"
@@ -20,61 +20,46 @@ type handler struct {
 	app *app.App
 	// broken is why the function cannot work at all (its environment); nil when it can.
 	broken error
-	// out takes the metrics.
-	out io.Writer
 }
 
 // Invoke implements lambda.Handler.
 func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	shape, err := shapeOf(payload)
 	if err != nil {
-		return nil, functionError(err)
+		return nil, app.FunctionError(err)
 	}
 	if h.broken != nil {
 		if shape == shapeHTTP {
 			return json.Marshal(problemResponse(problem.From(h.broken)))
 		}
-		return nil, functionError(h.broken)
+		return nil, app.FunctionError(h.broken)
 	}
-
-	s := &sender{
-		targets: h.app, items: h.app.Queue, records: h.app.Records, log: h.app.Log,
-		metrics: observe.NewMetrics(h.app.Env.Service), maxBytes: h.app.Env.MaxBodyBytes,
-		keepUnsendable: shape == shapeSQS, queueReceives: h.app.Env.QueueReceives,
-	}
-	s.metrics.Begin()
-	defer func() {
-		h.app.Report(ctx, s.metrics)
-		s.metrics.End(ctx)
-		if err := s.metrics.Flush(h.out); err != nil {
-			h.app.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
-		}
-	}()
+	defer h.app.Begin(ctx)()
 	switch shape {
 	case shapeHTTP:
-		return h.http(ctx, s, payload)
+		return h.http(ctx, payload)
 	case shapeSQS:
-		return h.sqs(ctx, s, payload)
+		return h.sqs(ctx, payload)
 	}
-	return h.direct(ctx, s, payload)
+	return h.direct(ctx, payload)
 }
 
 // direct answers a bare request. An asynchronous caller never sees the answer and the
 // function cannot tell, so whatever is not safe is a function error: the platform
 // retries it and keeps it.
-func (h *handler) direct(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
-	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
+func (h *handler) direct(ctx context.Context, payload []byte) ([]byte, error) {
+	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
 	r, err := parseRequest(payload)
 	if err == nil {
-		err = r.identify(requestID(ctx))
+		err = identify(&r, requestID(ctx))
 	}
 	if err != nil {
-		return nil, functionError(err)
+		return nil, app.FunctionError(err)
 	}
-	r.trace = traceFrom(ctx, nil)
-	a, err := s.deliver(retry.WithTrace(ctx, r.trace), r)
+	r.Trace, r.Budget = traceFrom(ctx, nil), budget
+	a, err := h.deliver(ctx, r)
 	if err != nil {
-		return nil, functionError(err)
+		return nil, app.FunctionError(err)
 	}
 	return json.Marshal(a)
 }
@@ -88,15 +73,61 @@ func requestID(ctx context.Context) string {
 	return ""
 }
 
-// functionError names the error's type by its code, for the platform and the caller.
-func functionError(err error) error {
-	p := problem.From(err)
-	return messages.InvokeResponse_Error{Type: string(p.Code), Message: text(p, err)}
+// deliver delivers r, with one log line and its metrics.
+func (h *handler) deliver(ctx context.Context, r delivery.Request) (delivery.Answer, error) {
+	start := time.Now()
+	a, err := h.app.Sender.Deliver(ctx, r)
+	h.observe(ctx, r, a, err, time.Since(start))
+	return a, err
 }
 
-func text(p problem.Problem, err error) string {
-	if p.Code == fault.CodeInternal {
-		return p.Title
+// observe writes the delivery's one log line and its metrics.
+func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.Answer, err error, elapsed time.Duration) {
+	status, reason, text := string(a.Status), string(a.Reason), a.Error
+	if err != nil {
+		status, reason, text = string(retry.StatusHandedBack), string(fault.CodeOf(err)), err.Error()
 	}
-	return err.Error()
+	attrs := []any{
+		"delivery_id", r.ID, "sink", r.Sink, "status", status, "attempts", a.Attempts,
+		"elapsed_ms", elapsed.Milliseconds(),
+	}
+	if reason != "" {
+		attrs = append(attrs, "reason", reason)
+	}
+	if text != "" {
+		attrs = append(attrs, "error", text)
+	}
+	if a.ItemID != "" {
+		attrs = append(attrs, "item_id", a.ItemID)
+	}
+	if a.Unanswered > 0 {
+		attrs = append(attrs, "unanswered", a.Unanswered)
+	}
+	if a.Duplicate {
+		attrs = append(attrs, "duplicate", true)
+	}
+	if r.Trace != "" {
+		attrs = append(attrs, "trace", r.Trace)
+	}
+	h.app.Log.InfoContext(ctx, "delivery", attrs...)
+
+	sink := r.Sink
+	if fault.CodeOf(err) == fault.CodeSinkNotFound || fault.CheckName(sink) != nil {
+		sink = "" // callers must not be able to make up metric dimensions
+	}
+	switch {
+	case a.Duplicate:
+		h.app.Metrics.Add(observe.Duplicate, sink, 1)
+		return
+	case err != nil:
+		h.app.Metrics.AddReason(observe.HandedBack, sink, reason, 1)
+	case a.Status == delivery.StatusDeadLettered:
+		h.app.Metrics.AddReason(observe.DeadLettered, sink, reason, 1)
+	default:
+		h.app.Metrics.Add(observe.Delivered, sink, 1)
+	}
+	if a.Attempts > 0 {
+		h.app.Metrics.Add(observe.Attempts, sink, float64(a.Attempts))
+		h.app.Metrics.Add(observe.AttemptLatency, sink, float64(a.Trying.Milliseconds())/float64(a.Attempts))
+	}
 }

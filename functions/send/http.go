@@ -10,6 +10,7 @@ import (
 
 	"backstop/internal/strictjson"
 	"backstop/lib/app"
+	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/problem"
 	"backstop/lib/retry"
@@ -19,18 +20,17 @@ import (
 const route = "/v1/messages"
 
 // http answers POST /v1/messages of an HTTP API.
-func (h *handler) http(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
+func (h *handler) http(ctx context.Context, payload []byte) ([]byte, error) {
 	var e events.APIGatewayV2HTTPRequest
 	if err := strictjson.DecodePart(payload, &e); err != nil {
-		return nil, functionError(invalid("%s", strictjson.Text("event", err)))
+		return nil, app.FunctionError(invalid("%s", strictjson.Text("event", err)))
 	}
 	ctx, cancel := app.APIContext(ctx, e.RequestContext.TimeEpoch)
 	defer cancel()
-	ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, h.app.Env.Reserve))
-	return json.Marshal(h.answer(ctx, s, e))
+	return json.Marshal(h.answer(ctx, retry.NewBudget(ctx, h.app.Env.Reserve), e))
 }
 
-func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
+func (h *handler) answer(ctx context.Context, budget retry.Budget, e events.APIGatewayV2HTTPRequest) events.APIGatewayV2HTTPResponse {
 	if app.RoutePath(e.RawPath, e.RequestContext) != route {
 		return problemResponse(problem.Problem{
 			Type: "about:blank", Title: "Not Found", Status: http.StatusNotFound, Code: fault.CodeNotFound,
@@ -57,20 +57,20 @@ func (h *handler) answer(ctx context.Context, s *sender, e events.APIGatewayV2HT
 		r.ID, err = app.IdempotencyKey(app.Header(e.Headers, app.IdempotencyKeyHeader))
 	}
 	if err == nil {
-		err = r.identify("")
+		err = identify(&r, "")
 	}
 	if err != nil {
 		return problemResponse(problem.From(err))
 	}
-	r.trace = traceFrom(ctx, e.Headers)
-	a, err := s.deliver(retry.WithTrace(ctx, r.trace), r)
+	r.Trace, r.Budget = traceFrom(ctx, e.Headers), budget
+	a, err := h.deliver(ctx, r)
 	if err != nil {
 		p := problem.From(err)
 		p.DeliveryID = r.ID
 		return problemResponse(p)
 	}
 	status := http.StatusOK
-	if a.Status == retry.StatusDeadLettered {
+	if a.Status == delivery.StatusDeadLettered {
 		status = http.StatusAccepted
 	}
 	return jsonResponse(status, "application/json", a)

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"os"
 
 	"backstop/lib/app"
 	_ "backstop/lib/sinks/email"
@@ -14,5 +13,5 @@ import (
 
 func main() {
 	a, err := app.New(context.Background())
-	a.Serve(&handler{app: a, broken: err, out: os.Stdout})
+	a.Serve(&handler{app: a, broken: err})
 }

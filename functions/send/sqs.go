@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"backstop/internal/strictjson"
+	"backstop/lib/app"
+	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
 )
@@ -17,15 +19,15 @@ import (
 // sqs handles a batch. Records run at once, bounded, each on its own; on a FIFO queue
 // the records of a message group follow each other. The answer names exactly the
 // records that are not safe yet: the queue keeps those.
-func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, error) {
+func (h *handler) sqs(ctx context.Context, payload []byte) ([]byte, error) {
 	var e events.SQSEvent
 	if err := strictjson.DecodePart(payload, &e); err != nil {
-		return nil, functionError(invalid("%s", strictjson.Text("event", err)))
+		return nil, app.FunctionError(invalid("%s", strictjson.Text("event", err)))
 	}
 	for i, rec := range e.Records {
 		if rec.MessageId == "" {
 			// An empty identifier cannot be named in the answer, so the whole batch is kept.
-			return nil, functionError(invalid("event: Records[%d].messageId: missing", i))
+			return nil, app.FunctionError(invalid("event: Records[%d].messageId: missing", i))
 		}
 	}
 	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
@@ -37,12 +39,11 @@ func (h *handler) sqs(ctx context.Context, s *sender, payload []byte) ([]byte, e
 	for _, group := range groups(records) {
 		g.Go(func() error {
 			for n, i := range group {
-				share := retry.WithBudget(ctx, budget.Share(len(group)-n))
-				if failed[i] = !s.record(share, records[i]); failed[i] {
+				if failed[i] = !h.record(ctx, budget.Share(len(group)-n), records[i]); failed[i] {
 					// The order of the group would be lost if a later record went first.
 					for _, rest := range group[n+1:] {
 						failed[rest] = true
-						s.skip(ctx, records[rest])
+						h.skip(ctx, records[rest])
 					}
 					break
 				}
@@ -117,32 +118,33 @@ func groups(records []events.SQSMessage) [][]int {
 }
 
 // record delivers one record and reports whether it is safe.
-func (s *sender) record(ctx context.Context, rec events.SQSMessage) bool {
+func (h *handler) record(ctx context.Context, budget retry.Budget, rec events.SQSMessage) bool {
 	r, err := parseRequest([]byte(rec.Body))
 	if err == nil {
-		err = r.identify(rec.MessageId)
+		err = identify(&r, rec.MessageId)
 	} else if wrapped := envelope(rec.Body); wrapped != nil {
 		err = wrapped
 	}
 	if err != nil {
-		s.refuse(ctx, rec, err)
+		h.refuse(ctx, rec, err)
 		return false
 	}
 	headers := map[string]string{"x-amzn-trace-id": rec.Attributes["AWSTraceHeader"]}
 	if a := rec.MessageAttributes["traceparent"]; a.StringValue != nil { // where tracing libraries put it
 		headers["traceparent"] = *a.StringValue
 	}
-	r.trace, r.comesAgain = traceFrom(ctx, headers), comesAgain(rec, s.queueReceives)
-	_, err = s.deliver(retry.WithTrace(ctx, r.trace), r)
+	r.Trace, r.Budget = traceFrom(ctx, headers), budget
+	r.KeepUnsendable, r.ComesAgain = true, comesAgain(rec, h.app.Env.QueueReceives)
+	_, err = h.deliver(ctx, r)
 	return err == nil
 }
 
 // skip hands a record back that may not overtake an earlier one of its group.
-func (s *sender) skip(ctx context.Context, rec events.SQSMessage) {
-	s.refuse(ctx, rec, &fault.Error{Code: fault.CodeNotAttempted, Msg: "an earlier record of its message group was handed back"})
+func (h *handler) skip(ctx context.Context, rec events.SQSMessage) {
+	h.refuse(ctx, rec, &fault.Error{Code: fault.CodeNotAttempted, Msg: "an earlier record of its message group was handed back"})
 }
 
 // refuse notes a record that is handed back without a delivery.
-func (s *sender) refuse(ctx context.Context, rec events.SQSMessage, err error) {
-	s.observe(ctx, request{ID: rec.MessageId}, answer{}, err, 0)
+func (h *handler) refuse(ctx context.Context, rec events.SQSMessage, err error) {
+	h.observe(ctx, delivery.Request{ID: rec.MessageId}, delivery.Answer{}, err, 0)
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"backstop/lib/app"
+	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
@@ -39,15 +39,14 @@ func inGroup(group string) func(*events.SQSMessage) {
 	}
 }
 
-// batch hands records to b's sender and returns those that were handed back.
+// batch hands records to b and returns those that were handed back.
 func (b *bench) batch(t *testing.T, ctx context.Context, records ...events.SQSMessage) []string { //nolint:revive // t first, as in tests
 	t.Helper()
 	payload, err := json.Marshal(events.SQSEvent{Records: records})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &handler{app: &app.App{Env: app.Env{Concurrency: 10}}}
-	out, err := h.sqs(ctx, b.sender, payload)
+	out, err := b.sqs(ctx, payload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,13 +64,13 @@ func (b *bench) batch(t *testing.T, ctx context.Context, records ...events.SQSMe
 // A queue may hand a message out twice at once. It is one message.
 func TestAMessageThatIsTwiceInABatchIsHandledAndReportedOnce(t *testing.T) {
 	for name, kind := range map[string]func(*events.SQSMessage){"standard": func(*events.SQSMessage) {}, "FIFO": inGroup("g")} {
-		b := newBench(nil)
-		b.records = brokenRecords{} // which would hide a second sending
+		b := newBench()
+		b.app.Sender.Records = noRecords{} // which would hide a second sending
 		if failed := b.batch(t, t.Context(), record("a", kind), record("b", kind), record("a", kind)); len(failed) != 0 || b.sink.sent != 2 {
 			t.Errorf("%s: %v handed back after %d sends, want none after 2", name, failed, b.sink.sent)
 		}
 		bad := func(rec *events.SQSMessage) { rec.Body = "x" }
-		b = newBench(nil)
+		b = newBench()
 		if failed := b.batch(t, t.Context(), record("a", kind, bad), record("a", kind, bad), record("a", kind, bad)); !slices.Equal(failed, []string{"a"}) {
 			t.Errorf("%s: %v handed back, want a once", name, failed)
 		}
@@ -103,9 +102,9 @@ func TestEnvelopesAreNamedWithTheirCure(t *testing.T) {
 		"S3 notification":     {`{"Records":[{"eventVersion":"2.1","eventSource":"aws:s3","s3":{}}]}`, []string{"aws:s3", "request"}},
 		"a batch in a record": {`{"Records":[{"messageId":"a","eventSource":"aws:sqs","body":"{}"}]}`, []string{"aws:sqs", "request"}},
 	} {
-		b := newBench(nil)
+		b := newBench()
 		var log bytes.Buffer
-		b.log = slog.New(slog.NewTextHandler(&log, nil))
+		b.app.Log = slog.New(slog.NewTextHandler(&log, nil))
 		failed := b.batch(t, t.Context(), record("a", func(rec *events.SQSMessage) { rec.Body = c.body }), record("b"))
 		if !slices.Equal(failed, []string{"a"}) || b.sink.sent != 1 {
 			t.Errorf("%s: %v handed back after %d sends, want a alone", name, failed, b.sink.sent)
@@ -143,9 +142,9 @@ func (s *slowSink) Send(ctx context.Context, _ sinks.Recipient, _ sinks.Message)
 // Records of a group follow each other, so a slow one must leave time for the others.
 func TestAGroupSharesItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(nil)
+		b := newBench()
 		slow := &slowSink{}
-		b.targets.(targets)["ops"].Retrier.Inner = slow //nolint:errcheck // made by newBench
+		b.target.Sink = slow
 		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)
 		defer cancel()
 		failed := b.batch(t, ctx, record("a", inGroup("g")), record("b", inGroup("g")), record("c", inGroup("g")))
@@ -191,14 +190,14 @@ var (
 // its group, and only its last receive ends in a dead letter: a replay would come late.
 func TestAHeldGroupWaitsForItsFirst(t *testing.T) {
 	all, none := []string{"a", "b"}, []string{}
-	pause := func(target *app.Target) { target.Paused = true }
-	spoil := func(target *app.Target) { target.ConfigErr = errConfig }
+	pause := func(target *delivery.Target) { target.Paused = true }
+	spoil := func(target *delivery.Target) { target.ConfigErr = errConfig }
 	for name, c := range map[string]struct {
 		hold   bool
 		err    error
 		count  string
 		fifo   bool
-		change func(*app.Target)
+		change func(*delivery.Target)
 		back   []string // handed back
 		stored int      // dead letters
 	}{
@@ -220,14 +219,12 @@ func TestAHeldGroupWaitsForItsFirst(t *testing.T) {
 		"fifo: continue, paused":                 {false, nil, "1", true, pause, none, 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBench(nil)
-			target := b.targets.(targets)["ops"] //nolint:errcheck // made by newBench
+			b := newBench()
 			sink := &picky{err: c.err}
-			target.Retrier.Inner, target.Hold = sink, c.hold
+			b.target.Sink, b.target.Hold = sink, c.hold
 			if c.change != nil {
-				c.change(&target)
+				c.change(&b.target)
 			}
-			b.targets, b.queueReceives = targets{"ops": target}, 5
 			group := func(*events.SQSMessage) {}
 			if c.fifo {
 				group = inGroup("g")
@@ -248,11 +245,9 @@ func TestAHeldGroupWaitsForItsFirst(t *testing.T) {
 // group never waited for it.
 func TestAHeldGroupGoesOnInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(nil)
-		target := b.targets.(targets)["ops"] //nolint:errcheck // made by newBench
+		b := newBench()
 		sink := &picky{err: errBusy}
-		target.Retrier.Inner, target.Retrier.Cfg.MaxAttempts, target.Hold = sink, 1, true
-		b.targets, b.queueReceives = targets{"ops": target}, 5
+		b.target.Sink, b.target.Retry.MaxAttempts, b.target.Hold = sink, 1, true
 		send := func(n string, ids ...string) []string {
 			var records []events.SQSMessage
 			for _, id := range ids {

@@ -11,8 +11,10 @@ import (
 
 // Filter selects dead letters. Zero fields select everything.
 type Filter struct {
-	Sink        string `json:"sink,omitempty"`
-	Reason      string `json:"reason,omitempty"`
+	Sink   string `json:"sink,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// State is for lists, exports and groups: an operation refuses it.
+	State       string `json:"state,omitempty"`
 	DeliveryID  string `json:"delivery_id,omitempty"`
 	Q           string `json:"q,omitempty"` // looked for in texts, in any case
 	Fingerprint string `json:"fingerprint,omitempty"`
@@ -31,6 +33,7 @@ func (f Filter) page(limit int, cursor string) url.Values {
 	}
 	set("sink", f.Sink)
 	set("reason", f.Reason)
+	set("state", f.State)
 	set("delivery_id", f.DeliveryID)
 	set("q", f.Q)
 	set("fingerprint", f.Fingerprint)
@@ -64,6 +67,7 @@ type Item struct {
 	NotBefore     time.Time       `json:"not_before"`
 	Origin        string          `json:"origin"`
 	Trace         string          `json:"trace"`
+	State         string          `json:"state"`
 	NextReplayAt  time.Time       `json:"next_replay_at"`
 	Replays       int             `json:"replays"`
 	Parked        bool            `json:"parked"`
@@ -169,8 +173,10 @@ func (c *Client) Count(ctx context.Context, sink string) (n Count, err error) {
 // Groups are dead letters counted by cause, largest group first.
 type Groups struct {
 	Raw
-	Groups   []Group `json:"groups"`
-	Complete bool    `json:"complete"` // false: the smallest groups are left out
+	Groups     []Group `json:"groups"`
+	Complete   bool    `json:"complete"`    // false: the smallest groups are left out, or NextCursor is set
+	NextCursor string  `json:"next_cursor"` // where the count of a state goes on; empty at its end
+	Scanned    int     `json:"scanned"`
 }
 
 // Group is a number of dead letters that failed alike.
@@ -182,8 +188,8 @@ type Group struct {
 	Count       int64  `json:"count"`
 }
 
-// Groups counts the dead letters of one sink, or of all when sink is empty, by cause.
-func (c *Client) Groups(ctx context.Context, sink string) (g Groups, err error) {
-	err = c.call(ctx, request{method: http.MethodGet, path: []string{"dlq", "groups"}, query: Filter{Sink: sink}.page(0, "")}, &g)
+// Groups counts dead letters by cause: of f's sink and state, or all where they are empty.
+func (c *Client) Groups(ctx context.Context, f Filter) (g Groups, err error) {
+	err = c.call(ctx, request{method: http.MethodGet, path: []string{"dlq", "groups"}, query: Filter{Sink: f.Sink, State: f.State}.page(0, "")}, &g)
 	return g, err
 }

@@ -71,19 +71,20 @@ type Sinks struct {
 // Sink is one sink and its queue.
 type Sink struct {
 	Raw
-	Name             string    `json:"name"`
-	Kind             string    `json:"kind"`
-	Configured       bool      `json:"configured"`
-	ConfigError      string    `json:"config_error"`
-	QueueError       string    `json:"queue_error"` // why Depth and Due are unknown
-	Depth            int64     `json:"depth"`       // -1: unknown
-	Due              int64     `json:"due"`         // -1: unknown
-	Parked           int64     `json:"parked"`
-	Kept             int64     `json:"kept"`
-	Trimmed          int64     `json:"trimmed"`
-	Paused           bool      `json:"paused"`
-	OldestAt         time.Time `json:"oldest_at"`
-	OldestAgeSeconds int64     `json:"oldest_age_seconds"`
+	Name             string           `json:"name"`
+	Kind             string           `json:"kind"`
+	Configured       bool             `json:"configured"`
+	ConfigError      string           `json:"config_error"`
+	QueueError       string           `json:"queue_error"` // why Depth and Due are unknown
+	Depth            int64            `json:"depth"`       // -1: unknown
+	Due              int64            `json:"due"`         // -1: unknown
+	Parked           int64            `json:"parked"`
+	Kept             int64            `json:"kept"`
+	Trimmed          int64            `json:"trimmed"`
+	Paused           bool             `json:"paused"`
+	States           map[string]int64 `json:"states"`
+	OldestAt         time.Time        `json:"oldest_at"`
+	OldestAgeSeconds int64            `json:"oldest_age_seconds"`
 }
 
 // Sinks lists the sinks.

@@ -199,7 +199,7 @@ func story() []letter {
 // counts are the numbers of dead letters by reason.
 func (b *backstop) counts(t *testing.T) map[string]int64 {
 	t.Helper()
-	groups, err := b.api.Groups(t.Context(), "")
+	groups, err := b.api.Groups(t.Context(), apiclient.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"backstop/internal/apiclient"
+
 	"backstop/internal/incident"
 )
 
@@ -20,7 +22,7 @@ func TestStory(t *testing.T) {
 	p := newTab(t, b.console)
 	p.says("Causes", "HTTP 503", "HTTP 429", "connection refused", "All 1,000 dead letters in the queue.")
 	rows := eval[[]string](p, `[...document.querySelectorAll("section[aria-labelledby=h-causes] tbody tr")].map((r) => r.innerText.replace(/\s+/g, " "))`)
-	groups, err := b.api.Groups(t.Context(), "")
+	groups, err := b.api.Groups(t.Context(), apiclient.Filter{})
 	if err != nil || len(groups.Groups) != len(incident.Causes) || len(rows) != len(incident.Causes) {
 		t.Fatalf("%d groups (%v), shown as %q; want %d", len(groups.Groups), err, rows, len(incident.Causes))
 	}
@@ -155,7 +157,7 @@ func TestOneDeadLetter(t *testing.T) {
 	p.click("button", "Replay 1")
 	p.says("It failed again, and stays in the queue.", "HTTP 503", "The schedule tries again in")
 	p.click("button", "Close")
-	p.says("due in", "Replays charged\n1")
+	p.says("scheduled in", "Replays charged\n1")
 	p.click("button", "Replay…")
 	p.choose("Send through", "webhook-demo")
 	p.click("button", "Replay 1")
@@ -179,13 +181,13 @@ func TestOneByOneOfAFilter(t *testing.T) {
 	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 9)...)
 	p := newTab(t, b.console)
 	p.goTo("#/items?sink=webhook-gone")
-	p.says("waits for you")
+	p.says("waiting")
 	p.click("button", "Unpark all…")
 	p.says("9 dead letters will be due now.")
 	p.click("button", "Unpark 9")
 	p.says("Completed: 9 done.")
 	p.click("button", "Close")
-	p.wait("all due", `!document.querySelector("table").innerText.includes("waits for you")`)
+	p.wait("all due", `!document.querySelector("table").innerText.includes("waiting")`)
 
 	p.click("button", "Replay all…")
 	p.choose("Send through", "webhook-demo")

@@ -25,6 +25,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/delay"
 	"backstop/internal/faultproxy"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
@@ -179,7 +180,7 @@ func (s *soak) poll() {
 	for !s.done() {
 		batch := s.take()
 		if len(batch) == 0 {
-			pause(s.ctx, 20*time.Millisecond)
+			_ = delay.Sleep(s.ctx, 20*time.Millisecond)
 			continue
 		}
 		failed := s.invoke(batch)
@@ -326,7 +327,7 @@ func (s *soak) post(i int) {
 			s.fates[i].killed = true
 		}
 		s.mu.Unlock()
-		pause(s.ctx, 200*time.Millisecond)
+		_ = delay.Sleep(s.ctx, 200*time.Millisecond)
 	}
 }
 
@@ -354,7 +355,7 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 					s.kills.Add(1)
 				}
 			}
-			pause(s.ctx, 5*time.Millisecond)
+			_ = delay.Sleep(s.ctx, 5*time.Millisecond)
 		}
 		out <- restarts
 	}()
@@ -420,7 +421,7 @@ func (s *soak) replayAll(t *testing.T) (runs int) {
 		if sum.Remaining == 0 {
 			return runs + 1
 		}
-		pause(context.Background(), 200*time.Millisecond)
+		_ = delay.Sleep(context.Background(), 200*time.Millisecond)
 	}
 	t.Error("dead letters are still due after two minutes of replays")
 	return runs

@@ -1,7 +1,6 @@
 package soak
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -248,15 +247,5 @@ func (j *journal) line(_, line string) {
 		case refused && l.Status == "handed_back":
 			j.refused[i] = append(j.refused[i], time.Now())
 		}
-	}
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

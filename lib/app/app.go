@@ -4,8 +4,9 @@ package app
 
 import (
 	"context"
-	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -20,8 +21,6 @@ import (
 	"backstop/lib/fault"
 	"backstop/lib/observe"
 	"backstop/lib/replay"
-	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // initFetch bounds the first reading of the sink configuration: a function has 10 s to
@@ -32,34 +31,19 @@ const initFetch = 3 * time.Second
 type App struct {
 	Env     Env
 	Log     *slog.Logger
+	Metrics *observe.Metrics // of all invocations of the process
+	Out     io.Writer        // takes the metrics
 	Config  *config.Cache
 	Queue   dlq.Store
 	Records delivery.Store
+	Sender  *delivery.Sender
 	Engine  *replay.Engine
 
-	hangUp  func()   // nil: there are no connections
-	targets sync.Map // *config.Sink -> Target
-	pauses  pauses
-	letters dlq.DLQ // Queue, with pushes that come together in one call
+	hangUp func() // nil: there are no connections
+	pauses pauses
 
 	trimMu  sync.Mutex
 	trimmed map[string]int // by sink, since the last report
-}
-
-// Target is a configured sink, ready to deliver.
-type Target struct {
-	*config.Sink
-	// Retrier dead-letters into the app's queue.
-	Retrier *retry.Retrier
-	// ConfigErr says what is wrong with the sink's configuration; nil when it can
-	// send. Its deliveries are dead-lettered without an attempt.
-	ConfigErr error
-	// Paused says that an operator has paused the sink, as of two seconds ago at most.
-	// Its deliveries are dead-lettered without an attempt.
-	Paused bool
-	// Hold says that a failure which may pass holds up the rest of its FIFO message group,
-	// as long as the queue hands it out again (fifo: hold).
-	Hold bool
 }
 
 // New reads the environment and connects nothing yet but the sink configuration, which
@@ -68,7 +52,7 @@ type Target struct {
 func New(ctx context.Context) (*App, error) {
 	hideUnasked()
 	env, err := environment()
-	a := &App{Env: env, Log: observe.NewLogger(env.Service)}
+	a := &App{Env: env, Log: observe.NewLogger(env.Service), Metrics: observe.NewMetrics(env.Service), Out: os.Stdout}
 	if err == nil {
 		err = a.compose()
 	}
@@ -118,9 +102,14 @@ func (a *App) compose() error {
 		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
 		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
 	}
-	a.pauses.stats, a.letters = a.Queue, dlq.NewBatcher(a.Queue)
+	a.pauses.stats = a.Queue
+	a.Sender = &delivery.Sender{
+		// Dead letters that come together are pushed in one call.
+		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Observer: counter{a.Metrics}, Log: a.Log,
+		Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
+	}
 	a.Engine = &replay.Engine{
-		Store: a.Queue, Targets: replayTargets{a}, Operations: operations, Records: a.Records, Observer: replayObserver{}, Log: a.Log,
+		Store: a.Queue, Targets: replayTargets{a}, Operations: operations, Records: a.Records, Observer: counter{a.Metrics}, Log: a.Log,
 		Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
 	}
 	return nil
@@ -135,27 +124,13 @@ func (a *App) noteTrimmed(sink string, n int) {
 	a.trimmed[sink] += n
 }
 
-// Report adds what is counted outside single deliveries to m: dead letters that an
-// overflowing queue lost since the last report, and the age of the configuration or that
-// there is none. Something that never existed has no age, and an alarm on age stays silent.
-func (a *App) Report(ctx context.Context, m *observe.Metrics) {
-	a.reportTrimmed(ctx, m)
-	age := a.Config.Age()
-	if age < 0 {
-		m.Add(observe.ConfigMissing, "", 1)
-		return
-	}
-	m.Add(observe.ConfigMissing, "", 0)
-	m.Add(observe.ConfigAge, "", age.Seconds())
-}
-
-func (a *App) reportTrimmed(ctx context.Context, m *observe.Metrics) {
+func (a *App) reportTrimmed(ctx context.Context) {
 	a.trimMu.Lock()
 	trimmed := a.trimmed
 	a.trimmed = nil
 	a.trimMu.Unlock()
 	for sink, n := range trimmed {
-		m.Add(observe.Trimmed, sink, float64(n))
+		a.Metrics.Add(observe.Trimmed, sink, float64(n))
 		a.Log.WarnContext(ctx, "dead letters trimmed by overflow", "sink", sink, "trimmed", n)
 	}
 }
@@ -168,48 +143,15 @@ func (a *App) Close() {
 	}
 }
 
-// Target returns the sink called name. The errors are those of config.Cache.Sink; a
-// sink whose own configuration is wrong is no error but has ConfigErr set.
-func (a *App) Target(ctx context.Context, name string) (Target, error) {
+// Target implements delivery.Targets. The errors are those of config.Cache.Sink. Paused is
+// at most two seconds old.
+func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) {
 	s, err := a.Config.Sink(ctx, name)
 	if err != nil {
-		return Target{}, err
+		return delivery.Target{}, err
 	}
-	t := a.target(s)
-	t.Paused = a.pauses.paused(ctx, name)
-	return t, nil
-}
-
-// target returns what is made of a configured sink, the same until it changes.
-func (a *App) target(s *config.Sink) Target {
-	if t, ok := a.targets.Load(s); ok {
-		return t.(Target) //nolint:errcheck // the map holds nothing else
-	}
-	t := Target{Sink: s, ConfigErr: s.Err, Hold: s.FIFO == config.FIFOHold}
-	inner := s.Sink
-	if inner == nil {
-		inner = broken{name: s.Name, err: s.Err}
-	}
-	t.Retrier = retry.NewRetrier(inner, s.Retry, a.letters)
-	t.Retrier.Reserve, t.Retrier.Logger = a.Env.Reserve, a.Log
-	a.targets.Range(func(k, v any) bool { // forget what this one replaces
-		if old, ok := k.(*config.Sink); ok && old.Name == s.Name {
-			a.targets.Delete(k)
-		}
-		return true
-	})
-	a.targets.Store(s, t)
-	return t
-}
-
-// broken stands for a sink that cannot be built.
-type broken struct {
-	name string
-	err  error
-}
-
-func (b broken) Name() string { return b.name }
-
-func (b broken) Send(context.Context, sinks.Recipient, sinks.Message) error {
-	return sinks.Terminal(fmt.Errorf("sink %q: %w", b.name, b.err))
+	return delivery.Target{
+		Sink: s.Sink, Retry: s.Retry, ConfigErr: s.Err,
+		Paused: a.pauses.paused(ctx, name), Hold: s.FIFO == config.FIFOHold,
+	}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/config"
+	"backstop/lib/replay/policy"
 	"backstop/lib/sinks/email"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
@@ -57,7 +58,7 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for prefix, blocks := range map[string][]any{
-		"": {webhook.Config{}, slack.Config{}, email.Config{}}, "retry.": {config.RetryKeys{}}, "replay.": {config.ReplayKeys{}},
+		"": {webhook.Config{}, slack.Config{}, email.Config{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
 	} {
 		for _, block := range blocks {
 			for field := range reflect.TypeOf(block).Fields() {

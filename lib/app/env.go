@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"backstop/internal/redisconn"
 	"backstop/lib/config"
 	"backstop/lib/delivery"
-	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -71,7 +71,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		RedisCluster:   r.boolean("BACKSTOP_REDIS_CLUSTER"),
 		RedisPassword:  sinks.Secret(r.text("BACKSTOP_REDIS_PASSWORD", "")),
 		RedisIAMUser:   r.text("BACKSTOP_REDIS_IAM_USER", ""),
-		KeyPrefix:      r.text("BACKSTOP_KEY_PREFIX", "backstop"),
+		KeyPrefix:      r.text("BACKSTOP_KEY_PREFIX", redisconn.DefaultPrefix),
 		DLQMaxLen:      int(r.integer("BACKSTOP_DLQ_MAX_LEN", 100_000, -1)),
 		DLQOverflow:    r.text("BACKSTOP_DLQ_OVERFLOW", "reject"),
 		Reserve:        r.duration("BACKSTOP_RESERVE", retry.DefaultReserve),
@@ -99,8 +99,8 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 	if e.DLQOverflow != "reject" && e.DLQOverflow != "trim" {
 		r.fault("BACKSTOP_DLQ_OVERFLOW", "%q; want reject or trim", e.DLQOverflow)
 	}
-	if dlq.CheckPrefix(e.KeyPrefix) != nil {
-		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, dlq.PrefixForm)
+	if redisconn.CheckPrefix(e.KeyPrefix) != nil {
+		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, redisconn.PrefixForm)
 	}
 	r.iam(&e)
 	e.Proxy = r.proxy()

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"backstop/lib/fault"
-	"backstop/lib/observe"
 	"backstop/lib/replay"
 )
 
@@ -20,11 +19,7 @@ func (t replayTargets) Target(ctx context.Context, name string) (replay.Target, 
 	if err != nil {
 		return replay.Target{}, err
 	}
-	p := s.Replay
-	return replay.Target{Sink: s.Sink, Retry: s.Retry, Policy: replay.Policy{
-		OnSuccess: replay.OnSuccess(p.OnSuccess), Attempts: p.MaxAttempts, MaxReplays: p.MaxReplays,
-		BaseDelay: p.BaseDelay, MaxDelay: p.MaxDelay, Rate: p.Rate, Concurrency: p.Concurrency,
-	}}, nil
+	return replay.Target{Sink: s.Sink, Retry: s.Retry, Policy: s.Replay}, nil
 }
 
 // Names implements replay.Targets.
@@ -34,19 +29,4 @@ func (t replayTargets) Names(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	return snapshot.Names(), nil
-}
-
-// replayObserver counts replays into the metrics of the invocation in ctx.
-type replayObserver struct{}
-
-func (replayObserver) ReplayDelivered(ctx context.Context, sink string) {
-	observe.MetricsFrom(ctx).Add(observe.ReplayDelivered, sink, 1)
-}
-
-func (replayObserver) ReplayFailed(ctx context.Context, sink string) {
-	observe.MetricsFrom(ctx).Add(observe.ReplayFailed, sink, 1)
-}
-
-func (replayObserver) Parked(ctx context.Context, sink string) {
-	observe.MetricsFrom(ctx).Add(observe.Parked, sink, 1)
 }

@@ -2,13 +2,9 @@ package app
 
 import (
 	"context"
-	"io"
-	"os"
 	"sync"
 
 	"github.com/aws/aws-lambda-go/lambda"
-
-	"backstop/lib/observe"
 )
 
 // Serve hands the platform's invocations to h; it does not return. At SIGTERM, which
@@ -22,19 +18,16 @@ func (a *App) Serve(h lambda.Handler) {
 	lambda.StartWithOptions(r, lambda.WithEnableSIGTERM(func() {
 		r.mu.Lock()
 		defer r.mu.Unlock() // the process lives on until it is killed: an answer may still be on its way
-		a.stop(os.Stdout)
+		a.stop()
 	}))
 }
 
 // stop closes the connections, and writes what no invocation has reported.
-func (a *App) stop(out io.Writer) {
+func (a *App) stop() {
 	ctx := context.Background() //nolint:forbidigo // between invocations
 	a.Close()
-	m := observe.NewMetrics(a.Env.Service)
-	a.reportTrimmed(ctx, m)
-	if err := m.Flush(out); err != nil {
-		a.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
-	}
+	a.reportTrimmed(ctx)
+	a.flush(ctx)
 	a.Log.InfoContext(ctx, "stopped")
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -14,11 +15,11 @@ func TestStoppingWritesWhatWasNotReported(t *testing.T) {
 	var log, out bytes.Buffer
 	closed := false
 	a := &App{
-		Env: Env{Service: "svc"}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Metrics: observe.NewMetrics("svc"), Out: &out, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		hangUp: func() { closed = true },
 	}
 	a.noteTrimmed("webhook", 3)
-	a.stop(&out)
+	a.stop()
 	if !closed || !strings.Contains(log.String(), "msg=stopped") {
 		t.Errorf("closed: %v, log %q", closed, log.String())
 	}
@@ -26,7 +27,7 @@ func TestStoppingWritesWhatWasNotReported(t *testing.T) {
 		t.Errorf("metrics %q, want the three", text)
 	}
 	out.Reset()
-	a.stop(&out)
+	a.stop()
 	if out.Len() != 0 {
 		t.Errorf("metrics %q twice", out.String())
 	}
@@ -34,5 +35,5 @@ func TestStoppingWritesWhatWasNotReported(t *testing.T) {
 
 // A function without a usable environment stops too.
 func TestStoppingNeedsNoEnvironment(t *testing.T) {
-	(&App{Log: slog.New(slog.DiscardHandler)}).stop(&bytes.Buffer{})
+	(&App{Log: slog.New(slog.DiscardHandler), Metrics: observe.NewMetrics(""), Out: io.Discard}).stop()
 }

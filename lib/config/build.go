@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"backstop/lib/fault"
+	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -36,14 +37,12 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 		return prev
 	}
 
-	var c Common
-	d.section(raw, "retry", &c.Retry)
-	d.section(raw, "replay", &c.Replay)
+	var keys RetryKeys
+	d.section(raw, "retry", &keys)
 	var err error
-	s.Retry, err = c.Retry.config()
-	d.report(err)
-	s.Replay, err = c.Replay.config()
-	d.report(err)
+	s.Retry, err = keys.config()
+	d.reportIn("retry", err)
+	s.Replay = d.replay(raw)
 	s.Retry.OnAmbiguous = d.onAmbiguous(raw)
 	s.FIFO = d.fifo(raw)
 
@@ -101,9 +100,18 @@ func (d *decoder) section(raw map[string]any, key string, into any) {
 		d.fault(d.position(key), key, "want a mapping of keys to values")
 		return
 	}
-	for _, fault := range faults(sinks.DecodeConfig(withoutNil(block), into)) {
-		d.reportFault(&sinks.ConfigError{Key: key + "." + fault.Key, Msg: fault.Msg, Known: fault.Known})
+	d.reportIn(key, sinks.DecodeConfig(withoutNil(block), into))
+}
+
+// replay reads the block replay into the defaults.
+func (d *decoder) replay(raw map[string]any) policy.Policy {
+	p := policy.Policy{}.Normalize()
+	d.section(raw, "replay", &p)
+	if block, _ := raw["replay"].(map[string]any); block["max_delay"] == nil {
+		p.MaxDelay = max(p.MaxDelay, p.BaseDelay)
 	}
+	d.reportIn("replay", p.Validate())
+	return p
 }
 
 func withoutNil(block map[string]any) map[string]any {
@@ -204,10 +212,10 @@ func firstKey(path string) string {
 	return path
 }
 
-// report records what a check or a factory found.
-func (d *decoder) report(err error) {
+// reportIn records what is wrong within a common block.
+func (d *decoder) reportIn(block string, err error) {
 	for _, fault := range faults(err) {
-		d.reportFault(fault)
+		d.reportFault(&sinks.ConfigError{Key: block + "." + fault.Key, Msg: fault.Msg, Known: fault.Known})
 	}
 }
 

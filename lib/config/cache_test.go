@@ -64,7 +64,7 @@ func TestAConfigurationIsRefreshedAfter80To100PercentOfTheTTL(t *testing.T) {
 		c, client := cached(t, Options{TTL: 100 * time.Second})
 		first := mustGet(t, c)
 		time.Sleep(79 * time.Second)
-		client.params["/sinks/a"] = "kind: fake\nurl: https://two"
+		client.set(func(f *fakeSSM) { f.params["/sinks/a"] = "kind: fake\nurl: https://two" })
 		if mustGet(t, c) != first || client.reads() != 1 {
 			t.Fatal("refreshed before 80% of the TTL")
 		}
@@ -115,7 +115,7 @@ func TestAStaleConfigurationIsNotUsedBecauseARefreshAheadIsUnderWay(t *testing.T
 		client.set(func(f *fakeSSM) { f.delay = 500*time.Millisecond + 20*time.Second })
 		time.Sleep(100*time.Second - time.Millisecond)
 		mustGet(t, c) // starts it
-		client.params["/sinks/a"] = "kind: fake\nurl: https://two"
+		client.set(func(f *fakeSSM) { f.params["/sinks/a"] = "kind: fake\nurl: https://two" })
 		time.Sleep(20 * time.Second) // stale by now
 		if got := urlOf(t, mustGet(t, c).sinks["a"]); got != "https://two" {
 			t.Errorf("url %q, want what the refresh under way reads", got)
@@ -508,7 +508,7 @@ func TestANewFindingIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
 		c, client := cached(t, Options{TTL: time.Minute, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
-		client.params["/sinks/b"] = "kind: fake\nurll: hunter2hunter2"
+		client.set(func(f *fakeSSM) { f.params["/sinks/b"] = "kind: fake\nurll: hunter2hunter2" })
 		for range 10 {
 			mustGet(t, c)
 			time.Sleep(time.Minute)

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -30,8 +31,9 @@ type Sink struct {
 	// an *InvalidError. Other sinks are not affected.
 	Err error
 	// Retry is normalized; it carries on_ambiguous too.
-	Retry  retry.Config
-	Replay Replay
+	Retry retry.Config
+	// Replay is normalized.
+	Replay policy.Policy
 	// FIFO is FIFOContinue (default) or FIFOHold.
 	FIFO string
 

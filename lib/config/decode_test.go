@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/fault"
+	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -57,8 +58,8 @@ replay:
 	if diff := cmp.Diff(wantRetry, full.Retry); diff != "" {
 		t.Errorf("retry (-want +got)\n%s", diff)
 	}
-	wantReplay := Replay{
-		OnSuccess: OnSuccessKeep, MaxAttempts: 2, MaxReplays: 4, BaseDelay: 30 * time.Second, MaxDelay: time.Hour, Rate: 0.5, Concurrency: 7,
+	wantReplay := policy.Policy{
+		OnSuccess: policy.OnSuccessKeep, Attempts: 2, MaxReplays: 4, BaseDelay: 30 * time.Second, MaxDelay: time.Hour, Rate: 0.5, Concurrency: 7,
 	}
 	if diff := cmp.Diff(wantReplay, full.Replay); diff != "" {
 		t.Errorf("replay (-want +got)\n%s", diff)
@@ -77,7 +78,7 @@ replay:
 	if least.Kind != "fake" || least.Sink.Name() != "least" {
 		t.Errorf("kind %q, name %q", least.Kind, least.Sink.Name())
 	}
-	wantReplay = Replay{OnSuccess: OnSuccessDiscard, MaxAttempts: 1, MaxReplays: 10, BaseDelay: time.Minute, MaxDelay: 6 * time.Hour}
+	wantReplay = policy.Policy{}.Normalize()
 	if diff := cmp.Diff(wantReplay, least.Replay); diff != "" {
 		t.Errorf("default replay (-want +got)\n%s", diff)
 	}
@@ -315,4 +316,17 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestALongBaseDelayRaisesTheDefaultCapOnly(t *testing.T) {
+	s := loaded(t, write(t, map[string]string{
+		"free.yaml":  "kind: fake\nurl: x\nreplay: {base_delay: 12h}\n",
+		"bound.yaml": "kind: fake\nurl: x\nreplay: {base_delay: 12h, max_delay: 6h}\n",
+	}), nil, nil)
+	if free, _ := s.Sink("free"); free.Replay.MaxDelay != 12*time.Hour {
+		t.Errorf("max_delay %s, want base_delay's 12h", free.Replay.MaxDelay)
+	}
+	if want := []string{"bound.yaml:3:27: bound: replay.max_delay: want at least base_delay"}; !cmp.Equal(texts(s.Findings()), want) {
+		t.Errorf("findings %q, want %q", texts(s.Findings()), want)
+	}
 }

@@ -7,9 +7,6 @@ package delivery
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"io"
 	"time"
 
 	"backstop/lib/dlq"
@@ -22,14 +19,6 @@ const DefaultTTL = 24 * time.Hour
 type Key struct {
 	Sink string
 	ID   string
-}
-
-// hash is the part of a store's key that stands for k: fixed in length and free of
-// characters that mean something in a key.
-func (k Key) hash() string {
-	h := sha256.New()
-	_, _ = io.WriteString(h, k.Sink+"\x00"+k.ID)
-	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // Status is what is known of a delivery.

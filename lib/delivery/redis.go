@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // the scripts
 	"encoding/json"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/redisconn"
 )
 
 //go:embed begin.lua
@@ -26,24 +29,24 @@ var (
 	updateScript = redis.NewScript(updateLua)
 )
 
-// Redis keeps records as strings "<prefix>:delivery:<hash of sink and id>" with a time
-// to live. Every script touches one key.
+// Redis keeps records as strings with a time to live (the key stands in internal/redisconn).
+// Every script touches one key.
+//
+// Every call can be repeated after a lost reply, and repeats itself until its context ends,
+// as dlq.Redis does. Its errors have no code, but for a bad prefix (INVALID_ARGUMENT): a
+// record in doubt is no fault of the queue.
 type Redis struct {
-	client redis.UniversalClient
-	prefix string
-	ttl    time.Duration
+	conn *redisconn.Conn
+	ttl  time.Duration
 }
 
 // NewRedis returns a store on client. An empty prefix means "backstop", a ttl <= 0
-// DefaultTTL.
+// DefaultTTL. It does no I/O.
 func NewRedis(client redis.UniversalClient, prefix string, ttl time.Duration) *Redis {
-	if prefix == "" {
-		prefix = "backstop"
-	}
 	if ttl <= 0 {
 		ttl = DefaultTTL
 	}
-	return &Redis{client: client, prefix: prefix, ttl: ttl}
+	return &Redis{conn: redisconn.New(client, cmp.Or(prefix, redisconn.DefaultPrefix), ""), ttl: ttl}
 }
 
 // owned is a record as it is stored: with its owner.
@@ -53,32 +56,12 @@ type owned struct {
 	UntilMS int64  `json:"until_ms,omitempty"`
 }
 
-func (s *Redis) key(k Key) string { return s.prefix + ":delivery:" + k.hash() }
-
-// twice runs f, and again when it got no answer in half of the time that ctx has left: a
-// connection may be dead without anybody knowing, and a second try gets a new one. What f
-// does can be repeated.
-func twice(ctx context.Context, f func(context.Context) error) error {
-	end, ok := ctx.Deadline()
-	if !ok {
-		return f(ctx)
-	}
-	half, cancel := context.WithTimeout(ctx, time.Until(end)/2)
-	defer cancel()
-	if err := f(half); half.Err() == nil || ctx.Err() != nil || err == nil {
-		return err
-	}
-	return f(ctx)
-}
-
 // run runs a script on the record of k.
-func (s *Redis) run(ctx context.Context, script *redis.Script, k Key, args ...any) (cmd *redis.Cmd) {
-	_ = twice(ctx, func(ctx context.Context) error { // the command has its error
-		cmd = script.Run(ctx, s.client, []string{s.key(k)}, args...)
-		return cmd.Err()
-	})
-	return cmd
+func (s *Redis) run(ctx context.Context, op string, script *redis.Script, k Key, args ...any) (any, error) {
+	return s.conn.Eval(ctx, op, script, []string{s.key(k)}, args...)
 }
+
+func (s *Redis) key(k Key) string { return s.conn.Keys.Record(k.Sink, k.ID) }
 
 // Begin implements Store.
 func (s *Redis) Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
@@ -95,12 +78,14 @@ func (s *Redis) begin(ctx context.Context, k Key, fingerprint, token string, lea
 	if err != nil {
 		return "", Record{}, err
 	}
-	state, found, err := wordAndRecord(s.run(ctx, beginScript, k, token, fingerprint, lease.Milliseconds(),
-		max(s.ttl, lease).Milliseconds(), fresh, reopen, item))
+	const op = "begin delivery"
+	answer, err := s.run(ctx, op, beginScript, k, token, fingerprint, lease.Milliseconds(),
+		max(s.ttl, lease).Milliseconds(), fresh, reopen, item)
 	if err != nil {
-		return "", Record{}, fmt.Errorf("begin delivery: %w", err)
+		return "", Record{}, err
 	}
-	return State(state), found, nil
+	state, found, err := wordAndRecord(op, answer)
+	return State(state), found, err
 }
 
 // Finish implements Store.
@@ -109,99 +94,90 @@ func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (Reco
 	if err != nil {
 		return Record{}, false, err
 	}
-	written, found, err := wordAndRecord(s.run(ctx, finishScript, k, token, b, s.ttl.Milliseconds()))
+	const op = "finish delivery"
+	answer, err := s.run(ctx, op, finishScript, k, token, b, s.ttl.Milliseconds())
 	if err != nil {
-		return Record{}, false, fmt.Errorf("finish delivery: %w", err)
+		return Record{}, false, err
 	}
-	return found, written == "1", nil
+	written, found, err := wordAndRecord(op, answer)
+	return found, written == "1", err
 }
 
 // wordAndRecord reads the answer of a script that answers with a word and a record.
-func wordAndRecord(cmd *redis.Cmd) (string, Record, error) {
-	reply, err := cmd.StringSlice()
-	if err != nil {
-		return "", Record{}, err
+func wordAndRecord(op string, answer any) (string, Record, error) {
+	a, _ := answer.([]any)
+	if len(a) != 2 {
+		return "", Record{}, redisconn.Unexpected(op, answer)
 	}
-	if len(reply) != 2 {
-		return "", Record{}, fmt.Errorf("%d values in the answer", len(reply))
+	word, isWord := a[0].(string)
+	text, isText := a[1].(string)
+	if !isWord || !isText {
+		return "", Record{}, redisconn.Unexpected(op, answer)
 	}
+	found, err := decodeRecord(op, text)
+	return word, found, err
+}
+
+// decodeRecord reads a record; the zero one from an empty text.
+func decodeRecord(op, text string) (Record, error) {
 	var found owned
-	if reply[1] != "" {
-		if err := json.Unmarshal([]byte(reply[1]), &found); err != nil {
-			return "", Record{}, fmt.Errorf("record: %w", err)
-		}
+	if text == "" {
+		return found.Record, nil
 	}
-	return reply[0], found.Record, nil
+	if err := json.Unmarshal([]byte(text), &found); err != nil {
+		return Record{}, fmt.Errorf("%s: record: %w", op, err)
+	}
+	return found.Record, nil
 }
 
 // Release implements Store.
 func (s *Redis) Release(ctx context.Context, k Key, token string) error {
-	if err := s.run(ctx, finishScript, k, token, "", 0).Err(); err != nil {
-		return fmt.Errorf("release delivery: %w", err)
-	}
-	return nil
+	_, err := s.run(ctx, "release delivery", finishScript, k, token, "", 0)
+	return err
 }
 
-// Update implements Store, in one round trip.
+// Update implements Store, in one round trip unless there are very many changes.
 func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error) {
 	now := time.Now().UTC()
-	records := make([][]byte, len(changes))
+	calls := make([]redisconn.Call, len(changes))
 	for i, c := range changes {
-		var err error
-		records[i], err = json.Marshal(Record{
+		record, err := json.Marshal(Record{
 			Sink: c.Sink, ID: c.ID, Status: c.Status, ItemID: c.ItemID, UpdatedAt: now, Fingerprint: c.Fingerprint,
 		})
 		if err != nil {
 			return nil, err
 		}
+		calls[i] = redisconn.Call{Keys: []string{s.key(c.Key)}, Args: []any{record, s.ttl.Milliseconds()}}
 	}
-	answers := make([]*redis.Cmd, len(changes))
-	update := func(ctx context.Context, run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, c := range changes {
-				answers[i] = run(ctx, p, []string{s.key(c.Key)}, records[i], s.ttl.Milliseconds())
-			}
-			return nil
-		})
-		return err
-	}
-	err := twice(ctx, func(ctx context.Context) error {
-		err := update(ctx, updateScript.EvalSha)
-		if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-			err = update(ctx, updateScript.Eval)
-		}
-		return err
-	})
+	const op = "update deliveries"
+	answers, err := s.conn.EvalAll(ctx, op, updateScript, calls)
 	if err != nil {
-		return nil, fmt.Errorf("update deliveries: %w", err)
+		return nil, err
 	}
 	statuses := make([]Status, len(changes))
 	for i, a := range answers {
-		text, err := a.Text()
-		if err != nil {
-			return nil, fmt.Errorf("update deliveries: %w", err)
+		status, ok := a.(string)
+		if !ok {
+			return nil, redisconn.Unexpected(op, a)
 		}
-		statuses[i] = Status(text)
+		statuses[i] = Status(status)
 	}
 	return statuses, nil
 }
 
 // Get implements Store.
 func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
-	var b []byte
-	err := twice(ctx, func(ctx context.Context) (err error) {
-		b, err = s.client.Get(ctx, s.key(k)).Bytes()
-		return err
+	const op = "get delivery"
+	text, err := redisconn.Ask(ctx, s.conn, op, func(ctx context.Context) (string, error) {
+		text, err := s.conn.Client.Get(ctx, s.key(k)).Result()
+		if errors.Is(err, redis.Nil) {
+			return "", nil
+		}
+		return text, err
 	})
-	if errors.Is(err, redis.Nil) {
-		return Record{}, false, nil
+	if err != nil || text == "" {
+		return Record{}, false, err
 	}
-	if err != nil {
-		return Record{}, false, fmt.Errorf("get delivery: %w", err)
-	}
-	var found owned
-	if err := json.Unmarshal(b, &found); err != nil {
-		return Record{}, false, fmt.Errorf("get delivery: record: %w", err)
-	}
-	return found.Record, true, nil
+	found, err := decodeRecord(op, text)
+	return found, err == nil, err
 }

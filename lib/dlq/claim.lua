@@ -71,7 +71,7 @@ local function fresh()
     end
     local e = chunk[at]
     local k, g, n = small(e[2])
-    if (n == '0' or n == '') and not scores[at] and not states[at] then
+    if (n == '0' or n == '') and not scores[at] and not is_idle(scores[at], n, states[at]) then
       return e, k, g
     end
     cursor = e[1]

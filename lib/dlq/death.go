@@ -15,7 +15,7 @@ func (r *Redis) Begin(ctx context.Context, l Lease) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	answer, err := r.eval(ctx, "begin", beginScript, invocation{r.keys.queue(id.Sink), []any{id.Native, l.Token}})
+	answer, err := r.conn.Eval(ctx, "begin", beginScript, r.conn.Keys.Queue(id.Sink), id.Native, l.Token)
 	return answer == int64(1), err
 }
 
@@ -42,7 +42,7 @@ func (m *Memory) Begin(ctx context.Context, l Lease) (bool, error) {
 // holder: once in any case, and then again where its replay had begun.
 func (e *memoryEntry) outlived(now time.Time) {
 	holder := e.token
-	e.token = ""
+	e.unlease()
 	if e.state.Deaths > 0 && e.state.Begun != holder {
 		return
 	}
@@ -55,7 +55,7 @@ func (e *memoryEntry) outlived(now time.Time) {
 // sweep takes away the leases that ran out on entries that are not due, or not yet.
 func (q *memoryQueue) sweep(now time.Time) {
 	for _, e := range q.entries {
-		if e.token != "" && !e.leased(now) && (e.idle || e.dueAt() > now.UnixMilli()) {
+		if e.token != "" && !e.leased(now) && e.stateAt(now) != StateDue {
 			e.outlived(now)
 		}
 	}

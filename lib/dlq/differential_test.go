@@ -3,6 +3,7 @@ package dlq_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -119,6 +120,13 @@ func (h *history) leased(c dlq.Claim) {
 			return err.Error()
 		}
 		all[i] = leased
+		if len(c.IDs) == 0 {
+			for _, l := range leased {
+				if state := l.Item.State(time.Now()); state != dlq.StateDue {
+					h.rt.Fatalf("%T claims %s, whose state is %s", s, h.label(i, l.ID), state)
+				}
+			}
+		}
 		var labels []string
 		for _, l := range leased {
 			labels = append(labels, h.label(i, l.ID))
@@ -141,7 +149,28 @@ func (h *history) leased(c dlq.Claim) {
 func (h *history) claim(rt *rapid.T) {
 	h.rt = rt
 	time.Sleep(2 * time.Millisecond) // what is due now is due for both
+	due := h.due()
+	before := len(h.held)
 	h.leased(dlq.Claim{Sink: "mail", Limit: 200, TTL: time.Hour, Token: fmt.Sprint("c", len(h.held))})
+	if got := len(h.held) - before; got != due {
+		rt.Fatalf("Redis claims %d items; State says that %d are due", got, due)
+	}
+}
+
+// due counts the items of which Go says that they are due; the claim is the scripts' word.
+func (h *history) due() int {
+	h.rt.Helper()
+	items, err := h.stores[1].Items(h.ctx.Context(), "mail", 0)
+	if err != nil {
+		h.rt.Fatal(err)
+	}
+	n := 0
+	for _, it := range items {
+		if it.State(time.Now()) == dlq.StateDue {
+			n++
+		}
+	}
+	return n
 }
 
 func (h *history) known(rt *rapid.T) []string {
@@ -237,17 +266,31 @@ func (h *history) compare(rt *rapid.T) {
 	h.both("progress", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Progress(h.ctx.Context(), "op", "mail")) })
 	var all [2][]dlq.Item
 	for i, s := range h.stores {
+		states := map[dlq.State]int64{}
 		items, err := s.Items(h.ctx.Context(), "mail", 0)
 		if err != nil {
 			rt.Fatal(err)
 		}
 		for _, it := range items {
+			now := time.Now()
+			states[it.State(now)]++
 			it.ID = h.label(i, it.ID)
 			it.At, it.DeliveredAt, it.NextReplayAt = time.Time{}, it.DeliveredAt.Truncate(time.Hour*100000), it.NextReplayAt.Truncate(2*time.Hour)
 			for k := range it.History {
 				it.History[k].At = time.Time{}
 			}
+			it.LeasedUntil = it.LeasedUntil.Truncate(2 * time.Hour)
 			all[i] = append(all[i], it)
+		}
+		// What the store counts, and by which it claims, is what the items say of themselves.
+		if st, err := s.Stats(h.ctx.Context(), "mail"); err != nil || !maps.Equal(st.States, states) {
+			rt.Fatalf("%T counts %v, %v; its items are %v", s, st.States, err, states)
+		}
+		for _, state := range dlq.States {
+			p, err := s.Page(h.ctx.Context(), dlq.Query{Sink: "mail", State: state, Limit: 1000})
+			if err != nil || int64(len(p.Items)) != states[state] {
+				rt.Fatalf("%T lists %d items as %s, %v; want %d", s, len(p.Items), state, err, states[state])
+			}
 		}
 	}
 	if diff := cmp.Diff(all[0], all[1]); diff != "" {

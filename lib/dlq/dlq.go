@@ -1,8 +1,9 @@
 // Package dlq keeps dead letters: deliveries that failed and that must not be lost.
 //
-// DLQ is what the Retrier needs, Store what the replay engine and the API need
-// besides. Memory (tests, the local host) and Redis implement both, and both pass the
-// suite in dlqtest.
+// DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
+// Letters, Leases, Switches and Tallies. Who uses a queue asks for the parts, or the
+// methods, that it needs. Memory (tests, the local host) and Redis are Stores, and both
+// pass the suite in dlqtest.
 package dlq
 
 import (
@@ -27,7 +28,8 @@ const DefaultLimit = 1000
 
 // DLQ is a dead-letter queue. It is safe for concurrent use. Errors are coded:
 // SINK_DLQ_UNAVAILABLE when the backend could not be reached or did not answer in
-// time (the operation may have happened; every operation can be repeated),
+// time (the operation may have happened; every operation can be repeated, and a backend
+// that has a network repeats it while there is time: its callers do not),
 // SINK_DLQ_OVERFLOW when the sink's queue is full and new dead letters are refused,
 // INVALID_ARGUMENT for bad names, ids and cursors.
 type DLQ interface {
@@ -54,9 +56,9 @@ type DLQ interface {
 	// Replay sends the item again, through its original, retry-wrapped sink found by
 	// the RegistryLookup that was set (none: SINK_CONFIG_INVALID). It takes the lease
 	// like every other replay (ITEM_LEASED) and never removes the item: on success it
-	// is marked delivered and is no longer due. When the Retrier dead-letters the
+	// is marked delivered (StateDelivered). When the Retrier dead-letters the
 	// message again, the new item lands beside the old one, linked by Origin, the old
-	// one is held (Item.Held), and Replay returns SINK_DEAD_LETTERED. When the sink
+	// one is held (StateWaiting), and Replay returns SINK_DEAD_LETTERED. When the sink
 	// returns an error, the message was recorded nowhere else: the item stays as it was
 	// and Replay returns that error. An item that was delivered or cannot be decoded is
 	// INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
@@ -67,14 +69,21 @@ type DLQ interface {
 // configured.
 type RegistryLookup func(name string) (sinks.Sink, bool)
 
-// Store is a DLQ with what the replay engine and the operator's API need. It is safe
-// for concurrent use, across processes too.
+// Store is all that a queue can do. It is safe for concurrent use, across processes too.
 type Store interface {
 	DLQ
+	Letters
+	Leases
+	Switches
+	Tallies
 
-	// SetRegistryLookup sets where Replay finds sinks.
+	// SetRegistryLookup sets where Replay finds sinks. Their Retriers keep what fails in
+	// this store.
 	SetRegistryLookup(RegistryLookup)
+}
 
+// Letters are the dead letters: adding, finding, listing and counting them.
+type Letters interface {
 	// Add is Push, returning the item as stored, its ID assigned; of a repeated push,
 	// the id of the entry that is there already. NotBefore is stored as it is; the time
 	// until then is counted by the queue's clock, which may differ from the caller's.
@@ -112,7 +121,10 @@ type Store interface {
 	// them; the others, and entries written by others, are counted together under
 	// FingerprintOther and no reason. The cost does not depend on the depth.
 	Groups(ctx context.Context, sink string) ([]Group, error)
+}
 
+// Leases let one replayer at a time have a dead letter (P3).
+type Leases interface {
 	// Claim leases due items, oldest due first, so that nobody else replays them.
 	// An empty result means that nothing is due. An answer is bounded by bytes (about
 	// 1 MB, at least one item) as well as by its limit: to claim many ids, ask again for
@@ -133,7 +145,10 @@ type Store interface {
 	// Release gives leases back untouched: the items are due again as they were before
 	// the claim. Leases that are no longer held are ignored.
 	Release(ctx context.Context, l []Lease) error
+}
 
+// Switches stop sinks and start them again, and make dead letters due.
+type Switches interface {
 	// Pause stops (or, with paused false, resumes) a sink: its due items are no longer
 	// claimed by the schedule, and senders that ask (Stats) dead-letter at once.
 	Pause(ctx context.Context, sink string, paused bool) error
@@ -148,7 +163,10 @@ type Store interface {
 
 	// Ungate gives the gate back, if token still holds it.
 	Ungate(ctx context.Context, sink, token string) error
+}
 
+// Tallies count what settlements did for a bulk operation (Settlement.Operation).
+type Tallies interface {
 	// Progress returns the counters that settlements of a bulk operation left in one
 	// sink; zero when there were none. They are kept until EndOperation, and then for
 	// OperationRetention.
@@ -169,6 +187,8 @@ type Query struct {
 	Q string
 	// Fingerprint selects one Group (with Reason); FingerprintOther those without one.
 	Fingerprint string
+	// State selects what is in this state while the page is read.
+	State State
 	// Since and Until bound the push time: Since <= t < Until.
 	Since, Until time.Time
 	// UpTo bounds each sink to entries not newer than the given native id; sinks that
@@ -199,14 +219,21 @@ type Page struct {
 
 // Stats describes one sink's queue.
 type Stats struct {
-	Depth    int64     // dead letters, kept-delivered ones included
-	Due      int64     // replayable by the schedule now or later, leased ones included; a count to show, not to decide by
-	Kept     int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
-	Parked   int64     // parked by max replays
-	Trimmed  int64     // removed by overflow since the sink exists
-	OldestAt time.Time // push time of the oldest entry; zero when empty
-	Paused   bool      // see Pause
-	NewestID string    // native id of the newest entry; empty when there is none
+	Depth int64 // dead letters, kept-delivered ones included
+	// States counts the dead letters by state, all but those in state unreadable and
+	// expired: an unreadable entry counts as due until a claim has met it, and then as
+	// waiting. The numbers are to show, not to decide by. Of a queue with more than 1,000
+	// leases, those that ran out may count as replaying.
+	States map[State]int64
+	// Remaining is what the schedule replays by itself, now or later, what it was about to
+	// replay when it was leased included.
+	Remaining int64
+	Kept      int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
+	Parked    int64     // parked by max replays
+	Trimmed   int64     // removed by overflow since the sink exists
+	OldestAt  time.Time // push time of the oldest entry; zero when empty
+	Paused    bool      // see Pause
+	NewestID  string    // native id of the newest entry; empty when there is none
 }
 
 // Group is a number of dead letters that failed alike.
@@ -249,7 +276,8 @@ type Lease struct {
 	Expires time.Time
 }
 
-// Leased is an item with its lease.
+// Leased is an item with its lease. The item is as it was before the claim: its state says
+// what the lease interrupts.
 type Leased struct {
 	Lease
 	Item Item

@@ -33,7 +33,8 @@ type entry struct {
 	notBefore string // notBeforeNow, notBeforeNever, or Unix milliseconds (at a push: from now); empty: written by others
 
 	state state
-	due   int64 // when the schedule replays it, Unix milliseconds; 0: fresh, or never
+	until time.Time // end of the lease, which may be past; zero: not leased
+	due   int64     // when the schedule replays it, Unix milliseconds; 0: fresh, or never
 }
 
 // Values of entry.notBefore.
@@ -61,6 +62,12 @@ type historyEntry struct {
 // maxErrorText bounds an error text in the history, in bytes.
 const maxErrorText = 1024
 
+// forget clears the fields that are the store's.
+func (it *Item) forget() {
+	it.NextReplayAt, it.LeasedUntil, it.Parked, it.Held, it.DeliveredAt, it.History = time.Time{}, time.Time{}, false, false, time.Time{}, nil
+	it.Raw, it.DecodeError = "", ""
+}
+
 // prepare completes an item for its push.
 func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
 	if err := fault.CheckName(it.Sink); err != nil {
@@ -69,8 +76,8 @@ func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
 	if c := carrierOf(ctx); c != nil {
 		c.link(&it)
 	}
-	it.ID, it.NextReplayAt, it.Parked, it.Held, it.DeliveredAt, it.History = "", time.Time{}, false, false, time.Time{}, nil
-	it.Raw, it.DecodeError = "", ""
+	it.ID = ""
+	it.forget()
 	if it.At.IsZero() {
 		it.At = now.Truncate(time.Millisecond)
 	}
@@ -210,7 +217,7 @@ func (e entry) pushed() Item {
 func (e entry) withState(it Item) Item {
 	it.Replays += e.state.Replays
 	it.Deaths = e.state.Deaths
-	it.Parked, it.Held = e.state.Parked, e.state.Held
+	it.Parked, it.Held, it.LeasedUntil = e.state.Parked, e.state.Held, e.until
 	if e.state.DeliveredAt > 0 {
 		it.DeliveredAt = time.UnixMilli(e.state.DeliveredAt).UTC()
 	}
@@ -238,8 +245,7 @@ func (e entry) decodeItem() (Item, error) {
 		}
 	}
 	// Mutable fields are the store's, whatever the entry says.
-	it.NextReplayAt, it.Parked, it.Held, it.DeliveredAt, it.History = time.Time{}, false, false, time.Time{}, nil
-	it.Raw, it.DecodeError = "", ""
+	it.forget()
 	return it, nil
 }
 

@@ -48,13 +48,15 @@ local function parse(rec)
   return string.match(rec, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
 end
 
--- idle tells whether an entry that nobody leases is not due by itself. Entries that
--- were replayed have a state; of those, the due ones are in the due set.
+-- is_idle tells whether an entry that nobody leases is in a state that the schedule leaves
+-- alone: delivered, parked or waiting (State in state.go). Entries that were replayed have a
+-- state; of those, the due and the scheduled ones have a score in the due set.
+local function is_idle(score, n, has_state)
+  return not score and (n == 'never' or has_state)
+end
+
 local function idle(id, n)
-  if call('ZSCORE', due, id) then
-    return false
-  end
-  return n == 'never' or call('HEXISTS', state, id) == 1
+  return is_idle(call('ZSCORE', due, id), n, call('HEXISTS', state, id) == 1)
 end
 
 -- count changes a counter (idle, parked) by what became of an entry. The numbers beside

@@ -43,7 +43,7 @@ func FuzzEntry(f *testing.F) {
 		if (got.DecodeError != "") != (got.Raw != "" || item == "") || got.DecodeError != "" && got.Raw != item {
 			t.Errorf("decode error %q with raw %q", got.DecodeError, got.Raw)
 		}
-		if got.DecodeError != "" && got.Due() {
+		if got.DecodeError != "" && got.State(time.Now()).Scheduled() {
 			t.Errorf("an item that cannot be read is due: %+v", got)
 		}
 		b, err := encodeJSON(got)

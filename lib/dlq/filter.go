@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -11,13 +12,14 @@ import (
 // before, by the range that is read.
 type filter struct {
 	q      Query
+	now    time.Time
 	group  string   // id of the group asked for; empty: not known
 	needle string   // Query.Q in lower case, as it appears in JSON
 	must   [][]byte // what the JSON of every matching entry of ours contains
 }
 
 func newFilter(q Query) (filter, error) {
-	f := filter{q: q}
+	f := filter{q: q, now: time.Now()}
 	quoted := func(s string) (string, error) {
 		b, err := encodeJSON(s)
 		return string(b), err
@@ -51,7 +53,7 @@ func newFilter(q Query) (filter, error) {
 
 // active reports whether the filter can leave anything out.
 func (f filter) active() bool {
-	return f.q.Reason != "" || f.q.DeliveryID != "" || f.q.Q != "" || f.q.Fingerprint != ""
+	return f.q.State != "" || f.q.Reason != "" || f.q.DeliveryID != "" || f.q.Q != "" || f.q.Fingerprint != ""
 }
 
 // apply returns an entry as it was pushed, unless it cannot match, and says whether it
@@ -61,7 +63,11 @@ func (f filter) apply(e entry) (it Item, hit bool) {
 		return Item{}, false
 	}
 	it = e.pushed()
-	return it, f.match(e, it)
+	hit = f.match(e, it)
+	if hit && f.q.State != "" {
+		hit = e.withState(it).State(f.now) == f.q.State
+	}
+	return it, hit
 }
 
 // possible is the cheap test before decoding: false only for entries that do not match.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"backstop/internal/redisconn"
 	"backstop/lib/fault"
 
 	"github.com/redis/go-redis/v9"
@@ -36,14 +37,12 @@ func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) 
 	if err := fault.CheckName(sink); err != nil {
 		return Item{}, err
 	}
-	var found string
-	err := r.call(ctx, "find", func(ctx context.Context) error {
-		var err error
-		found, err = r.client.HGet(ctx, r.keys.companion(sink, "ids"), pushKey(deliveryID, 0, "")).Result()
+	found, err := redisconn.Ask(ctx, r.conn, "find", func(ctx context.Context) (string, error) {
+		found, err := r.conn.Client.HGet(ctx, r.conn.Keys.Companion(sink, "ids"), pushKey(deliveryID, 0, "")).Result()
 		if errors.Is(err, redis.Nil) {
-			found, err = "", nil
+			return "", nil
 		}
-		return err
+		return found, err
 	})
 	if err != nil {
 		return Item{}, err

@@ -10,8 +10,7 @@ import (
 // Reason says why a delivery became a dead letter.
 type Reason string
 
-// The reasons. Dead letters with reason terminal, ambiguous or invalid are never due
-// by themselves: an operator replays them.
+// The reasons.
 const (
 	ReasonTerminal  Reason = "terminal"  // no further attempt can cure the failure
 	ReasonExhausted Reason = "exhausted" // the last allowed attempt failed transiently
@@ -27,8 +26,8 @@ var Reasons = []Reason{
 	ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid,
 }
 
-// Due reports whether a dead letter with this reason is replayed by the schedule.
-// Unknown reasons (entries written by others) are.
+// Due reports whether the schedule replays a dead letter with this reason by itself. It
+// replays those with an unknown reason (entries written by others).
 func (r Reason) Due() bool {
 	return r != ReasonTerminal && r != ReasonAmbiguous && r != ReasonInvalid
 }
@@ -68,8 +67,8 @@ type Item struct {
 	// Trace is the caller's trace header (W3C traceparent or X-Amzn-Trace-Id).
 	Trace string `json:"trace,omitempty"`
 
-	// NextReplayAt is when the schedule will replay the item next. Zero: now (a
-	// fresh, due item) or never (see Due, Parked, DeliveredAt). While nothing has happened
+	// NextReplayAt is when the schedule will replay the item next. Zero: at its next
+	// tick, or not by itself (see State). While nothing has happened
 	// to the item it is NotBefore, in milliseconds, by the clock of whoever pushed it; the
 	// queue counts the time until then by its own.
 	NextReplayAt time.Time `json:"next_replay_at,omitzero"`
@@ -87,6 +86,9 @@ type Item struct {
 	// Held items failed a replay in a way that the schedule must not repeat (terminal,
 	// ambiguous, dead-lettered again): an operator may replay them.
 	Held bool `json:"held,omitempty"`
+	// LeasedUntil is when the lease of the replay that holds the item ends. Zero, or past:
+	// nobody holds it.
+	LeasedUntil time.Time `json:"-"`
 	// DeliveredAt is when a replay delivered an item that was kept. Zero: not yet.
 	DeliveredAt time.Time `json:"delivered_at,omitzero"`
 	// History holds the last MaxHistory replays, oldest first.
@@ -104,12 +106,6 @@ type ReplayRecord struct {
 	At time.Time `json:"at"`
 	// Error is empty for a replay that delivered.
 	Error string `json:"error,omitempty"`
-}
-
-// Due reports whether the schedule will ever replay the item as it is.
-func (it Item) Due() bool {
-	return it.DecodeError == "" && it.DeliveredAt.IsZero() && !it.Parked && !it.Held &&
-		(it.Reason.Due() || !it.NextReplayAt.IsZero())
 }
 
 // FirstAttempt is when the first attempt of the item's delivery began: FirstFailedAt, or

@@ -46,11 +46,8 @@ type memoryQueue struct {
 
 type memoryEntry struct {
 	entry
-	// idle entries are not due by themselves; others are due at due, or since their
-	// push when that is 0.
-	idle  bool
-	token string // of the lease; empty: none
-	until time.Time
+	reason Reason
+	token  string // of the lease, which ends at until; empty: none
 }
 
 type memoryClaim struct {
@@ -70,7 +67,22 @@ func (m *Memory) queue(sink string) *memoryQueue {
 	return q
 }
 
-func (e *memoryEntry) leased(now time.Time) bool { return e.token != "" && now.Before(e.until) }
+func (e *memoryEntry) leased(now time.Time) bool { return now.Before(e.until) }
+
+// unlease ends the entry's lease.
+func (e *memoryEntry) unlease() { e.token, e.until = "", time.Time{} }
+
+// stateAt is the state of the entry's item. What is pushed here can be read.
+func (e *memoryEntry) stateAt(now time.Time) State {
+	return e.withState(Item{Reason: e.reason}).State(now)
+}
+
+// unleased is the entry as it would be without its lease.
+func (e *memoryEntry) unleased() *memoryEntry {
+	c := *e
+	c.unlease()
+	return &c
+}
 
 // dueAt is when the entry became or becomes due, in Unix milliseconds.
 func (e *memoryEntry) dueAt() int64 {
@@ -154,7 +166,7 @@ func (m *Memory) Add(ctx context.Context, it Item) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	e, trimmed, err := m.add(e, now)
+	e, trimmed, err := m.add(e, it.Reason, now)
 	if err != nil {
 		return Item{}, err
 	}
@@ -169,7 +181,7 @@ func (m *Memory) Add(ctx context.Context, it Item) (Item, error) {
 }
 
 // add stores e unless its content waits under its push key, and returns what is there then.
-func (m *Memory) add(e entry, now time.Time) (stored entry, trimmed int, err error) {
+func (m *Memory) add(e entry, reason Reason, now time.Time) (stored entry, trimmed int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q := m.queue(e.sink)
@@ -196,8 +208,8 @@ func (m *Memory) add(e entry, now time.Time) (stored entry, trimmed int, err err
 	e.native = joinNative(q.lastMS, q.lastSeq)
 	g := q.groups[e.group]
 	if g == nil && len(q.groups) < MaxGroups {
-		fingerprint, reason, _ := strings.Cut(e.groupText, "\n")
-		g = &Group{Sink: e.sink, Reason: Reason(reason), Fingerprint: fingerprint}
+		fingerprint, _, _ := strings.Cut(e.groupText, "\n")
+		g = &Group{Sink: e.sink, Reason: reason, Fingerprint: fingerprint}
 		q.groups[e.group] = g
 	}
 	if g != nil {
@@ -208,7 +220,7 @@ func (m *Memory) add(e entry, now time.Time) (stored entry, trimmed int, err err
 	if delay, err := strconv.ParseInt(e.notBefore, 10, 64); err == nil && delay != 0 {
 		e.setNotBefore(strconv.FormatInt(max(now.UnixMilli()+delay, 1), 10))
 	}
-	me := &memoryEntry{entry: e, idle: e.notBefore == notBeforeNever}
+	me := &memoryEntry{entry: e, reason: reason}
 	q.entries = append(q.entries, me)
 	same := append(q.ids[e.pushKey], me)
 	q.ids[e.pushKey] = same[max(0, len(same)-maxContents):]
@@ -309,11 +321,11 @@ func (m *Memory) Unpark(ctx context.Context, id string) error {
 		return notFoundError(parsed)
 	case e.leased(now):
 		return leasedError(parsed)
-	case e.state.DeliveredAt > 0:
-		return nil
-	case e.idle || e.due > now.UnixMilli():
-		e.token = ""
-		e.state.Parked, e.state.Held, e.idle = false, false, false
+	}
+	switch e.stateAt(now) {
+	case StateParked, StateWaiting, StateScheduled:
+		e.unlease()
+		e.state.Parked, e.state.Held = false, false
 		e.due = max(now.UnixMilli(), e.pushedAt().UnixMilli()+1)
 	}
 	return nil

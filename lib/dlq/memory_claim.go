@@ -23,7 +23,7 @@ func (m *Memory) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 	maps.DeleteFunc(q.claims, func(_ string, cl *memoryClaim) bool { return now.After(cl.expires) })
 	var out []Leased
 	lease := func(e *memoryEntry) {
-		out = append(out, Leased{Lease: Lease{ID: e.id().String(), Token: c.Token, Expires: e.until}, Item: e.decode()})
+		out = append(out, Leased{Lease: Lease{ID: e.id().String(), Token: c.Token, Expires: e.until}, Item: e.unleased().decode()})
 	}
 	if cl := q.claims[c.Token]; cl != nil && len(natives) == 0 {
 		for _, e := range q.entries {
@@ -71,7 +71,7 @@ func (q *memoryQueue) candidates(c Claim, natives []string, now time.Time) []*me
 		return nil
 	}
 	for _, e := range q.entries {
-		if !e.leased(now) && !e.idle && e.dueAt() <= now.UnixMilli() {
+		if e.stateAt(now) == StateDue {
 			out = append(out, e)
 		}
 	}
@@ -114,7 +114,7 @@ func (m *Memory) settle(s []Settlement, ids []ID, now time.Time) (out []SettleRe
 			continue
 		}
 		out[i] = SettleApplied
-		e.token = ""
+		e.unlease()
 		if cl != nil {
 			cl.leased[e.native] = false
 		}
@@ -147,7 +147,7 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 	}
 	e.state.Deaths, e.state.Begun = 0, ""
 	delivered := e.state.DeliveredAt > 0
-	e.due, e.idle = 0, true
+	e.due = 0
 	e.state.Parked, e.state.Held = false, false
 	switch {
 	case st.Action == ActionKeep:
@@ -155,7 +155,7 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 		q.strike(e)
 	case delivered:
 	case st.Action == ActionRetry:
-		e.due, e.idle = max(now.Add(max(st.Delay, 0)).UnixMilli(), e.pushedAt().UnixMilli()+1), false
+		e.due = max(now.Add(max(st.Delay, 0)).UnixMilli(), e.pushedAt().UnixMilli()+1)
 	case st.Action == ActionPark:
 		e.state.Parked = true
 	case st.Action == ActionHold:
@@ -182,7 +182,7 @@ func (m *Memory) Release(ctx context.Context, leases []Lease) error {
 			return err
 		}
 		if e := m.queue(id.Sink).find(id.Native); e != nil && e.token == l.Token {
-			e.token = ""
+			e.unlease()
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package dlq
 import (
 	"context"
 	"slices"
+	"time"
 
 	"backstop/lib/fault"
 )
@@ -138,10 +139,12 @@ func (m *Memory) Stats(ctx context.Context, sink string) (Stats, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q := m.queue(sink)
-	st := Stats{Depth: int64(len(q.entries)), Kept: int64(q.kept()), Trimmed: q.trimmed, Paused: q.paused}
+	st := Stats{Depth: int64(len(q.entries)), Kept: int64(q.kept()), Trimmed: q.trimmed, Paused: q.paused, States: map[State]int64{}}
+	now := time.Now()
 	for _, e := range q.entries {
-		if !e.idle {
-			st.Due++
+		st.States[e.stateAt(now)]++
+		if e.unleased().stateAt(now).Scheduled() {
+			st.Remaining++
 		}
 		if e.state.Parked {
 			st.Parked++

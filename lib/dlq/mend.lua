@@ -127,7 +127,7 @@ local function recount()
         end
         if leases[i] then
           idles = idles + (parse(leases[i]) == '-' and 1 or 0)
-        elseif not scores[i] and (n == 'never' or states[i]) then
+        elseif is_idle(scores[i], n, states[i]) then
           idles = idles + 1
         end
         parked = parked + (s.parked and 1 or 0)

@@ -17,7 +17,7 @@ func unite(a, b []string) []string {
 }
 
 // names returns the sink asked for, or all when sink is empty.
-func namesOf(ctx context.Context, s Store, sink string) ([]string, error) {
+func namesOf(ctx context.Context, s Letters, sink string) ([]string, error) {
 	if sink == "" {
 		return s.Sinks(ctx)
 	}

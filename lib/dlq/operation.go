@@ -7,8 +7,8 @@ func (r *Redis) EndOperation(ctx context.Context, operation, sink string) error 
 	if err := checkProgress(operation, sink); err != nil {
 		return err
 	}
-	return r.call(ctx, "end operation", func(ctx context.Context) error {
-		return r.client.PExpire(ctx, r.keys.operation(sink, operation), OperationRetention).Err()
+	return r.conn.Do(ctx, "end operation", func(ctx context.Context) error {
+		return r.conn.Client.PExpire(ctx, r.conn.Keys.Counts(sink, operation), OperationRetention).Err()
 	})
 }
 

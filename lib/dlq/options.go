@@ -1,14 +1,13 @@
 package dlq
 
-import "backstop/lib/fault"
+import (
+	"backstop/internal/redisconn"
+	"backstop/lib/fault"
+)
 
 // DefaultMaxLen is the number of dead letters that one sink's queue holds when
 // WithMaxLen does not say otherwise.
 const DefaultMaxLen = 10_000
-
-// DefaultKeyPrefix is the prefix of all Redis keys when WithKeyPrefix does not say
-// otherwise.
-const DefaultKeyPrefix = "backstop"
 
 // Overflow says what a push does when the sink's queue is full.
 type Overflow string
@@ -39,7 +38,7 @@ type options struct {
 
 func newOptions(opts []Option) options {
 	o := options{
-		prefix:   DefaultKeyPrefix,
+		prefix:   redisconn.DefaultPrefix,
 		maxLen:   DefaultMaxLen,
 		maxKept:  -1,
 		overflow: OverflowTrim,
@@ -52,8 +51,9 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// WithKeyPrefix sets the prefix of all Redis keys (see CheckPrefix): a store with a
-// bad one answers every call with INVALID_ARGUMENT. Memory ignores it.
+// WithKeyPrefix sets the prefix of all Redis keys, "backstop" without this option. It
+// matches ^[a-z0-9][a-z0-9._:-]{0,63}$: a store with another one answers every call with
+// INVALID_ARGUMENT. Memory ignores it.
 func WithKeyPrefix(prefix string) Option { return func(o *options) { o.prefix = prefix } }
 
 // WithMaxLen bounds the dead letters of each sink; n <= 0 means no bound.
@@ -97,18 +97,6 @@ func WithSinks(names func() []string) Option {
 			o.sinks = names
 		}
 	}
-}
-
-// PrefixForm is the form of a key prefix, as errors show it.
-const PrefixForm = `^[a-z0-9][a-z0-9._:-]{0,63}$`
-
-// CheckPrefix returns INVALID_ARGUMENT unless prefix can be the prefix of all keys:
-// [a-z0-9][a-z0-9._:-]{0,63}. Braces would split the slots of a cluster.
-func CheckPrefix(prefix string) error {
-	if !fault.IsName(prefix, "._:-") {
-		return invalid("key prefix %.80q does not match %s", prefix, PrefixForm)
-	}
-	return nil
 }
 
 // opaqueForm is the form of a token or an operation, as errors show it.

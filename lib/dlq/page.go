@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -79,8 +80,39 @@ func (h *feeds) Pop() any {
 	return x
 }
 
+// stated completes a filter's reader where the filter asks for a state: its entries are read
+// with what replays have made of them.
+func stated(r reader, q Query) reader {
+	if q.State == "" {
+		return r
+	}
+	return stateReader{r}
+}
+
+// stateReader reads entries complete.
+type stateReader struct{ reader }
+
+func (r stateReader) newest(ctx context.Context, spans []span, _ int) ([]*entry, error) {
+	return r.reader.newest(ctx, spans, 0)
+}
+
+func (r stateReader) read(ctx context.Context, s span, n int) ([]entry, bool, error) {
+	entries, more, err := r.reader.read(ctx, s, n)
+	if err != nil {
+		return nil, false, err
+	}
+	all := make([]*entry, len(entries))
+	for i := range entries {
+		all[i] = &entries[i]
+	}
+	return entries, more, r.reader.complete(ctx, all)
+}
+
+func (stateReader) complete(context.Context, []*entry) error { return nil }
+
 // page merges the sinks' entries by age: one head per sink, topped up as it is used.
 func page(ctx context.Context, r reader, names []string, q Query) (Page, error) {
+	r = stated(r, q)
 	p, entries, err := walk(ctx, r, names, q)
 	if err != nil {
 		return Page{}, err
@@ -201,7 +233,7 @@ func (h *feeds) refill(ctx context.Context, r reader, n int) error {
 }
 
 // items pages through a store.
-func items(ctx context.Context, s Store, sink string, limit int) ([]Item, error) {
+func items(ctx context.Context, s Letters, sink string, limit int) ([]Item, error) {
 	if limit <= 0 {
 		limit = DefaultLimit
 	}
@@ -351,6 +383,9 @@ func checkQuery(q Query) error {
 		if id, err := ParseID(native); native != "" && (err != nil || id.Sink != "") {
 			return invalid("up to: %.100q of sink %.100q is no native id", native, sink)
 		}
+	}
+	if q.State != "" && !slices.Contains(States, q.State) {
+		return invalid("state %.40q is none of %v", q.State, States)
 	}
 	_, err := decodeCursor(q.Cursor)
 	return err

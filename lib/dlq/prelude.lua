@@ -1,5 +1,5 @@
 -- prelude.lua: put before every script that works on a queue.
--- KEYS[1..8]: the stream and its companions, always in this order (see keys.go).
+-- KEYS[1..8]: the stream and its companions, always in this order (internal/redisconn/keys.go).
 
 local stream, meta, due, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local state, ids, groups, kept = KEYS[5], KEYS[6], KEYS[7], KEYS[8]

@@ -7,23 +7,22 @@ import (
 	"sync"
 	"time"
 
+	"backstop/internal/redisconn"
 	"backstop/lib/fault"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Redis is a Store on Redis or Valkey Streams, one stream per sink (see keys.go). It is
-// safe for concurrent use, across processes too, and keeps nothing that a cold process
-// would miss.
+// Redis is a Store on Redis or Valkey Streams, one stream per sink (the keys
+// stand in internal/redisconn). It is safe for concurrent use, across processes too, and
+// keeps nothing that a cold process would miss.
 //
 // Every call can be repeated after a lost reply and repeats itself after network
 // errors and passing answers until its context ends; each try gets a quarter of the
 // time, which the client must honour (ContextTimeoutEnabled).
 type Redis struct {
-	client redis.UniversalClient
-	keys   keys
-	opts   options
-	bad    error // the options cannot work
+	conn *redisconn.Conn
+	opts options
 
 	mu     sync.Mutex
 	lookup RegistryLookup
@@ -33,10 +32,10 @@ type Redis struct {
 // NewRedis returns a store on client: a single node, failover or cluster client. It
 // does no I/O. The client stays the caller's to close.
 func NewRedis(client redis.UniversalClient, opts ...Option) *Redis {
-	r := &Redis{client: client, opts: newOptions(opts), known: map[string]time.Time{}}
-	r.keys = keys{prefix: r.opts.prefix}
-	r.bad = CheckPrefix(r.opts.prefix)
-	return r
+	o := newOptions(opts)
+	return &Redis{
+		conn: redisconn.New(client, o.prefix, fault.CodeDLQUnavailable), opts: o, known: map[string]time.Time{},
+	}
 }
 
 var _ Store = (*Redis)(nil)
@@ -66,8 +65,8 @@ func (r *Redis) remember(ctx context.Context, sink string) error {
 	if ok && now.Sub(at) < rememberEvery {
 		return nil
 	}
-	err := r.call(ctx, "push", func(ctx context.Context) error {
-		return r.client.SAdd(ctx, r.keys.sinks(), sink).Err()
+	err := r.conn.Do(ctx, "push", func(ctx context.Context) error {
+		return r.conn.Client.SAdd(ctx, r.conn.Keys.Sinks(), sink).Err()
 	})
 	if err != nil {
 		return err
@@ -80,11 +79,8 @@ func (r *Redis) remember(ctx context.Context, sink string) error {
 
 // Sinks implements Store.
 func (r *Redis) Sinks(ctx context.Context) ([]string, error) {
-	var names []string
-	err := r.call(ctx, "sinks", func(ctx context.Context) error {
-		var err error
-		names, err = r.client.SMembers(ctx, r.keys.sinks()).Result()
-		return err
+	names, err := redisconn.Ask(ctx, r.conn, "sinks", func(ctx context.Context) ([]string, error) {
+		return r.conn.Client.SMembers(ctx, r.conn.Keys.Sinks()).Result()
 	})
 	if err != nil {
 		return nil, err
@@ -99,11 +95,11 @@ func (r *Redis) Count(ctx context.Context, sink string) (int64, error) {
 		return -1, err
 	}
 	var sum int64
-	err = r.callAll(ctx, "count", len(names), func(ctx context.Context) error {
+	err = r.conn.DoAll(ctx, "count", len(names), func(ctx context.Context) error {
 		cmds := make([]*redis.IntCmd, len(names))
-		p := r.client.Pipeline()
+		p := r.conn.Client.Pipeline()
 		for i, name := range names {
-			cmds[i] = p.XLen(ctx, r.keys.stream(name))
+			cmds[i] = p.XLen(ctx, r.conn.Keys.Stream(name))
 		}
 		if _, err := p.Exec(ctx); err != nil {
 			return err
@@ -146,7 +142,7 @@ func (r *Redis) Unpark(ctx context.Context, id string) error {
 
 // change runs a script on one item that nobody may lease.
 func (r *Redis) change(ctx context.Context, op string, s *redis.Script, id ID, mustExist bool) error {
-	answer, err := r.eval(ctx, op, s, invocation{r.keys.queue(id.Sink), []any{id.Native}})
+	answer, err := r.conn.Eval(ctx, op, s, r.conn.Keys.Queue(id.Sink), id.Native)
 	switch {
 	case err != nil:
 		return err
@@ -179,7 +175,7 @@ func (r *Redis) Pause(ctx context.Context, sink string, paused bool) error {
 	if paused {
 		flag = "1"
 	}
-	_, err := r.eval(ctx, "pause", pauseScript, invocation{r.keys.queue(sink), []any{flag}})
+	_, err := r.conn.Eval(ctx, "pause", pauseScript, r.conn.Keys.Queue(sink), flag)
 	return err
 }
 
@@ -188,7 +184,7 @@ func (r *Redis) Gate(ctx context.Context, sink, token string, ttl time.Duration)
 	if err := checkGate(sink, token, ttl); err != nil {
 		return false, err
 	}
-	answer, err := r.eval(ctx, "gate", gateScript, invocation{r.keys.queue(sink), []any{token, ttl.Milliseconds()}})
+	answer, err := r.conn.Eval(ctx, "gate", gateScript, r.conn.Keys.Queue(sink), token, ttl.Milliseconds())
 	return answer == int64(1), err
 }
 
@@ -197,28 +193,22 @@ func (r *Redis) Ungate(ctx context.Context, sink, token string) error {
 	if err := fault.CheckName(sink); err != nil {
 		return err
 	}
-	_, err := r.eval(ctx, "ungate", gateScript, invocation{r.keys.queue(sink), []any{token, 0}})
+	_, err := r.conn.Eval(ctx, "ungate", gateScript, r.conn.Keys.Queue(sink), token, 0)
 	return err
 }
 
 // Progress implements Store.
 func (r *Redis) Progress(ctx context.Context, operation, sink string) (OperationCounts, error) {
-	var c OperationCounts
 	if err := checkProgress(operation, sink); err != nil {
-		return c, err
+		return OperationCounts{}, err
 	}
-	err := r.call(ctx, "progress", func(ctx context.Context) error {
-		fields, err := r.client.HGetAll(ctx, r.keys.operation(sink, operation)).Result()
-		if err != nil {
-			return err
-		}
-		c = OperationCounts{
-			Settled: number(fields["settled"]), Delivered: number(fields["delivered"]),
-			Failed: number(fields["failed"]), Discarded: number(fields["discarded"]),
-		}
-		return nil
+	fields, err := redisconn.Ask(ctx, r.conn, "progress", func(ctx context.Context) (map[string]string, error) {
+		return r.conn.Client.HGetAll(ctx, r.conn.Keys.Counts(sink, operation)).Result()
 	})
-	return c, err
+	return OperationCounts{
+		Settled: number(fields["settled"]), Delivered: number(fields["delivered"]),
+		Failed: number(fields["failed"]), Discarded: number(fields["discarded"]),
+	}, err
 }
 
 // What is kept beside the streams is put in order in steps (mend.lua): Stats, which shows
@@ -236,7 +226,7 @@ const (
 // was read before stands, and whoever asks next goes on.
 func (r *Redis) mend(ctx context.Context, sink string) bool {
 	for range mendSteps {
-		answer, err := r.eval(ctx, "mend", mendScript, invocation{r.keys.queue(sink), []any{mendLooks, mendBytes}})
+		answer, err := r.conn.Eval(ctx, "mend", mendScript, r.conn.Keys.Queue(sink), mendLooks, mendBytes)
 		if err != nil {
 			return false
 		}
@@ -246,6 +236,9 @@ func (r *Redis) mend(ctx context.Context, sink string) bool {
 	}
 	return true
 }
+
+// statsLeases is how many leases a count of the states looks at.
+const statsLeases = 1000
 
 // Stats implements Store.
 func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
@@ -269,20 +262,37 @@ func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
 
 // stats also reports whether there is something to mend.
 func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, err error) {
-	in := invocation{r.keys.queue(sink), []any{mendEvery.Milliseconds(), mendPause.Milliseconds()}}
-	answer, err := r.eval(ctx, "stats", statsScript, in)
+	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases)
 	if err != nil {
 		return st, false, err
 	}
 	a, ok := answer.([]any)
-	if !ok || len(a) != 9 {
-		return st, false, answerError("stats", answer)
+	if !ok || len(a) != 13 {
+		return st, false, redisconn.Unexpected("stats", answer)
 	}
 	depth := number(a[0])
 	within := func(v any) int64 { return min(max(number(v), 0), depth) } // until it is mended
+	idle := within(a[4])                                                 // delivered, parked or waiting, leased ones included
 	st = Stats{
-		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Due: depth - within(a[4]), Parked: within(a[5]),
-		Trimmed: number(a[6]), Paused: text(a[7]) != "",
+		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Parked: within(a[5]), Remaining: depth - idle,
+		Trimmed: number(a[6]), Paused: text(a[7]) != "", States: map[State]int64{},
+	}
+	rest := depth
+	for _, c := range []struct {
+		state State
+		n     int64
+	}{
+		{StateDelivered, st.Kept},
+		{StateReplaying, number(a[9])},
+		{StateParked, st.Parked - number(a[10])},
+		{StateWaiting, idle - st.Kept - st.Parked - number(a[11])},
+		{StateScheduled, number(a[12])},
+		{StateDue, depth},
+	} {
+		if n := min(max(c.n, 0), rest); n > 0 {
+			st.States[c.state] = n
+			rest -= n
+		}
 	}
 	if oldest := text(a[1]); oldest != "" {
 		st.OldestAt = entry{native: oldest}.pushedAt()

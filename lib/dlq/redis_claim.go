@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"backstop/internal/redisconn"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -82,11 +84,8 @@ type leaseRow struct {
 }
 
 func (r *Redis) leaseRows(ctx context.Context, s *redis.Script, c Claim, most int, args ...any) (more bool, rows []leaseRow, err error) {
-	in := invocation{
-		keys: r.keys.queue(c.Sink, r.keys.claim(c.Sink, c.Token)),
-		args: append([]any{c.Token, c.TTL.Milliseconds(), most}, args...),
-	}
-	answer, err := r.eval(ctx, "claim", s, in)
+	keys := r.conn.Keys.Queue(c.Sink, r.conn.Keys.Claim(c.Sink, c.Token))
+	answer, err := r.conn.Eval(ctx, "claim", s, keys, append([]any{c.Token, c.TTL.Milliseconds(), most}, args...)...)
 	if err != nil {
 		return false, nil, err
 	}
@@ -96,7 +95,7 @@ func (r *Redis) leaseRows(ctx context.Context, s *redis.Script, c Claim, most in
 	}
 	for _, row := range list {
 		if len(row) != 5 {
-			return false, nil, answerError("claim", answer)
+			return false, nil, redisconn.Unexpected("claim", answer)
 		}
 		e := entry{sink: c.Sink, native: text(row[0])}
 		if prior := row[2]; text(prior) != idlePrior {
@@ -117,16 +116,16 @@ const idlePrior = "-"
 func moreAndRows(op string, answer any) (more bool, rows [][]any, err error) {
 	a, ok := answer.([]any)
 	if !ok || len(a) != 2 {
-		return false, nil, answerError(op, answer)
+		return false, nil, redisconn.Unexpected(op, answer)
 	}
 	list, ok := a[1].([]any)
 	if !ok {
-		return false, nil, answerError(op, answer)
+		return false, nil, redisconn.Unexpected(op, answer)
 	}
 	for _, v := range list {
 		row, ok := v.([]any)
 		if !ok {
-			return false, nil, answerError(op, answer)
+			return false, nil, redisconn.Unexpected(op, answer)
 		}
 		rows = append(rows, row)
 	}
@@ -164,10 +163,10 @@ func (r *Redis) adopt(ctx context.Context, leased []Leased, rows []leaseRow) ([]
 	var mine []Leased
 	var aside []Settlement
 	for i, l := range leased {
-		switch {
-		case rows[i].notBefore != "" && l.Item.DecodeError == "":
+		switch state := l.Item.State(time.Now()); {
+		case rows[i].notBefore != "" && state != StateUnreadable:
 			mine = append(mine, l)
-		case l.Item.DecodeError != "" || !l.Item.Reason.Due() && rows[i].due <= rows[i].pushedAt().UnixMilli():
+		case state == StateUnreadable, state == StateWaiting:
 			aside = append(aside, Settlement{Lease: l.Lease, Action: ActionHold})
 		case time.Until(l.Item.NotBefore) > 0:
 			aside = append(aside, Settlement{Lease: l.Lease, Action: ActionRetry, Delay: time.Until(l.Item.NotBefore)})
@@ -210,7 +209,7 @@ func (r *Redis) settleAll(ctx context.Context, s []Settlement, strike bool) ([]S
 }
 
 func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settlement, part []int, strike bool, out []SettleResult) error {
-	keys := r.keys.queue(sink)
+	keys := r.conn.Keys.Queue(sink)
 	numbers := map[string]int{"": 0}
 	numberOf := func(key string) int {
 		n, ok := numbers[key]
@@ -227,18 +226,18 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 		st := s[i]
 		operation := ""
 		if st.Operation != "" {
-			operation = r.keys.operation(sink, st.Operation)
+			operation = r.conn.Keys.Counts(sink, st.Operation)
 		}
 		args = append(args, ids[i].Native, st.Token, string(st.Action), max(st.Delay, 0).Milliseconds(), flag[st.Charge],
-			cut(st.Error, maxErrorText), numberOf(r.keys.claim(sink, st.Token)), numberOf(operation), flag[strike])
+			cut(st.Error, maxErrorText), numberOf(r.conn.Keys.Claim(sink, st.Token)), numberOf(operation), flag[strike])
 	}
-	answer, err := r.eval(ctx, "settle", settleScript, invocation{keys, args})
+	answer, err := r.conn.Eval(ctx, "settle", settleScript, keys, args...)
 	if err != nil {
 		return err
 	}
 	a, ok := answer.([]any)
 	if !ok || len(a) != len(part)+1 {
-		return answerError("settle", answer)
+		return redisconn.Unexpected("settle", answer)
 	}
 	if dropped := number(a[len(part)]); dropped > 0 {
 		r.opts.onTrim(sink, int(dropped))
@@ -266,7 +265,7 @@ func (r *Redis) Release(ctx context.Context, leases []Lease) error {
 		for len(args) > 0 {
 			part := args[:min(len(args), 2*settleItems)]
 			args = args[len(part):]
-			if _, err := r.eval(ctx, "release", releaseScript, invocation{r.keys.queue(sink), part}); err != nil {
+			if _, err := r.conn.Eval(ctx, "release", releaseScript, r.conn.Keys.Queue(sink), part...); err != nil {
 				return err
 			}
 		}

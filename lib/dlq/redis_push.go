@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"backstop/internal/redisconn"
 )
 
 // Bounds of one call of push.lua, which keep it short: in a full queue each item also
@@ -129,13 +131,13 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 		e := p.entry
 		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, e.item)
 	}
-	answer, err := r.eval(ctx, "push", pushScript, invocation{r.keys.queue(sink), args})
+	answer, err := r.conn.Eval(ctx, "push", pushScript, r.conn.Keys.Queue(sink), args...)
 	if err != nil {
 		return nil, nil, err
 	}
 	a, ok := answer.([]any)
 	if !ok || len(a) != 1+3*len(part) {
-		return nil, nil, answerError("push", answer)
+		return nil, nil, redisconn.Unexpected("push", answer)
 	}
 	for i, p := range part {
 		status, native, more := text(a[1+3*i]), text(a[2+3*i]), a[3+3*i]

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
+
+	"backstop/internal/redisconn"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -55,9 +58,9 @@ func (r *Redis) Get(ctx context.Context, id string) (Item, error) {
 func (r *Redis) entry(ctx context.Context, id ID) (entry, error) {
 	var found *redis.XMessageSliceCmd
 	var s states
-	err := r.call(ctx, "get", func(ctx context.Context) error {
-		p := r.client.Pipeline()
-		found = p.XRange(ctx, r.keys.stream(id.Sink), id.Native, id.Native)
+	err := r.conn.Do(ctx, "get", func(ctx context.Context) error {
+		p := r.conn.Client.Pipeline()
+		found = p.XRange(ctx, r.conn.Keys.Stream(id.Sink), id.Native, id.Native)
 		s = r.states(ctx, p, id.Sink, id.Native)
 		_, err := p.Exec(ctx)
 		return err
@@ -83,9 +86,9 @@ type states struct {
 // states reads on p what is kept of entries of one sink.
 func (r *Redis) states(ctx context.Context, p redis.Pipeliner, sink string, natives ...string) states {
 	return states{
-		state: p.HMGet(ctx, r.keys.companion(sink, "state"), natives...),
-		lease: p.HMGet(ctx, r.keys.companion(sink, "lease"), natives...),
-		due:   p.ZMScore(ctx, r.keys.companion(sink, "due"), natives...),
+		state: p.HMGet(ctx, r.conn.Keys.Companion(sink, "state"), natives...),
+		lease: p.HMGet(ctx, r.conn.Keys.Companion(sink, "lease"), natives...),
+		due:   p.ZMScore(ctx, r.conn.Keys.Companion(sink, "due"), natives...),
 	}
 }
 
@@ -95,6 +98,7 @@ func (s states) apply(i int, e *entry) {
 	if rec := text(s.lease.Val()[i]); rec != "" {
 		prior, _, _ := strings.Cut(rec, "|")
 		e.due = number(prior) // of an idle one: 0
+		e.until = time.UnixMilli(int64(s.due.Val()[i])).UTC()
 	} else {
 		e.due = int64(s.due.Val()[i])
 	}
@@ -153,11 +157,11 @@ func (r *Redis) resolve(ctx context.Context, id string) (ID, error) {
 type redisReader struct{ r *Redis }
 
 func (r redisReader) newest(ctx context.Context, spans []span, whole int) ([]*entry, error) {
-	in := make([]invocation, len(spans))
+	in := make([]redisconn.Call, len(spans))
 	for i, s := range spans {
-		in[i] = invocation{[]string{r.r.keys.stream(s.sink)}, []any{s.newest, s.oldest}}
+		in[i] = redisconn.Call{Keys: []string{r.r.conn.Keys.Stream(s.sink)}, Args: []any{s.newest, s.oldest}}
 	}
-	answers, err := r.r.evalAll(ctx, "page", newestScript, in)
+	answers, err := r.r.conn.EvalAll(ctx, "page", newestScript, in)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +170,7 @@ func (r redisReader) newest(ctx context.Context, spans []span, whole int) ([]*en
 	for i, answer := range answers {
 		a, ok := answer.([]any)
 		if !ok || len(a) == 1 {
-			return nil, answerError("page", answer)
+			return nil, redisconn.Unexpected("page", answer)
 		}
 		if len(a) == 0 {
 			continue
@@ -186,10 +190,10 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 		return nil
 	}
 	found := make([]*redis.XMessageSliceCmd, len(entries))
-	err := r.r.callAll(ctx, "page", len(entries), func(ctx context.Context) error {
-		p := r.r.client.Pipeline()
+	err := r.r.conn.DoAll(ctx, "page", len(entries), func(ctx context.Context) error {
+		p := r.r.conn.Client.Pipeline()
 		for i, e := range entries {
-			found[i] = p.XRange(ctx, r.r.keys.stream(e.sink), e.native, e.native)
+			found[i] = p.XRange(ctx, r.r.conn.Keys.Stream(e.sink), e.native, e.native)
 		}
 		_, err := p.Exec(ctx)
 		return err
@@ -213,11 +217,8 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			want = (readBytes - size) * len(entries) / (size + 1)
 			want = min(max(want, 1), n-len(entries), readItems)
 		}
-		var got []redis.XMessage
-		err := r.r.call(ctx, "page", func(ctx context.Context) error {
-			var err error
-			got, err = r.r.client.XRevRangeN(ctx, r.r.keys.stream(s.sink), s.newest, s.oldest, int64(want)).Result()
-			return err
+		got, err := redisconn.Ask(ctx, r.r.conn, "page", func(ctx context.Context) ([]redis.XMessage, error) {
+			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want)).Result()
 		})
 		if err != nil {
 			return nil, false, err
@@ -246,8 +247,8 @@ func (r redisReader) complete(ctx context.Context, entries []*entry) error {
 		return nil
 	}
 	all := make(map[string]states, len(bySink))
-	err := r.r.callAll(ctx, "page", len(bySink), func(ctx context.Context) error {
-		p := r.r.client.Pipeline()
+	err := r.r.conn.DoAll(ctx, "page", len(bySink), func(ctx context.Context) error {
+		p := r.r.conn.Client.Pipeline()
 		for sink, part := range bySink {
 			natives := make([]string, len(part))
 			for i, e := range part {
@@ -315,11 +316,11 @@ type sinkGroups struct {
 }
 
 func (r *Redis) groups(ctx context.Context, names []string) ([]sinkGroups, error) {
-	in := make([]invocation, len(names))
+	in := make([]redisconn.Call, len(names))
 	for i, name := range names {
-		in[i] = invocation{keys: r.keys.queue(name)}
+		in[i] = redisconn.Call{Keys: r.conn.Keys.Queue(name)}
 	}
-	answers, err := r.evalAll(ctx, "groups", groupsScript, in)
+	answers, err := r.conn.EvalAll(ctx, "groups", groupsScript, in)
 	if err != nil {
 		return nil, err
 	}
@@ -327,7 +328,7 @@ func (r *Redis) groups(ctx context.Context, names []string) ([]sinkGroups, error
 	for i, answer := range answers {
 		a, ok := answer.([]any)
 		if !ok || len(a) != 2 {
-			return nil, answerError("groups", answer)
+			return nil, redisconn.Unexpected("groups", answer)
 		}
 		all[i].other = number(a[0])
 		fields := pairs(a[1])

@@ -2,8 +2,10 @@
 --
 -- KEYS  1..8  the queue (prelude.lua)
 -- ARGV  1, 2  how often a pass of mend.lua begins, and goes on, in ms
--- Returns {depth, oldest id, newest id, kept, idle, parked, trimmed, paused, mend}; what is
--- absent is ''. mend is 1 where mend.lua has something to do: a pass is under way, or the
+--       3     most leases to look at
+-- Returns {depth, oldest id, newest id, kept, idle, parked, trimmed, paused, mend, replaying,
+-- of these parked, of these waiting, scheduled}; what is absent is ''. kept, idle and parked
+-- count leased entries too. mend is 1 where mend.lua has something to do: a pass is under way, or the
 -- last one is old, or there is more beside the stream than entries in it.
 
 local depth = call('XLEN', stream)
@@ -21,4 +23,39 @@ if now - tonumber(m[7] or 0) >= tonumber(ARGV[2]) then
     mend = 1
   end
 end
-return { depth, first and first[1] or '', last and last[1] or '', in_kept, idle, parked, m[3] or '', m[4] or '', mend }
+
+-- A leased entry has a score in the due set too: the end of its lease. Where there are more
+-- leases than it looks at, all count as replaying, and as due before.
+local leases, later = call('HLEN', lease), call('ZCOUNT', due, '(' .. now, '+inf')
+local replaying, replaying_parked, replaying_waiting = leases, 0, 0
+local scheduled = later - leases
+if leases > 0 and leases <= tonumber(ARGV[3]) then
+  replaying, scheduled = 0, later
+  local all, leased, idles = call('HGETALL', lease), {}, {}
+  for i = 1, #all, 2 do
+    leased[#leased + 1] = all[i]
+  end
+  for i, score in ipairs(call('ZMSCORE', due, unpack(leased))) do
+    local prior = parse(all[2 * i])
+    if score and tonumber(score) > now then
+      replaying, scheduled = replaying + 1, scheduled - 1
+      if prior == '-' then
+        idles[#idles + 1] = leased[i]
+      end
+    elseif prior ~= '-' and tonumber(prior) > now then
+      scheduled = scheduled + 1 -- the lease ran out, and nobody took the entry over yet
+    end
+  end
+  for _, s in ipairs(#idles > 0 and call('HMGET', state, unpack(idles)) or {}) do
+    s = s and cjson.decode(s) or {}
+    if s.delivered_at then
+      replaying = replaying - 1
+    elseif s.parked then
+      replaying_parked = replaying_parked + 1
+    else
+      replaying_waiting = replaying_waiting + 1
+    end
+  end
+end
+return { depth, first and first[1] or '', last and last[1] or '', in_kept, idle, parked, m[3] or '', m[4] or '', mend,
+  replaying, replaying_parked, replaying_waiting, scheduled }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"backstop/internal/delay"
 )
 
 // InvokeAsync accepts an event and returns its request id at once. In the background
@@ -60,11 +62,7 @@ func (p *pool) runAsync(inv *invocation) {
 
 // queue waits, then takes a slot, however long that takes while ctx lives.
 func (p *pool) queue(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+	if delay.Sleep(ctx, wait) != nil {
 		return false
 	}
 	select {

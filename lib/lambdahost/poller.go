@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"backstop/internal/delay"
 )
 
 // SQS is the part of a queue's client that a Poller needs; *sqs.Client has it, for any
@@ -164,12 +166,7 @@ func (p *Poller) receive(ctx context.Context, n int, wait time.Duration) ([]type
 		return nil, false
 	}
 	p.Logger.WarnContext(ctx, "queue not read", slog.String("queue", p.QueueARN), slog.Any("error", err))
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = delay.Sleep(ctx, time.Second) // its caller looks at ctx
 	return nil, false
 }
 

@@ -2,7 +2,6 @@ package observe
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -47,7 +46,7 @@ var (
 // maxValues is the most values that one metric of an EMF line may have.
 const maxValues = 100
 
-// Metrics collects the metrics of one invocation. It is safe for concurrent use.
+// Metrics collects metrics until they are flushed. It is safe for concurrent use.
 type Metrics struct {
 	service string
 	mu      sync.Mutex
@@ -59,22 +58,6 @@ type dimensions struct{ sink, reason string }
 // NewMetrics returns an empty collection for a service.
 func NewMetrics(service string) *Metrics {
 	return &Metrics{service: service, lines: map[dimensions]map[Metric][]float64{}}
-}
-
-type metricsKey struct{}
-
-// WithMetrics returns a context that carries m to those who count deep inside an
-// invocation.
-func WithMetrics(ctx context.Context, m *Metrics) context.Context {
-	return context.WithValue(ctx, metricsKey{}, m)
-}
-
-// MetricsFrom returns the collection in ctx, or one that nobody flushes.
-func MetricsFrom(ctx context.Context) *Metrics {
-	if m, ok := ctx.Value(metricsKey{}).(*Metrics); ok {
-		return m
-	}
-	return NewMetrics("")
 }
 
 // Add records a value. Counts are summed up, other units keep their values. An empty

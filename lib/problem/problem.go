@@ -51,12 +51,12 @@ var kinds = map[fault.Code]struct {
 	fault.CodeInternal:           {http.StatusInternalServerError, "Internal error", 0},
 }
 
-// From returns the problem for an error. An error without a known code is INTERNAL,
-// and its text, which may be anything, is left out.
+// From returns the problem for an error. An error without a known code is INTERNAL. The
+// text of an INTERNAL one, which may be anything, is left out.
 func From(err error) Problem {
 	code := fault.CodeOf(err)
 	kind, ok := kinds[code]
-	if !ok {
+	if !ok || code == fault.CodeInternal {
 		code, kind = fault.CodeInternal, kinds[fault.CodeInternal]
 		err = nil
 	}

@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
+	"backstop/internal/delay"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -70,7 +68,7 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
 	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
 	ctx = sinks.WithFirstAttempt(ctx, l.Item.FirstAttempt())
-	out := retrier.Deliver(retry.WithBudget(ctx, withinLease(a.budget, l.Lease)), to, messageOf(l.Item))
+	out := retrier.Carry(ctx, retry.Delivery{To: to, Message: messageOf(l.Item), Budget: withinLease(a.budget, l.Lease)})
 	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
 	switch {
 	case out.Status == retry.StatusDelivered:
@@ -105,14 +103,14 @@ func messageOf(it dlq.Item) sinks.Message {
 func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 	it, p, s := rep.leased.Item, a.target.Policy, &rep.settlement
 	s.Error = markedBy(a.operation, rep.err)
-	s.Delay = p.delay(it.Replays, e.rand())
+	s.Delay = p.Delay(it.Replays, e.rand)
 	rep.status = StatusFailed
 	final := rep.reason == dlq.ReasonTerminal || rep.reason == dlq.ReasonInvalid
 	rep.sinkFailed = !final
 	if ours(rep.reason) || sinks.IsOurs(rep.err) || a.elsewhere {
 		// It says nothing of the item, or of its own sink: it stays as it was.
 		s.Action = before(it)
-		s.Delay = p.delay(0, e.rand())
+		s.Delay = p.Delay(0, e.rand)
 	} else {
 		s.Charge = true
 		switch {
@@ -139,10 +137,10 @@ func ours(r dlq.Reason) bool { return r == dlq.ReasonConfig || r == dlq.ReasonCa
 
 // before is the action that leaves an item as due as it was before its claim.
 func before(it dlq.Item) dlq.Action {
-	switch {
-	case it.Parked:
+	switch state := it.State(time.Now()); {
+	case state == dlq.StateParked:
 		return dlq.ActionPark
-	case it.Due():
+	case state.Scheduled():
 		return dlq.ActionRetry
 	}
 	return dlq.ActionHold
@@ -238,43 +236,19 @@ func settleContext(ctx context.Context, b retry.Budget) (context.Context, contex
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
-// settle records outcomes, again and again while the store cannot be reached: a
-// settlement can be repeated.
+// settle records outcomes. It asks again until ctx ends, after the store has given up: an
+// outcome that is not recorded is a message that is sent twice.
 func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.SettleResult, err error) {
-	const untilTheEnd = math.MaxInt
-	err = repeat(ctx, untilTheEnd, func() error {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		results, err = e.Store.Settle(ctx, s)
-		return err
-	})
+		if fault.CodeOf(err) != fault.CodeDLQUnavailable || delay.Sleep(ctx, wait) != nil {
+			break
+		}
+	}
 	if err == nil && len(results) != len(s) {
 		err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("settle: %d results for %d items", len(results), len(s))}
 	}
 	return results, err
-}
-
-// claim leases items; a repeated claim gets the same ones by its token.
-func (e *Engine) claim(ctx context.Context, c dlq.Claim) (leased []dlq.Leased, err error) {
-	c.Token = uuid.NewString()
-	err = repeat(ctx, storeTries, func() error {
-		leased, err = e.Store.Claim(ctx, c)
-		return err
-	})
-	return leased, err
-}
-
-// storeTries is how often a call to the store is made before its sink is left alone.
-const storeTries = 3
-
-// repeat makes a call to the store up to so many times while the store cannot be
-// reached, until ctx ends.
-func repeat(ctx context.Context, times int, call func() error) error {
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := call()
-		times--
-		if fault.CodeOf(err) != fault.CodeDLQUnavailable || times == 0 || sleep(ctx, wait) != nil {
-			return err
-		}
-	}
 }
 
 // release gives leases back. When that fails they run out by themselves.
@@ -285,22 +259,7 @@ func (e *Engine) release(ctx context.Context, b retry.Budget, leased []dlq.Lease
 	}
 	ctx, cancel := settleContext(ctx, b)
 	defer cancel()
-	if err := repeat(ctx, storeTries, func() error { return e.Store.Release(ctx, leases) }); err != nil {
+	if err := e.Store.Release(ctx, leases); err != nil {
 		e.log().WarnContext(ctx, "leases not given back", "items", len(leases), "error", err.Error())
-	}
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }

@@ -14,7 +14,7 @@ type miscounting struct{ dlq.Store }
 
 func (s miscounting) Stats(ctx context.Context, sink string) (dlq.Stats, error) {
 	st, err := s.Store.Stats(ctx, sink)
-	st.Due = 0
+	st.Remaining = 0
 	return st, err
 }
 

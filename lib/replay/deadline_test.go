@@ -98,7 +98,7 @@ func TestACanceledRunSettlesWhatItSentAndChargesNobody(t *testing.T) {
 				continue
 			}
 			left++
-			if it.Replays != 0 || !it.Due() {
+			if it.Replays != 0 || !it.State(time.Now()).Scheduled() {
 				t.Errorf("item %+v, want due and not charged", it)
 			}
 		}

@@ -116,7 +116,7 @@ func (w *deadly) tick(t *testing.T, to replay.Targets) {
 func (w *deadly) wantParked(t *testing.T, id string) {
 	t.Helper()
 	it := get(t, w.store, id)
-	if !it.Parked || it.Due() || len(it.History) != 4 || !strings.Contains(it.History[3].Error, "died three times") {
+	if !it.Parked || it.State(time.Now()).Scheduled() || len(it.History) != 4 || !strings.Contains(it.History[3].Error, "died three times") {
 		t.Errorf("%+v, want it parked, with a history that says why", it)
 	}
 	if it.Replays != 3 || it.LastError != "HTTP 503" && it.LastError != "HTTP 404" {
@@ -205,7 +205,7 @@ func TestAnOperatorReplaysAnItemThatKilledItsReplayers(t *testing.T) {
 		if r, err := e.ReplayOne(t.Context(), id, replay.OneOptions{}); err != nil || r.Status != replay.StatusFailed {
 			t.Errorf("got %+v, %v; want an ordinary failure", r, err)
 		}
-		if it := get(t, w.store, id); it.Deaths != 0 || it.Parked || !it.Due() {
+		if it := get(t, w.store, id); it.Deaths != 0 || it.Parked || !it.State(time.Now()).Scheduled() {
 			t.Errorf("%+v, want it due again", it)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
+	"backstop/internal/delay"
 	"backstop/lib/dlq"
 	"backstop/lib/retry"
 )
@@ -168,11 +169,7 @@ func (l *lane) gate(ctx context.Context, token string) bool {
 		ttl += time.Duration(float64(time.Second) / p.Rate)
 	}
 	for l.fits(0) {
-		var held bool
-		err := repeat(ctx, storeTries, func() (err error) {
-			held, err = l.run.Store.Gate(ctx, l.sink, token, ttl)
-			return err
-		})
+		held, err := l.run.Store.Gate(ctx, l.sink, token, ttl)
 		if err != nil {
 			l.run.tally.fail(l.sink, err)
 			return false
@@ -180,7 +177,7 @@ func (l *lane) gate(ctx context.Context, token string) bool {
 		if held {
 			return true
 		}
-		if sleep(ctx, gatePoll) != nil {
+		if delay.Sleep(ctx, gatePoll) != nil {
 			break
 		}
 	}
@@ -190,7 +187,7 @@ func (l *lane) gate(ctx context.Context, token string) bool {
 func (l *lane) ungate(ctx context.Context, token string) {
 	ctx, cancel := settleContext(ctx, l.run.budget)
 	defer cancel()
-	if err := repeat(ctx, storeTries, func() error { return l.run.Store.Ungate(ctx, l.sink, token) }); err != nil {
+	if err := l.run.Store.Ungate(ctx, l.sink, token); err != nil {
 		l.run.log().WarnContext(ctx, "gate not given back", "sink", l.sink, "error", err.Error())
 	}
 }
@@ -257,7 +254,7 @@ func (l *lane) batchSize() int {
 // claim leases items.
 func (l *lane) claim(ctx context.Context, c dlq.Claim) ([]dlq.Leased, error) {
 	c.Sink, c.TTL = l.sink, l.run.budget.Lease()
-	leased, err := l.run.claim(ctx, c)
+	leased, err := l.run.Store.Claim(ctx, c)
 	l.run.tally.sink(l.sink, func(s *SinkSummary) { s.Claimed += int64(len(leased)) })
 	return leased, err
 }
@@ -341,7 +338,7 @@ func (l *lane) pace(ctx context.Context) bool {
 		return true
 	}
 	turn := l.limiter.Reserve()
-	if wait := turn.Delay(); wait > 0 && (!l.fits(wait) || sleep(ctx, wait) != nil) {
+	if wait := turn.Delay(); wait > 0 && (!l.fits(wait) || delay.Sleep(ctx, wait) != nil) {
 		turn.Cancel()
 		return false
 	}

@@ -27,6 +27,8 @@ type OneOptions struct {
 	// Sink is another configured sink to send through. A failure there leaves the
 	// item as it was, but for its history.
 	Sink string
+	// Budget is the time for it. Zero: what the context has left, less Engine.Reserve.
+	Budget retry.Budget
 }
 
 // Result is the outcome of ReplayOne.
@@ -65,8 +67,11 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 	if err != nil {
 		return Result{}, err
 	}
-	budget := retry.BudgetOf(ctx, e.Reserve)
-	leased, err := e.claim(ctx, dlq.Claim{Sink: it.Sink, IDs: []string{it.ID}, Force: o.Force, TTL: budget.Lease()})
+	budget := o.Budget
+	if budget.IsZero() {
+		budget = retry.NewBudget(ctx, e.Reserve)
+	}
+	leased, err := e.Store.Claim(ctx, dlq.Claim{Sink: it.Sink, IDs: []string{it.ID}, Force: o.Force, TTL: budget.Lease()})
 	if err != nil {
 		return Result{}, err
 	}

@@ -158,7 +158,7 @@ func TestReplayOneWithoutTimeLeavesTheItemAsItWas(t *testing.T) {
 		if _, err := e.ReplayOne(ctx, id, replay.OneOptions{}); fault.CodeOf(err) != fault.CodeNotAttempted {
 			t.Errorf("got %v, want NOT_ATTEMPTED", err)
 		}
-		if it := get(t, store, id); !it.Due() || len(it.History) != 0 || len(sink.calls()) != 0 {
+		if it := get(t, store, id); !it.State(time.Now()).Scheduled() || len(it.History) != 0 || len(sink.calls()) != 0 {
 			t.Errorf("item %+v, want it as it was", it)
 		}
 		if left, err := store.Claim(t.Context(), dlq.Claim{Sink: "a", TTL: time.Second}); len(left) != 1 {
@@ -184,7 +184,7 @@ func TestReplayOneThroughAnotherSink(t *testing.T) {
 		id := push(t, store, "a", "m", 1)[0]
 		e := engine(store, configured(replay.Policy{}, a, b))
 		r, err := e.ReplayOne(t.Context(), id, replay.OneOptions{Sink: "b"})
-		if it := get(t, store, id); err != nil || r.Status != replay.StatusFailed || r.Sink != "b" || !it.Due() || it.Replays != 0 || len(it.History) != 1 {
+		if it := get(t, store, id); err != nil || r.Status != replay.StatusFailed || r.Sink != "b" || !it.State(time.Now()).Scheduled() || it.Replays != 0 || len(it.History) != 1 {
 			t.Errorf("failed there: %+v, %v, item %+v; want it due and not charged", r, err, it)
 		}
 		b.set(nil)
@@ -208,7 +208,7 @@ func TestAForcedReplayThatFailsLeavesTheItemDelivered(t *testing.T) {
 		if err != nil || r.Status != replay.StatusFailed || !r.NextReplayAt.IsZero() {
 			t.Errorf("got %+v, %v; want failed, never due", r, err)
 		}
-		if it := get(t, store, id); it.DeliveredAt.IsZero() || it.Due() {
+		if it := get(t, store, id); it.DeliveredAt.IsZero() || it.State(time.Now()).Scheduled() {
 			t.Errorf("item %+v, want delivered still", it)
 		}
 	})

@@ -56,6 +56,9 @@ type Filter struct {
 	Fingerprint string     `json:"fingerprint,omitempty"`
 	Since       time.Time  `json:"since,omitzero"`
 	Until       time.Time  `json:"until,omitzero"`
+	// State is refused: an operation's members are those that matched when it was created, and
+	// a state changes.
+	State dlq.State `json:"state,omitempty"`
 }
 
 // query returns the filter within one sink, or all when sink is empty, bounded to
@@ -116,6 +119,9 @@ func (r OperationRequest) validate() error {
 			return invalid("filter: it is empty; give a filter or ids, or all: true for every dead letter")
 		}
 		return nil
+	}
+	if r.Filter.State != "" {
+		return invalid("filter.state: a state changes while an operation runs; list the items in this state, and give their ids")
 	}
 	if r.Filter.Sink != "" {
 		if err := fault.CheckName(r.Filter.Sink); err != nil {
@@ -267,7 +273,8 @@ func triedBy(operation string, it dlq.Item) bool {
 
 // OperationStore keeps the records of bulk operations until they are final, and then for
 // dlq.OperationRetention. It is safe for concurrent use, across processes too. Errors are
-// SINK_DLQ_UNAVAILABLE, and SINK_DLQ_NOT_FOUND for unknown ids.
+// SINK_DLQ_UNAVAILABLE, and SINK_DLQ_NOT_FOUND for unknown ids. A store that has a network
+// repeats what that lost; its callers do not.
 type OperationStore interface {
 	// Create stores op unless there is one of its id; it returns the stored one.
 	Create(ctx context.Context, op Operation) (Operation, error)

@@ -171,12 +171,7 @@ func (r *run) operations(ctx context.Context, b retry.Budget, ids []string) erro
 // is left must wait.
 func (r *run) operation(ctx context.Context, b retry.Budget, id string) error {
 	w := &worker{run: r, budget: b, owner: uuid.NewString()}
-	var op Operation
-	var taken bool
-	err := repeat(ctx, storeTries, func() (err error) {
-		op, taken, err = r.operationStore().Take(ctx, id, w.owner, w.lease())
-		return err
-	})
+	op, taken, err := r.operationStore().Take(ctx, id, w.owner, w.lease())
 	if err != nil || !taken {
 		return err
 	}
@@ -231,11 +226,7 @@ func (w *worker) save(ctx context.Context, c OperationChange) {
 	}
 	ctx, cancel := settleContext(ctx, w.run.budget)
 	defer cancel()
-	var status OperationStatus
-	err := repeat(ctx, storeTries, func() (err error) {
-		status, err = w.run.Operations.Save(ctx, w.op.ID, w.owner, c)
-		return err
-	})
+	status, err := w.run.Operations.Save(ctx, w.op.ID, w.owner, c)
 	if err != nil {
 		w.over = true
 		if !errors.Is(err, ErrOperationTaken) {
@@ -476,11 +467,7 @@ func (w *worker) start(ctx context.Context, l *lane, leased []dlq.Leased) bool {
 // whyAbsent finds out why an item could not be claimed. One that is gone, or was
 // delivered since the operation began, is nobody's business any more.
 func (w *worker) whyAbsent(ctx context.Context, id string) (held, skip bool, err error) {
-	var it dlq.Item
-	err = repeat(ctx, storeTries, func() (err error) {
-		it, err = w.run.Store.Get(ctx, id)
-		return err
-	})
+	it, err := w.run.Store.Get(ctx, id)
 	switch {
 	case fault.CodeOf(err) == fault.CodeDLQNotFound:
 		return false, false, nil

@@ -1,10 +1,13 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // the scripts
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/redisconn"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 )
@@ -35,39 +39,20 @@ var (
 	cancelScript = redis.NewScript(cancelLua)
 )
 
-// RedisOperations is an OperationStore on Redis. Each script touches one key:
+// RedisOperations is an OperationStore on Redis (the keys stand in internal/redisconn). Each
+// script touches one key.
 //
-//	<prefix>:op:<id>   hash, with a TTL once it is final: a cache may evict what has one. Fields:
-//	    doc            the operation as created, JSON, its sinks included
-//	    status, error  as in Operation
-//	    started, finished  Unix milliseconds
-//	    owner, until   who works on it, and until when (Unix milliseconds)
-//	    stalled        how often it was taken since it last got on
-//	    sink:<name>    SinkProgress, JSON, once there is any
-//	<prefix>:ops       sorted set: ids by creation (Unix milliseconds); old ones go once they
-//	                   are not open
-//	<prefix>:ops:open  the same of those that are not final, and perhaps others
-//
-// An id is in ops:open before its hash exists, so that no operation is forgotten.
-type RedisOperations struct {
-	client redis.UniversalClient
-	prefix string
-}
+// Every call can be repeated after a lost reply, and repeats itself until its context ends,
+// as dlq.Redis does.
+type RedisOperations struct{ conn *redisconn.Conn }
 
-// NewRedisOperations returns a store on client. An empty prefix means
-// dlq.DefaultKeyPrefix.
+// NewRedisOperations returns a store on client. An empty prefix means "backstop". It does no
+// I/O.
 func NewRedisOperations(client redis.UniversalClient, prefix string) *RedisOperations {
-	if prefix == "" {
-		prefix = dlq.DefaultKeyPrefix
-	}
-	return &RedisOperations{client: client, prefix: prefix}
+	return &RedisOperations{redisconn.New(client, cmp.Or(prefix, redisconn.DefaultPrefix), fault.CodeDLQUnavailable)}
 }
 
 var _ OperationStore = (*RedisOperations)(nil)
-
-func (s *RedisOperations) key(id string) string { return s.prefix + ":op:" + id }
-func (s *RedisOperations) index() string        { return s.prefix + ":ops" }
-func (s *RedisOperations) open() string         { return s.prefix + ":ops:open" }
 
 const sinkField = "sink:"
 
@@ -75,8 +60,18 @@ const sinkField = "sink:"
 // not exist: its creator is surely not at it any more.
 const orphanAge = time.Hour
 
-func operationsUnavailable(what string, err error) error {
-	return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "operations: " + what, Cause: err}
+// run runs a script on an operation and returns the word that it answers with.
+func (s *RedisOperations) run(ctx context.Context, what string, script *redis.Script, id string, args ...any) (string, error) {
+	what = "operations: " + what
+	answer, err := s.conn.Eval(ctx, what, script, []string{s.conn.Keys.Operation(id)}, args...)
+	if err != nil {
+		return "", err
+	}
+	word, ok := answer.(string)
+	if !ok {
+		return "", redisconn.Unexpected(what, answer)
+	}
+	return word, nil
 }
 
 // Create implements OperationStore.
@@ -86,17 +81,21 @@ func (s *RedisOperations) Create(ctx context.Context, op Operation) (Operation, 
 		return Operation{}, err
 	}
 	z := redis.Z{Score: float64(op.CreatedAt.UnixMilli()), Member: op.ID}
-	if err := s.client.ZAddNX(ctx, s.open(), z).Err(); err != nil {
-		return Operation{}, operationsUnavailable("create", err)
-	}
-	if err := createScript.Run(ctx, s.client, []string{s.key(op.ID)}, doc).Err(); err != nil {
-		return Operation{}, operationsUnavailable("create", err)
-	}
-	if err := s.client.ZAddNX(ctx, s.index(), z).Err(); err != nil {
-		return Operation{}, operationsUnavailable("create", err)
+	c := s.conn.Client
+	err = s.conn.Do(ctx, "operations: create", func(ctx context.Context) error {
+		if err := c.ZAddNX(ctx, s.conn.Keys.OpenOperations(), z).Err(); err != nil {
+			return err
+		}
+		if err := createScript.Run(ctx, c, []string{s.conn.Keys.Operation(op.ID)}, doc).Err(); err != nil {
+			return err
+		}
+		return c.ZAddNX(ctx, s.conn.Keys.Operations(), z).Err()
+	})
+	if err != nil {
+		return Operation{}, err
 	}
 	if err := s.forgetOld(ctx); err != nil {
-		return Operation{}, operationsUnavailable("create", err)
+		return Operation{}, err
 	}
 	return s.Get(ctx, op.ID)
 }
@@ -104,7 +103,9 @@ func (s *RedisOperations) Create(ctx context.Context, op Operation) (Operation, 
 // forgetOld takes operations off the list that are over and past their retention.
 func (s *RedisOperations) forgetOld(ctx context.Context) error {
 	before := strconv.FormatInt(time.Now().Add(-dlq.OperationRetention).UnixMilli(), 10)
-	old, err := s.client.ZRangeByScore(ctx, s.index(), &redis.ZRangeBy{Min: "-inf", Max: "(" + before, Count: 100}).Result()
+	old, err := redisconn.Ask(ctx, s.conn, "operations: forget", func(ctx context.Context) ([]string, error) {
+		return s.conn.Client.ZRangeByScore(ctx, s.conn.Keys.Operations(), &redis.ZRangeBy{Min: "-inf", Max: "(" + before, Count: 100}).Result()
+	})
 	if err != nil || len(old) == 0 {
 		return err
 	}
@@ -121,14 +122,18 @@ func (s *RedisOperations) forgetOld(ctx context.Context) error {
 	if len(over) == 0 {
 		return nil
 	}
-	return s.client.ZRem(ctx, s.index(), over...).Err()
+	return s.conn.Do(ctx, "operations: forget", func(ctx context.Context) error {
+		return s.conn.Client.ZRem(ctx, s.conn.Keys.Operations(), over...).Err()
+	})
 }
 
 // Get implements OperationStore.
 func (s *RedisOperations) Get(ctx context.Context, id string) (Operation, error) {
-	fields, err := s.client.HGetAll(ctx, s.key(id)).Result()
+	fields, err := redisconn.Ask(ctx, s.conn, "operations: get", func(ctx context.Context) (map[string]string, error) {
+		return s.conn.Client.HGetAll(ctx, s.conn.Keys.Operation(id)).Result()
+	})
 	if err != nil {
-		return Operation{}, operationsUnavailable("get", err)
+		return Operation{}, err
 	}
 	return decodeOperation(id, fields)
 }
@@ -173,9 +178,11 @@ func unixMilli(s string) time.Time {
 
 // List implements OperationStore.
 func (s *RedisOperations) List(ctx context.Context, limit int) ([]Operation, error) {
-	ids, err := s.client.ZRevRange(ctx, s.index(), 0, int64(limit)-1).Result()
+	ids, err := redisconn.Ask(ctx, s.conn, "operations: list", func(ctx context.Context) ([]string, error) {
+		return s.conn.Client.ZRevRange(ctx, s.conn.Keys.Operations(), 0, int64(limit)-1).Result()
+	})
 	if err != nil {
-		return nil, operationsUnavailable("list", err)
+		return nil, err
 	}
 	ops := make([]Operation, 0, len(ids))
 	for _, id := range ids {
@@ -193,41 +200,40 @@ func (s *RedisOperations) List(ctx context.Context, limit int) ([]Operation, err
 
 // Unfinished implements OperationStore.
 func (s *RedisOperations) Unfinished(ctx context.Context) ([]string, error) {
-	ids, err := s.client.ZRange(ctx, s.open(), 0, -1).Result()
-	if err != nil {
-		return nil, operationsUnavailable("unfinished", err)
-	}
-	return ids, nil
+	return redisconn.Ask(ctx, s.conn, "operations: unfinished", func(ctx context.Context) ([]string, error) {
+		return s.conn.Client.ZRange(ctx, s.conn.Keys.OpenOperations(), 0, -1).Result()
+	})
 }
 
 // Take implements OperationStore.
 func (s *RedisOperations) Take(ctx context.Context, id, owner string, ttl time.Duration) (Operation, bool, error) {
-	answer, err := takeScript.Run(ctx, s.client, []string{s.key(id)}, owner, ttl.Milliseconds()).Text()
-	if err != nil {
-		return Operation{}, false, operationsUnavailable("take", err)
-	}
-	switch answer {
-	case "final":
-		err = s.client.ZRem(ctx, s.open(), id).Err()
-	case "missing":
+	answer, err := s.run(ctx, "take", takeScript, id, owner, ttl.Milliseconds())
+	switch {
+	case err != nil:
+	case answer == "final":
+		err = s.close(ctx, id)
+	case answer == "missing":
 		err = s.dropOrphan(ctx, id)
 	}
 	if err != nil {
-		return Operation{}, false, operationsUnavailable("take", err)
+		return Operation{}, false, err
 	}
 	op, err := s.Get(ctx, id)
 	return op, answer == "taken", err
 }
 
 func (s *RedisOperations) dropOrphan(ctx context.Context, id string) error {
-	created, err := s.client.ZScore(ctx, s.open(), id).Result()
-	if err == nil && time.Since(time.UnixMilli(int64(created))) > orphanAge {
-		err = s.client.ZRem(ctx, s.open(), id).Err()
+	created, err := redisconn.Ask(ctx, s.conn, "operations: take", func(ctx context.Context) (float64, error) {
+		at, err := s.conn.Client.ZScore(ctx, s.conn.Keys.OpenOperations(), id).Result()
+		if errors.Is(err, redis.Nil) {
+			return math.Inf(1), nil // gone already
+		}
+		return at, err
+	})
+	if err != nil || created > float64(time.Now().Add(-orphanAge).UnixMilli()) {
+		return err
 	}
-	if err == redis.Nil { //nolint:errorlint // go-redis returns it bare
-		err = nil
-	}
-	return err
+	return s.close(ctx, id)
 }
 
 // Save implements OperationStore.
@@ -244,15 +250,14 @@ func (s *RedisOperations) Save(ctx context.Context, id, owner string, c Operatio
 	if c.Moved || c.Sink != "" {
 		moved = "1"
 	}
-	answer, err := saveScript.Run(ctx, s.client, []string{s.key(id)}, dlq.OperationRetention.Milliseconds(), owner,
-		max(c.TTL, 0).Milliseconds(), field, progress, moved, string(c.Status), c.Error).Text()
-	if err != nil {
-		return "", operationsUnavailable("save", err)
-	}
-	switch answer {
-	case "missing":
+	answer, err := s.run(ctx, "save", saveScript, id, dlq.OperationRetention.Milliseconds(), owner,
+		max(c.TTL, 0).Milliseconds(), field, progress, moved, string(c.Status), c.Error)
+	switch {
+	case err != nil:
+		return "", err
+	case answer == "missing":
 		return "", operationNotFound(id)
-	case "lost":
+	case answer == "lost":
 		return "", ErrOperationTaken
 	}
 	return OperationStatus(answer), s.closed(ctx, id, OperationStatus(answer))
@@ -260,9 +265,9 @@ func (s *RedisOperations) Save(ctx context.Context, id, owner string, c Operatio
 
 // Cancel implements OperationStore.
 func (s *RedisOperations) Cancel(ctx context.Context, id string) (Operation, error) {
-	answer, err := cancelScript.Run(ctx, s.client, []string{s.key(id)}, dlq.OperationRetention.Milliseconds()).Text()
+	answer, err := s.run(ctx, "cancel", cancelScript, id, dlq.OperationRetention.Milliseconds())
 	if err != nil {
-		return Operation{}, operationsUnavailable("cancel", err)
+		return Operation{}, err
 	}
 	if answer == "missing" {
 		return Operation{}, operationNotFound(id)
@@ -273,13 +278,16 @@ func (s *RedisOperations) Cancel(ctx context.Context, id string) (Operation, err
 	return s.Get(ctx, id)
 }
 
-// closed takes a final operation off the list of open ones.
+// closed takes an operation off the list of open ones if it is final.
 func (s *RedisOperations) closed(ctx context.Context, id string, status OperationStatus) error {
 	if !status.Final() {
 		return nil
 	}
-	if err := s.client.ZRem(ctx, s.open(), id).Err(); err != nil {
-		return operationsUnavailable("close", err)
-	}
-	return nil
+	return s.close(ctx, id)
+}
+
+func (s *RedisOperations) close(ctx context.Context, id string) error {
+	return s.conn.Do(ctx, "operations: close", func(ctx context.Context) error {
+		return s.conn.Client.ZRem(ctx, s.conn.Keys.OpenOperations(), id).Err()
+	})
 }

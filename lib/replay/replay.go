@@ -29,7 +29,7 @@ const DefaultConcurrency = 50
 // store, across processes. It must not be copied.
 type Engine struct {
 	// Store holds the dead letters. Required.
-	Store dlq.Store
+	Store Store
 	// Targets finds the sinks. Required.
 	Targets Targets
 	// Operations holds the bulk operations. Nil: there are none.
@@ -53,6 +53,18 @@ type Engine struct {
 
 	mu       sync.Mutex
 	limiters map[string]*rate.Limiter // by sink; paces all runs of this process together
+}
+
+// Store is what the engine needs of a queue of dead letters; every dlq.Store has it.
+type Store interface {
+	dlq.Leases
+	dlq.Tallies
+	Get(ctx context.Context, id string) (dlq.Item, error)
+	Page(ctx context.Context, q dlq.Query) (dlq.Page, error)
+	Sinks(ctx context.Context) ([]string, error)
+	Stats(ctx context.Context, sink string) (dlq.Stats, error)
+	Gate(ctx context.Context, sink, token string, ttl time.Duration) (bool, error)
+	Ungate(ctx context.Context, sink, token string) error
 }
 
 // Target is a configured sink, as a replay uses it.
@@ -112,23 +124,7 @@ func (e *Engine) target(ctx context.Context, name string) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	t.Sink, t.Retry, t.Policy = guarded{bare(t.Sink)}, t.Retry.Normalize(), t.Policy.Normalize()
+	t.Sink, t.Retry, t.Policy = guarded{retry.Bare(t.Sink)}, t.Retry.Normalize(), t.Policy.Normalize()
 	t.Retry.MaxAttempts = t.Policy.Attempts
 	return t, nil
-}
-
-// bare returns the sink below the innermost Retrier: one that fails instead of
-// dead-lettering.
-func bare(s sinks.Sink) sinks.Sink {
-	for outer := s; ; {
-		u, ok := outer.(interface{ Unwrap() sinks.Sink })
-		if !ok {
-			return s
-		}
-		r, ok := outer.(interface{ IsRetrier() bool })
-		outer = u.Unwrap()
-		if ok && r.IsRetrier() {
-			s = outer
-		}
-	}
 }

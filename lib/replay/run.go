@@ -47,7 +47,7 @@ func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
 	if err := req.validate(); err != nil {
 		return Summary{}, err
 	}
-	budget := retry.BudgetOf(ctx, e.Reserve)
+	budget := retry.NewBudget(ctx, e.Reserve)
 	r := &run{
 		Engine: e, budget: budget, request: req,
 		slots:   make(slots, positive(e.Concurrency, DefaultConcurrency)),
@@ -152,16 +152,16 @@ func (r *run) schedule(ctx context.Context, name string, until time.Time) error 
 		}
 		return nil
 	}
-	// Whether something is due is the claim's to say: Due is a count, and may be wrong for a
-	// while.
-	r.tally.sink(name, func(s *SinkSummary) { s.Remaining, s.Paused = st.Due, st.Paused })
+	// Whether something is due is the claim's to say: Remaining is a count, and may be wrong
+	// for a while.
+	r.tally.sink(name, func(s *SinkSummary) { s.Remaining, s.Paused = st.Remaining, st.Paused })
 	var target Target
 	if !st.Paused {
 		target, err = r.target(ctx, name)
 	}
 	if st.Paused || err != nil {
-		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Due })
-		if err != nil && st.Due > 0 {
+		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Remaining })
+		if err != nil && st.Remaining > 0 {
 			r.tally.fail(name, err)
 		}
 		return nil
@@ -190,9 +190,9 @@ func (r *run) remaining(ctx context.Context) {
 		g.Go(func() error {
 			st, err := r.Store.Stats(ctx, name)
 			if err != nil {
-				st.Due = -1
+				st.Remaining = -1
 			}
-			r.tally.sink(name, func(s *SinkSummary) { s.Remaining = st.Due })
+			r.tally.sink(name, func(s *SinkSummary) { s.Remaining = st.Remaining })
 			return nil
 		})
 	}

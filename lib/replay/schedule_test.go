@@ -60,7 +60,7 @@ func TestADeliveredItemIsDiscardedOrKept(t *testing.T) {
 					return
 				}
 				for _, id := range ids {
-					if it := get(t, store, id); it.DeliveredAt.IsZero() || it.Due() {
+					if it := get(t, store, id); it.DeliveredAt.IsZero() || it.State(time.Now()).Scheduled() {
 						t.Errorf("item %+v, want delivered and not due", it)
 					}
 				}
@@ -97,7 +97,7 @@ func TestAFailingItemComesBackLaterAndLaterUntilItIsParked(t *testing.T) {
 		if s := run(t, e, replay.Request{}); s.Counts != (replay.Counts{Claimed: 1, Parked: 1}) {
 			t.Errorf("the fourth failure: summary %+v, want parked", s)
 		}
-		if it := get(t, store, id); !it.Parked || it.Due() || it.ID != id {
+		if it := get(t, store, id); !it.Parked || it.State(time.Now()).Scheduled() || it.ID != id {
 			t.Errorf("item %+v, want parked under the same id", it)
 		}
 		if watch.failed != 4 || watch.parked != 1 {
@@ -151,12 +151,12 @@ func TestWhatBecomesOfAFailure(t *testing.T) {
 					t.Errorf("replays %d, history %v; want %d and the failure", it.Replays, it.History, tt.replays)
 				}
 				if tt.due == 0 {
-					if it.Due() || it.Parked {
+					if it.State(time.Now()).Scheduled() || it.Parked {
 						t.Errorf("item %+v, want held: never due, not parked", it)
 					}
 					return
 				}
-				if got := time.Until(it.NextReplayAt).Round(10 * time.Millisecond); !it.Due() || got != tt.due {
+				if got := time.Until(it.NextReplayAt).Round(10 * time.Millisecond); !it.State(time.Now()).Scheduled() || got != tt.due {
 					t.Errorf("due in %s, want %s", got, tt.due)
 				}
 			})

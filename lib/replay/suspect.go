@@ -29,11 +29,7 @@ func (e *Engine) begin(ctx context.Context, item dlq.Leased) (held bool, err err
 	if item.Item.Deaths == 0 {
 		return true, nil
 	}
-	err = repeat(ctx, storeTries, func() (err error) {
-		held, err = e.Store.Begin(ctx, item.Lease)
-		return err
-	})
-	return held, err
+	return e.Store.Begin(ctx, item.Lease)
 }
 
 // screen returns the items that may be sent with others. Suspects are kept for later, and

@@ -55,6 +55,9 @@ func NewBudget(ctx context.Context, reserve time.Duration) Budget {
 	}
 }
 
+// IsZero reports whether b is no budget at all.
+func (b Budget) IsZero() bool { return b == Budget{} }
+
 // Share returns b with its time for attempts cut to an nth, counted from now: what one
 // of n deliveries that follow each other may spend. n < 2 returns b.
 func (b Budget) Share(n int) Budget {
@@ -119,20 +122,4 @@ func (b Budget) Lease() time.Duration {
 		return longest + margin
 	}
 	return max(time.Until(b.Deadline), 0) + margin
-}
-
-type budgetKey struct{}
-
-// WithBudget makes every delivery under ctx use b, so that deliveries of one
-// invocation share one reserve however late they start.
-func WithBudget(ctx context.Context, b Budget) context.Context {
-	return context.WithValue(ctx, budgetKey{}, b)
-}
-
-// BudgetOf returns the Budget in ctx, or a new one with the given reserve.
-func BudgetOf(ctx context.Context, reserve time.Duration) Budget {
-	if b, ok := ctx.Value(budgetKey{}).(Budget); ok {
-		return b
-	}
-	return NewBudget(ctx, reserve)
 }

@@ -8,6 +8,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"backstop/internal/delay"
+	"backstop/lib/sinks"
 )
 
 // Defaults of Config.
@@ -85,13 +88,13 @@ func (c Config) Normalize() Config {
 	return c
 }
 
-// Validate reports, joined, every field whose value was surely not meant: Normalize
-// would replace it. Zero fields are fine.
+// Validate reports, joined, every field whose value was surely not meant, as
+// *sinks.ConfigError: Normalize would replace it. Zero fields are fine.
 func (c Config) Validate() error {
 	var errs []error
-	refuse := func(bad bool, field, want string, got any) {
+	refuse := func(bad bool, key, want string, got any) {
 		if bad {
-			errs = append(errs, fmt.Errorf("%s: want %s, got %v", field, want, got))
+			errs = append(errs, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf("want %s, got %v", want, got)})
 		}
 	}
 	refuse(c.MaxAttempts < 0, "max_attempts", "at least 1", c.MaxAttempts)
@@ -113,29 +116,10 @@ func (c Config) BackoffFor(attempt int) time.Duration {
 	if attempt <= 1 {
 		return 0
 	}
-	wait := min(c.BaseBackoff, c.MaxBackoff)
-	for range attempt - 2 {
-		if wait > c.MaxBackoff/2 {
-			wait = c.MaxBackoff
-			break
-		}
-		wait *= 2
-	}
-	if c.JitterFraction == 0 {
-		return wait
-	}
-	jittered := float64(wait) * (1 + c.JitterFraction*(2*c.Rand()-1))
-	if jittered >= math.MaxInt64 {
-		return math.MaxInt64
-	}
-	return time.Duration(jittered)
+	return c.backoff().Wait(attempt-2, c.Rand)
 }
 
-// longestWait is the longest that BackoffFor can return.
-func (c Config) longestWait() time.Duration {
-	longest := float64(c.MaxBackoff) * (1 + c.JitterFraction)
-	if longest >= math.MaxInt64 {
-		return math.MaxInt64
-	}
-	return time.Duration(longest)
+// backoff is the wait between attempts of a normalized configuration.
+func (c Config) backoff() delay.Exponential {
+	return delay.Exponential{Base: c.BaseBackoff, Max: c.MaxBackoff, Jitter: c.JitterFraction}
 }

@@ -38,7 +38,7 @@ type Outcome struct {
 	// not to be: no DLQ is set, or Retrier.HandBack says so.
 	StoreErr error
 	// Item is the dead letter: as stored, when Status is dead_lettered and the DLQ
-	// returns it (see dlq.Store.Add); otherwise as it would have been. Zero when
+	// returns it (see dlq.Letters); otherwise as it would have been. Zero when
 	// delivered.
 	Item dlq.Item
 	// NotBefore is the earliest time for the next attempt that the receiver asked

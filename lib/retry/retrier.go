@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/internal/delay"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
@@ -59,6 +60,22 @@ func WrapSink(s sinks.Sink, cfg Config, queue dlq.DLQ) sinks.Sink {
 	return NewRetrier(s, cfg, queue)
 }
 
+// Bare returns the sink below the innermost Retrier, which fails instead of dead-lettering;
+// s itself where there is none.
+func Bare(s sinks.Sink) sinks.Sink {
+	for outer := s; ; {
+		u, ok := outer.(interface{ Unwrap() sinks.Sink })
+		if !ok {
+			return s
+		}
+		r, ok := outer.(interface{ IsRetrier() bool })
+		outer = u.Unwrap()
+		if ok && r.IsRetrier() {
+			s = outer
+		}
+	}
+}
+
 // Name returns the inner sink's name.
 func (r *Retrier) Name() string { return r.Inner.Name() }
 
@@ -75,64 +92,83 @@ func (r *Retrier) Send(ctx context.Context, to sinks.Recipient, m sinks.Message)
 	return r.Deliver(ctx, to, m).Error()
 }
 
+// Delivery is one message on its way.
+type Delivery struct {
+	// To is the recipient as the sink takes it.
+	To sinks.Recipient
+	// Received is the recipient as the caller wrote it, which a dead letter keeps, so that
+	// its content is the request's. Nil: To, encoded.
+	Received json.RawMessage
+	// Message is what is sent. Without an id it gets one.
+	Message sinks.Message
+	// Budget is the time for it. Zero: what the context has left, less Retrier.Reserve.
+	Budget Budget
+}
+
+// within returns d with its budget and its id.
+func (r *Retrier) within(ctx context.Context, d Delivery) Delivery {
+	if d.Budget.IsZero() {
+		d.Budget = NewBudget(ctx, r.Reserve)
+	}
+	if d.Message.ID == "" {
+		d.Message.ID = uuid.Must(uuid.NewV7()).String()
+	}
+	return d
+}
+
 // Deliver sends m until it is delivered, fails for good, or no further attempt fits
 // into ctx's deadline; a failure is then pushed to the DLQ on a context of its own. A
 // message without an id gets one.
 func (r *Retrier) Deliver(ctx context.Context, to sinks.Recipient, m sinks.Message) Outcome {
-	return r.DeliverReceived(ctx, to, to, m)
+	return r.Carry(ctx, Delivery{To: to, Message: m})
 }
 
-// DeliverReceived is Deliver for a recipient that was decoded. A dead letter keeps it as it
-// was received (a json.RawMessage), so that its content is the request's.
-func (r *Retrier) DeliverReceived(ctx context.Context, received, to sinks.Recipient, m sinks.Message) Outcome {
+// Carry is Deliver for a delivery whose budget, or whose recipient as it was received,
+// the caller knows.
+func (r *Retrier) Carry(ctx context.Context, d Delivery) Outcome {
 	start := time.Now()
-	if m.ID == "" {
-		m.ID = uuid.Must(uuid.NewV7()).String()
-	}
-	budget := BudgetOf(ctx, r.Reserve)
-	out := r.attempts(ctx, budget, to, m)
+	d = r.within(ctx, d)
+	out := r.attempts(ctx, d)
 	if out.Status != StatusDelivered {
-		r.store(ctx, budget, received, m, &out)
+		r.store(ctx, d, &out)
 	}
 	out.Elapsed = time.Since(start)
 	return out
 }
 
 // DeadLetter records a delivery as failed without attempting it: what is known to be
-// unsendable, or must wait.
-func (r *Retrier) DeadLetter(ctx context.Context, to sinks.Recipient, m sinks.Message, reason dlq.Reason, cause error) Outcome {
+// unsendable, or must wait. Its To may be nil where Received is the recipient.
+func (r *Retrier) DeadLetter(ctx context.Context, d Delivery, reason dlq.Reason, cause error) Outcome {
 	start := time.Now()
-	if m.ID == "" {
-		m.ID = uuid.Must(uuid.NewV7()).String()
-	}
-	out := Outcome{Status: StatusHandedBack, DeliveryID: m.ID, Reason: reason, Err: cause}
+	d = r.within(ctx, d)
+	out := Outcome{Status: StatusHandedBack, DeliveryID: d.Message.ID, Reason: reason, Err: cause}
 	out.Item.FirstFailedAt = start
-	r.store(ctx, BudgetOf(ctx, r.Reserve), to, m, &out)
+	r.store(ctx, d, &out)
 	out.Elapsed = time.Since(start)
 	return out
 }
 
 // attempts makes the attempts. Its outcome is delivered or handed back.
-func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipient, m sinks.Message) Outcome {
-	cfg := r.Cfg.Normalize()
-	out := Outcome{Status: StatusHandedBack, DeliveryID: m.ID}
+func (r *Retrier) attempts(ctx context.Context, d Delivery) Outcome {
+	cfg, budget := r.Cfg.Normalize(), d.Budget
+	out := Outcome{Status: StatusHandedBack, DeliveryID: d.Message.ID}
 	first := sinks.FirstAttempt(ctx)
 	ctx = sinks.WithFirstAttempt(ctx, first)
 	for {
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
 		wait := max(cfg.BackoffFor(out.Attempts+1), time.Until(out.NotBefore))
-		if !budget.Fits(wait) || wait > cfg.longestWait() {
+		if !budget.Fits(wait) || wait > cfg.backoff().Longest() {
 			return out.ended(dlq.ReasonDeadline, fmt.Errorf("no time for attempt %d", out.Attempts+1))
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := delay.Sleep(ctx, wait); err != nil {
 			return out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
 		}
 
 		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
 		out.Attempts++
 		began := time.Now()
-		err := r.attempt(actx, budget.grace(), to, m)
+		err := r.attempt(actx, budget.grace(), d.To, d.Message)
 		out.Trying += time.Since(began)
 		timedOut := actx.Err() != nil && ctx.Err() == nil
 		cancel()
@@ -148,8 +184,8 @@ func (r *Retrier) attempts(ctx context.Context, budget Budget, to sinks.Recipien
 			out.Unanswered++
 		}
 		out.Err, out.NotBefore = err, time.Time{}
-		if d := sinks.RetryAfterOf(err); d > 0 {
-			out.NotBefore = time.Now().Add(d)
+		if wait := sinks.RetryAfterOf(err); wait > 0 {
+			out.NotBefore = time.Now().Add(wait)
 		}
 		again := r.again(cfg, err, timedOut)
 		switch {
@@ -275,14 +311,14 @@ func makeRoom() byte {
 func touch(room *[10 << 10]byte) byte { return room[len(room)-1] }
 
 // store pushes the failed delivery and completes out.
-func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, m sinks.Message, out *Outcome) {
+func (r *Retrier) store(ctx context.Context, d Delivery, out *Outcome) {
 	it := dlq.Item{
-		DeliveryID: m.ID, Sink: r.Name(), Message: m, Attempts: out.Attempts, Reason: out.Reason,
+		DeliveryID: d.Message.ID, Sink: r.Name(), Message: d.Message, Attempts: out.Attempts, Reason: out.Reason,
 		LastError: out.Err.Error(), FirstFailedAt: out.Item.FirstFailedAt, NotBefore: out.NotBefore,
 		Trace: traceOf(ctx),
 	}
 	var err error
-	if it.Recipient, err = encodeRecipient(to); err != nil {
+	if it.Recipient, err = d.recipient(); err != nil {
 		// Without its recipient it would go to the sink's default: never by itself.
 		it.Reason, it.LastError = dlq.ReasonInvalid, it.LastError+"; recipient lost: "+err.Error()
 		out.Reason = it.Reason
@@ -291,11 +327,9 @@ func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, 
 	if r.DLQ == nil || r.HandBack != nil && r.HandBack(out.Reason) {
 		return
 	}
-	sctx, cancel := budget.storeContext(ctx)
+	sctx, cancel := d.Budget.storeContext(ctx)
 	defer cancel()
-	if a, ok := r.DLQ.(interface {
-		Add(ctx context.Context, it dlq.Item) (dlq.Item, error)
-	}); ok {
+	if a, ok := r.DLQ.(adder); ok {
 		it, err = a.Add(sctx, it)
 	} else {
 		err = r.DLQ.Push(sctx, it)
@@ -307,17 +341,27 @@ func (r *Retrier) store(ctx context.Context, budget Budget, to sinks.Recipient, 
 	out.Status, out.Item = StatusDeadLettered, it
 }
 
-func encodeRecipient(to sinks.Recipient) (json.RawMessage, error) {
-	switch to := to.(type) {
-	case nil:
-		return nil, nil
-	case json.RawMessage:
-		if string(to) == "null" {
-			return nil, nil
-		}
-		return to, nil
+// adder is a DLQ that tells what it stored.
+type adder interface {
+	Add(ctx context.Context, it dlq.Item) (dlq.Item, error)
+}
+
+// recipient returns the recipient as it was received, nil for null.
+func (d Delivery) recipient() (json.RawMessage, error) {
+	raw, stored := d.Received, d.To == nil
+	if raw == nil && !stored {
+		raw, stored = d.To.(json.RawMessage)
 	}
-	return json.Marshal(to)
+	if raw == nil && !stored {
+		var err error
+		if raw, err = json.Marshal(d.To); err != nil {
+			return nil, err
+		}
+	}
+	if string(raw) == "null" {
+		return nil, nil
+	}
+	return raw, nil
 }
 
 func (r *Retrier) logger() *slog.Logger {
@@ -325,19 +369,4 @@ func (r *Retrier) logger() *slog.Logger {
 		return r.Logger
 	}
 	return slog.Default()
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -390,7 +390,7 @@ func TestWhatTheCallerKeepsIsNotStored(t *testing.T) {
 		if tt.kept != errors.Is(out.Error(), tt.err) {
 			t.Errorf("%v: the outcome's error is %v", tt.err, out.Error())
 		}
-		paused := r.DeadLetter(t.Context(), nil, sinks.Message{ID: "p"}, dlq.ReasonConfig, errPasses)
+		paused := r.DeadLetter(t.Context(), retry.Delivery{Message: sinks.Message{ID: "p"}}, dlq.ReasonConfig, errPasses)
 		if paused.Status != retry.StatusHandedBack || paused.Error() == nil {
 			t.Errorf("not attempted: %+v, want it kept by the caller", paused)
 		}
@@ -421,9 +421,9 @@ func TestDeliveriesOfOneBudgetKeepItsReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, 2*time.Second))
+		budget := retry.NewBudget(ctx, 2*time.Second)
 		time.Sleep(17 * time.Second)
-		out := retry.NewRetrier(&script{steps: []step{hangs}}, exact(5), &queue{}).Deliver(ctx, nil, sinks.Message{ID: "m"})
+		out := retry.NewRetrier(&script{steps: []step{hangs}}, exact(5), &queue{}).Carry(ctx, retry.Delivery{Message: sinks.Message{ID: "m"}, Budget: budget})
 		if out.Elapsed != time.Second {
 			t.Errorf("a late delivery ran for %s, want 1s: the reserve is the invocation's", out.Elapsed)
 		}

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ConfigError is one fault in a sink's configuration. Its text names the key and
@@ -43,7 +44,8 @@ func Advice(s Sink) []*ConfigError {
 // DecodeConfig decodes raw strictly into the struct that into points to, by its json
 // tags: unknown keys and values of the wrong type are *ConfigError values, all of
 // them reported together (errors.Join), in the words of whoever wrote the
-// configuration: "want a text, got a number". A field may implement json.Unmarshaler,
+// configuration: "want a text, got a number". A time.Duration (or a pointer to one) is
+// written as text with its unit: "250ms". A field may implement json.Unmarshaler,
 // whose errors are shown as they are, or encoding.TextUnmarshaler. Absent keys keep
 // the value that the struct had.
 func DecodeConfig(raw map[string]any, into any) error {
@@ -142,6 +144,19 @@ func decodeValue(key string, value any, v reflect.Value) []error {
 	list, isList := value.([]any)
 	mapping, isMapping := value.(map[string]any)
 	switch t := v.Type(); {
+	case t == reflect.TypeFor[time.Duration]():
+		d, err := duration(value)
+		if err != nil {
+			return []error{&ConfigError{Key: key, Msg: err.Error()}}
+		}
+		v.Set(reflect.ValueOf(d))
+		return nil
+	case t == reflect.TypeFor[*time.Duration]():
+		d := reflect.New(t.Elem())
+		if faults = decodeValue(key, value, d.Elem()); faults == nil {
+			v.Set(d)
+		}
+		return faults
 	case decodesItself(t):
 	case isList && t.Kind() == reflect.Slice:
 		out := reflect.MakeSlice(t, len(list), len(list))
@@ -166,6 +181,19 @@ func decodeValue(key string, value any, v reflect.Value) []error {
 		return []error{&ConfigError{Key: key, Msg: err.Error()}}
 	}
 	return nil
+}
+
+// duration reads a duration as it is written; a bare number is refused, for it has no unit.
+func duration(value any) (time.Duration, error) {
+	text, ok := value.(string)
+	if !ok {
+		return 0, errors.New("want a duration with its unit, such as 250ms")
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New("want a duration such as 250ms, 30s or 6h") // the cause would quote the value
+	}
+	return d, nil
 }
 
 func decodesItself(t reflect.Type) bool {

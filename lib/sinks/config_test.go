@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -195,5 +196,22 @@ func TestDecodeConfigWantsAPointerToAStruct(t *testing.T) {
 			}()
 			_ = sinks.DecodeConfig(nil, into)
 		}()
+	}
+}
+
+func TestADurationIsWrittenWithItsUnit(t *testing.T) {
+	type config struct {
+		Wait  time.Duration  `json:"wait"`
+		Limit *time.Duration `json:"limit"`
+	}
+	var got config
+	if err := sinks.DecodeConfig(map[string]any{"wait": "1m30s", "limit": "0s"}, &got); err != nil || got.Wait != 90*time.Second || got.Limit == nil || *got.Limit != 0 {
+		t.Errorf("decoded %+v, %v", got, err)
+	}
+	got = config{Wait: time.Second}
+	err := sinks.DecodeConfig(map[string]any{"wait": 5, "limit": "S3CRET"}, &got)
+	want := "limit: want a duration such as 250ms, 30s or 6h\nwait: want a duration with its unit, such as 250ms"
+	if err == nil || err.Error() != want || got.Wait != time.Second || got.Limit != nil {
+		t.Errorf("decoded %+v, %v; want %q", got, err, want)
 	}
 }

@@ -41,7 +41,7 @@ export function bytes(n) {
 }
 
 // FILTER names the members of a filter, in the order in which they are shown.
-export const FILTER = { sink: "Sink", reason: "Reason", q: "Text", delivery_id: "Delivery id", fingerprint: "Cause", since: "Since", until: "Before" };
+export const FILTER = { sink: "Sink", state: "State", reason: "Reason", q: "Text", delivery_id: "Delivery id", fingerprint: "Cause", since: "Since", until: "Before" };
 
 // REASONS are the reasons of dead letters, with what they mean.
 export const REASONS = {
@@ -54,8 +54,18 @@ export const REASONS = {
   invalid: "The message can never be sent as it is. The schedule does not replay it.",
 };
 
-// BY_HAND are the reasons that the schedule leaves to an operator.
-export const BY_HAND = new Set(["terminal", "ambiguous", "invalid"]);
+// STATES are the states of dead letters: what will happen to them. An operator can unpark what
+// the schedule does not replay by itself, or not yet.
+export const STATES = {
+  unreadable: { tone: "bad", why: "The entry cannot be read. It can be discarded." },
+  delivered: { tone: "good", why: "A replay delivered it, and it was kept." },
+  replaying: { tone: "", why: "A replay holds it just now." },
+  expired: { tone: "warn", why: "Its time is over: nobody sends it any more." },
+  parked: { tone: "warn", why: "Replayed too often: the schedule leaves it alone.", unpark: true },
+  waiting: { tone: "warn", why: "Its reason, or how a replay failed, leaves it to you: the schedule does not replay it.", unpark: true },
+  scheduled: { tone: "", why: "The schedule replays it then.", unpark: true },
+  due: { tone: "", why: "The schedule replays it at its next tick." },
+};
 
 // filterOf picks a filter's members from query parameters; empty ones are left out.
 export function filterOf(params) {
@@ -74,17 +84,10 @@ export function filterText(filter) {
   return parts.length ? parts.join(", ") : "every dead letter";
 }
 
-// stateOf says what the schedule will do with an item: {word, tone, why}.
+// stateOf is an item's state: {word, tone, why, unpark}, and for a scheduled one {at}.
 export function stateOf(item, now = Date.now()) {
-  if (item.decode_error) return { word: "unreadable", tone: "bad", why: "The entry cannot be read. It can be discarded." };
-  if (item.delivered_at) return { word: "delivered", tone: "good", why: "A replay delivered it, and it was kept." };
-  if (item.parked) return { word: "parked", tone: "warn", why: "Replayed too often: the schedule leaves it alone." };
-  if (item.held) return { word: "held", tone: "warn", why: "A replay failed in a way that must not be repeated without a look: the schedule leaves it alone." };
-  if (item.next_replay_at) {
-    const at = new Date(item.next_replay_at);
-    if (at.getTime() > now) return { word: `due ${relative(at, now)}`, tone: "", why: "The schedule replays it then.", at };
-    return { word: "due", tone: "", why: "The schedule replays it at its next tick." };
-  }
-  if (BY_HAND.has(item.reason)) return { word: "waits for you", tone: "warn", why: "The schedule never replays this reason by itself." };
-  return { word: "due", tone: "", why: "The schedule replays it at its next tick." };
+  const state = { word: item.state, tone: "", why: "", ...STATES[item.state] };
+  if (item.state !== "scheduled" || !item.next_replay_at) return state;
+  const at = new Date(item.next_replay_at);
+  return { ...state, at, word: `${state.word} ${relative(at, now)}` };
 }

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { h, replace } from "./dom.js";
-import { BY_HAND, bytes, num, plural, REASONS, stateOf } from "./format.js";
+import { bytes, num, plural, REASONS, stateOf } from "./format.js";
 import { button, empty, facts, note, panel, reasonTag, stateTag, text, when } from "./parts.js";
 import { go, to } from "./router.js";
 import { discardOne, replayOne, unparkOne } from "./single.js";
@@ -21,7 +21,7 @@ export const item = {
   show(content, { it, etag, sinks }, view) {
     const names = sinks.filter((s) => s.configured && !s.config_error).map((s) => s.name);
     const readable = !it.decode_error;
-    const idle = !it.delivered_at && (it.parked || it.held || it.next_replay_at || BY_HAND.has(it.reason));
+    const state = stateOf(it);
     replace(content,
       h("p", { class: "crumbs" }, h("a", { href: to(["items"], { sink: it.sink }) }, `All of ${it.sink}`),
         it.reason && [" · ", h("a", { href: to(["items"], { sink: it.sink, reason: it.reason }) }, `${it.reason} ones`)],
@@ -29,7 +29,7 @@ export const item = {
       h("div", { class: "headline" }, h("p", {}, h("bdi", { class: "subject" }, it.message.subject || "(no subject)"), " ", stateTag(it), " ", reasonTag(it.reason)),
         h("div", { class: "buttons" },
           readable && button(it.delivered_at ? "Send again…" : "Replay…", () => replayOne(it, etag, names, view.reload), { kind: "primary", key: "replay" }),
-          readable && idle && button("Unpark…", () => unparkOne(it, etag, view.reload), { key: "unpark" }),
+          state.unpark && button("Unpark…", () => unparkOne(it, etag, view.reload), { key: "unpark" }),
           button("Discard…", () => discardOne(it, etag, (gone) => (gone ? go(["items"], { sink: it.sink }) : view.reload())), { kind: "danger", key: "discard" }))),
       it.decode_error && note("bad", h("p", {}, h("strong", {}, "This entry cannot be read.")), h("p", {}, it.decode_error)),
       h("div", { class: "columns" },
@@ -37,7 +37,7 @@ export const item = {
           panel("What went wrong", {}, h("p", { class: "last-error" }, it.last_error || h("span", { class: "muted" }, "There is no error text.")),
             facts([
               ["Reason", it.reason && [reasonTag(it.reason), " ", REASONS[it.reason] ?? ""]],
-              ["Schedule", stateOf(it).why],
+              ["State", state.why],
               ["Next replay", it.next_replay_at ? when(it.next_replay_at) : null],
               ["Not before", notBefore(it)],
             ])),
@@ -60,10 +60,9 @@ export const item = {
 };
 
 // notBefore is the time before which the schedule lets an item rest, and who says so. It
-// means nothing for an item that the schedule leaves alone in any case.
+// means nothing for an item that is not scheduled.
 function notBefore(it) {
-  if (!it.not_before || it.parked || it.held || it.delivered_at) return null;
-  if (it.next_replay_at && new Date(it.next_replay_at) < new Date(it.not_before)) return null; // unparked before it
+  if (!it.not_before || it.state !== "scheduled") return null;
   const imported = (it.history ?? []).some((r) => (r.error ?? "").startsWith("imported; it was "));
   return [when(it.not_before), imported ? ", set by its import" : ", as the receiver asked"];
 }

@@ -3,7 +3,7 @@
 import { api, Problem } from "./api.js";
 import { bulk } from "./bulk.js";
 import { announce, h, replace, table } from "./dom.js";
-import { absolute, FILTER, filterOf, num, plural, REASONS } from "./format.js";
+import { absolute, FILTER, filterOf, num, plural, REASONS, STATES } from "./format.js";
 import { button, empty, note, reasonTag, stateTag, tag, when } from "./parts.js";
 import { go, to } from "./router.js";
 
@@ -43,6 +43,7 @@ export const items = {
       replace(bar, selected.size > 0
         ? [h("strong", {}, `${num(selected.size)} selected`), h("span", { class: "buttons" },
           act("replay", "Replay selected…", scope, "replay-selected"), act("unpark", "Unpark selected…", scope, "unpark-selected"), act("discard", "Discard selected…", scope, "discard-selected"))]
+        : filter.state ? h("span", { class: "muted" }, "Select what to act on: a state changes meanwhile.")
         : [h("span", { class: "muted" }, Object.keys(filter).length ? "All that match:" : "All dead letters:"), h("span", { class: "buttons" },
           act("replay", "Replay all…", { filter }, "replay-all"), act("unpark", "Unpark all…", { filter }, "unpark-all"), act("discard", "Discard all…", { filter }, "discard-all"))]);
       if (selected.size) announce(`${num(selected.size)} selected`);
@@ -143,6 +144,7 @@ function filterForm(filter, sinks) {
   if (filter.sink) names.add(filter.sink);
   const sink = h("select", { name: "sink" }, option("", "any", filter.sink), [...names].sort().map((n) => option(n, n, filter.sink)));
   const reason = h("select", { name: "reason" }, option("", "any", filter.reason), Object.keys(REASONS).map((r) => option(r, r, filter.reason)));
+  const state = h("select", { name: "state" }, option("", "any", filter.state), Object.keys(STATES).map((s) => option(s, s, filter.state)));
   const since = input("since", { type: "datetime-local", step: "1", value: local(filter.since) });
   const until = input("until", { type: "datetime-local", step: "1", value: local(filter.until) });
   const more = ["delivery_id", "since", "until", "fingerprint"].some((n) => filter[n]);
@@ -159,7 +161,7 @@ function filterForm(filter, sinks) {
   return h("form", { class: "filter panel", role: "search", "aria-label": "Filter", onsubmit: (e) => { e.preventDefault(); apply(e.target); } },
     h("div", { class: "fields" },
       field("q", input("q", { type: "search", placeholder: "in subject, body, recipient, delivery id, error" })),
-      field("sink", sink), field("reason", reason),
+      field("sink", sink), field("state", state), field("reason", reason),
       h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Apply"), Object.keys(filter).length > 0 && h("a", { href: "#/items" }, "Clear"))),
     h("details", { open: more }, h("summary", {}, "Delivery id, time, cause"),
       h("div", { class: "fields" }, field("delivery_id", input("delivery_id")), field("since", since), field("until", until),

@@ -25,7 +25,7 @@ export function reasonTag(reason) {
   return tag(reason, "reason", REASONS[reason] ?? "");
 }
 
-// stateTag says what the schedule will do with an item.
+// stateTag says what will happen to an item.
 export function stateTag(item) {
   const s = stateOf(item);
   return tag(s.word, s.tone, s.at ? `${absolute(s.at)}. ${s.why}` : s.why);

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/invopop/jsonschema"
 
@@ -52,7 +53,7 @@ func reflector() (*jsonschema.Reflector, error) {
 	r := &jsonschema.Reflector{
 		Anonymous: true, DoNotReference: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
-			if t == reflect.TypeFor[config.Duration]() {
+			if t == reflect.TypeFor[time.Duration]() {
 				return &jsonschema.Schema{Type: "string", Pattern: durationPattern}
 			}
 			return nil

@@ -29,7 +29,7 @@ var claimCases = []Case{
 			if got := claim(t, s, "chat", 0); len(got) != 1 {
 				t.Errorf("Claim with limit 0 = %d items, want 1", len(got))
 			}
-			wantStats(t, s, "mail", counts{Depth: 5, Due: 5})
+			wantStats(t, s, "mail", counts{Depth: 5, Remaining: 5})
 		},
 	},
 	{
@@ -63,13 +63,13 @@ var claimCases = []Case{
 			late.NotBefore = time.Now().Add(time.Hour)
 			add(t, s, soon)
 			lateID := add(t, s, late).ID
-			wantStats(t, s, "mail", counts{Depth: 9, Due: 6})
+			wantStats(t, s, "mail", counts{Depth: 9, Remaining: 6})
 			got := leasedDeliveries(claim(t, s, "mail", 100))
 			if diff := cmp.Diff([]string{"exhausted", "deadline", "canceled", "config"}, got); diff != "" {
 				t.Errorf("Claim (-want +got):\n%s", diff)
 			}
 			it := get(t, s, lateID)
-			if !it.NextReplayAt.Equal(late.NotBefore.Truncate(time.Millisecond)) || !it.Due() {
+			if !it.NextReplayAt.Equal(late.NotBefore.Truncate(time.Millisecond)) || !it.State(time.Now()).Scheduled() {
 				t.Errorf("next replay at %s, want %s", it.NextReplayAt, late.NotBefore)
 			}
 			eventually(t, "the item whose not-before has passed is due", func() bool {
@@ -271,8 +271,8 @@ var claimCases = []Case{
 			if got := claim(t, s, "mail", 10); len(got) != 0 {
 				t.Errorf("Claim = %v, want nothing", leasedDeliveries(got))
 			}
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 1, Parked: 1})
-			if it := get(t, s, never.ID); it.Due() {
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 1, Parked: 1})
+			if it := get(t, s, never.ID); it.State(time.Now()).Scheduled() {
 				t.Errorf("%+v is due", it)
 			}
 			if got := claimIDs(t, s, "mail", never.ID, parked.ID, moved.ID); len(got) != 3 {

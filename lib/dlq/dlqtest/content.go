@@ -80,7 +80,7 @@ var contentCases = []Case{
 				}
 			}
 			n := int64(len(all))
-			wantStats(t, s, "mail", counts{Depth: n, Due: n})
+			wantStats(t, s, "mail", counts{Depth: n, Remaining: n})
 			for name, it := range all {
 				discard(t, s, ids[name])
 				delete(ids, name)
@@ -115,7 +115,7 @@ var contentCases = []Case{
 					}
 				}
 			}
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 3})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 3})
 		},
 	},
 	{
@@ -197,7 +197,7 @@ var contentCases = []Case{
 			_, err := s.Add(t.Context(), third)
 			wantCode(t, "the third content again", err, fault.CodeDLQOverflow)
 			wantFound(t, s, "the third content", "mail", "a", fingerprint(third), "")
-			wantStats(t, s, "mail", counts{Depth: 2, Due: 2})
+			wantStats(t, s, "mail", counts{Depth: 2, Remaining: 2})
 		},
 	},
 	{
@@ -215,7 +215,7 @@ var contentCases = []Case{
 			if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
 				t.Fatal(errs[i])
 			}
-			wantStats(t, s, "mail", counts{Depth: 150, Due: 150})
+			wantStats(t, s, "mail", counts{Depth: 150, Remaining: 150})
 			for i := 60; i < 150; i++ {
 				if got := add(t, s, batch[i]).ID; got != stored[i].ID {
 					t.Fatalf("content %d again got id %s, want %s", i, got, stored[i].ID)

@@ -70,10 +70,10 @@ var deathCases = []Case{
 				wantDeaths(t, s, c, name+", the second", 2, 2)
 				expired(t, s, c, true)
 				wantDeaths(t, s, c, name+", the third", 3, 3)
-				if got := get(t, s, it.ID); !got.Due() || got.Parked || got.Reason != dlq.ReasonExhausted || got.Deaths != 3 {
+				if got := get(t, s, it.ID); !got.State(time.Now()).Scheduled() || got.Parked || got.Reason != dlq.ReasonExhausted || got.Deaths != 3 {
 					t.Errorf("%s: %+v, want it as due as before", name, got)
 				}
-				wantStats(t, s, "mail", counts{Depth: 1, Due: 1})
+				wantStats(t, s, "mail", counts{Depth: 1, Remaining: 1})
 				settleOne(t, s, it.ID, dlq.Settlement{Action: dlq.ActionRetry, Error: "no", Charge: true})
 				if got := get(t, s, it.ID); got.Deaths != 0 || got.Replays != 4 || len(got.History) != 4 {
 					t.Errorf("%s: after an outcome %d deaths, %d replays; want 0 and 4", name, got.Deaths, got.Replays)
@@ -128,7 +128,7 @@ var deathCases = []Case{
 				if got := claim(t, s, "mail", 10); len(got) != 0 {
 					t.Errorf("%s: %v became due", name, leasedDeliveries(got))
 				}
-				wantStats(t, s, "mail", counts{Depth: 2, Due: 1})
+				wantStats(t, s, "mail", counts{Depth: 2, Remaining: 1})
 			}
 		},
 	},
@@ -181,13 +181,13 @@ var deathCases = []Case{
 			if got := claim(t, s, "mail", 10); len(got) != 0 {
 				t.Errorf("%v became due", leasedDeliveries(got))
 			}
-			if it := get(t, s, never.ID); it.Due() {
+			if it := get(t, s, never.ID); it.State(time.Now()).Scheduled() {
 				t.Errorf("%+v is due", it)
 			}
 			if it := get(t, s, moved.ID); !it.NextReplayAt.Equal(due) {
 				t.Errorf("due at %s, want %s as before", it.NextReplayAt, due)
 			}
-			wantStats(t, s, "mail", counts{Depth: 2, Due: 1})
+			wantStats(t, s, "mail", counts{Depth: 2, Remaining: 1})
 		},
 	},
 }

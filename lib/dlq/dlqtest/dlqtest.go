@@ -177,12 +177,12 @@ func stats(t *T, s dlq.Store, sink string) dlq.Stats {
 }
 
 // counts are the numbers of a Stats.
-type counts struct{ Depth, Due, Kept, Parked, Trimmed int64 }
+type counts struct{ Depth, Remaining, Kept, Parked, Trimmed int64 }
 
 func wantStats(t *T, s dlq.Store, sink string, want counts) {
 	t.Helper()
 	st := stats(t, s, sink)
-	got := counts{st.Depth, st.Due, st.Kept, st.Parked, st.Trimmed}
+	got := counts{st.Depth, st.Remaining, st.Kept, st.Parked, st.Trimmed}
 	if got != want {
 		t.Errorf("Stats(%s) = %+v, want %+v", sink, got, want)
 	}

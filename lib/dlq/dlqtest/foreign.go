@@ -30,13 +30,13 @@ var foreignCases = []Case{
 			}
 			got := items[0]
 			if got.Attempts != 3 || got.LastError != "capital error" || got.Message.Metadata["k"] != "v" ||
-				!got.At.Equal(time.Date(2025, 3, 4, 3, 6, 7, 0, time.UTC)) || got.DecodeError != "" || !got.Due() {
+				!got.At.Equal(time.Date(2025, 3, 4, 3, 6, 7, 0, time.UTC)) || got.DecodeError != "" || !got.State(time.Now()).Scheduled() {
 				t.Errorf("read as %+v", got)
 			}
 			if n, err := s.Count(t.Context(), ""); err != nil || n != 3 {
 				t.Errorf("Count = %d, %v", n, err)
 			}
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 3})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 3})
 			p, err := s.Page(t.Context(), dlq.Query{Q: "CAPITAL", DeliveryID: "b"})
 			if err != nil || len(p.Items) != 1 {
 				t.Errorf("filtered page = %d items, %v; want 1", len(p.Items), err)
@@ -92,7 +92,7 @@ var foreignCases = []Case{
 			}
 			var ids []string
 			for _, it := range items[1:] {
-				if _, ok := bad[it.Raw]; !ok || it.DecodeError == "" || it.Due() || it.Sink != "mail" || it.At.IsZero() {
+				if _, ok := bad[it.Raw]; !ok || it.DecodeError == "" || it.State(time.Now()).Scheduled() || it.Sink != "mail" || it.At.IsZero() {
 					t.Errorf("surfaced as %+v", it)
 				}
 				ids = append(ids, it.ID)
@@ -106,7 +106,7 @@ var foreignCases = []Case{
 			if got := claim(t, s, "mail", 10); len(got) != 0 {
 				t.Errorf("Claim = %v, want nothing", leasedDeliveries(got))
 			}
-			wantStats(t, s, "mail", counts{Depth: 6, Due: 1})
+			wantStats(t, s, "mail", counts{Depth: 6, Remaining: 1})
 			s.SetRegistryLookup(lookup(sender{"mail", func(context.Context, sinks.Recipient, sinks.Message) error { return nil }}))
 			wantCode(t, "Replay", s.Replay(t.Context(), ids[0]), fault.CodeInvalidArgument)
 			if l := claimIDs(t, s, "mail", ids[1]); len(l) != 1 || l[0].Item.DecodeError == "" {
@@ -123,7 +123,7 @@ var foreignCases = []Case{
 			if it.DeliveryID != "good" {
 				t.Errorf("left %+v", it)
 			}
-			wantStats(t, s, "mail", counts{Depth: 1, Due: 1})
+			wantStats(t, s, "mail", counts{Depth: 1, Remaining: 1})
 		},
 	},
 	{
@@ -144,7 +144,7 @@ var foreignCases = []Case{
 					t.Errorf("Claim (-want +got):\n%s", diff)
 				}
 			}
-			wantStats(t, s, "mail", counts{Depth: 28, Due: 2})
+			wantStats(t, s, "mail", counts{Depth: 28, Remaining: 2})
 		},
 	},
 }

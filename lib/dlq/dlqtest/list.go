@@ -3,6 +3,8 @@ package dlqtest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -393,17 +395,85 @@ var listCases = []Case{
 		},
 	},
 	{
+		Name: "every answer tells the state",
+		Rule: "Get, Items, Page and Stats tell what Item.State needs; a lease is known as long as it holds, and a claimed item is as it was before",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			states := map[dlq.State]string{}
+			put := func(state dlq.State, it dlq.Item, do func(l dlq.Leased) error) {
+				it.DeliveryID = string(state)
+				states[state] = add(t, s, it).ID
+				if do == nil {
+					return
+				}
+				if err := do(claimOne(t, s, states[state])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settled := func(a dlq.Action) func(dlq.Leased) error {
+				return func(l dlq.Leased) error {
+					_, err := s.Settle(t.Context(), []dlq.Settlement{{Lease: l.Lease, Action: a}})
+					return err
+				}
+			}
+			put(dlq.StateDue, item("mail", ""), nil)
+			late := item("mail", "")
+			late.NotBefore = time.Now().Add(time.Hour)
+			put(dlq.StateScheduled, late, nil)
+			put(dlq.StateWaiting, withReason(item("mail", ""), dlq.ReasonTerminal), nil)
+			put(dlq.StateParked, item("mail", ""), settled(dlq.ActionPark))
+			put(dlq.StateDelivered, item("mail", ""), settled(dlq.ActionKeep))
+			look := func(what string) {
+				t.Helper()
+				now := time.Now()
+				for state, id := range states {
+					if got := get(t, s, id).State(now); got != state {
+						t.Errorf("%s: Get says %s, want %s", what, got, state)
+					}
+					for _, sink := range []string{"mail", ""} {
+						p, err := s.Page(t.Context(), dlq.Query{Sink: sink, State: state})
+						if err != nil || len(p.Items) != 1 || p.Items[0].ID != id || p.Items[0].State(now) != state || p.Scanned != len(states) {
+							t.Errorf("%s: the page of %s in sink %q is %v, %v", what, state, sink, p, err)
+						}
+					}
+				}
+				want := map[dlq.State]int64{}
+				for state := range states {
+					want[state] = 1
+				}
+				if got := stats(t, s, "mail").States; !maps.Equal(got, want) {
+					t.Errorf("%s: Stats counts %v, want %v", what, got, want)
+				}
+			}
+			look("at rest")
+			was := states[dlq.StateParked]
+			l := claimOne(t, s, was)
+			if got := l.Item.State(time.Now()); got != dlq.StateParked {
+				t.Errorf("a claimed item is %s, want parked, as before", got)
+			}
+			delete(states, dlq.StateParked)
+			states[dlq.StateReplaying] = was
+			look("while one is replayed")
+			if err := s.Release(t.Context(), []dlq.Lease{l.Lease}); err != nil {
+				t.Fatal(err)
+			}
+			delete(states, dlq.StateReplaying)
+			states[dlq.StateParked] = was
+			look("after its release")
+		},
+	},
+	{
 		Name: "stats tell the queue's ends",
 		Rule: "Stats tells oldest, newest and depth; all are zero for a sink that nobody knows",
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
-			if got := stats(t, s, "mail"); got != (dlq.Stats{}) {
+			if got := stats(t, s, "mail"); !reflect.DeepEqual(got, dlq.Stats{States: map[dlq.State]int64{}}) {
 				t.Errorf("Stats of nothing = %+v", got)
 			}
 			all := fill(t, s, "mail", 3)
 			st := stats(t, s, "mail")
 			newest, _ := dlq.ParseID(all[2].ID)
-			if st.NewestID != newest.Native || st.Depth != 3 || st.Due != 3 {
+			if st.NewestID != newest.Native || st.Depth != 3 || st.Remaining != 3 {
 				t.Errorf("Stats = %+v, want newest %s", st, newest.Native)
 			}
 			if age := time.Since(st.OldestAt); age < -time.Minute || age > time.Minute {
@@ -506,4 +576,14 @@ func word(i int) string {
 		s += string("ghijklmnop"[i%10])
 	}
 	return s
+}
+
+// claimOne leases one item by its id.
+func claimOne(t *T, s dlq.Store, id string) dlq.Leased {
+	t.Helper()
+	l, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", IDs: []string{id}, TTL: time.Hour})
+	if err != nil || len(l) != 1 {
+		t.Fatalf("Claim(%s) = %v, %v; want one", id, l, err)
+	}
+	return l[0]
 }

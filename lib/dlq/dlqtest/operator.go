@@ -19,7 +19,7 @@ var operatorCases = []Case{
 			for i, a := range []dlq.Action{dlq.ActionKeep, dlq.ActionRetry, dlq.ActionPark, dlq.ActionHold} {
 				settleOne(t, s, all[i].ID, dlq.Settlement{Action: a, Error: "x", Delay: time.Hour})
 			}
-			wantStats(t, s, "mail", counts{Depth: 7, Due: 3, Kept: 1, Parked: 1})
+			wantStats(t, s, "mail", counts{Depth: 7, Remaining: 3, Kept: 1, Parked: 1})
 			l := claimIDs(t, s, "mail", all[4].ID)
 			wantCode(t, "Discard of a leased item", s.Discard(t.Context(), all[4].ID), fault.CodeItemLeased)
 			if err := s.Release(t.Context(), []dlq.Lease{l[0].Lease}); err != nil {
@@ -70,16 +70,16 @@ var operatorCases = []Case{
 			settleOne(t, s, held.ID, dlq.Settlement{Action: dlq.ActionHold})
 			settleOne(t, s, moved.ID, dlq.Settlement{Action: dlq.ActionRetry, Delay: time.Hour})
 			settleOne(t, s, kept.ID, dlq.Settlement{Action: dlq.ActionKeep})
-			wantStats(t, s, "mail", counts{Depth: 6, Due: 2, Kept: 1, Parked: 1})
+			wantStats(t, s, "mail", counts{Depth: 6, Remaining: 2, Kept: 1, Parked: 1})
 			for _, it := range []dlq.Item{fresh, parked, held, moved, kept, never} {
 				if err := s.Unpark(t.Context(), it.ID); err != nil {
 					t.Errorf("Unpark(%s): %v", it.DeliveryID, err)
 				}
-				if got := get(t, s, it.ID); got.Parked || got.Held || got.Due() != (it.ID != kept.ID) {
+				if got := get(t, s, it.ID); got.Parked || got.Held || got.State(time.Now()).Scheduled() != (it.ID != kept.ID) {
 					t.Errorf("after Unpark: %+v", got)
 				}
 			}
-			wantStats(t, s, "mail", counts{Depth: 6, Due: 5, Kept: 1})
+			wantStats(t, s, "mail", counts{Depth: 6, Remaining: 5, Kept: 1})
 			if got := get(t, s, parked.ID); got.Replays != 1 || len(got.History) != 1 {
 				t.Errorf("Unpark forgot the replays: %+v", got)
 			}

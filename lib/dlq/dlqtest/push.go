@@ -122,8 +122,8 @@ var pushCases = []Case{
 				t.Errorf("origin %q, want %q", it.Origin, first.ID)
 			}
 			add(t, s, item("chat", "a"))
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 3})
-			wantStats(t, s, "chat", counts{Depth: 1, Due: 1})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 3})
+			wantStats(t, s, "chat", counts{Depth: 1, Remaining: 1})
 		},
 	},
 	{
@@ -138,7 +138,7 @@ var pushCases = []Case{
 			if again := add(t, s, item("mail", "a")); again.ID == first.ID {
 				t.Errorf("push after the discard got the old id %s", again.ID)
 			}
-			wantStats(t, s, "mail", counts{Depth: 1, Due: 1})
+			wantStats(t, s, "mail", counts{Depth: 1, Remaining: 1})
 		},
 	},
 	{
@@ -203,7 +203,7 @@ var pushCases = []Case{
 			if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
 				t.Fatalf("item %d: %v", i, errs[i])
 			}
-			wantStats(t, s, "mail", counts{Depth: 120, Due: 120})
+			wantStats(t, s, "mail", counts{Depth: 120, Remaining: 120})
 		},
 	},
 	{
@@ -258,13 +258,13 @@ var overflowCases = []Case{
 				t.Errorf("repeated push to a full queue got id %s, want %s", again.ID, all[1].ID)
 			}
 			add(t, s, item("chat", "other sinks are not full"))
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 3})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 3})
 			if err := s.Discard(t.Context(), all[0].ID); err != nil {
 				t.Fatal(err)
 			}
 			add(t, s, item("mail", "late"))
 			add(t, s, item("mail", "late"))
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 3})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 3})
 
 			stored, errs := s.AddBatch(t.Context(), []dlq.Item{item("mail", "late"), item("mail", "later")})
 			if errs[0] != nil || stored[0].ID == "" {
@@ -281,7 +281,7 @@ var overflowCases = []Case{
 			all := fill(t, s, "mail", 2)
 			settleOne(t, s, all[0].ID, dlq.Settlement{Action: dlq.ActionKeep})
 			add(t, s, item("mail", "x"))
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 2, Kept: 1})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 2, Kept: 1})
 			_, err := s.Add(t.Context(), item("mail", "y"))
 			wantCode(t, "Add", err, fault.CodeDLQOverflow)
 		},
@@ -360,7 +360,7 @@ var overflowCases = []Case{
 			if diff := cmp.Diff([]string{"mail:1", "mail:1"}, reported); diff != "" {
 				t.Errorf("reported (-want +got):\n%s", diff)
 			}
-			wantStats(t, s, "mail", counts{Depth: 4, Due: 4, Trimmed: 2})
+			wantStats(t, s, "mail", counts{Depth: 4, Remaining: 4, Trimmed: 2})
 			if got := settle(t, s, dlq.Settlement{Lease: leased[0].Lease, Action: dlq.ActionDiscard}); got[0] != dlq.SettleApplied {
 				t.Errorf("Settle of the leased item = %s, want applied", got[0])
 			}
@@ -368,7 +368,7 @@ var overflowCases = []Case{
 				t.Errorf("Claim after the trim = %v, want d3 e f", got)
 			}
 			add(t, s, item("mail", "d1"))
-			wantStats(t, s, "mail", counts{Depth: 4, Due: 4, Trimmed: 2})
+			wantStats(t, s, "mail", counts{Depth: 4, Remaining: 4, Trimmed: 2})
 		},
 	},
 	{
@@ -393,14 +393,14 @@ var overflowCases = []Case{
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T, dlq.WithMaxLen(3))
 			fill(t, s, "mail", 5)
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 3, Trimmed: 2})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 3, Trimmed: 2})
 			if got := len(claim(t, s, "mail", 3)); got != 3 {
 				t.Fatalf("leased %d, want 3", got)
 			}
 			add(t, s, item("mail", "x"))
-			wantStats(t, s, "mail", counts{Depth: 4, Due: 4, Trimmed: 2})
+			wantStats(t, s, "mail", counts{Depth: 4, Remaining: 4, Trimmed: 2})
 			add(t, s, item("mail", "y"))
-			wantStats(t, s, "mail", counts{Depth: 4, Due: 4, Trimmed: 3})
+			wantStats(t, s, "mail", counts{Depth: 4, Remaining: 4, Trimmed: 3})
 		},
 	},
 	{
@@ -414,13 +414,13 @@ var overflowCases = []Case{
 			add(t, s, item("mail", "fresh"))
 			settleOne(t, s, parked.ID, dlq.Settlement{Action: dlq.ActionPark, Error: "x"})
 			settleOne(t, s, held.ID, dlq.Settlement{Action: dlq.ActionHold, Error: "x"})
-			wantStats(t, s, "mail", counts{Depth: 4, Due: 1, Parked: 1})
+			wantStats(t, s, "mail", counts{Depth: 4, Remaining: 1, Parked: 1})
 			_ = never
 			for i, want := range []counts{
-				{Depth: 4, Due: 2, Parked: 1, Trimmed: 1},
-				{Depth: 4, Due: 3, Trimmed: 2},
-				{Depth: 4, Due: 4, Trimmed: 3},
-				{Depth: 4, Due: 4, Trimmed: 4},
+				{Depth: 4, Remaining: 2, Parked: 1, Trimmed: 1},
+				{Depth: 4, Remaining: 3, Trimmed: 2},
+				{Depth: 4, Remaining: 4, Trimmed: 3},
+				{Depth: 4, Remaining: 4, Trimmed: 4},
 			} {
 				add(t, s, item("mail", fmt.Sprint("n", i)))
 				wantStats(t, s, "mail", want)
@@ -437,7 +437,7 @@ var overflowCases = []Case{
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T, dlq.WithMaxLen(-1), dlq.WithOverflow(dlq.OverflowReject))
 			fill(t, s, "mail", 30)
-			wantStats(t, s, "mail", counts{Depth: 30, Due: 30})
+			wantStats(t, s, "mail", counts{Depth: 30, Remaining: 30})
 		},
 	},
 }

@@ -40,7 +40,7 @@ var replayCases = []Case{
 				t.Errorf("sent %+v", got)
 			}
 			after := get(t, s, it.ID)
-			if after.DeliveredAt.IsZero() || after.Due() || after.Replays != 4 {
+			if after.DeliveredAt.IsZero() || after.State(time.Now()).Scheduled() || after.Replays != 4 {
 				t.Errorf("after the replay: %+v", after)
 			}
 			wantStats(t, s, "mail", counts{Depth: 1, Kept: 1})
@@ -63,16 +63,16 @@ var replayCases = []Case{
 				t.Fatalf("%d items, %v; want the old one and the new one", len(items), err)
 			}
 			fresh, old := items[0], items[1]
-			if fresh.Origin != it.ID || fresh.Replays != 1 || !fresh.Due() || !fresh.FirstFailedAt.Equal(it.At) || fresh.LastError != "again" {
+			if fresh.Origin != it.ID || fresh.Replays != 1 || !fresh.State(time.Now()).Scheduled() || !fresh.FirstFailedAt.Equal(it.At) || fresh.LastError != "again" {
 				t.Errorf("new item %+v", fresh)
 			}
-			if old.ID != it.ID || !old.Held || old.Due() || !old.DeliveredAt.IsZero() || old.Replays != 1 {
+			if old.ID != it.ID || !old.Held || old.State(time.Now()).Scheduled() || !old.DeliveredAt.IsZero() || old.Replays != 1 {
 				t.Errorf("old item %+v", old)
 			}
 			// The same once more, of the new one and of the old one: four items in all.
 			wantCode(t, "Replay", s.Replay(t.Context(), fresh.ID), fault.CodeDeadLettered)
 			wantCode(t, "Replay", s.Replay(t.Context(), old.ID), fault.CodeDeadLettered)
-			wantStats(t, s, "mail", counts{Depth: 4, Due: 2})
+			wantStats(t, s, "mail", counts{Depth: 4, Remaining: 2})
 		},
 	},
 	{
@@ -88,11 +88,11 @@ var replayCases = []Case{
 				if err := s.Replay(t.Context(), it.ID); !errors.Is(err, boom) {
 					t.Errorf("Replay = %v, want %v", err, boom)
 				}
-				if got := get(t, s, it.ID); got.Due() != it.Due() || got.Replays != 0 || got.Held {
+				if got := get(t, s, it.ID); got.State(time.Now()).Scheduled() != it.State(time.Now()).Scheduled() || got.Replays != 0 || got.Held {
 					t.Errorf("after the failure: %+v", got)
 				}
 			}
-			wantStats(t, s, "mail", counts{Depth: 2, Due: 1})
+			wantStats(t, s, "mail", counts{Depth: 2, Remaining: 1})
 			if got := claim(t, s, "mail", 10); len(got) != 1 {
 				t.Errorf("%d due, want 1", len(got))
 			}
@@ -120,7 +120,7 @@ var replayCases = []Case{
 			wantCode(t, "bad recipient", s.Replay(t.Context(), bad.ID), fault.CodeInvalidArgument)
 			claimIDs(t, s, "mail", it.ID)
 			wantCode(t, "leased", s.Replay(t.Context(), it.ID), fault.CodeItemLeased)
-			wantStats(t, s, "mail", counts{Depth: 2, Due: 2})
+			wantStats(t, s, "mail", counts{Depth: 2, Remaining: 2})
 		},
 	},
 	{

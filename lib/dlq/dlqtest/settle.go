@@ -25,7 +25,7 @@ var settleCases = []Case{
 				{
 					dlq.Settlement{Action: dlq.ActionKeep, Charge: true},
 					func(it dlq.Item) bool {
-						return !it.DeliveredAt.IsZero() && !it.Due() && it.Replays == 1 && len(it.History) == 1 && it.History[0].Error == ""
+						return !it.DeliveredAt.IsZero() && !it.State(time.Now()).Scheduled() && it.Replays == 1 && len(it.History) == 1 && it.History[0].Error == ""
 					},
 					counts{Depth: 1, Kept: 1},
 					0,
@@ -33,34 +33,38 @@ var settleCases = []Case{
 				{
 					dlq.Settlement{Action: dlq.ActionRetry, Error: "no", Charge: true},
 					func(it dlq.Item) bool {
-						return it.Due() && it.Replays == 1 && it.History[0].Error == "no" && !it.NextReplayAt.After(time.Now().Add(time.Minute))
+						return it.State(time.Now()).Scheduled() && it.Replays == 1 && it.History[0].Error == "no" && !it.NextReplayAt.After(time.Now().Add(time.Minute))
 					},
-					counts{Depth: 1, Due: 1},
+					counts{Depth: 1, Remaining: 1},
 					1,
 				},
 				{
 					dlq.Settlement{Action: dlq.ActionRetry, Error: "not its fault", Delay: time.Hour},
 					func(it dlq.Item) bool {
-						return it.Due() && it.Replays == 0 && len(it.History) == 1 && it.NextReplayAt.After(time.Now().Add(50*time.Minute))
+						return it.State(time.Now()).Scheduled() && it.Replays == 0 && len(it.History) == 1 && it.NextReplayAt.After(time.Now().Add(50*time.Minute))
 					},
-					counts{Depth: 1, Due: 1},
+					counts{Depth: 1, Remaining: 1},
 					0,
 				},
 				{
 					dlq.Settlement{Action: dlq.ActionRetry, Delay: -time.Hour},
-					func(it dlq.Item) bool { return it.Due() && len(it.History) == 0 },
-					counts{Depth: 1, Due: 1},
+					func(it dlq.Item) bool { return it.State(time.Now()).Scheduled() && len(it.History) == 0 },
+					counts{Depth: 1, Remaining: 1},
 					1,
 				},
 				{
 					dlq.Settlement{Action: dlq.ActionPark, Error: "no", Charge: true},
-					func(it dlq.Item) bool { return it.Parked && !it.Held && !it.Due() && it.NextReplayAt.IsZero() },
+					func(it dlq.Item) bool {
+						return it.Parked && !it.Held && !it.State(time.Now()).Scheduled() && it.NextReplayAt.IsZero()
+					},
 					counts{Depth: 1, Parked: 1},
 					0,
 				},
 				{
 					dlq.Settlement{Action: dlq.ActionHold, Error: "no", Charge: true},
-					func(it dlq.Item) bool { return it.Held && !it.Parked && !it.Due() && it.NextReplayAt.IsZero() },
+					func(it dlq.Item) bool {
+						return it.Held && !it.Parked && !it.State(time.Now()).Scheduled() && it.NextReplayAt.IsZero()
+					},
 					counts{Depth: 1},
 					0,
 				},
@@ -104,7 +108,7 @@ var settleCases = []Case{
 			if it := get(t, s, l[1].ID); it.Replays != 1 || len(it.History) != 1 {
 				t.Errorf("replays %d, history %v; want one", it.Replays, it.History)
 			}
-			wantStats(t, s, "mail", counts{Depth: 2, Due: 1, Parked: 1})
+			wantStats(t, s, "mail", counts{Depth: 2, Remaining: 1, Parked: 1})
 			p, err := s.Progress(t.Context(), "op", "mail")
 			if want := (dlq.OperationCounts{Settled: 3, Delivered: 1, Failed: 2}); err != nil || p != want {
 				t.Errorf("Progress = %+v, %v; want %+v", p, err, want)
@@ -145,7 +149,7 @@ var settleCases = []Case{
 					t.Errorf("settlement %d = %s, want fenced", i, r)
 				}
 			}
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 3})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 3})
 			for name, st := range map[string]dlq.Settlement{
 				"unknown action": {Lease: l[0].Lease, Action: "explode"},
 				"no lease":       {Action: dlq.ActionKeep},
@@ -183,7 +187,7 @@ var settleCases = []Case{
 					t.Errorf("settlement %d = %s, want %s", i, got, want)
 				}
 			}
-			wantStats(t, s, "mail", counts{Depth: 1, Due: 1})
+			wantStats(t, s, "mail", counts{Depth: 1, Remaining: 1})
 			wantStats(t, s, "chat", counts{})
 			p, err := s.Progress(t.Context(), "op1", "chat")
 			if want := (dlq.OperationCounts{Settled: 115, Discarded: 115}); err != nil || p != want {
@@ -234,7 +238,7 @@ var settleCases = []Case{
 				wantStats(t, s, "mail", counts{Depth: 1, Kept: 1})
 			}
 			got := get(t, s, it.ID)
-			if got.DeliveredAt.IsZero() || got.Due() || got.Parked || got.Held || len(got.History) != 4 {
+			if got.DeliveredAt.IsZero() || got.State(time.Now()).Scheduled() || got.Parked || got.Held || len(got.History) != 4 {
 				t.Errorf("after failed forced replays: %+v", got)
 			}
 		},
@@ -263,11 +267,11 @@ var settleCases = []Case{
 				}
 			}
 			for _, want := range before {
-				if got := get(t, s, want.ID); !got.NextReplayAt.Equal(want.NextReplayAt) || got.Due() != want.Due() {
-					t.Errorf("%s: next replay %s (due %v), want %s (%v)", want.DeliveryID, got.NextReplayAt, got.Due(), want.NextReplayAt, want.Due())
+				if got := get(t, s, want.ID); !got.NextReplayAt.Equal(want.NextReplayAt) || got.State(time.Now()).Scheduled() != want.State(time.Now()).Scheduled() {
+					t.Errorf("%s: next replay %s (due %v), want %s (%v)", want.DeliveryID, got.NextReplayAt, got.State(time.Now()).Scheduled(), want.NextReplayAt, want.State(time.Now()).Scheduled())
 				}
 			}
-			wantStats(t, s, "mail", counts{Depth: 3, Due: 2})
+			wantStats(t, s, "mail", counts{Depth: 3, Remaining: 2})
 			if got := claim(t, s, "mail", 10); len(got) != 1 || got[0].ID != fresh.ID {
 				t.Errorf("Claim = %v, want the fresh one", leasedDeliveries(got))
 			}

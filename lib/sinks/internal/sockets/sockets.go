@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"backstop/internal/delay"
 	"backstop/lib/sinks/internal/neterr"
 )
 
@@ -103,7 +104,7 @@ func (p *Pool) dial(ctx context.Context, short *atomic.Bool, dial func() (net.Co
 		}
 		short.Store(true)
 		p.closeIdle()
-		if time.Since(began) >= mostTime || !wait(ctx) {
+		if time.Since(began) >= mostTime || delay.Sleep(ctx, poll) != nil {
 			give()
 			return nil, err
 		}
@@ -130,18 +131,6 @@ func (p *Pool) take(ctx context.Context, short *atomic.Bool) error {
 			return neterr.ErrShort
 		case <-tick.C: // a connection may have become idle
 		}
-	}
-}
-
-// wait lets a moment pass; false when ctx ends.
-func wait(ctx context.Context) bool {
-	t := time.NewTimer(poll)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

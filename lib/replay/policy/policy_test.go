@@ -1,4 +1,4 @@
-package replay
+package policy
 
 import (
 	"math"
@@ -27,7 +27,7 @@ func TestTheDelayDoublesUpToItsCapWithJitter(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := tt.policy.Normalize().delay(tt.replays, tt.random)
+			got := tt.policy.Normalize().Delay(tt.replays, func() float64 { return tt.random })
 			if d := got - tt.want; d > time.Microsecond || d < -time.Microsecond {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
@@ -48,5 +48,28 @@ func TestNormalizeFillsInDefaultsAndIsIdempotent(t *testing.T) {
 	kept := Policy{OnSuccess: OnSuccessKeep, Attempts: 2, MaxReplays: 3, BaseDelay: 4, MaxDelay: 5, Rate: 6, Concurrency: 7}
 	if got := kept.Normalize(); got != kept {
 		t.Errorf("got %+v, want what was set: %+v", got, kept)
+	}
+}
+
+func TestValidateNamesEachKeyOfACompletePolicy(t *testing.T) {
+	complete := Policy{}.Normalize()
+	if err := complete.Validate(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+	for want, change := range map[string]func(*Policy){
+		"on_success: want discard or keep":     func(p *Policy) { p.OnSuccess = "forget" },
+		"max_attempts: want at least 1":        func(p *Policy) { p.Attempts = 0 },
+		"max_replays: want at least 1":         func(p *Policy) { p.MaxReplays = 0 },
+		"base_delay: want a positive duration": func(p *Policy) { p.BaseDelay = 0 },
+		"max_delay: want a positive duration":  func(p *Policy) { p.MaxDelay = -1 },
+		"max_delay: want at least base_delay":  func(p *Policy) { p.BaseDelay = p.MaxDelay + 1 },
+		"rate: want 0 (no limit) or more":      func(p *Policy) { p.Rate = math.NaN() },
+		"concurrency: want at least 1":         func(p *Policy) { p.Concurrency = 0 },
+	} {
+		p := complete
+		change(&p)
+		if err := p.Validate(); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package delivery_test
 
 import (
 	"bytes"
@@ -6,15 +6,14 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"backstop/lib/app"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
-	"backstop/lib/observe"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -40,41 +39,46 @@ func (s *fakeSink) Send(context.Context, sinks.Recipient, sinks.Message) error {
 	return s.err
 }
 
-type targets map[string]app.Target
+type targets map[string]delivery.Target
 
-func (t targets) Target(_ context.Context, name string) (app.Target, error) {
+func (t targets) Target(_ context.Context, name string) (delivery.Target, error) {
 	if target, ok := t[name]; ok {
 		return target, nil
 	}
-	return app.Target{}, &fault.Error{Code: fault.CodeSinkNotFound, Msg: name}
+	return delivery.Target{}, &fault.Error{Code: fault.CodeSinkNotFound, Msg: name}
 }
 
-// bench is a sender on memory.
+// bench is a Sender on memory.
 type bench struct {
-	*sender
-	sink  *fakeSink
-	queue dlq.Store
+	*delivery.Sender
+	sink      *fakeSink
+	queue     dlq.Store
+	unguarded counter
 }
+
+type counter struct{ atomic.Int64 }
+
+func (c *counter) Unguarded(string) { c.Add(1) }
 
 func newBench(sinkErr error) *bench {
 	b := &bench{sink: &fakeSink{err: sinkErr}, queue: dlq.NewMemory()}
-	quiet := slog.New(slog.DiscardHandler)
-	r := retry.NewRetrier(b.sink, retry.Config{MaxAttempts: 2}, b.queue)
-	r.Logger = quiet
-	b.sender = &sender{
-		targets: targets{"ops": {Retrier: r}}, items: b.queue, records: delivery.NewMemory(0),
-		log: quiet, metrics: observe.NewMetrics("test"), maxBytes: 1000,
+	b.Sender = &delivery.Sender{
+		Targets: targets{"ops": {Sink: b.sink, Retry: retry.Config{MaxAttempts: 2}}}, Queue: b.queue, Records: delivery.NewMemory(0),
+		Observer: &b.unguarded, Log: slog.New(slog.DiscardHandler), MaxBytes: 1000,
 	}
 	return b
 }
 
-func ask(id, body string) request {
-	r := request{ID: id, Sink: "ops"}
-	r.Message.Body = body
-	return r
+// configure changes the target.
+func (b *bench) configure(change func(*delivery.Target)) {
+	target := b.Targets.(targets)["ops"] //nolint:errcheck // made by newBench
+	change(&target)
+	b.Targets = targets{"ops": target}
 }
 
-const lease = time.Minute
+func ask(id, body string) delivery.Request {
+	return delivery.Request{ID: id, Sink: "ops", Message: sinks.Message{Body: body}}
+}
 
 var errGone = sinks.Terminal(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 404"})
 
@@ -92,7 +96,7 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 	ctx := t.Context()
 	r := ask("m1", "x")
 	fp := dlq.ContentFingerprint(nil, "", "x", nil)
-	if _, _, err := b.records.Begin(ctx, delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(ctx, delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
 		t.Fatal(err)
 	}
 	stored, err := b.queue.Add(ctx, dlq.Item{
@@ -101,11 +105,11 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := b.deliver(ctx, r)
-	if err != nil || a.Status != retry.StatusDeadLettered || a.ItemID != stored.ID || a.Attempts != 3 || !a.Duplicate || b.sink.sent != 0 {
+	a, err := b.Deliver(ctx, r)
+	if err != nil || a.Status != delivery.StatusDeadLettered || a.ItemID != stored.ID || a.Attempts != 3 || !a.Duplicate || b.sink.sent != 0 {
 		t.Errorf("got %+v, %v after %d sends; want the dead letter and no send", a, err, b.sink.sent)
 	}
-	if a, err = b.deliver(ctx, r); err != nil || a.ItemID != stored.ID {
+	if a, err = b.Deliver(ctx, r); err != nil || a.ItemID != stored.ID {
 		t.Errorf("the record was not completed: %+v, %v", a, err)
 	}
 }
@@ -114,10 +118,10 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 func TestTakingOverWithoutADeadLetterSends(t *testing.T) {
 	b := newBench(nil)
 	fp := dlq.ContentFingerprint(nil, "", "x", nil)
-	if _, _, err := b.records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != retry.StatusDelivered || b.sink.sent != 1 {
+	if a, err := b.Deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != delivery.StatusDelivered || b.sink.sent != 1 {
 		t.Errorf("got %+v, %v after %d sends", a, err, b.sink.sent)
 	}
 }
@@ -139,8 +143,8 @@ func (brokenRecords) Release(context.Context, delivery.Key, string) error { retu
 func TestARecordThatIsAwayNeverStopsADelivery(t *testing.T) {
 	for _, sinkErr := range []error{nil, errGone} {
 		b := newBench(sinkErr)
-		b.records = brokenRecords{}
-		a, err := b.deliver(t.Context(), ask("m1", "x"))
+		b.Records = brokenRecords{}
+		a, err := b.Deliver(t.Context(), ask("m1", "x"))
 		if err != nil || b.sink.sent != 1 {
 			t.Errorf("sink error %v: got %+v, %v after %d sends", sinkErr, a, err, b.sink.sent)
 		}
@@ -153,12 +157,11 @@ func TestAHandedBackDeliveryReleasesItsRecord(t *testing.T) {
 	if err := full.Push(t.Context(), dlq.Item{Sink: "ops", DeliveryID: "other"}); err != nil {
 		t.Fatal(err)
 	}
-	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
-	target.Retrier.DLQ = full
-	_, err := b.deliver(t.Context(), ask("m1", "x"))
+	b.Queue = full
+	_, err := b.Deliver(t.Context(), ask("m1", "x"))
 	wantCode(t, err, fault.CodeDLQOverflow)
-	target.Retrier.DLQ = b.queue
-	if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Duplicate {
+	b.Queue = b.queue
+	if a, err := b.Deliver(t.Context(), ask("m1", "x")); err != nil || a.Duplicate {
 		t.Errorf("sent again: %+v, %v; want it to be a first time", a, err)
 	}
 }
@@ -166,12 +169,12 @@ func TestAHandedBackDeliveryReleasesItsRecord(t *testing.T) {
 func TestAPanicIsOneDeliverysOwn(t *testing.T) {
 	b := newBench(nil)
 	b.sink.panic = true
-	a, err := b.deliver(t.Context(), ask("m1", "x"))
-	if err != nil || a.Status != retry.StatusDeadLettered || a.Reason != dlq.ReasonTerminal {
+	a, err := b.Deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Status != delivery.StatusDeadLettered || a.Reason != dlq.ReasonTerminal {
 		t.Errorf("a sink's panic: %+v, %v", a, err)
 	}
-	b.targets = nil // a defect of our own
-	_, err = b.deliver(t.Context(), ask("m2", "x"))
+	b.Targets = nil // a defect of our own
+	_, err = b.Deliver(t.Context(), ask("m2", "x"))
 	wantCode(t, err, fault.CodeInternal)
 }
 
@@ -180,14 +183,15 @@ func TestNoAttemptWithoutTime(t *testing.T) {
 		b := newBench(nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		ctx = retry.WithBudget(ctx, retry.NewBudget(ctx, time.Second))
+		r := ask("m1", "x")
+		r.Budget = retry.NewBudget(ctx, time.Second)
 		time.Sleep(8900 * time.Millisecond)
-		_, err := b.deliver(ctx, ask("m1", "x"))
+		_, err := b.Deliver(ctx, r)
 		wantCode(t, err, fault.CodeNotAttempted)
 		if b.sink.sent != 0 {
 			t.Error("it was sent all the same")
 		}
-		if _, known, _ := b.records.Get(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}); known {
+		if _, known, _ := b.Records.Get(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}); known {
 			t.Error("a record was left")
 		}
 	})
@@ -195,10 +199,10 @@ func TestNoAttemptWithoutTime(t *testing.T) {
 
 func TestASinkWithABadConfigurationDeadLetters(t *testing.T) {
 	b := newBench(nil)
-	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
-	target.ConfigErr = &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "url: missing"}
-	b.targets = targets{"ops": target}
-	a, err := b.deliver(t.Context(), ask("m1", "x"))
+	b.configure(func(t *delivery.Target) {
+		t.Sink, t.ConfigErr = nil, &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "url: missing"}
+	})
+	a, err := b.Deliver(t.Context(), ask("m1", "x"))
 	if err != nil || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
 		t.Errorf("got %+v, %v after %d sends; want reason config and no attempt", a, err, b.sink.sent)
 	}
@@ -207,8 +211,9 @@ func TestASinkWithABadConfigurationDeadLetters(t *testing.T) {
 func TestUnsendableIsRefusedOrKept(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		b := newBench(nil)
-		b.keepUnsendable = keep
-		a, err := b.deliver(t.Context(), ask("m1", ""))
+		r := ask("m1", "")
+		r.KeepUnsendable = keep
+		a, err := b.Deliver(t.Context(), r)
 		if keep {
 			if err != nil || a.Reason != dlq.ReasonInvalid {
 				t.Errorf("from a queue: %+v, %v; want a dead letter, reason invalid", a, err)
@@ -237,16 +242,15 @@ func (f forgetful) Add(ctx context.Context, it dlq.Item) (dlq.Item, error) {
 func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
 	for _, fresh := range []bool{false, true} {
 		b := newBench(errGone)
-		target := b.targets.(targets)["ops"] //nolint:errcheck // made above
-		target.Retrier.DLQ = forgetful{b.queue}
+		b.Queue = forgetful{b.queue}
 		r := ask("m1", "x")
-		r.fresh = fresh
-		_, err := b.deliver(t.Context(), r)
+		r.Fresh = fresh
+		_, err := b.Deliver(t.Context(), r)
 		wantCode(t, err, fault.CodeDLQUnavailable)
 
-		b.sink.err, target.Retrier.DLQ = nil, b.queue
-		a, err := b.deliver(t.Context(), ask("m1", "x"))
-		if err != nil || a.Status != retry.StatusDeadLettered || a.ItemID == "" || b.sink.sent != 1 {
+		b.sink.err, b.Queue = nil, b.queue
+		a, err := b.Deliver(t.Context(), ask("m1", "x"))
+		if err != nil || a.Status != delivery.StatusDeadLettered || a.ItemID == "" || b.sink.sent != 1 {
 			t.Errorf("fresh %v, sent again: %+v, %v after %d sends; want its dead letter and no second send", fresh, a, err, b.sink.sent)
 		}
 	}
@@ -254,11 +258,9 @@ func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
 
 func TestAPausedSinkIsNotSentTo(t *testing.T) {
 	b := newBench(nil)
-	target := b.targets.(targets)["ops"] //nolint:errcheck // made above
-	target.Paused = true
-	b.targets = targets{"ops": target}
-	a, err := b.deliver(t.Context(), ask("m1", "x"))
-	if err != nil || a.Status != retry.StatusDeadLettered || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
+	b.configure(func(t *delivery.Target) { t.Paused = true })
+	a, err := b.Deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Status != delivery.StatusDeadLettered || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
 		t.Errorf("got %+v, %v after %d sends; want a dead letter with reason config and no attempt", a, err, b.sink.sent)
 	}
 }
@@ -269,34 +271,30 @@ func TestAPausedSinkIsNotSentTo(t *testing.T) {
 func TestAFailedSearchIsNoted(t *testing.T) {
 	for name, c := range map[string]struct {
 		record delivery.Record
-		want   string
+		want   int64
 	}{
-		"a takeover":                {delivery.Record{}, "2"},
-		"a record of a dead letter": {delivery.Record{Status: delivery.StatusDeadLettered, ItemID: "ops~1-0"}, "1"},
+		"a takeover":                {delivery.Record{}, 2},
+		"a record of a dead letter": {delivery.Record{Status: delivery.StatusDeadLettered, ItemID: "ops~1-0"}, 1},
 	} {
 		b := newBench(nil)
-		b.items = unreadable{b.queue}
+		b.Queue = unreadable{b.queue}
 		var log bytes.Buffer
-		b.log = slog.New(slog.NewTextHandler(&log, nil))
+		b.Log = slog.New(slog.NewTextHandler(&log, nil))
 		key, fp := delivery.Key{Sink: "ops", ID: "m1"}, dlq.ContentFingerprint(nil, "", "x", nil)
-		if _, _, err := b.records.Begin(t.Context(), key, fp, "dead owner", 0); err != nil {
+		if _, _, err := b.Records.Begin(t.Context(), key, fp, "dead owner", 0); err != nil {
 			t.Fatal(err)
 		}
 		if c.record.Status != "" {
 			c.record.Fingerprint = fp
-			if _, _, err := b.records.Finish(t.Context(), key, "dead owner", c.record); err != nil {
+			if _, _, err := b.Records.Finish(t.Context(), key, "dead owner", c.record); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if a, err := b.deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != retry.StatusDelivered || b.sink.sent != 1 {
+		if a, err := b.Deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != delivery.StatusDelivered || b.sink.sent != 1 {
 			t.Errorf("%s: got %+v, %v after %d sends; want a delivery", name, a, err, b.sink.sent)
 		}
-		var metrics bytes.Buffer
-		if err := b.metrics.Flush(&metrics); err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(metrics.String(), `"Unguarded":`+c.want) || !strings.Contains(log.String(), "SINK_DLQ_UNAVAILABLE") {
-			t.Errorf("%s: it is not noted %s times:\n%s\n%s", name, c.want, metrics.String(), log.String())
+		if n := b.unguarded.Load(); n != c.want || !strings.Contains(log.String(), "SINK_DLQ_UNAVAILABLE") {
+			t.Errorf("%s: noted %d times, want %d:\n%s", name, n, c.want, log.String())
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package delivery_test
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
-	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
 
@@ -31,39 +30,39 @@ func TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere(t *testing.T) {
 	}
 	note := func(t *testing.T, b *bench, it dlq.Item, s delivery.Status) {
 		t.Helper()
-		if _, err := b.records.Update(t.Context(), delivery.ChangeOf(it, s)); err != nil {
+		if _, err := b.Records.Update(t.Context(), delivery.ChangeOf(it, s)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, c := range map[string]struct {
 		fate func(t *testing.T, b *bench, it dlq.Item)
-		want retry.Status
+		want delivery.Status
 		sent int // by the resend
 		item bool
 	}{
-		"it waits":                            {func(*testing.T, *bench, dlq.Item) {}, retry.StatusDeadLettered, 0, true},
-		"it is parked":                        {func(t *testing.T, b *bench, it dlq.Item) { settle(t, b, it.ID, dlq.ActionPark) }, retry.StatusDeadLettered, 0, true},
-		"trimmed, lost, or removed by others": {func(t *testing.T, b *bench, it dlq.Item) { remove(t, b, it.ID) }, retry.StatusDelivered, 1, false},
-		"the queue cannot be read":            {func(_ *testing.T, b *bench, _ dlq.Item) { b.items = unreadable{b.queue} }, retry.StatusDelivered, 1, false},
+		"it waits":                            {func(*testing.T, *bench, dlq.Item) {}, delivery.StatusDeadLettered, 0, true},
+		"it is parked":                        {func(t *testing.T, b *bench, it dlq.Item) { settle(t, b, it.ID, dlq.ActionPark) }, delivery.StatusDeadLettered, 0, true},
+		"trimmed, lost, or removed by others": {func(t *testing.T, b *bench, it dlq.Item) { remove(t, b, it.ID) }, delivery.StatusDelivered, 1, false},
+		"the queue cannot be read":            {func(_ *testing.T, b *bench, _ dlq.Item) { b.Queue = unreadable{b.queue} }, delivery.StatusDelivered, 1, false},
 		"an operator discarded it": {func(t *testing.T, b *bench, it dlq.Item) {
 			remove(t, b, it.ID)
 			note(t, b, it, delivery.StatusDiscarded)
-		}, statusDiscarded, 0, false},
+		}, delivery.StatusDiscarded, 0, false},
 		"a replay delivered it": {func(t *testing.T, b *bench, it dlq.Item) {
 			settle(t, b, it.ID, dlq.ActionDiscard)
 			note(t, b, it, delivery.StatusDelivered)
-		}, retry.StatusDelivered, 0, false},
+		}, delivery.StatusDelivered, 0, false},
 		"a replay delivered it, and keeps it": {func(t *testing.T, b *bench, it dlq.Item) {
 			settle(t, b, it.ID, dlq.ActionKeep)
 			note(t, b, it, delivery.StatusDelivered)
-		}, retry.StatusDelivered, 0, false},
-		"kept as delivered, and not noted":       {func(t *testing.T, b *bench, it dlq.Item) { settle(t, b, it.ID, dlq.ActionKeep) }, retry.StatusDelivered, 0, false},
-		"another entry of it, after a lost note": {func(t *testing.T, b *bench, it dlq.Item) { remove(t, b, it.ID); push(t, b, it) }, retry.StatusDeadLettered, 0, true},
+		}, delivery.StatusDelivered, 0, false},
+		"kept as delivered, and not noted":       {func(t *testing.T, b *bench, it dlq.Item) { settle(t, b, it.ID, dlq.ActionKeep) }, delivery.StatusDelivered, 0, false},
+		"another entry of it, after a lost note": {func(t *testing.T, b *bench, it dlq.Item) { remove(t, b, it.ID); push(t, b, it) }, delivery.StatusDeadLettered, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(errGone)
-			first, err := b.deliver(t.Context(), ask("m1", "x"))
-			if err != nil || first.Status != retry.StatusDeadLettered {
+			first, err := b.Deliver(t.Context(), ask("m1", "x"))
+			if err != nil || first.Status != delivery.StatusDeadLettered {
 				t.Fatalf("first: %+v, %v", first, err)
 			}
 			it, err := b.queue.Get(t.Context(), first.ItemID)
@@ -73,7 +72,7 @@ func TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere(t *testing.T) {
 			c.fate(t, b, it)
 			b.sink.err, b.sink.sent = nil, 0
 			for n := range 2 {
-				a, err := b.deliver(t.Context(), ask("m1", "x"))
+				a, err := b.Deliver(t.Context(), ask("m1", "x"))
 				if err != nil || a.Status != c.want || b.sink.sent != c.sent || a.DeliveryID != "m1" {
 					t.Fatalf("resend %d: %+v, %v after %d sends; want %s after %d", n+1, a, err, b.sink.sent, c.want, c.sent)
 				}
@@ -115,15 +114,15 @@ func (unreadable) Find(context.Context, string, string, string) (dlq.Item, error
 // its dead letter waits. The same content is the same dead letter; other content is not.
 func TestOtherContentUnderAKnownIDIsADeadLetterOfItsOwn(t *testing.T) {
 	for name, forget := range map[string]func(b *bench){
-		"the record is gone":        func(b *bench) { b.records = delivery.NewMemory(0) },
-		"the record cannot be read": func(b *bench) { b.records = brokenRecords{} },
+		"the record is gone":        func(b *bench) { b.Records = delivery.NewMemory(0) },
+		"the record cannot be read": func(b *bench) { b.Records = brokenRecords{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(errGone)
 			ids := map[string]string{}
 			for _, body := range []string{"you owe 10", "you owe 9999", "you owe 10"} {
-				a, err := b.deliver(t.Context(), ask("m1", body))
-				if err != nil || a.Status != retry.StatusDeadLettered {
+				a, err := b.Deliver(t.Context(), ask("m1", body))
+				if err != nil || a.Status != delivery.StatusDeadLettered {
 					t.Fatalf("%s: %+v, %v", body, a, err)
 				}
 				if before, ok := ids[body]; ok && before != a.ItemID {
@@ -147,11 +146,11 @@ func TestTakingOverIsNotMisledByOtherContent(t *testing.T) {
 	b := newBench(nil)
 	push(t, b, dlq.Item{Sink: "ops", DeliveryID: "m1", Message: sinks.Message{ID: "m1", Body: "one"}, Reason: dlq.ReasonExhausted})
 	fp := dlq.ContentFingerprint(nil, "", "two", nil)
-	if _, _, err := b.records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
 		t.Fatal(err)
 	}
-	a, err := b.deliver(t.Context(), ask("m1", "two"))
-	if err != nil || a.Status != retry.StatusDelivered || a.Duplicate || b.sink.sent != 1 {
+	a, err := b.Deliver(t.Context(), ask("m1", "two"))
+	if err != nil || a.Status != delivery.StatusDelivered || a.Duplicate || b.sink.sent != 1 {
 		t.Errorf("got %+v, %v after %d sends; want it to be sent", a, err, b.sink.sent)
 	}
 }
@@ -160,52 +159,52 @@ func TestTakingOverIsNotMisledByOtherContent(t *testing.T) {
 // no dead letter is left of what was delivered.
 func TestASenderThatLostItsRecordSettlesByIt(t *testing.T) {
 	for name, c := range map[string]struct {
-		other retry.Status // what the one that took over does while the first still sends
-		err   error        // of the first
-		want  retry.Status
+		other delivery.Status // what the one that took over does while the first still sends
+		err   error           // of the first
+		want  delivery.Status
 		kept  int64
 	}{
-		"the other delivered, the first failed":    {retry.StatusDelivered, errGone, retry.StatusDelivered, 0},
-		"both delivered":                           {retry.StatusDelivered, nil, retry.StatusDelivered, 0},
-		"the other failed, the first delivered":    {retry.StatusDeadLettered, nil, retry.StatusDelivered, 0},
-		"both failed":                              {retry.StatusDeadLettered, errGone, retry.StatusDeadLettered, 1},
-		"an operator discarded the other's letter": {statusDiscarded, errGone, statusDiscarded, 0},
+		"the other delivered, the first failed":    {delivery.StatusDelivered, errGone, delivery.StatusDelivered, 0},
+		"both delivered":                           {delivery.StatusDelivered, nil, delivery.StatusDelivered, 0},
+		"the other failed, the first delivered":    {delivery.StatusDeadLettered, nil, delivery.StatusDelivered, 0},
+		"both failed":                              {delivery.StatusDeadLettered, errGone, delivery.StatusDeadLettered, 1},
+		"an operator discarded the other's letter": {delivery.StatusDiscarded, errGone, delivery.StatusDiscarded, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(c.err)
 			b.sink.during = func() {
 				b.sink.during = nil
 				key := delivery.Key{Sink: "ops", ID: "m1"}
-				rec, _, err := b.records.Get(t.Context(), key)
+				rec, _, err := b.Records.Get(t.Context(), key)
 				if err != nil {
 					t.Fatal(err)
 				}
 				it := dlq.Item{Sink: "ops", DeliveryID: "m1", Message: sinks.Message{ID: "m1", Body: "x"}, Reason: dlq.ReasonTerminal, LastError: "HTTP 404"}
-				b.records = delivery.NewMemory(0) // the lease has ended: another takes over
-				if _, _, err := b.records.Begin(t.Context(), key, rec.Fingerprint, "other", lease); err != nil {
+				b.Records = delivery.NewMemory(0) // the lease has ended: another takes over
+				if _, _, err := b.Records.Begin(t.Context(), key, rec.Fingerprint, "other", lease); err != nil {
 					t.Fatal(err)
 				}
 				fate := delivery.Record{Sink: "ops", ID: "m1", Status: delivery.StatusDelivered, Fingerprint: rec.Fingerprint, Answer: `{"status":"delivered","delivery_id":"m1","attempts":1}`}
-				if c.other != retry.StatusDelivered {
+				if c.other != delivery.StatusDelivered {
 					stored, err := b.queue.Add(t.Context(), it)
 					if err != nil {
 						t.Fatal(err)
 					}
 					fate.Status, fate.ItemID, fate.Answer = delivery.StatusDeadLettered, stored.ID, ""
 				}
-				if _, _, err := b.records.Finish(t.Context(), key, "other", fate); err != nil {
+				if _, _, err := b.Records.Finish(t.Context(), key, "other", fate); err != nil {
 					t.Fatal(err)
 				}
-				if c.other == statusDiscarded {
+				if c.other == delivery.StatusDiscarded {
 					if err := b.queue.Discard(t.Context(), fate.ItemID); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := b.records.Update(t.Context(), delivery.ChangeOf(it, delivery.StatusDiscarded)); err != nil {
+					if _, err := b.Records.Update(t.Context(), delivery.ChangeOf(it, delivery.StatusDiscarded)); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
-			a, err := b.deliver(t.Context(), ask("m1", "x"))
+			a, err := b.Deliver(t.Context(), ask("m1", "x"))
 			if err != nil || a.Status != c.want {
 				t.Errorf("got %+v, %v; want %s", a, err, c.want)
 			}
@@ -221,14 +220,14 @@ func TestASenderThatLostItsRecordSettlesByIt(t *testing.T) {
 func TestTheOneThatTookOverRemovesALateDeadLetter(t *testing.T) {
 	b := newBench(nil)
 	fp := dlq.ContentFingerprint(nil, "", "x", nil)
-	if _, _, err := b.records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "late owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "late owner", 0); err != nil {
 		t.Fatal(err)
 	}
 	b.sink.during = func() {
 		push(t, b, dlq.Item{Sink: "ops", DeliveryID: "m1", Message: sinks.Message{ID: "m1", Body: "x"}, Reason: dlq.ReasonExhausted})
 	}
-	a, err := b.deliver(t.Context(), ask("m1", "x"))
-	if err != nil || a.Status != retry.StatusDelivered {
+	a, err := b.Deliver(t.Context(), ask("m1", "x"))
+	if err != nil || a.Status != delivery.StatusDelivered {
 		t.Errorf("got %+v, %v", a, err)
 	}
 	if n, err := b.queue.Count(t.Context(), "ops"); err != nil || n != 0 {

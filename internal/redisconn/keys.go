@@ -1,14 +1,40 @@
-package dlq
+package redisconn
 
-import "strings"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
 
-// Every key of the Redis backend, its fields, and who writes it. The braces hold the
-// whole stream key, so that a queue's keys share the stream's cluster slot and every
-// script touches one slot.
+	"backstop/lib/fault"
+)
+
+// DefaultPrefix is the prefix of all keys where nothing else is said.
+const DefaultPrefix = "backstop"
+
+// PrefixForm is the form of a prefix, as errors show it.
+const PrefixForm = `^[a-z0-9][a-z0-9._:-]{0,63}$`
+
+// CheckPrefix returns INVALID_ARGUMENT unless prefix can be the prefix of all keys
+// (PrefixForm). Braces would split the slots of a cluster.
+func CheckPrefix(prefix string) error {
+	if !fault.IsName(prefix, "._:-") {
+		return &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf("key prefix %.80q does not match %s", prefix, PrefixForm)}
+	}
+	return nil
+}
+
+// Keys are all keys of the system. This is the one list of them, of their fields, and of who
+// writes each: a new key gets its line here, and a method.
+//
+// Dead letters (lib/dlq; the names in brackets are its scripts). The braces hold the whole
+// stream key, so that a queue's keys share the stream's cluster slot and every script
+// touches one slot.
 //
 //	<prefix>:sinks            set     every sink that ever had a dead letter: added before a
 //	                                  sink's first push by each process, and repeated; and once a
-//	                                  queue that others filled is asked for by its name (redis.go).
+//	                                  queue that others filled is asked for by its name.
 //	                                  Others who write to a stream add its sink here themselves
 //	<prefix>:dlq:<sink>       stream  one entry per dead letter (push; removed by settle, discard
 //	                                  and a trimming push). Others may append entries with the
@@ -56,27 +82,68 @@ import "strings"
 // push into an empty stream begins anew; a pass of mend, which Stats drives step by step,
 // forgets the orphans and counts anew: at once where there is more beside a stream than in
 // it, else every hour. Nothing rests on the counts.
-type keys struct{ prefix string }
+//
+// Records of deliveries (lib/delivery; begin, finish, update):
+//
+//	<prefix>:delivery:<hash>  string, TTL   the record of a sink and a delivery id, JSON: the
+//	                                  Record's fields, token (its owner), until_ms (the end of
+//	                                  the owner's lease, Unix ms)
+//
+// Bulk operations (lib/replay; operation_create, _take, _save, _cancel). An id is in ops:open
+// before its hash exists, so that no operation is forgotten:
+//
+//	<prefix>:op:<id>          hash, with a TTL once it is final: a cache may evict what has one
+//	    doc                           the operation as created, JSON, its sinks included (create)
+//	    status, error                 as in Operation (create, take, save, cancel)
+//	    started, finished             Unix ms (take; save, cancel)
+//	    owner, until                  who works on it, and until when, Unix ms (take, save)
+//	    stalled                       how often it was taken since it last got on (take, save)
+//	    sink:<name>                   SinkProgress, JSON, once there is any (save)
+//	<prefix>:ops              zset    ids by creation (Unix ms); old ones go once they are not open
+//	<prefix>:ops:open         zset    the same of those that are not final, and perhaps others
+type Keys struct{ prefix string }
 
-func (k keys) sinks() string { return k.prefix + ":sinks" }
+// Sinks is the set of all sinks.
+func (k Keys) Sinks() string { return k.prefix + ":sinks" }
 
-func (k keys) stream(sink string) string { return k.prefix + ":dlq:" + sink }
+// Stream holds the dead letters of a sink.
+func (k Keys) Stream(sink string) string { return k.prefix + ":dlq:" + sink }
 
-func (k keys) companion(sink, name string) string { return "{" + k.stream(sink) + "}:" + name }
+// Companion is a key beside the stream of a sink.
+func (k Keys) Companion(sink, name string) string { return "{" + k.Stream(sink) + "}:" + name }
 
-func (k keys) claim(sink, token string) string { return k.companion(sink, "claim:"+token) }
+// Claim is what a claim's token leased of a sink.
+func (k Keys) Claim(sink, token string) string { return k.Companion(sink, "claim:"+token) }
 
-func (k keys) operation(sink, operation string) string { return k.companion(sink, "op:"+operation) }
+// Counts are what a bulk operation settled of a sink.
+func (k Keys) Counts(sink, operation string) string { return k.Companion(sink, "op:"+operation) }
 
 var companions = strings.Fields("meta due lease state ids groups kept")
 
-// queue returns KEYS[1..8] of every script, with more appended.
-func (k keys) queue(sink string, more ...string) []string {
+// Queue returns KEYS[1..8] of every script that works on a sink's queue, with more appended.
+func (k Keys) Queue(sink string, more ...string) []string {
 	all := make([]string, 0, 1+len(companions)+len(more))
-	all = append(all, k.stream(sink))
-	base := k.companion(sink, "")
+	all = append(all, k.Stream(sink))
+	base := k.Companion(sink, "")
 	for _, c := range companions {
 		all = append(all, base+c)
 	}
 	return append(all, more...)
 }
+
+// Record is the record of a delivery. Its hash is fixed in length and free of characters that
+// mean something in a key.
+func (k Keys) Record(sink, id string) string {
+	h := sha256.New()
+	_, _ = io.WriteString(h, sink+"\x00"+id)
+	return k.prefix + ":delivery:" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Operation is a bulk operation.
+func (k Keys) Operation(id string) string { return k.prefix + ":op:" + id }
+
+// Operations lists all bulk operations.
+func (k Keys) Operations() string { return k.prefix + ":ops" }
+
+// OpenOperations lists the bulk operations that are not final.
+func (k Keys) OpenOperations() string { return k.prefix + ":ops:open" }

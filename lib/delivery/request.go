@@ -1,0 +1,124 @@
+package delivery
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"backstop/lib/dlq"
+	"backstop/lib/fault"
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// DefaultMaxBytes is the most that is taken of a request (see Sender.MaxBytes).
+const DefaultMaxBytes = 256 << 10
+
+// Request asks for one delivery.
+type Request struct {
+	// ID identifies the delivery, however often it is asked for (fault.CheckID). Required.
+	ID string
+	// Sink is the name of the sink to send through. Required.
+	Sink string
+	// Recipient is JSON, as the caller wrote it. Nil: none.
+	Recipient json.RawMessage
+	// Message is what is sent; its ID is taken from the request.
+	Message sinks.Message
+	// Trace is the caller's trace header, kept with a dead letter. Empty: none.
+	Trace string
+	// Budget is the time for it. Zero: what the context has left, less Sender.Reserve.
+	Budget retry.Budget
+	// Fresh says that the ID was made for this request, so nobody can have used it.
+	Fresh bool
+	// KeepUnsendable dead-letters a request that can never be sent, because its caller
+	// could not be told (a queue). Elsewhere it is refused.
+	KeepUnsendable bool
+	// ComesAgain says that a queue will hand the request out again, in its order, if it is
+	// handed back (see Target.Hold).
+	ComesAgain bool
+}
+
+// message is what the sink gets.
+func (r Request) message() sinks.Message {
+	m := r.Message
+	m.ID = r.ID
+	return m
+}
+
+// delivery is the request as a Retrier takes it, but for its decoded recipient.
+func (r Request) delivery() retry.Delivery {
+	d := retry.Delivery{Received: r.Recipient, Message: r.message(), Budget: r.Budget}
+	if d.Received == nil {
+		d.Received = json.RawMessage("null")
+	}
+	return d
+}
+
+// size counts what would be kept of the request.
+func (r Request) size() int {
+	n := len(r.Recipient) + len(r.Message.Subject) + len(r.Message.Body)
+	for k, v := range r.Message.Metadata {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+// check decides whether the request can be sent through s at all, and decodes its
+// recipient.
+func (r Request) check(s sinks.Sink, limit int) (sinks.Recipient, error) {
+	if n := r.size(); n > limit {
+		return nil, &fault.Error{Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("message: %d bytes with subject, metadata and recipient; at most %d are taken", n, limit)}
+	}
+	if r.Message.Body == "" {
+		return nil, &fault.Error{Code: fault.CodeInvalidArgument, Msg: "message.body: missing or empty"}
+	}
+	to, err := sinks.DecodeRecipient(s, r.Recipient)
+	if err != nil {
+		return nil, err
+	}
+	return to, sinks.Validate(s, to, r.message())
+}
+
+// Answer is the fate of a delivery that is safe.
+type Answer struct {
+	// Status is delivered, dead_lettered, or discarded: dead-lettered before, and given up
+	// by an operator.
+	Status     Status     `json:"status"`
+	DeliveryID string     `json:"delivery_id"`
+	ItemID     string     `json:"item_id,omitempty"` // the dead letter
+	Reason     dlq.Reason `json:"reason,omitempty"`
+	// Attempts is the number of Send calls that were made for it.
+	Attempts int    `json:"attempts"`
+	Error    string `json:"error,omitempty"` // of the last attempt
+	// Duplicate says that the request was answered from its record: nothing was sent now.
+	Duplicate bool `json:"duplicate,omitempty"`
+
+	// Trying is the time that was spent in attempts now.
+	Trying time.Duration `json:"-"`
+	// Unanswered is how many of them may have arrived, though nobody said so.
+	Unanswered int `json:"-"`
+}
+
+// answerOf answers by a dead letter that was stored before.
+func answerOf(key Key, it dlq.Item) Answer {
+	if !it.DeliveredAt.IsZero() {
+		return Answer{Status: StatusDelivered, DeliveryID: key.ID, Attempts: it.Attempts}
+	}
+	return Answer{
+		Status: StatusDeadLettered, DeliveryID: key.ID, ItemID: it.ID, Reason: it.Reason,
+		Attempts: it.Attempts, Error: it.LastError,
+	}
+}
+
+// answerTo answers by the outcome of this delivery, safe or not.
+func answerTo(out retry.Outcome) Answer {
+	a := Answer{DeliveryID: out.DeliveryID, Attempts: out.Attempts, Trying: out.Trying, Unanswered: out.Unanswered}
+	switch out.Status {
+	case retry.StatusDelivered:
+		a.Status = StatusDelivered
+	case retry.StatusDeadLettered:
+		a.Status, a.ItemID, a.Reason, a.Error = StatusDeadLettered, out.Item.ID, out.Reason, out.Err.Error()
+	case retry.StatusHandedBack:
+	}
+	return a
+}

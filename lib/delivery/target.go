@@ -1,0 +1,84 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+
+	"backstop/lib/fault"
+	"backstop/lib/retry"
+	"backstop/lib/sinks"
+)
+
+// Target is a configured sink, as a Sender uses it.
+type Target struct {
+	// Sink sends the message. Retries around it are taken off: Retry says how often the
+	// Sender tries. It may be nil where ConfigErr is set.
+	Sink sinks.Sink
+	// Retry says how often and how fast the sink is tried.
+	Retry retry.Config
+	// ConfigErr says what is wrong with the sink's configuration; nil when it can send. Its
+	// deliveries are dead-lettered without an attempt.
+	ConfigErr error
+	// Paused says that an operator has paused the sink. Its deliveries are dead-lettered
+	// without an attempt.
+	Paused bool
+	// Hold says that a failure which may pass holds up the rest of its FIFO message group,
+	// as long as the queue hands it out again.
+	Hold bool
+}
+
+// Targets finds configured sinks. It is safe for concurrent use.
+type Targets interface {
+	// Target returns the sink of that name. An error means that nothing is known of it now
+	// (SINK_NOT_FOUND, SINK_CONFIG_INVALID): the caller keeps the message.
+	Target(ctx context.Context, sink string) (Target, error)
+}
+
+// Registered returns the sinks of a registry as targets. One that a retry.Retrier wraps is
+// tried as the Retrier's Cfg says, others by the defaults of retry.Config.
+func Registered(r *sinks.Registry) Targets { return registered{r} }
+
+type registered struct{ *sinks.Registry }
+
+// Target implements Targets.
+func (r registered) Target(_ context.Context, name string) (Target, error) {
+	s, ok := r.Get(name)
+	if !ok {
+		return Target{}, &fault.Error{Code: fault.CodeSinkNotFound, Msg: fmt.Sprintf("no sink is registered as %q", name)}
+	}
+	t := Target{Sink: s}
+	for outer := s; outer != nil; {
+		if retrier, ok := outer.(*retry.Retrier); ok {
+			t.Retry = retrier.Cfg
+		}
+		u, ok := outer.(interface{ Unwrap() sinks.Sink })
+		if !ok {
+			break
+		}
+		outer = u.Unwrap()
+	}
+	return t, nil
+}
+
+// retrier returns the Retrier that delivers r through t.
+func (s *Sender) retrier(t Target, r Request) *retry.Retrier {
+	inner := t.Sink
+	if inner == nil {
+		inner = unusable(r.Sink)
+	}
+	retrier := retry.NewRetrier(retry.Bare(inner), t.Retry, s.Queue)
+	retrier.Reserve, retrier.Logger = s.Reserve, s.log()
+	if t.Hold && r.ComesAgain {
+		retrier.HandBack = heldBack
+	}
+	return retrier
+}
+
+// unusable stands for a sink that its configuration does not make.
+type unusable string
+
+func (u unusable) Name() string { return string(u) }
+
+func (u unusable) Send(context.Context, sinks.Recipient, sinks.Message) error {
+	return sinks.Terminal(&fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: fmt.Sprintf("sink %q cannot be used", string(u))})
+}

@@ -1,0 +1,78 @@
+package dlq
+
+import (
+	_ "embed" // the scripts
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The scripts: prelude.lua, the parts that they need, and their own text.
+var (
+	//go:embed prelude.lua
+	preludeSource string
+	//go:embed entry.lua
+	entrySource string
+	//go:embed death.lua
+	deathSource string
+	//go:embed begin.lua
+	beginSource string
+	//go:embed lease.lua
+	leaseSource string
+	//go:embed trim.lua
+	trimSource string
+	//go:embed find.lua
+	findSource string
+	//go:embed anew.lua
+	anewSource string
+	//go:embed push.lua
+	pushSource string
+	//go:embed claim.lua
+	claimSource string
+	//go:embed take.lua
+	takeSource string
+	//go:embed settle.lua
+	settleSource string
+	//go:embed release.lua
+	releaseSource string
+	//go:embed discard.lua
+	discardSource string
+	//go:embed unpark.lua
+	unparkSource string
+	//go:embed gate.lua
+	gateSource string
+	//go:embed pause.lua
+	pauseSource string
+	//go:embed stats.lua
+	statsSource string
+	//go:embed mend.lua
+	mendSource string
+	//go:embed groups.lua
+	groupsSource string
+	//go:embed newest.lua
+	newestSource string
+
+	pushScript    = script(wrapped("trimmer", entrySource, trimSource), wrapped("finder", findSource), wrapped("start_anew", anewSource), pushSource)
+	claimScript   = script(entrySource, deathSource, leaseSource, claimSource)
+	takeScript    = script(entrySource, deathSource, leaseSource, takeSource)
+	beginScript   = script(entrySource, beginSource)
+	settleScript  = script(entrySource, settleSource)
+	releaseScript = script(entrySource, releaseSource)
+	discardScript = script(entrySource, discardSource)
+	unparkScript  = script(entrySource, unparkSource)
+	gateScript    = script(gateSource)
+	pauseScript   = script(pauseSource)
+	statsScript   = script(entrySource, statsSource)
+	mendScript    = script(entrySource, wrapped("start_anew", anewSource), mendSource)
+	groupsScript  = script(groupsSource)
+	newestScript  = redis.NewScript(newestSource)
+)
+
+// wrapped makes parts a function.
+func wrapped(name string, parts ...string) string {
+	return "local function " + name + "()\n" + strings.Join(parts, "\n") + "\nend"
+}
+
+func script(parts ...string) *redis.Script {
+	return redis.NewScript(preludeSource + "\n" + strings.Join(parts, "\n"))
+}
