@@ -34,7 +34,7 @@ func completing(conn *connection, ask func(context.Context, session) ([]cobra.Co
 	}
 }
 
-// completeSinks offers the names of the sinks, with what they are.
+// completeSinks offers the names of the sinks, each with its kind.
 func completeSinks(conn *connection) cobra.CompletionFunc {
 	return completing(conn, func(ctx context.Context, api session) ([]cobra.Completion, error) {
 		s, err := api.Sinks(ctx)

@@ -19,8 +19,8 @@ func newConsole() *cobra.Command {
 letter, a selection, a cause or a filter. It runs until you stop it with Ctrl-C.
 
 The page is on loopback only. It passes requests on to the API and authenticates them as the other commands do,
-so whoever can reach this machine's loopback acts with your credentials while it runs: do not leave it running
-on a machine that you share.
+so anyone who can reach this machine's loopback acts with your credentials while it runs: do not leave it
+running on a machine that you share.
 
 ` + connectHelp,
 		Example: `  backstop console

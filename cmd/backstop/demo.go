@@ -88,7 +88,7 @@ func (d *demo) play(ctx context.Context) error {
 		{"1. Deliveries over each entry point, to each kind of sink", d.deliver},
 		{"2. What the dead-letter queue holds", d.list},
 		{"3. webhook-down is healed, and the schedule replays", d.replay},
-		{"4. The operator discards what is left", d.discard},
+		{"4. The operator discards the rest", d.discard},
 		{"5. What arrived", d.arrived},
 	} {
 		if err := d.printf("\n%s\n\n", chapter.title); err != nil {

@@ -31,15 +31,15 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
 	}
 	b := addBulk(c, conn, "replay")
 	f := c.Flags()
-	f.StringVar(&o.OnSuccess, "on-success", "", "discard (default) or keep what was delivered; with ids")
-	f.BoolVar(&o.Force, "force", false, "also send what was delivered already and kept; with ids")
+	f.StringVar(&o.OnSuccess, "on-success", "", "discard (default) or keep a dead letter that was delivered; with ids")
+	f.BoolVar(&o.Force, "force", false, "also send a dead letter that was delivered already and kept; with ids")
 	f.StringVar(&o.Sink, "to-sink", "", "send through another sink of a kind that understands the recipient; with ids")
 	_ = c.RegisterFlagCompletionFunc("on-success", cobra.FixedCompletions([]string{"discard", "keep"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("to-sink", completeSinks(conn))
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		if len(ids) == 0 {
 			if given(c, "on-success", "force", "to-sink") {
-				return usage("--on-success, --force and --to-sink go with ids; an operation replays each dead letter through its own sink and removes what was delivered")
+				return usage("--on-success, --force and --to-sink go with ids; an operation replays each dead letter through its own sink and removes it once it is delivered")
 			}
 			return b.run(c, conn)
 		}

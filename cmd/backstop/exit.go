@@ -108,7 +108,7 @@ func problemCode(p *apiclient.ProblemError) int {
 	return exitFailed
 }
 
-// unauthorizedCodes are what AWS services call credentials that do not do.
+// unauthorizedCodes are the codes of AWS services for credentials that do not suffice.
 var unauthorizedCodes = map[string]bool{
 	"AccessDenied": true, "AccessDeniedException": true, "AuthorizationError": true, "ExpiredToken": true,
 	"ExpiredTokenException": true, "InvalidClientTokenId": true, "InvalidSignatureException": true,
@@ -177,7 +177,7 @@ func hint(err error) string {
 		case e.Code == fault.CodeInternal:
 			return "The function's log says more, in the line with this request's time."
 		case e.Status >= http.StatusInternalServerError:
-			return "Try again in a moment. What was sent is either safe or still yours: the same request can be repeated."
+			return "Try again in a moment. A message is either safe or still yours: the same request can be repeated."
 		}
 	}
 	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {

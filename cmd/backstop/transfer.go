@@ -99,7 +99,7 @@ The exit code is 1 when a line was rejected or could not be stored; each is name
 			err = errors.Join(err, i.print())
 		}
 		if err != nil {
-			return hinted(err, "Run the same import again: what was stored already is not stored twice.")
+			return hinted(err, "Run the same import again: no line is stored twice.")
 		}
 		if n := i.sum.Rejected + i.sum.Failed; n > 0 {
 			return &exitError{code: exitFailed, err: fmt.Errorf("%s not imported", plural(int64(n), "line"))}

@@ -58,7 +58,7 @@ func New(base string, transport http.RoundTripper) (*Client, error) {
 // URL returns the API's URL, without a slash at its end.
 func (c *Client) URL() string { return c.base.String() }
 
-// Raw is the JSON of an answer as it came; empty in what is only a part of one.
+// Raw is the JSON of an answer as it came; empty in a value that is only a part of one.
 type Raw struct {
 	JSON []byte `json:"-"`
 }

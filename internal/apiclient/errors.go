@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
-// ProblemError is what the API refused (RFC 9457), or a proxy in front of it: then Code
+// ProblemError is a refusal of the API (RFC 9457), or of a proxy in front of it: then Code
 // is empty.
 type ProblemError struct {
 	Title  string `json:"title"`
@@ -107,7 +107,7 @@ func (e *CredentialsError) Error() string {
 	why := e.Err.Error()
 	if _, ok := errors.AsType[*processcreds.ProviderError](e.Err); ok {
 		// The SDK quotes what the process wrote, which may well be the credentials.
-		why = "the profile's credential_process ended with an error, or wrote what is no credentials"
+		why = "the profile's credential_process ended with an error, or wrote no credentials"
 	}
 	return "no usable AWS credentials: " + why
 }

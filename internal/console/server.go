@@ -23,7 +23,7 @@ type Server struct {
 }
 
 // ErrNotLoopback is the refusal to offer the console to others.
-var ErrNotLoopback = errors.New("not a loopback address; whoever reaches the console acts with your credentials: use one such as 127.0.0.1:3003")
+var ErrNotLoopback = errors.New("not a loopback address; anyone who reaches the console acts with your credentials: use one such as 127.0.0.1:3003")
 
 // Start serves a console at addr, host:port on loopback (port 0: a free one; empty:
 // 127.0.0.1:0), until Close. Any other address is ErrNotLoopback.

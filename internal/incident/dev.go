@@ -76,8 +76,8 @@ func startDev(cmd *exec.Cmd) (*Dev, error) {
 	return d, nil
 }
 
-// close stops it as Ctrl-C does. Any other end than that of success is an error, with what
-// it said at last.
+// close stops it as Ctrl-C does. An end without success is an error, with its last log
+// lines.
 func (d *Dev) close() error {
 	err := d.cmd.Process.Signal(os.Interrupt)
 	if errors.Is(err, os.ErrProcessDone) {

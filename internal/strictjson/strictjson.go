@@ -2,7 +2,7 @@
 // write. A name counts as it is written, "Sink" is not "sink"; no name may come twice in
 // an object, at any depth; and text must be UTF-8, so that nothing is changed in silence.
 //
-// It is not for what is stored: entries of other programs are read leniently.
+// It is not for stored JSON: entries of other programs are read leniently.
 package strictjson
 
 import (
@@ -148,7 +148,7 @@ func unknown(name string, known []string) string {
 	return "unknown field; known: " + strings.Join(known, ", ")
 }
 
-// Bounds of what is shown of a path.
+// Bounds of a path as errors show it.
 const (
 	maxName = 40 // characters
 	maxPath = 5  // names

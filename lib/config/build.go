@@ -190,8 +190,8 @@ func (d *decoder) missingKind(raw map[string]any, known string) {
 	d.fault(d.root, "kind", "is missing; %s", known)
 }
 
-// reportNew records what a factory found, except for what follows from faults that
-// are recorded already: a key that could not be read looks missing to the factory.
+// reportNew records a factory's faults, except for those that follow from recorded ones:
+// a key that could not be read looks missing to the factory.
 func (d *decoder) reportNew(err error) {
 	recorded := map[string]bool{}
 	for _, f := range d.findings {

@@ -15,7 +15,7 @@ import (
 	"backstop/lib/sinks"
 )
 
-// Bounds of what is read, since YAML takes up to a hundred times its length when it is
+// Bounds of a source, because YAML takes up to a hundred times its length when it is
 // parsed, and a function has little memory. SSM's parameters have 8 KB at most.
 const (
 	maxDocument = 1 << 20 // one file or parameter

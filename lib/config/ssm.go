@@ -157,8 +157,8 @@ func resolveBatch(ctx context.Context, client SSM, names []string, out map[strin
 	return nil
 }
 
-// concernsParameters reports whether the call was refused because of what it asked
-// for, rather than because SSM was busy or away.
+// concernsParameters reports whether the call was refused because of its parameters,
+// rather than because SSM was busy or away.
 func concernsParameters(err error) bool {
 	refused, ok := errors.AsType[smithy.APIError](err)
 	if !ok {

@@ -39,7 +39,7 @@ type Invocation struct {
 	ClientContext []byte
 }
 
-// Result is what a function answered, or what the platform says of its failure.
+// Result is a function's answer, or the platform's words for its failure.
 type Result struct {
 	RequestID string
 	// Payload is the function's JSON answer or, with a FunctionError, an object with
@@ -50,7 +50,7 @@ type Result struct {
 	// ErrorType is the payload's errorType when the invocation failed:
 	// "Sandbox.Timedout", "Runtime.ExitError", or what the function's runtime named.
 	ErrorType string
-	// LogTail is the end of what was logged in the invocation, at most 4 KB.
+	// LogTail is the end of the invocation's log, at most 4 KB.
 	LogTail []byte
 	// ColdStart is true when the invocation started its process.
 	ColdStart bool

@@ -18,7 +18,7 @@ import (
 	"backstop/internal/delay"
 )
 
-// SQS is what a Poller needs of a queue's client; *sqs.Client has it, for any
+// SQS is the part of a queue's client that a Poller needs; *sqs.Client has it, for any
 // endpoint.
 type SQS interface {
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)

@@ -11,8 +11,8 @@ import (
 
 // Route sends requests to a function.
 type Route struct {
-	// Key is "METHOD /path" or "ANY /path", or "$default" for what no other route
-	// matches. A path segment may be a variable, {name}; the last one may be greedy,
+	// Key is "METHOD /path" or "ANY /path", or "$default" for requests that no
+	// other route matches. A path segment may be a variable, {name}; the last one may be greedy,
 	// {name+}: one or more segments.
 	Key string
 	// Function is the name of the function.

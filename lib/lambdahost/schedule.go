@@ -33,7 +33,7 @@ type Schedule struct {
 	wg      sync.WaitGroup
 }
 
-// Run ticks until ctx ends, then waits for what runs and returns nil.
+// Run ticks until ctx ends, then waits for running invocations and returns nil.
 func (s *Schedule) Run(ctx context.Context) error {
 	if s.Every <= 0 {
 		return errors.New("lambdahost: a schedule's interval must be positive")

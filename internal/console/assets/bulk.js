@@ -203,8 +203,8 @@ async function replayThrough({ box }, id, sink, keep) {
 }
 
 const HELP = {
-  replay: "Each one is sent once. What fails again stays in the queue.",
-  discard: "They cannot be brought back. Those that a replay holds are waited for.",
+  replay: "Each one is sent once. One that fails again stays in the queue.",
+  discard: "They cannot be brought back. One that a replay holds is waited for.",
   unpark: "Also those that are parked, held or never due by themselves. The schedule replays them from its next tick on. This page does it one by one: leave it open.",
 };
 

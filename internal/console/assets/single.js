@@ -96,7 +96,7 @@ export function pauseSink(sink, ondone) {
   ask({
     title: `${pause ? "Pause" : "Resume"} ${sink.name}`,
     text: pause
-      ? ["What is sent to it becomes a dead letter at once, without an attempt, and the schedule leaves it alone. Nothing is lost.", "A replay that you ask for still goes out."]
+      ? ["A message to it becomes a dead letter at once, without an attempt, and the schedule leaves it alone. Nothing is lost.", "A replay that you ask for still goes out."]
       : ["It is sent to again, and the schedule replays what is due from its next tick on."],
     label: pause ? "Pause" : "Resume", ondone,
     act: async (signal) => {

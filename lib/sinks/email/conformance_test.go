@@ -111,124 +111,141 @@ func (s *scripted) closed() {
 // hold says nothing until the client hangs up.
 func hold(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
+// talk is one connection's conversation.
+type talk struct {
+	s             *scripted
+	b             sinktest.Behaviour
+	stage, action string // what is done at one stage instead of the usual reply
+	c             net.Conn
+	r             *textproto.Reader
+}
+
 func (s *scripted) serve(c net.Conn, b sinktest.Behaviour) {
-	r := textproto.NewReader(bufio.NewReader(c))
-	stage, action, _ := strings.Cut(string(b), " ")
-	// say answers at a stage, and reports whether the conversation goes on.
-	say := func(at, line, reply string) bool {
-		if at == stage {
-			switch action {
-			case "reset":
-				if t, ok := c.(*net.TCPConn); ok {
-					_ = t.SetLinger(0)
-				}
-				return false
-			case "close":
-				return false
-			case "hang":
-				hold(c)
-				return false
-			case "endless", "wide", "slow":
-				s.babble(c, action)
-				return false
-			}
-			reply = strings.ReplaceAll(strings.ReplaceAll(action, "{line}", line), `\r\n`, "\r\n")
-		}
-		if reply == "" {
-			return true
-		}
-		if b == "terse" {
-			reply = reply[:strings.LastIndex("\r\n"+reply, "\r\n")+3]
-		}
-		_, err := io.WriteString(c, reply+"\r\n")
-		return err == nil
-	}
+	t := &talk{s: s, b: b, c: c, r: textproto.NewReader(bufio.NewReader(c))}
+	t.stage, t.action, _ = strings.Cut(string(b), " ")
 	switch b {
 	case sinktest.ResetEarly:
-		stage, action = "greeting", "reset"
+		t.stage, t.action = "greeting", "reset"
 	case sinktest.ResetLate:
-		stage, action = ".", "reset"
+		t.stage, t.action = ".", "reset"
 	case sinktest.HangEarly:
 		hold(c)
 		return
 	}
-	if !say("greeting", "", "220 scripted ESMTP") {
-		return
-	}
-	for {
-		line, err := r.ReadLine()
-		if err != nil {
-			return
-		}
-		s.count(func() { s.heard = append(s.heard, line) })
-		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
-		reply := "250 2.0.0 fine"
-		switch verb {
-		case "EHLO":
-			s.count(func() { s.attempts++ })
-			reply = "250-scripted\r\n250-AUTH PLAIN\r\n250-ENHANCEDSTATUSCODES\r\n250 8BITMIME"
-			if s.ehlo != "" {
-				reply = s.ehlo
-			} else if s.tls != nil {
-				reply = "250-scripted\r\n250-STARTTLS\r\n" + strings.TrimPrefix(reply, "250-scripted\r\n")
-			}
-		case "AUTH":
-			reply = "235 2.7.0 welcome"
-		case "DATA":
-			reply = "354 go ahead"
-		case "STARTTLS":
-			if s.tls == nil || !say(verb, line, "220 2.0.0 go ahead") || !say("handshake", line, "") {
-				return
-			}
-			protected := tls.Server(c, s.tls)
-			c, r = protected, textproto.NewReader(bufio.NewReader(protected))
-			continue
-		case "QUIT":
-			say("QUIT", line, "221 2.0.0 bye")
-			return
-		}
-		if !say(verb, line, reply) {
-			return
-		}
-		if verb != "DATA" || stage == "DATA" && !strings.HasPrefix(action, "3") {
-			continue
-		}
-		if stage == "text" { // breaks off within the message
-			_, _ = r.ReadLine()
-			return
-		}
-		text, err := r.ReadDotBytes()
-		if err != nil {
-			return
-		}
-		s.count(func() { s.accepted = append(s.accepted, string(text)) })
-		switch b {
-		case sinktest.HangLate:
-			hold(c)
-			return
-		case sinktest.Garbage:
-			_, _ = io.WriteString(c, "\x00\x01 this is not SMTP\r\n")
-			return
-		case sinktest.Drip:
-			for _, ch := range "250 2.0.0 ok\r\n" {
-				_, _ = io.WriteString(c, string(ch))
-				time.Sleep(20 * time.Millisecond)
-			}
-			continue
-		case sinktest.Endless, sinktest.Huge:
-			for n := 0; n < 4<<20 || b == sinktest.Endless; n += 1000 {
-				if _, err := io.WriteString(c, "250-"+strings.Repeat("x", 994)+"\r\n"); err != nil {
-					return
-				}
-			}
-		}
-		if !say(".", "", "250 2.0.0 taken") {
-			return
-		}
+	for goesOn := t.say("greeting", "", "220 scripted ESMTP"); goesOn; goesOn = t.command() {
 	}
 }
 
-// babble says what never ends, until the client has gone.
+// say answers at a stage, and reports whether the conversation goes on.
+func (t *talk) say(at, line, reply string) bool {
+	if at == t.stage {
+		switch t.action {
+		case "reset":
+			if c, ok := t.c.(*net.TCPConn); ok {
+				_ = c.SetLinger(0)
+			}
+			return false
+		case "close":
+			return false
+		case "hang":
+			hold(t.c)
+			return false
+		case "endless", "wide", "slow":
+			t.s.babble(t.c, t.action)
+			return false
+		}
+		reply = strings.ReplaceAll(strings.ReplaceAll(t.action, "{line}", line), `\r\n`, "\r\n")
+	}
+	if reply == "" {
+		return true
+	}
+	if t.b == "terse" {
+		reply = reply[:strings.LastIndex("\r\n"+reply, "\r\n")+3]
+	}
+	_, err := io.WriteString(t.c, reply+"\r\n")
+	return err == nil
+}
+
+// command answers the next command, and reports whether the conversation goes on.
+func (t *talk) command() bool {
+	line, err := t.r.ReadLine()
+	if err != nil {
+		return false
+	}
+	t.s.count(func() { t.s.heard = append(t.s.heard, line) })
+	verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+	switch verb {
+	case "EHLO":
+		t.s.count(func() { t.s.attempts++ })
+		return t.say(verb, line, t.s.offer())
+	case "AUTH":
+		return t.say(verb, line, "235 2.7.0 welcome")
+	case "DATA":
+		if !t.say(verb, line, "354 go ahead") {
+			return false
+		}
+		return t.stage == "DATA" && !strings.HasPrefix(t.action, "3") || t.message()
+	case "STARTTLS":
+		if t.s.tls == nil || !t.say(verb, line, "220 2.0.0 go ahead") || !t.say("handshake", line, "") {
+			return false
+		}
+		t.c = tls.Server(t.c, t.s.tls)
+		t.r = textproto.NewReader(bufio.NewReader(t.c))
+		return true
+	case "QUIT":
+		t.say("QUIT", line, "221 2.0.0 bye")
+		return false
+	}
+	return t.say(verb, line, "250 2.0.0 fine")
+}
+
+// offer is the reply to EHLO.
+func (s *scripted) offer() string {
+	const rest = "250-AUTH PLAIN\r\n250-ENHANCEDSTATUSCODES\r\n250 8BITMIME"
+	switch {
+	case s.ehlo != "":
+		return s.ehlo
+	case s.tls != nil:
+		return "250-scripted\r\n250-STARTTLS\r\n" + rest
+	}
+	return "250-scripted\r\n" + rest
+}
+
+// message takes the message and answers it, and reports whether the conversation goes on.
+func (t *talk) message() bool {
+	if t.stage == "text" { // breaks off within the message
+		_, _ = t.r.ReadLine()
+		return false
+	}
+	text, err := t.r.ReadDotBytes()
+	if err != nil {
+		return false
+	}
+	t.s.count(func() { t.s.accepted = append(t.s.accepted, string(text)) })
+	switch t.b {
+	case sinktest.HangLate:
+		hold(t.c)
+		return false
+	case sinktest.Garbage:
+		_, _ = io.WriteString(t.c, "\x00\x01 this is not SMTP\r\n")
+		return false
+	case sinktest.Drip:
+		for _, ch := range "250 2.0.0 ok\r\n" {
+			_, _ = io.WriteString(t.c, string(ch))
+			time.Sleep(20 * time.Millisecond)
+		}
+		return true
+	case sinktest.Endless, sinktest.Huge:
+		for n := 0; n < 4<<20 || t.b == sinktest.Endless; n += 1000 {
+			if _, err := io.WriteString(t.c, "250-"+strings.Repeat("x", 994)+"\r\n"); err != nil {
+				return false
+			}
+		}
+	}
+	return t.say(".", "", "250 2.0.0 taken")
+}
+
+// babble writes without end, until the client has gone.
 func (s *scripted) babble(c net.Conn, how string) {
 	text := map[string]string{"endless": "250-" + strings.Repeat("x", 994) + "\r\n", "wide": strings.Repeat("250 and so on ", 100), "slow": "2"}[how]
 	pause := time.NewTicker(5 * time.Millisecond)

@@ -62,7 +62,7 @@ type Config struct {
 	TLS string `json:"tls,omitempty"`
 }
 
-// Options are what a configuration cannot say. The zero value, and a nil pointer,
+// Options are settings that a configuration cannot express. The zero value, and a nil pointer,
 // trust the system's certificate authorities.
 type Options struct {
 	// RootCAs are the certificate authorities to trust. Nil: the system's.

@@ -57,7 +57,7 @@ func (s *Sink) show(r *reply, c *conversation, to *mail.Address) string {
 	return strings.TrimSpace(fmt.Sprintf("SMTP %d %s", r.code, strings.TrimSpace(shown)))
 }
 
-// echo finds what a server may repeat of what it was told.
+// echo finds the client's own words in a server's text.
 type echo struct {
 	secrets []string         // folded
 	encoded []string         // those of them that are base64: known by a part
@@ -213,7 +213,7 @@ func (e *echo) names(v string, cutStart, cutEnd bool) bool {
 	if s == "" || v == e.part {
 		return v == e.part
 	}
-	const least = 4 // of what is left of an address that was cut
+	const least = 4 // characters that are left of an address that was cut
 	if n := utf8.RuneCountInString(s); n >= least && (cutEnd && strings.HasPrefix(e.whole, s) || cutStart && strings.HasSuffix(e.whole, s)) {
 		return true
 	}

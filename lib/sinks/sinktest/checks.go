@@ -79,7 +79,7 @@ func row(tb testing.TB, h Harness, r Row) {
 	}
 }
 
-// over checks that a Send that is over has left no connection to what never ends.
+// over checks that an ended Send has left no connection to a destination that never ends.
 func over(tb testing.TB, d *Destination, b Behaviour) {
 	tb.Helper()
 	if d.Open != nil && !eventually(func() bool { return d.Open() == 0 }) {

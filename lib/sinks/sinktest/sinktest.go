@@ -18,7 +18,7 @@ import (
 	"backstop/lib/sinks"
 )
 
-// Behaviour is what a destination does with what is sent to it. A harness may add
+// Behaviour is a destination's way of treating a message. A harness may add
 // behaviours of its own, such as the answers that its protocol knows.
 type Behaviour string
 
@@ -43,7 +43,7 @@ const (
 	EndlessInterim Behaviour = "answer that the answer comes, for ever" // 103 after 103, slowly
 )
 
-// Outcome is what a sink says of one attempt.
+// Outcome is a sink's verdict on one attempt.
 type Outcome string
 
 // The outcomes. Every error but an ended one carries a mark (sinks.Transient,

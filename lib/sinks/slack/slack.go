@@ -48,7 +48,7 @@ type Config struct {
 	WebhookURL sinks.Secret `json:"webhook_url"`
 }
 
-// Options are what a configuration cannot say. The zero value, and a nil pointer,
+// Options are settings that a configuration cannot express. The zero value, and a nil pointer,
 // connect directly and trust the system's certificate authorities.
 type Options struct {
 	// Proxy selects the proxy of a request, as http.Transport.Proxy does. Nil: none.

@@ -33,7 +33,7 @@ const Kind = "webhook"
 
 func init() { sinks.RegisterFactory(Kind, Factory(nil)) }
 
-// Options are what a configuration cannot say. The zero value, and a nil pointer,
+// Options are settings that a configuration cannot express. The zero value, and a nil pointer,
 // connect directly and trust the system's certificate authorities.
 type Options struct {
 	// Proxy selects the proxy for requests to the sink's own URL, as
@@ -124,7 +124,7 @@ func (s *Sink) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 	return r, nil
 }
 
-// target is a URL with what belongs to it.
+// target is a URL that a message goes to.
 type target struct {
 	url     *url.URL
 	label   string
