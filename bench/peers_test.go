@@ -21,6 +21,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/replay"
+	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 )
 
@@ -50,7 +51,7 @@ func postLetter(b *testing.B, r *receiver) func(raw []byte) error {
 
 // replayAt is how many requests each side has under way: what a sink's schedule does by
 // default.
-const replayAt = replay.DefaultSinkConcurrency
+const replayAt = policy.DefaultConcurrency
 
 // BenchmarkReplay compares the scheduled replay with a loop that only posts, and with
 // what the peers do to failed work, on the same payloads and the same Redis.

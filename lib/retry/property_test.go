@@ -128,7 +128,7 @@ type sendRecord struct {
 func (w *world) Name() string       { return "random" }
 func (w *world) Deduplicates() bool { return w.Dedup }
 
-func (w *world) EndsWithContext(sinks.Sink) bool { return w.schedule.Prompt }
+func (w *world) EndsWithContext(sinks.Sink) bool { return w.Prompt }
 
 func (w *world) Send(ctx context.Context, _ sinks.Recipient, _ sinks.Message) error {
 	deadline, _ := ctx.Deadline()
