@@ -71,15 +71,15 @@ mutant 'push: due by the clock of the function' lib/dlq/push.lua \
 mutant 'schedule: gated by a count' lib/replay/run.go \
   's/st\.Depth == 0/st.Due == 0/' \
   ./lib/replay 'TestAWrongCountHoldsUpNothing'
-mutant 'record released though the dead letter may be stored' functions/send/deliver.go \
-  's/case sinks\.CodeOf\(why\) == sinks\.CodeDLQUnavailable:/case false:/' \
-  ./functions/send 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
-mutant 'record believed without its dead letter' functions/send/deliver.go \
-  's/return answer\{\}, false\n\t\t\}\n\t\tif a\.Status/}\n\t\tif a.Status/' \
-  ./functions/send 'TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere'
-mutant 'dead letter left of what another delivered' functions/send/deliver.go \
-  's/func \(s \*sender\) withdraw\(.*\n\tif id == ""/$&|| id != ""/' \
-  ./functions/send 'TestASenderThatLostItsRecordSettlesByIt'
+mutant 'record released though the dead letter may be stored' lib/delivery/sender.go \
+  's/case fault\.CodeOf\(why\) == fault\.CodeDLQUnavailable:/case false:/' \
+  ./lib/delivery 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
+mutant 'record believed without its dead letter' lib/delivery/sender.go \
+  's/return Answer\{\}, false\n\t\t\}\n\t\tif a\.Status/}\n\t\tif a.Status/' \
+  ./lib/delivery 'TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere'
+mutant 'dead letter left of what another delivered' lib/delivery/sender.go \
+  's/func \(s \*Sender\) withdraw\(.*\n\tif id == ""/$&|| id != ""/' \
+  ./lib/delivery 'TestASenderThatLostItsRecordSettlesByIt'
 mutant 'record of a delivery set back' lib/delivery/update.lua \
   's/if r\.status == .delivered. and new\.status ~= .delivered. then return r\.status end//' \
   ./lib/delivery 'TestARecordMovesForwardOnly'
@@ -89,20 +89,20 @@ mutant 'record reopened though it has changed' lib/delivery/begin.lua \
 mutant 'replay settled before its record' lib/replay/settler.go \
   's/\ts\.engine\.noteDelivered\(ctx, delivered\.\.\.\)\n//' \
   ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
-mutant 'a paused sink is sent to' functions/send/deliver.go \
+mutant 'a paused sink is sent to' lib/delivery/sender.go \
   's/case err == nil && target\.Paused:/case err == nil \&\& false:/' \
-  ./functions/send 'TestAPausedSinkIsNotSentTo'
+  ./lib/delivery 'TestAPausedSinkIsNotSentTo'
 mutant 'a FIFO group does not share its time' functions/send/sqs.go \
   's/budget\.Share\(len\(group\)-n\)/budget.Share(len(group)-len(group)+min(n, 0))/' \
   ./functions/send 'TestAGroupSharesItsTime'
-mutant 'a failed search is not noted' functions/send/deliver.go \
-  's/if sinks\.CodeOf\(err\) != sinks\.CodeDLQNotFound \{\n\t+s\.unguarded/if false {\n\t\t\t\ts.unguarded/' \
-  ./functions/send 'TestAFailedSearchIsNoted'
+mutant 'a failed search is not noted' lib/delivery/sender.go \
+  's/if fault\.CodeOf\(err\) != fault\.CodeDLQNotFound \{\n\t+s\.unguarded/if false {\n\t\t\t\ts.unguarded/' \
+  ./lib/delivery 'TestAFailedSearchIsNoted'
 mutant 'a held message is handed back at its last receive' functions/send/sqs.go \
   's/n < most/n <= most/' \
   ./functions/send 'TestAHeldGroupWaitsForItsFirst'
-mutant 'a terminal failure holds its group' functions/send/deliver.go \
-  's/held\.HandBack = dlq\.Reason\.Due/held.HandBack = func(dlq.Reason) bool { return true }/' \
+mutant 'a terminal failure holds its group' lib/delivery/sender.go \
+  's/return reason\.Due\(\)/return true/' \
   ./functions/send 'TestAHeldGroupWaitsForItsFirst'
 mutant 'unknown names are let in' internal/strictjson/strictjson.go \
   's/json\.RejectUnknownMembers\(true\)/json.RejectUnknownMembers(false)/' \
@@ -159,7 +159,7 @@ mutant 'replay: suspects of several sinks at once' lib/replay/run.go \
   's/alone:   make\(slots, 1\)/alone:   make(slots, 9)/' \
   ./lib/replay 'TestAnItemThatKillsItsReplayersIsParked'
 mutant 'replay: a promise to end with the context believed' lib/replay/replay.go \
-  's/guarded\{bare\(t\.Sink\)\}/bare(t.Sink)/' \
+  's/guarded\{retry\.Bare\(t\.Sink\)\}/retry.Bare(t.Sink)/' \
   ./lib/replay 'TestASinkThatSaysItEndsWithItsContextAndHangsHoldsUpNoReplay'
 mutant 'operations: one that does not get on goes first' lib/replay/operations.go \
   's/op\.Stalled >= stalledAfter/op.Stalled < 0/' \
