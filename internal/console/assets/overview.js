@@ -75,7 +75,7 @@ function totals(sinks) {
     stat("Dead letters", `${unknown ? "≥ " : ""}${num(depth)}`, kept ? `${num(kept)} of them delivered and kept` : `in ${plural(failing, "sink")}`),
     stat("Due", `${unknown ? "≥ " : ""}${num(sum("due"))}`, "the schedule replays them"),
     stat("Left to you", unknown ? "?" : num(Math.max(0, depth - kept - sum("due"))), sum("parked") ? `${num(sum("parked"))} of them parked` : "the schedule does not"),
-    stat("Oldest", depth ? span(oldest) : "–", depth ? "waiting" : "nothing waits"),
+    stat("Oldest", depth ? span(oldest) : "–", depth ? "since its failure" : "none"),
     trimmed > 0 && stat("Lost to overflow", num(trimmed), "trimmed, ever"));
 }
 
