@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -41,6 +42,22 @@ terminal would act on is replaced; -o json has it unchanged, in a terminal as es
 }
 
 func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
+	if err := itemTable(it, now).print(w); err != nil {
+		return err
+	}
+	if err := printReplays(w, it.History); err != nil {
+		return err
+	}
+	text := "\n" + strings.TrimSuffix(printable(it.Message.Body), "\n") + "\n"
+	if it.DecodeError != "" {
+		text = fmt.Sprintf("\nThe entry cannot be read: %s\n\n%s\n", printable(it.DecodeError), printable(it.RawEntry))
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// itemTable has a line for each thing that is known of a dead letter but its body.
+func itemTable(it apiclient.Item, now time.Time) *table {
 	t := &table{}
 	line := func(label string, value any) {
 		if s := fmt.Sprint(value); s != "" && s != "0" {
@@ -76,29 +93,20 @@ func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
 	for _, k := range slices.Sorted(maps.Keys(it.Message.Metadata)) {
 		t.add("metadata "+k, it.Message.Metadata[k])
 	}
-	if err := t.print(w); err != nil {
+	return t
+}
+
+// printReplays prints the replays that a dead letter remembers, if there are any.
+func printReplays(w io.Writer, history []apiclient.ReplayRecord) error {
+	if len(history) == 0 {
+		return nil
+	}
+	t := newTable("REPLAYED", "OUTCOME")
+	for _, r := range history {
+		t.add(clock(r.At), cmp.Or(r.Error, "delivered"))
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	if len(it.History) > 0 {
-		h := newTable("REPLAYED", "OUTCOME")
-		for _, r := range it.History {
-			outcome := r.Error
-			if outcome == "" {
-				outcome = "delivered"
-			}
-			h.add(clock(r.At), outcome)
-		}
-		if _, err := fmt.Fprintln(w); err != nil {
-			return err
-		}
-		if err := h.print(w); err != nil {
-			return err
-		}
-	}
-	if it.DecodeError != "" {
-		_, err := fmt.Fprintf(w, "\nThe entry cannot be read: %s\n\n%s\n", printable(it.DecodeError), printable(it.RawEntry))
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\n%s\n", strings.TrimSuffix(printable(it.Message.Body), "\n"))
-	return err
+	return t.print(w)
 }
