@@ -33,8 +33,11 @@ mutant() {
 }
 
 mutant 'dead-letter write on the ended context' lib/retry/budget.go \
-  's/context\.WithDeadline\(context\.WithoutCancel\(ctx\), end\)\n\}\n\n\/\/ AnswerContext/context.WithDeadline(ctx, end)\n}\n\n\/\/ AnswerContext/' \
+  's/(func \(b Budget\) storeContext\((?s:.*?))context\.WithoutCancel\(ctx\)/$1ctx/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
+mutant 'replay: settled on the ended context' lib/retry/budget.go \
+  's/(func \(b Budget\) SettleContext\((?s:.*?))context\.WithoutCancel\(ctx\)/$1ctx/' \
+  ./lib/replay 'Test'
 mutant 'attempt started too late' lib/retry/budget.go \
   's/return b\.Attempts\.IsZero\(\) \|\| .*\n/return true\n/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
