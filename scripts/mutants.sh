@@ -72,7 +72,7 @@ mutant 'push: due by the clock of the function' lib/dlq/push.lua \
   's/now_ms\(\) \+ tonumber\(n\)/tonumber(n)/' \
   ./lib/dlq 'TestNotBeforeIsADelay'
 mutant 'schedule: gated by a count' lib/replay/run.go \
-  's/st\.Depth == 0/st.Due == 0/' \
+  's/st\.Depth == 0/st.Remaining == 0/' \
   ./lib/replay 'TestAWrongCountHoldsUpNothing'
 mutant 'record released though the dead letter may be stored' lib/delivery/sender.go \
   's/case fault\.CodeOf\(why\) == fault\.CodeDLQUnavailable:/case false:/' \
