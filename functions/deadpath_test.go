@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"backstop/internal/faultproxy"
 	"backstop/internal/inbox"
@@ -59,9 +60,16 @@ func TestAFunctionSurvivesAPathThatDiedSilently(t *testing.T) {
 			for round := range 2 {
 				id := func(what string) string { return fmt.Sprintf("%s-%d", what, round) }
 				s.Inbox.HTTP.Set(local.PathDown, inbox.Always(inbox.Reply{Status: http.StatusServiceUnavailable}))
-				// Each process opens what a busy one has.
+				// Each process opens what a busy one has: while answers take their time, all
+				// records of a batch ask at once.
+				for _, p := range proxies {
+					p.Set(faultproxy.Faults{Delay: 50 * time.Millisecond})
+				}
 				keep("a large batch", "webhook-gone", names(id("gone"), 50))
 				keep("a large batch", "webhook-down", names(id("down"), 50))
+				for _, p := range proxies {
+					p.Set(faultproxy.Faults{})
+				}
 				s.Inbox.HTTP.Heal(local.PathDown)
 				tick("a tick over a path that lives", 50)
 				if got := call(t, s, "GET", "/v1/dlq/items?limit=1", ""); got.status != http.StatusOK {
