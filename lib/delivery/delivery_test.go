@@ -263,6 +263,22 @@ func TestARecordMovesForwardOnly(t *testing.T) {
 	}
 }
 
+// A delivery whose owner lost its lease is delivered, and the reply is lost: asked again, the
+// record still names the dead letter of the one that took over, which must go.
+func TestTheDeadLetterOfAnotherIsNamedHoweverOftenADeliveryIsFinished(t *testing.T) {
+	each(t, func(t *testing.T, s delivery.Store) {
+		begin(t, s, key, "f", "other", lease)
+		finish(t, s, "other", finished("f"), delivery.StatusDeadLettered)
+		for n := range 3 {
+			rec := delivery.Record{Sink: key.Sink, ID: key.ID, Status: delivery.StatusDelivered, Fingerprint: "f"}
+			found, written, err := s.Finish(t.Context(), key, "late", rec)
+			if err != nil || !written || found.ItemID != "ops~1-0" {
+				t.Errorf("time %d: found %+v, %v, %v; want the other's dead letter", n+1, found, written, err)
+			}
+		}
+	})
+}
+
 // The dead letter that a record speaks of is not in the queue: whoever knows it may start
 // again, once.
 func TestARecordOfADeadLetterThatIsGoneIsReopenedOnce(t *testing.T) {

@@ -87,6 +87,8 @@ func (s *Memory) Finish(_ context.Context, k Key, token string, rec Record) (Rec
 		mayWrite := r.token == token && (!gone || r.Status == rec.Status)
 		if rec.Status == StatusDelivered {
 			mayWrite = r.token == token || r.Fingerprint == rec.Fingerprint
+			// Another's dead letter is named until it is removed: this call may be made again.
+			rec.ItemID = cmp.Or(rec.ItemID, r.ItemID)
 		}
 		if !mayWrite {
 			return r.Record, false, nil

@@ -234,3 +234,73 @@ func TestTheOneThatTookOverRemovesALateDeadLetter(t *testing.T) {
 		t.Errorf("%d dead letters (%v) of what was delivered", n, err)
 	}
 }
+
+// What a record speaks of is looked at before it is believed, or removed: the id may be that of
+// another dead letter by now, as after a queue was wiped and its clock set back.
+func TestAnItemIDAloneProvesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		other dlq.Item // what stands under the id that the record names
+	}{
+		"another delivery's":             {other: dlq.Item{DeliveryID: "m2", Message: sinks.Message{ID: "m2", Body: "x"}}},
+		"the same id with other content": {other: dlq.Item{DeliveryID: "m1", Message: sinks.Message{ID: "m1", Body: "y"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key, fp := delivery.Key{Sink: "ops", ID: "m1"}, dlq.ContentFingerprint(nil, "", "x", nil)
+			prepare := func(b *bench, token string) dlq.Item {
+				t.Helper()
+				c.other.Sink, c.other.Reason = "ops", dlq.ReasonExhausted
+				other, err := b.queue.Add(t.Context(), c.other)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := b.Records.Begin(t.Context(), key, fp, token, lease); err != nil {
+					t.Fatal(err)
+				}
+				rec := delivery.Record{Sink: "ops", ID: "m1", Status: delivery.StatusDeadLettered, ItemID: other.ID, Fingerprint: fp}
+				if _, _, err := b.Records.Finish(t.Context(), key, token, rec); err != nil {
+					t.Fatal(err)
+				}
+				return other
+			}
+			stays := func(b *bench, other dlq.Item) {
+				t.Helper()
+				if _, err := b.queue.Get(t.Context(), other.ID); err != nil {
+					t.Errorf("the other dead letter is gone: %v", err)
+				}
+			}
+			b := newBench(nil)
+			other := prepare(b, "first")
+			if a, err := b.Deliver(t.Context(), ask("m1", "x")); err != nil || a.Duplicate || a.Status != delivery.StatusDelivered || b.sink.sent != 1 {
+				t.Errorf("believed: %+v, %v after %d sends; want it to be sent", a, err, b.sink.sent)
+			}
+			stays(b, other)
+
+			// One that lost its lease delivers, and finds the record of the one that took over.
+			b = newBench(nil)
+			b.sink.during = func() {
+				b.sink.during = nil
+				b.Records = delivery.NewMemory(0)
+				other = prepare(b, "took over")
+			}
+			if a, err := b.Deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != delivery.StatusDelivered {
+				t.Errorf("late: %+v, %v", a, err)
+			}
+			stays(b, other)
+		})
+	}
+}
+
+// The queue could not be read, so the delivery started again; when it is delivered, no dead
+// letter of it is left to be replayed.
+func TestADeliveryThatStartedAgainUnseenLeavesNoDeadLetter(t *testing.T) {
+	b := newBench(errGone)
+	if a, err := b.Deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != delivery.StatusDeadLettered {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	b.Queue, b.sink.err = unreadable{b.queue}, nil
+	b.sink.during = func() { b.Queue = b.queue }
+	a, err := b.Deliver(t.Context(), ask("m1", "x"))
+	if n, _ := b.queue.Count(t.Context(), "ops"); err != nil || a.Status != delivery.StatusDelivered || a.Duplicate || n != 0 {
+		t.Errorf("%+v, %v, and %d dead letters are left", a, err, n)
+	}
+}

@@ -28,8 +28,8 @@ type Sender struct {
 	Records Store
 	// Observer is told of deliveries without a record. Nil: nobody is.
 	Observer Observer
-	// Log gets what no answer tells: panics, records that cannot be used, and dead letters
-	// that stay although they should not. Nil: slog.Default.
+	// Log gets what no answer tells: panics, and records and dead letters that could not be
+	// used or removed. Nil: slog.Default.
 	Log *slog.Logger
 	// Reserve is the time kept before the deadline for the dead-letter write and the answer
 	// (see retry.Budget). Zero: retry.DefaultReserve.
@@ -130,8 +130,9 @@ type guard struct {
 	key         Key
 	token       string
 	fingerprint string
-	// tookOver: an earlier owner may be at work still.
-	tookOver bool
+	// unseen: a dead letter of it may wait all the same, or come: an earlier owner may be at
+	// work still, or the queue could not be read.
+	unseen bool
 }
 
 // once sends r unless its record says that it was, or is being, sent already. A record
@@ -183,6 +184,7 @@ func (s *Sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a An
 		if a, safe := s.repeat(bctx, g, found); safe {
 			return a, true, nil
 		}
+		g.unseen = true
 		state, found, err = s.Records.Reopen(bctx, g.key, g.fingerprint, g.token, budget.Lease(), found)
 	}
 	if err != nil {
@@ -198,7 +200,7 @@ func (s *Sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a An
 		a, decided = s.repeat(bctx, g, found)
 		return a, decided, nil
 	case StateTakenOver:
-		g.tookOver = true
+		g.unseen = true
 		// Whoever had it may have stored the dead letter before it ended.
 		it, err := s.Queue.Find(bctx, g.key.Sink, g.key.ID, g.fingerprint)
 		if err != nil {
@@ -250,11 +252,11 @@ func (s *Sender) repeat(ctx context.Context, g *guard, found Record) (a Answer, 
 }
 
 // letter returns the dead letter that a record speaks of, under whatever id it is stored by
-// now.
+// now. An id alone proves nothing: what stands under it must be of this content.
 func (s *Sender) letter(ctx context.Context, g *guard, id string) (dlq.Item, error) {
 	if id != "" {
 		it, err := s.Queue.Get(ctx, id)
-		if err == nil && (it.DecodeError != "" || it.DeliveryID == g.key.ID) {
+		if err == nil && it.DecodeError == "" && it.DeliveryID == g.key.ID && FingerprintOf(it) == g.fingerprint {
 			return it, nil
 		}
 		if err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
@@ -288,30 +290,24 @@ func (s *Sender) finish(ctx context.Context, g *guard, a Answer) Answer {
 			gone.Trying, gone.Unanswered = a.Trying, a.Unanswered
 			return gone
 		}
-	case written && a.Status == StatusDelivered && ours && found.Status == StatusDeadLettered:
-		s.withdraw(ctx, g, found.ItemID)
-	case written && a.Status == StatusDelivered && g.tookOver:
-		// The owner before may have stored it since it was looked for. From here on it reads the
+	case written && a.Status == StatusDelivered && (g.unseen || ours && found.ItemID != ""):
+		// An owner before may have stored it since it was looked for. From here on it reads the
 		// record, and withdraws what it stores itself.
-		it, err := s.Queue.Find(ctx, g.key.Sink, g.key.ID, g.fingerprint)
-		switch {
-		case err == nil:
-			s.withdraw(ctx, g, it.ID)
-		case fault.CodeOf(err) != fault.CodeDLQNotFound:
-			s.unguarded(ctx, g.key, err)
-		}
+		s.withdraw(ctx, g, found.ItemID)
 	}
 	return a
 }
 
-// withdraw removes a dead letter whose message was delivered, or discarded, under its
-// record by somebody else. One that stays may arrive twice, and the log says so.
+// withdraw removes the dead letter, perhaps of this id, of a message that was delivered, or
+// discarded, under its record by somebody else. One that stays may arrive twice, and the
+// log says so.
 func (s *Sender) withdraw(ctx context.Context, g *guard, id string) {
-	if id == "" {
-		return
+	it, err := s.letter(ctx, g, id)
+	if err == nil && it.DeliveredAt.IsZero() {
+		err = s.Queue.Discard(ctx, it.ID)
 	}
-	if err := s.Queue.Discard(ctx, id); err != nil {
-		s.log().WarnContext(ctx, "dead letter of a finished delivery not removed", "delivery_id", g.key.ID, "sink", g.key.Sink, "item_id", id, "error", err.Error())
+	if err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
+		s.unguarded(ctx, g.key, fmt.Errorf("dead letter of a finished delivery not removed: %w", err))
 	}
 }
 

@@ -274,7 +274,7 @@ func TestAFailedSearchIsNoted(t *testing.T) {
 		want   int64
 	}{
 		"a takeover":                {delivery.Record{}, 2},
-		"a record of a dead letter": {delivery.Record{Status: delivery.StatusDeadLettered, ItemID: "ops~1-0"}, 1},
+		"a record of a dead letter": {delivery.Record{Status: delivery.StatusDeadLettered, ItemID: "ops~1-0"}, 2},
 	} {
 		b := newBench(nil)
 		b.Queue = unreadable{b.queue}
