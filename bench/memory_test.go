@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"backstop/internal/redistest"
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/replay"
 	"backstop/lib/sinks"
@@ -82,10 +83,10 @@ func (y *yes) Send(context.Context, sinks.Recipient, sinks.Message) error {
 }
 
 // to is the one configured sink.
-type to struct{ target replay.Target }
+type to struct{ target delivery.Target }
 
-func (t to) Target(context.Context, string) (replay.Target, error) { return t.target, nil }
-func (t to) Names(context.Context) ([]string, error)               { return []string{"ops"}, nil }
+func (t to) Target(context.Context, string) (delivery.Target, error) { return t.target, nil }
+func (t to) Names(context.Context) ([]string, error)                 { return []string{"ops"}, nil }
 
 // BenchmarkMemory lists and then replays a million dead letters, some with bodies of
 // 256 KiB.
@@ -111,7 +112,7 @@ func BenchmarkMemory(b *testing.B) {
 	report(b, bound("heap above idle while a million dead letters are listed", "MiB", most, none, 32))
 
 	sink := &yes{}
-	engine := replay.Engine{Store: s, Targets: to{replay.Target{Sink: sink, Policy: replay.Policy{Concurrency: 50}}}}
+	engine := replay.Engine{Store: s, Targets: to{delivery.Target{Sink: sink, Replay: replay.Policy{Concurrency: 50}}}}
 	engine.Log = discard
 	stop = heap()
 	start := time.Now()

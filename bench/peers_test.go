@@ -108,7 +108,7 @@ func newOurs(b *testing.B, c redis.UniversalClient, r *receiver) *ours {
 	sink := webhookTo(b, r.URL)
 	queue := dlq.NewRedis(c, dlq.WithMaxLen(0))
 	o := &ours{queue, c, &replay.Engine{
-		Store: queue, Targets: to{replay.Target{Sink: sink}}, Records: delivery.NewRedis(c, "", 0), Log: discard,
+		Store: queue, Targets: to{delivery.Target{Sink: sink}}, Records: delivery.NewRedis(c, "", 0), Log: discard,
 	}}
 	// The others post what our sink posts.
 	ok(b, retry.NewRetrier(sink, retry.Config{}, nil).Send(b.Context(), nil, letter("ops", 0).Message))

@@ -50,6 +50,9 @@ func (b *bench) Target(_ context.Context, name string) (delivery.Target, error) 
 	return b.target, nil
 }
 
+// Names implements delivery.Targets.
+func (b *bench) Names(context.Context) ([]string, error) { return []string{"ops"}, nil }
+
 // noRecords remembers nothing: every delivery is the first of its id.
 type noRecords struct{ delivery.Store }
 

@@ -14,7 +14,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
 )
@@ -190,14 +189,14 @@ var (
 // its group, and only its last receive ends in a dead letter: a replay would come late.
 func TestAHeldGroupWaitsForItsFirst(t *testing.T) {
 	all, none := []string{"a", "b"}, []string{}
-	pause := func(target *delivery.Target) { target.Paused = true }
-	spoil := func(target *delivery.Target) { target.ConfigErr = errConfig }
+	pause := func(b *bench) { b.app.Sender.Paused = func(context.Context, string) bool { return true } }
+	spoil := func(b *bench) { b.target.ConfigErr = errConfig }
 	for name, c := range map[string]struct {
 		hold   bool
 		err    error
 		count  string
 		fifo   bool
-		change func(*delivery.Target)
+		change func(*bench)
 		back   []string // handed back
 		stored int      // dead letters
 	}{
@@ -223,7 +222,7 @@ func TestAHeldGroupWaitsForItsFirst(t *testing.T) {
 			sink := &picky{err: c.err}
 			b.target.Sink, b.target.Hold = sink, c.hold
 			if c.change != nil {
-				c.change(&b.target)
+				c.change(b)
 			}
 			group := func(*events.SQSMessage) {}
 			if c.fifo {

@@ -105,11 +105,11 @@ func (a *App) compose() error {
 	a.pauses.stats = a.Queue
 	a.Sender = &delivery.Sender{
 		// Dead letters that come together are pushed in one call.
-		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Observer: counter{a.Metrics}, Log: a.Log,
+		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Paused: a.pauses.paused, Observer: counter{a.Metrics}, Log: a.Log,
 		Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
 	}
 	a.Engine = &replay.Engine{
-		Store: a.Queue, Targets: replayTargets{a}, Operations: operations, Records: a.Records, Observer: counter{a.Metrics}, Log: a.Log,
+		Store: a.Queue, Targets: a, Operations: operations, Records: a.Records, Observer: counter{a.Metrics}, Log: a.Log,
 		Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
 	}
 	return nil
@@ -143,15 +143,20 @@ func (a *App) Close() {
 	}
 }
 
-// Target implements delivery.Targets. The errors are those of config.Cache.Sink. Paused is
-// at most two seconds old.
+// Target implements delivery.Targets. The errors are those of config.Cache.Sink.
 func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) {
 	s, err := a.Config.Sink(ctx, name)
 	if err != nil {
 		return delivery.Target{}, err
 	}
-	return delivery.Target{
-		Sink: s.Sink, Retry: s.Retry, ConfigErr: s.Err,
-		Paused: a.pauses.paused(ctx, name), Hold: s.FIFO == config.FIFOHold,
-	}, nil
+	return delivery.Target{Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, ConfigErr: s.Err, Hold: s.FIFO == config.FIFOHold}, nil
+}
+
+// Names implements delivery.Targets.
+func (a *App) Names(ctx context.Context) ([]string, error) {
+	snapshot, err := a.Config.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.Names(), nil
 }

@@ -26,6 +26,9 @@ type Sender struct {
 	Queue Queue
 	// Records remembers deliveries. Required.
 	Records Store
+	// Paused says whether an operator has paused a sink: its deliveries are dead-lettered
+	// without an attempt. Nil: none is.
+	Paused func(ctx context.Context, sink string) bool
 	// Observer is told of deliveries without a record. Nil: nobody is.
 	Observer Observer
 	// Log gets what no answer tells: panics, and records and dead letters that could not be
@@ -88,7 +91,7 @@ func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	send, err := s.plan(target, r)
+	send, err := s.plan(ctx, target, r)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -104,7 +107,7 @@ var errPaused = &fault.Error{Code: fault.CodeNotAttempted, Msg: "an operator has
 func heldBack(reason dlq.Reason) bool { return reason.Due() }
 
 // plan decides how r is handled; an error refuses it.
-func (s *Sender) plan(target Target, r Request) (func(context.Context) retry.Outcome, error) {
+func (s *Sender) plan(ctx context.Context, target Target, r Request) (func(context.Context) retry.Outcome, error) {
 	retrier, d := s.retrier(target, r), r.delivery()
 	deadLetter := func(reason dlq.Reason, why error) func(context.Context) retry.Outcome {
 		return func(ctx context.Context) retry.Outcome { return retrier.DeadLetter(ctx, d, reason, why) }
@@ -114,7 +117,7 @@ func (s *Sender) plan(target Target, r Request) (func(context.Context) retry.Out
 	}
 	to, err := r.check(retrier, cmp.Or(s.MaxBytes, DefaultMaxBytes))
 	switch {
-	case err == nil && target.Paused:
+	case err == nil && s.Paused != nil && s.Paused(ctx, r.Sink):
 		return deadLetter(dlq.ReasonConfig, errPaused), nil
 	case err == nil:
 		d.To = to

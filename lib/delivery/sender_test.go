@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,6 +48,10 @@ func (t targets) Target(_ context.Context, name string) (delivery.Target, error)
 		return target, nil
 	}
 	return delivery.Target{}, &fault.Error{Code: fault.CodeSinkNotFound, Msg: name}
+}
+
+func (t targets) Names(context.Context) ([]string, error) {
+	return slices.Collect(maps.Keys(t)), nil
 }
 
 // bench is a Sender on memory.
@@ -258,7 +264,7 @@ func TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain(t *testing.T) {
 
 func TestAPausedSinkIsNotSentTo(t *testing.T) {
 	b := newBench(nil)
-	b.configure(func(t *delivery.Target) { t.Paused = true })
+	b.Paused = func(_ context.Context, sink string) bool { return sink == "ops" }
 	a, err := b.Deliver(t.Context(), ask("m1", "x"))
 	if err != nil || a.Status != delivery.StatusDeadLettered || a.Reason != dlq.ReasonConfig || a.Attempts != 0 || b.sink.sent != 0 {
 		t.Errorf("got %+v, %v after %d sends; want a dead letter with reason config and no attempt", a, err, b.sink.sent)

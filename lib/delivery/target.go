@@ -5,23 +5,24 @@ import (
 	"fmt"
 
 	"backstop/lib/fault"
+	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
 
-// Target is a configured sink, as a Sender uses it.
+// Target is a configured sink, as a Sender and a replay.Engine use it.
 type Target struct {
-	// Sink sends the message. Retries around it are taken off: Retry says how often the
-	// Sender tries. It may be nil where ConfigErr is set.
+	// Sink sends the message. Retries around it are taken off: Retry and Replay say how
+	// often it is tried. It may be nil where ConfigErr is set.
 	Sink sinks.Sink
-	// Retry says how often and how fast the sink is tried.
+	// Retry says how often and how fast the sink is tried. A replay makes Replay.Attempts
+	// attempts instead of its MaxAttempts.
 	Retry retry.Config
+	// Replay says how the sink's dead letters are replayed.
+	Replay policy.Policy
 	// ConfigErr says what is wrong with the sink's configuration; nil when it can send. Its
-	// deliveries are dead-lettered without an attempt.
+	// deliveries are dead-lettered without an attempt, and its dead letters stay.
 	ConfigErr error
-	// Paused says that an operator has paused the sink. Its deliveries are dead-lettered
-	// without an attempt.
-	Paused bool
 	// Hold says that a failure which may pass holds up the rest of its FIFO message group,
 	// as long as the queue hands it out again.
 	Hold bool
@@ -29,9 +30,13 @@ type Target struct {
 
 // Targets finds configured sinks. It is safe for concurrent use.
 type Targets interface {
-	// Target returns the sink of that name. An error means that nothing is known of it now
-	// (SINK_NOT_FOUND, SINK_CONFIG_INVALID): the caller keeps the message.
+	// Target returns the sink of that name. An error means that nothing is known of it now,
+	// through no fault of a message (SINK_NOT_FOUND, SINK_CONFIG_INVALID): the caller keeps
+	// the message, and dead letters stay.
 	Target(ctx context.Context, sink string) (Target, error)
+	// Names returns the names of the configured sinks, in any order. A replay finds dead
+	// letters that others wrote through them.
+	Names(ctx context.Context) ([]string, error)
 }
 
 // Registered returns the sinks of a registry as targets. One that a retry.Retrier wraps is
@@ -59,6 +64,9 @@ func (r registered) Target(_ context.Context, name string) (Target, error) {
 	}
 	return t, nil
 }
+
+// Names implements Targets.
+func (r registered) Names(context.Context) ([]string, error) { return r.Registry.Names(), nil }
 
 // retrier returns the Retrier that delivers r through t.
 func (s *Sender) retrier(t Target, r Request) *retry.Retrier {

@@ -28,7 +28,7 @@ const (
 
 // attempt is what one replay of a leased item is made with.
 type attempt struct {
-	target    Target
+	target    delivery.Target
 	budget    retry.Budget
 	onSuccess OnSuccess
 	operation string // the bulk operation it belongs to; empty: none
@@ -87,7 +87,7 @@ func withinLease(b retry.Budget, l dlq.Lease) retry.Budget {
 
 // failed decides how a failure is settled.
 func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
-	it, p, s := rep.leased.Item, a.target.Policy, &rep.settlement
+	it, p, s := rep.leased.Item, a.target.Replay, &rep.settlement
 	s.Error = markedBy(a.operation, rep.err)
 	s.Delay = p.Delay(it.Replays, e.rand)
 	rep.status = StatusFailed

@@ -123,7 +123,7 @@ func TestNoSendStartsUnderALeaseThatMayEndBeforeIt(t *testing.T) {
 		}
 		push(t, store, "a", "m", 3)
 		e := engine(store, targets{"a": {
-			Sink: sink, Retry: retry.Config{AttemptTimeout: 10 * time.Minute}, Policy: replay.Policy{Concurrency: 1},
+			Sink: sink, Retry: retry.Config{AttemptTimeout: 10 * time.Minute}, Replay: replay.Policy{Concurrency: 1},
 		}})
 		s := run(t, e, replay.Request{})
 		if s.Delivered != 2 || s.Skipped != 1 || s.Remaining != 1 {
@@ -157,7 +157,7 @@ func TestNoAttemptOutlastsItsLease(t *testing.T) {
 				const lease = 15*time.Minute + 5*time.Second
 				store, sink := dlq.NewMemory(), &receiver{name: "a", answer: takes(9*time.Minute, errDown)}
 				id := push(t, store, "a", "m", 1)[0]
-				e := engine(store, targets{"a": {Sink: sink, Retry: retry.Config{AttemptTimeout: 10 * time.Minute}, Policy: replay.Policy{Attempts: 3}}})
+				e := engine(store, targets{"a": {Sink: sink, Retry: retry.Config{AttemptTimeout: 10 * time.Minute}, Replay: replay.Policy{Attempts: 3}}})
 				start := time.Now()
 				if err := replayed(t, e, id); err != nil {
 					t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/replay"
 	"backstop/lib/sinks"
@@ -95,7 +96,7 @@ func (w *deadly) sink(name string) *receiver {
 }
 
 // tick runs a process of its own, whether it dies or not, and waits for the next minute.
-func (w *deadly) tick(t *testing.T, to replay.Targets) {
+func (w *deadly) tick(t *testing.T, to delivery.Targets) {
 	t.Helper()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -222,7 +223,7 @@ func TestASinkThatSaysItEndsWithItsContextAndHangsHoldsUpNoReplay(t *testing.T) 
 		hangs := &receiver{name: "hangs", dedup: true, answer: func(context.Context, sinks.Message) error { time.Sleep(time.Hour); return nil }}
 		sound := &receiver{name: "sound"}
 		to := configured(replay.Policy{}, sound)
-		to["hangs"] = replay.Target{Sink: boaster{hangs}}
+		to["hangs"] = delivery.Target{Sink: boaster{hangs}}
 		e := engine(store, to)
 		id := push(t, store, "hangs", "m", 1)[0]
 		other := push(t, store, "hangs", "never", 1, idle)[0]

@@ -118,9 +118,9 @@ func takes(d time.Duration, err error) func(context.Context, sinks.Message) erro
 }
 
 // targets are configured sinks.
-type targets map[string]replay.Target
+type targets map[string]delivery.Target
 
-func (t targets) Target(_ context.Context, name string) (replay.Target, error) {
+func (t targets) Target(_ context.Context, name string) (delivery.Target, error) {
 	target, ok := t[name]
 	if !ok {
 		return target, &fault.Error{Code: fault.CodeSinkNotFound, Msg: "no sink " + name}
@@ -140,13 +140,13 @@ func (t targets) Names(context.Context) ([]string, error) {
 func configured(p replay.Policy, receivers ...*receiver) targets {
 	t := targets{}
 	for _, r := range receivers {
-		t[r.name] = replay.Target{Sink: r, Policy: p}
+		t[r.name] = delivery.Target{Sink: r, Replay: p}
 	}
 	return t
 }
 
 // engine returns an engine without jitter and without a log.
-func engine(store dlq.Store, t replay.Targets) *replay.Engine {
+func engine(store dlq.Store, t delivery.Targets) *replay.Engine {
 	return &replay.Engine{
 		Store: store, Targets: t, Operations: replay.NewMemoryOperations(),
 		Log: slog.New(slog.DiscardHandler), Rand: func() float64 { return 0.5 },

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"backstop/internal/delay"
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/retry"
 )
@@ -47,12 +48,12 @@ type lane struct {
 	recorded, unsettled, fenced atomic.Int64
 }
 
-func (r *run) newLane(ctx context.Context, name string, t Target, b retry.Budget, operation string) *lane {
+func (r *run) newLane(ctx context.Context, name string, t delivery.Target, b retry.Budget, operation string) *lane {
 	l := &lane{
 		run: r, sink: name,
-		attempt: attempt{target: t, budget: b, onSuccess: t.Policy.OnSuccess, operation: operation},
+		attempt: attempt{target: t, budget: b, onSuccess: t.Replay.OnSuccess, operation: operation},
 		turn:    make(slots, 1),
-		limiter: r.limiter(name, t.Policy.Rate),
+		limiter: r.limiter(name, t.Replay.Rate),
 	}
 	if r.request.OnSuccess != "" {
 		l.attempt.onSuccess = r.request.OnSuccess
@@ -161,7 +162,7 @@ func (l *lane) first(ctx context.Context) (dlq.Leased, bool) {
 
 // gate waits until no other replayer tries this sink alone.
 func (l *lane) gate(ctx context.Context, token string) bool {
-	cfg, p := l.attempt.target.Retry, l.attempt.target.Policy
+	cfg, p := l.attempt.target.Retry, l.attempt.target.Replay
 	ttl := time.Duration(p.Attempts)*cfg.AttemptTimeout + time.Duration(p.Attempts-1)*2*cfg.MaxBackoff + 5*time.Second
 	if p.Rate > 0 {
 		ttl += time.Duration(float64(time.Second) / p.Rate)
@@ -236,12 +237,12 @@ func (l *lane) goesOn(ctx context.Context) bool {
 }
 
 func (l *lane) broken() bool {
-	return l.attempt.operation == "" && l.inARow.Load() >= int64(max(leastBreak, l.attempt.target.Policy.Concurrency))
+	return l.attempt.operation == "" && l.inARow.Load() >= int64(max(leastBreak, l.attempt.target.Replay.Concurrency))
 }
 
 // batchSize is how many items are claimed at once: what can be started soon.
 func (l *lane) batchSize() int {
-	p := l.attempt.target.Policy
+	p := l.attempt.target.Replay
 	n := 2 * p.Concurrency
 	if p.Rate > 0 {
 		n = min(n, max(1, int(2*p.Rate)))
@@ -279,7 +280,7 @@ func (l *lane) sendAll(ctx context.Context, leased []dlq.Leased) bool {
 	started := make(chan []dlq.Leased, 1)
 	l.turn <- struct{}{}
 	l.waiting, l.started = leased, started
-	for range min(l.attempt.target.Policy.Concurrency-l.senders, len(leased)) {
+	for range min(l.attempt.target.Replay.Concurrency-l.senders, len(leased)) {
 		l.senders++
 		go l.sender(ctx)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
@@ -307,7 +308,7 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 // lane returns what sends, or only settles, the items of a sink.
 func (w *worker) lane(ctx context.Context, name string) (*lane, error) {
 	if w.op.Action == OperationDiscard {
-		l := w.run.newLane(ctx, name, Target{Policy: Policy{Concurrency: sliceSize / 2}.Normalize()}, w.budget, w.op.ID)
+		l := w.run.newLane(ctx, name, delivery.Target{Replay: Policy{Concurrency: sliceSize / 2}.Normalize()}, w.budget, w.op.ID)
 		l.need = 0
 		return l, nil
 	}

@@ -17,8 +17,8 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/retry"
-	"backstop/lib/sinks"
 )
 
 // DefaultConcurrency is the number of sends at once, over all sinks, of one Run.
@@ -31,7 +31,7 @@ type Engine struct {
 	// Store holds the dead letters. Required.
 	Store Store
 	// Targets finds the sinks. Required.
-	Targets Targets
+	Targets delivery.Targets
 	// Operations holds the bulk operations. Nil: there are none.
 	Operations OperationStore
 	// Records is told when a dead letter is delivered, before it is settled, and when it
@@ -69,28 +69,6 @@ type Store interface {
 	Ungate(ctx context.Context, sink, token string) error
 }
 
-// Target is a configured sink, as a replay uses it.
-type Target struct {
-	// Sink sends the message. Retries around it are taken off: the engine makes
-	// Policy.Attempts attempts of its own, and the item stays where it is.
-	Sink sinks.Sink
-	// Retry gives the waits between attempts, their time-out and the policy for
-	// ambiguous outcomes; its MaxAttempts is not used.
-	Retry retry.Config
-	// Policy says how the sink's dead letters are replayed.
-	Policy Policy
-}
-
-// Targets finds configured sinks. It is safe for concurrent use.
-type Targets interface {
-	// Target returns the sink of that name. Any error means that it cannot be sent to
-	// now, through no fault of its dead letters: SINK_NOT_FOUND, SINK_CONFIG_INVALID.
-	Target(ctx context.Context, sink string) (Target, error)
-	// Names returns the names of the configured sinks. Dead letters written by others
-	// are found through them.
-	Names(ctx context.Context) ([]string, error)
-}
-
 // Records keeps what became of a delivery; a delivery.Store is one.
 type Records interface {
 	Get(ctx context.Context, k delivery.Key) (delivery.Record, bool, error)
@@ -121,13 +99,17 @@ func (e *Engine) rand() float64 {
 	return rand.Float64()
 }
 
-// target returns a sink with its policy complete and its retries taken off.
-func (e *Engine) target(ctx context.Context, name string) (Target, error) {
+// target returns a sink with its policy complete and its retries taken off: the engine
+// makes attempts of its own, and the item stays where it is.
+func (e *Engine) target(ctx context.Context, name string) (delivery.Target, error) {
 	t, err := e.Targets.Target(ctx, name)
-	if err != nil {
-		return Target{}, err
+	if err == nil && t.ConfigErr != nil {
+		err = &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: name, Cause: t.ConfigErr}
 	}
-	t.Sink, t.Retry, t.Policy = guarded{retry.Bare(t.Sink)}, t.Retry.Normalize(), t.Policy.Normalize()
-	t.Retry.MaxAttempts = t.Policy.Attempts
+	if err != nil {
+		return delivery.Target{}, err
+	}
+	t.Sink, t.Retry, t.Replay = guarded{retry.Bare(t.Sink)}, t.Retry.Normalize(), t.Replay.Normalize()
+	t.Retry.MaxAttempts = t.Replay.Attempts
 	return t, nil
 }

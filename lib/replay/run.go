@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
 )
@@ -155,7 +156,7 @@ func (r *run) schedule(ctx context.Context, name string, until time.Time) error 
 	// Whether something is due is the claim's to say: Remaining is a count, and may be wrong
 	// for a while.
 	r.tally.sink(name, func(s *SinkSummary) { s.Remaining, s.Paused = st.Remaining, st.Paused })
-	var target Target
+	var target delivery.Target
 	if !st.Paused {
 		target, err = r.target(ctx, name)
 	}

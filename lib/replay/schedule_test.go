@@ -169,7 +169,7 @@ func TestAReplayMakesTheAttemptsOfItsPolicyAndNeverDeadLetters(t *testing.T) {
 		store, sink := dlq.NewMemory(), &receiver{name: "a", answer: fails(errDown)}
 		push(t, store, "a", "m", 1)
 		wrapped := retry.NewRetrier(sink, retry.Config{MaxAttempts: 5}, store)
-		e := engine(store, targets{"a": {Sink: wrapped, Retry: retry.Config{MaxAttempts: 7}, Policy: replay.Policy{Attempts: 2}}})
+		e := engine(store, targets{"a": {Sink: wrapped, Retry: retry.Config{MaxAttempts: 7}, Replay: replay.Policy{Attempts: 2}}})
 		run(t, e, replay.Request{})
 		if got := len(sink.calls()); got != 2 {
 			t.Errorf("%d Send calls, want 2", got)
@@ -401,6 +401,29 @@ func TestARequestNarrowsAndLimits(t *testing.T) {
 		}
 		if s := run(t, e, replay.Request{}); s.Delivered != 7 || s.Remaining != 0 {
 			t.Errorf("no limit: %+v, want the rest", s)
+		}
+	})
+}
+
+// A sink that its configuration does not make is not sent to, whatever else the target
+// holds, and its dead letters are charged nothing.
+func TestASinkWithAFaultyConfigurationKeepsItsDeadLetters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, a, b := dlq.NewMemory(), &receiver{name: "a"}, &receiver{name: "b"}
+		id := push(t, store, "a", "a", 1)[0]
+		push(t, store, "b", "b", 1)
+		to := configured(replay.Policy{}, a, b)
+		to["a"] = delivery.Target{Sink: a, ConfigErr: errors.New("url: missing")}
+		e := engine(store, to)
+		s := run(t, e, replay.Request{})
+		if got := s.Sinks["a"]; !strings.Contains(got.Error, "SINK_CONFIG_INVALID") || !strings.Contains(got.Error, "url: missing") || s.Sinks["b"].Delivered != 1 {
+			t.Errorf("summary %+v, want SINK_CONFIG_INVALID with the fault, and the other sink replayed", s)
+		}
+		if _, err := e.ReplayOne(t.Context(), id, replay.OneOptions{Force: true}); fault.CodeOf(err) != fault.CodeSinkConfigInvalid {
+			t.Errorf("replay of one: %v, want SINK_CONFIG_INVALID", err)
+		}
+		if it, err := store.Get(t.Context(), id); err != nil || it.Replays != 0 || len(a.calls()) != 0 {
+			t.Errorf("the dead letter is %+v, %v after %d sends; want it as it was", it, err, len(a.calls()))
 		}
 	})
 }
