@@ -22,10 +22,12 @@ import (
 // maxInterim is how many interim answers (1xx) are waited through.
 const maxInterim = 32
 
-// attempt is what is known of one Post while net/http makes it. Its hooks are called from
-// several goroutines.
+// attempt is what is known of one Post while net/http makes it, and the context that says
+// so. Its hooks are called from several goroutines.
 type attempt struct {
-	ctx   context.Context // the caller's
+	context.Context // the caller's
+	hooks           httptrace.ClientTrace
+
 	proxy func(*http.Request) (*url.URL, error)
 	https bool
 	size  int // of the request's body
@@ -50,9 +52,17 @@ type attemptKey struct{}
 func attemptOf(ctx context.Context) *attempt {
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
 	if a == nil {
-		a = &attempt{ctx: ctx}
+		a = &attempt{Context: ctx}
 	}
 	return a
+}
+
+// Value implements context.Context.
+func (a *attempt) Value(key any) any {
+	if key == (attemptKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
 }
 
 // line is a connection that knows how much it has sent, and whether it has ever brought
@@ -91,7 +101,7 @@ func (a *attempt) dial(ctx context.Context, pool *sockets.Pool, d *net.Dialer, n
 
 // whenGivenUp calls f when the attempt ends without an answer.
 func (a *attempt) whenGivenUp(f func()) (stop func() bool) {
-	return context.AfterFunc(a.ctx, func() {
+	return context.AfterFunc(a.Context, func() {
 		if !a.over.Load() {
 			f()
 		}
@@ -101,15 +111,7 @@ func (a *attempt) whenGivenUp(f func()) (stop func() bool) {
 var errInterim = errors.New("interim answers without end")
 
 func (a *attempt) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		TLSHandshakeDone: func(tls.ConnectionState, error) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			for _, stop := range a.ready {
-				stop()
-			}
-			a.ready = nil
-		},
+	a.hooks = httptrace.ClientTrace{
 		// A pooled connection that turns out to be dead before anything was written is
 		// replaced within one attempt: what counts is the last connection.
 		GotConn: func(i httptrace.GotConnInfo) {
@@ -133,6 +135,17 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			return nil
 		},
 	}
+	if a.https {
+		a.hooks.TLSHandshakeDone = func(tls.ConnectionState, error) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			for _, stop := range a.ready {
+				stop()
+			}
+			a.ready = nil
+		}
+	}
+	return &a.hooks
 }
 
 // lineOf finds the line below a connection.
@@ -225,7 +238,7 @@ func (a *attempt) failure(label string, err error) error {
 		return sinks.Terminal(unavailable(label, why))
 	case taken && errors.Is(err, errInterim):
 		return sinks.Ambiguous(unavailable(label, "the request was sent, and only interim answers came"))
-	case taken && a.began.Load() && a.ctx.Err() != nil:
+	case taken && a.began.Load() && a.Err() != nil:
 		return sinks.Ambiguous(unavailable(label, "the request was sent, and its answer did not end: "+why))
 	case taken && a.began.Load():
 		return sinks.Ambiguous(unavailable(label, "the request was sent, and its answer could not be read"))
@@ -235,9 +248,9 @@ func (a *attempt) failure(label string, err error) error {
 		return sinks.Ours(unavailable(label, why))
 	case a.short.Load():
 		return sinks.Ours(unavailable(label, neterr.ErrShort.Error()))
-	case a.ctx.Err() != nil:
+	case a.Err() != nil:
 		e := unavailable(label, "ended before the request was sent")
-		e.Cause = a.ctx.Err()
+		e.Cause = a.Err()
 		return e
 	case a.refused(err) && !neterr.Alert(err):
 		return sinks.Transient(unavailable(label, "the request was sent and not taken: "+errNotTaken.Error()))

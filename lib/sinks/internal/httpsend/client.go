@@ -104,28 +104,10 @@ type Response struct {
 // peer or from the URL. An interim answer (1xx) after which the peer hangs up, and 101,
 // are answers.
 func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
-	a := &attempt{ctx: ctx, proxy: c.proxy, https: r.URL.Scheme == "https", size: len(r.Body)}
-	sending, stop := context.WithCancel(context.WithValue(ctx, attemptKey{}, a))
+	a := &attempt{Context: ctx, proxy: c.proxy, https: r.URL.Scheme == "https", size: len(r.Body)}
+	sending, stop := context.WithCancel(a)
 	defer stop()
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(sending, a.trace()), http.MethodPost, "", bytes.NewReader(r.Body))
-	if err != nil {
-		return nil, sinks.Terminal(unavailable(r.Label, "not a request that can be sent"))
-	}
-	req.URL, req.Host = r.URL, r.URL.Host
-	if r.Header != nil {
-		req.Header = r.Header
-	}
-	if req.GetBody = a.rewind(r.Body); repeatable(req.Header) {
-		// With one of these headers net/http would repeat a request that was written
-		// and not answered. The Retrier decides that.
-		req.GetBody = nil
-	}
-	if u := r.URL.User; u != nil && req.Header["Authorization"] == nil {
-		password, _ := u.Password()
-		req.SetBasicAuth(u.Username(), password)
-	}
-
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.transport.RoundTrip(a.request(httptrace.WithClientTrace(sending, a.trace()), r))
 	if err != nil {
 		if status := a.lastWord(err); status != 0 {
 			return &Response{Status: status, Whole: true}, nil
@@ -147,7 +129,36 @@ func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 	return out, nil
 }
 
-func newBody(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
+// request makes r a request under ctx. http.NewRequest would parse an address and make
+// headers and a GetBody of its own, all for nothing.
+func (a *attempt) request(ctx context.Context, r Request) *http.Request {
+	req := (&http.Request{
+		Method: http.MethodPost, URL: r.URL, Host: r.URL.Host, Header: r.Header, Body: newBody(r.Body), ContentLength: int64(len(r.Body)),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	if !repeatable(req.Header) {
+		// With one of these headers net/http would repeat a request that was written
+		// and not answered. The Retrier decides that.
+		req.GetBody = a.rewind(r.Body)
+	}
+	if u := r.URL.User; u != nil && req.Header["Authorization"] == nil {
+		password, _ := u.Password()
+		req.SetBasicAuth(u.Username(), password)
+	}
+	return req
+}
+
+// newBody returns b in the types by which net/http knows that it can be sent at once with
+// the headers.
+func newBody(b []byte) io.ReadCloser {
+	if len(b) == 0 {
+		return http.NoBody
+	}
+	return io.NopCloser(bytes.NewReader(b))
+}
 
 func repeatable(h http.Header) bool {
 	return h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil
