@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/lambdahost"
 )
 
 // binaries is where build puts the functions; empty until then.

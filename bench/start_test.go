@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/redistest"
-	"backstop/lib/lambdahost"
 )
 
 // firstCalls are what each function is asked first: something that needs its

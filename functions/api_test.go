@@ -20,8 +20,8 @@ import (
 
 	"backstop/docs/docstest"
 	"backstop/internal/inbox"
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/lambdahost"
 )
 
 var document = sync.OnceValues(func() (*docstest.Document, error) { return docstest.Load(context.Background()) })

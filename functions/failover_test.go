@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"backstop/internal/inbox"
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
-	"backstop/lib/lambdahost"
 	"backstop/lib/sinks"
 )
 

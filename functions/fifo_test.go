@@ -16,8 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/lambdahost"
 )
 
 // receiver notes what it took, and refuses a message as often as it is told.

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
-	"backstop/lib/lambdahost"
 )
 
 // binaries is where TestMain built the functions.

@@ -11,10 +11,10 @@ import (
 
 	"backstop/internal/faultproxy"
 	"backstop/internal/inbox"
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
-	"backstop/lib/lambdahost"
 	"backstop/lib/sinks"
 
 	"github.com/redis/go-redis/v9"

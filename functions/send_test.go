@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"backstop/internal/inbox"
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
-	"backstop/lib/lambdahost"
 )
 
 func TestBadInputIsRefusedByName(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/lambdahost"
 )
 
 // The secrets of the sweep, by the field that holds them. Each is found by its text, so

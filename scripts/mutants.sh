@@ -98,21 +98,21 @@ mutant 'replay settled before its record' lib/replay/settler.go \
 mutant 'a paused sink is sent to' lib/delivery/sender.go \
   's/case err == nil && target\.Paused:/case err == nil \&\& false:/' \
   ./lib/delivery 'TestAPausedSinkIsNotSentTo'
-mutant 'a FIFO group does not share its time' functions/send/sqs.go \
+mutant 'a FIFO group does not share its time' functions/send/handler/sqs.go \
   's/budget\.Share\(len\(group\)-n\)/budget.Share(len(group)-len(group)+min(n, 0))/' \
-  ./functions/send 'TestAGroupSharesItsTime'
+  ./functions/send/handler 'TestAGroupSharesItsTime'
 mutant 'a failed search is not noted' lib/delivery/sender.go \
   's/if fault\.CodeOf\(err\) != fault\.CodeDLQNotFound \{\n\t+s\.unguarded/if false {\n\t\t\t\ts.unguarded/' \
   ./lib/delivery 'TestAFailedSearchIsNoted'
-mutant 'a held message is handed back at its last receive' functions/send/sqs.go \
+mutant 'a held message is handed back at its last receive' functions/send/handler/sqs.go \
   's/n < most/n <= most/' \
-  ./functions/send 'TestAHeldGroupWaitsForItsFirst'
+  ./functions/send/handler 'TestAHeldGroupWaitsForItsFirst'
 mutant 'a terminal failure holds its group' lib/delivery/sender.go \
   's/return reason\.Due\(\)/return true/' \
-  ./functions/send 'TestAHeldGroupWaitsForItsFirst'
+  ./functions/send/handler 'TestAHeldGroupWaitsForItsFirst'
 mutant 'unknown names are let in' internal/strictjson/strictjson.go \
   's/json\.RejectUnknownMembers\(true\)/json.RejectUnknownMembers(false)/' \
-  ./functions/send 'TestARequestIsReadStrictly'
+  ./functions/send/handler 'TestARequestIsReadStrictly'
 mutant "operator's headers over plain http" lib/sinks/webhook/webhook.go \
   's/u\.Scheme == s\.url\.Scheme && u\.Host/u.Host/' \
   ./lib/sinks/webhook 'TestConfiguredHeadersNeedTheScheme'

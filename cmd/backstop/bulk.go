@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/delay"
 )
 
@@ -44,13 +44,13 @@ func addBulk(c *cobra.Command, conn *connection, action string) *bulk {
 }
 
 // request is what the flags ask for.
-func (b *bulk) request(ctx context.Context, api session, now time.Time) (apiclient.OperationRequest, error) {
-	r := apiclient.OperationRequest{Action: b.action, Reason: b.why, All: b.all}
+func (b *bulk) request(ctx context.Context, api session, now time.Time) (client.OperationRequest, error) {
+	r := client.OperationRequest{Action: b.action, Reason: b.why, All: b.all}
 	f, err := b.filters.filter(ctx, api, now)
 	if err != nil {
 		return r, err
 	}
-	switch empty := f == (apiclient.Filter{}); {
+	switch empty := f == (client.Filter{}); {
 	case empty && !b.all:
 		return r, usage("name dead letters by id, or select them: --group, --sink, --reason, --q, ... ; --all means every one of every sink")
 	case !empty && b.all:
@@ -104,15 +104,15 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 	return follow(c, api, op)
 }
 
-func filterOf(r apiclient.OperationRequest) apiclient.Filter {
+func filterOf(r client.OperationRequest) client.Filter {
 	if r.Filter == nil {
-		return apiclient.Filter{}
+		return client.Filter{}
 	}
 	return *r.Filter
 }
 
 // countOf is the dry run's number in words.
-func countOf(d apiclient.DryRun) string {
+func countOf(d client.DryRun) string {
 	s := plural(d.Count, "dead letter")
 	if !d.Complete {
 		return "at least " + s
@@ -120,7 +120,7 @@ func countOf(d apiclient.DryRun) string {
 	return s
 }
 
-func (b *bulk) show(api session, d apiclient.DryRun, what string) error {
+func (b *bulk) show(api session, d client.DryRun, what string) error {
 	if api.json {
 		return printJSON(api.out, d.JSON)
 	}
@@ -137,7 +137,7 @@ func (b *bulk) show(api session, d apiclient.DryRun, what string) error {
 // one operation however often that is.
 const createTries = 3
 
-func create(ctx context.Context, api session, r apiclient.OperationRequest) (apiclient.Operation, error) {
+func create(ctx context.Context, api session, r client.OperationRequest) (client.Operation, error) {
 	key := uuid.NewString()
 	for n := 1; ; n++ {
 		op, err := api.CreateOperation(ctx, key, r)
@@ -156,12 +156,12 @@ func followUp(id string, conn *connection) string {
 
 // follow shows an operation's progress until it is over, and fails if it did. Of one that
 // was only named, without a status, it is not known yet that it exists.
-func follow(c *cobra.Command, api session, op apiclient.Operation) error {
+func follow(c *cobra.Command, api session, op client.Operation) error {
 	id, exists := op.ID, op.Status != ""
 	line := newProgress(c, id)
-	op, err := watch(c.Context(), func(ctx context.Context) (apiclient.Operation, error) {
+	op, err := watch(c.Context(), func(ctx context.Context) (client.Operation, error) {
 		return api.Operation(ctx, id)
-	}, func(op apiclient.Operation) {
+	}, func(op client.Operation) {
 		line.what, exists = op.Action, true
 		line.show(op.Settled+op.Skipped+op.Gone(), op.Total, remark(op))
 	})
@@ -186,7 +186,7 @@ func follow(c *cobra.Command, api session, op apiclient.Operation) error {
 	return outcome(op, api.conn)
 }
 
-func remark(op apiclient.Operation) string {
+func remark(op client.Operation) string {
 	switch {
 	case op.Status == "queued":
 		return "queued: begins with the schedule's next tick"
@@ -209,7 +209,7 @@ const (
 
 // watch polls an operation until it is over. Polls that fail and may be repeated are, for
 // a while.
-func watch(ctx context.Context, get func(context.Context) (apiclient.Operation, error), show func(apiclient.Operation)) (apiclient.Operation, error) {
+func watch(ctx context.Context, get func(context.Context) (client.Operation, error), show func(client.Operation)) (client.Operation, error) {
 	failures := 0
 	for wait := watchFirst; ; wait = min(wait*3/2, watchMost) {
 		op, err := get(ctx)
@@ -232,7 +232,7 @@ func watch(ctx context.Context, get func(context.Context) (apiclient.Operation, 
 }
 
 // outcome is the error that an operation's end stands for; nil when all went well.
-func outcome(op apiclient.Operation, conn *connection) error {
+func outcome(op client.Operation, conn *connection) error {
 	failed := func(format string, args ...any) error {
 		return &exitError{code: exitFailed, err: fmt.Errorf(format, args...)}
 	}
@@ -251,10 +251,10 @@ func outcome(op apiclient.Operation, conn *connection) error {
 	return nil
 }
 
-func printOperation(w io.Writer, op apiclient.Operation) error {
+func printOperation(w io.Writer, op client.Operation) error {
 	t := &table{}
 	t.add("operation", op.ID)
-	t.add("action", op.Action+describe(filterOf(apiclient.OperationRequest{Filter: op.Filter})))
+	t.add("action", op.Action+describe(filterOf(client.OperationRequest{Filter: op.Filter})))
 	if len(op.IDs) > 0 {
 		t.add("ids", len(op.IDs))
 	}

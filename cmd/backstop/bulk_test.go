@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 func dryRun(n int) reply {
@@ -178,17 +178,17 @@ func TestWaitingForAnOperationThatIsNotSaysJustThat(t *testing.T) {
 }
 
 func TestWatchEndsWithTheOperationOrAfterHalfAMinuteOfFailures(t *testing.T) {
-	away := &apiclient.UnreachableError{Err: errors.New("refused")}
+	away := &client.UnreachableError{Err: errors.New("refused")}
 	synctest.Test(t, func(t *testing.T) {
 		polls := 0
 		start := time.Now()
-		_, err := watch(t.Context(), func(context.Context) (apiclient.Operation, error) {
+		_, err := watch(t.Context(), func(context.Context) (client.Operation, error) {
 			polls++
 			if polls == 5 { // in between it works: the count begins anew
-				return apiclient.Operation{Status: "running"}, nil
+				return client.Operation{Status: "running"}, nil
 			}
-			return apiclient.Operation{}, away
-		}, func(apiclient.Operation) {})
+			return client.Operation{}, away
+		}, func(client.Operation) {})
 		if !errors.Is(err, away) || polls != 5+watchFailures+1 {
 			t.Errorf("%v after %d polls, want %d", err, polls, 5+watchFailures+1)
 		}
@@ -199,12 +199,12 @@ func TestWatchEndsWithTheOperationOrAfterHalfAMinuteOfFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		polls := 0
 		start := time.Now()
-		op, err := watch(t.Context(), func(context.Context) (apiclient.Operation, error) {
+		op, err := watch(t.Context(), func(context.Context) (client.Operation, error) {
 			if polls++; time.Since(start) > time.Hour {
-				return apiclient.Operation{Status: "completed"}, nil
+				return client.Operation{Status: "completed"}, nil
 			}
-			return apiclient.Operation{Status: "queued"}, nil
-		}, func(apiclient.Operation) {})
+			return client.Operation{Status: "queued"}, nil
+		}, func(client.Operation) {})
 		if err != nil || op.Status != "completed" || polls > 1300 {
 			t.Errorf("%v, %v after %d polls, want the completed operation after about 1200", op.Status, err, polls)
 		}

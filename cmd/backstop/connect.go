@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
-	"backstop/lib/awsconf"
+	"backstop/client"
+	"backstop/internal/awsconf"
 )
 
 // defaultAPI is where `backstop dev` listens.
@@ -41,7 +41,7 @@ func addConnection(c *cobra.Command) *connection {
 
 // session is what a command needs to call the API and to answer.
 type session struct {
-	*apiclient.Client
+	*client.Client
 	conn *connection
 	json bool // -o json
 	out  io.Writer
@@ -58,13 +58,13 @@ func (o *connection) open(c *cobra.Command) (session, error) {
 }
 
 // client returns a client of the API.
-func (o *connection) client(ctx context.Context) (*apiclient.Client, error) {
+func (o *connection) client(ctx context.Context) (*client.Client, error) {
 	base := o.base()
 	transport, err := o.transport(ctx, base)
 	if err != nil {
 		return nil, err
 	}
-	c, err := apiclient.New(base, transport)
+	c, err := client.New(base, transport)
 	if err != nil {
 		return nil, usage("%w", err)
 	}
@@ -87,20 +87,20 @@ func (o *connection) transport(ctx context.Context, base string) (http.RoundTrip
 	if token == "" && !o.sign {
 		token = os.Getenv("BACKSTOP_TOKEN")
 	}
-	region, gateway := apiclient.GatewayRegion(base)
+	region, gateway := client.GatewayRegion(base)
 	switch {
 	case o.sign && o.noSign:
 		return nil, usage("--sign and --no-sign exclude each other")
 	case o.sign && o.token != "":
 		return nil, usage("--sign and --token exclude each other: an API has one authorizer")
 	case token != "":
-		return &apiclient.Bearer{Token: token}, nil
+		return &client.Bearer{Token: token}, nil
 	case !o.sign && (o.noSign || !gateway):
 		return nil, nil
 	}
 	cfg, err := awsconf.Load(ctx)
 	if err != nil {
-		return nil, &apiclient.CredentialsError{Err: err}
+		return nil, &client.CredentialsError{Err: err}
 	}
 	if region == "" {
 		region = cfg.Region
@@ -108,7 +108,7 @@ func (o *connection) transport(ctx context.Context, base string) (http.RoundTrip
 	if region == "" {
 		return nil, usage("--sign needs the API's region, which the URL's host does not name: set AWS_REGION")
 	}
-	return &apiclient.Signer{Credentials: cfg.Credentials, Region: region}, nil
+	return &client.Signer{Credentials: cfg.Credentials, Region: region}, nil
 }
 
 // flags repeats in a suggested command what its user gave in this one.

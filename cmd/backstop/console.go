@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/console"
 )
 
@@ -41,7 +41,7 @@ func runConsole(c *cobra.Command, conn *connection, addr string) error {
 		return err
 	}
 	base := conn.base()
-	if _, err := apiclient.New(base, nil); err != nil {
+	if _, err := client.New(base, nil); err != nil {
 		return usage("%w", err)
 	}
 	transport, err := conn.transport(c.Context(), base)

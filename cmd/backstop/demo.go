@@ -18,8 +18,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/spf13/cobra"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/lambdahost"
 )
 
 func newDemo() *cobra.Command {

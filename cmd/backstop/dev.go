@@ -11,10 +11,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
 
+	"backstop/internal/awsconf"
 	"backstop/internal/console"
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/awsconf"
-	"backstop/lib/lambdahost"
 )
 
 func newDev() *cobra.Command {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 // maxList is the most dead letters that one `dlq list` shows, and maxPage the API's.
@@ -70,7 +70,7 @@ each; next_cursor of the last one continues with --cursor.`,
 
 // listItems reads up to limit dead letters from cursor on, and returns where the rest
 // begins. With -o json it prints the pages as they come, and returns no items.
-func listItems(ctx context.Context, api session, f apiclient.Filter, limit int, cursor string) (items []apiclient.Item, next string, err error) {
+func listItems(ctx context.Context, api session, f client.Filter, limit int, cursor string) (items []client.Item, next string, err error) {
 	for n := 0; ; {
 		page, err := api.Items(ctx, f, min(limit-n, maxPage), cursor)
 		if err != nil {
@@ -91,7 +91,7 @@ func listItems(ctx context.Context, api session, f apiclient.Filter, limit int, 
 	}
 }
 
-func printItems(api session, items []apiclient.Item) error {
+func printItems(api session, items []client.Item) error {
 	now := time.Now()
 	t := newTable("ID", "AGE", "REASON", "ATTEMPTS", "REPLAYS", "STATE", "SUBJECT", "LAST ERROR")
 	for _, it := range items {
@@ -105,7 +105,7 @@ func printItems(api session, items []apiclient.Item) error {
 }
 
 // stateOf is a dead letter's state, and of a scheduled one the time until then.
-func stateOf(it apiclient.Item, now time.Time) string {
+func stateOf(it client.Item, now time.Time) string {
 	if it.State == "scheduled" && it.NextReplayAt.After(now) {
 		return it.State + " in " + span(it.NextReplayAt.Sub(now))
 	}
@@ -145,7 +145,7 @@ func newDLQCount(conn *connection) *cobra.Command {
 }
 
 func newDLQGroups(conn *connection) *cobra.Command {
-	var f apiclient.Filter
+	var f client.Filter
 	c := &cobra.Command{
 		Use:   "groups",
 		Short: "Count dead letters by cause, largest first",

@@ -8,11 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 func newDLQReplay(conn *connection) *cobra.Command {
-	var o apiclient.ReplayOptions
+	var o client.ReplayOptions
 	c := &cobra.Command{
 		Use:   "replay [ID...]",
 		Short: "Send dead letters again, now: by id, or all that filters select",
@@ -50,9 +50,9 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
 	return c
 }
 
-func replayOne(ctx context.Context, api session, id string, o apiclient.ReplayOptions) error {
+func replayOne(ctx context.Context, api session, id string, o client.ReplayOptions) error {
 	r, err := api.Replay(ctx, id, o)
-	if _, unreachable := errors.AsType[*apiclient.UnreachableError](err); unreachable || errors.Is(err, context.Canceled) {
+	if _, unreachable := errors.AsType[*client.UnreachableError](err); unreachable || errors.Is(err, context.Canceled) {
 		return hinted(err, "Whether it was sent is not known; its replays, or its absence, tell:\n  backstop dlq show %s%s", id, api.conn.flags())
 	}
 	if err != nil {
@@ -69,7 +69,7 @@ func replayOne(ctx context.Context, api session, id string, o apiclient.ReplayOp
 	return err
 }
 
-func printReplayed(api session, r apiclient.ReplayResult) error {
+func printReplayed(api session, r client.ReplayResult) error {
 	text := ""
 	if r.Error != "" {
 		text = "  " + clipTo(r.Error, 120)

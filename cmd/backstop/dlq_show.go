@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 func newDLQShow(conn *connection) *cobra.Command {
@@ -41,7 +41,7 @@ terminal would act on is replaced; -o json has it unchanged, in a terminal as es
 	return c
 }
 
-func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
+func printItem(w io.Writer, it client.Item, now time.Time) error {
 	if err := itemTable(it, now).print(w); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func printItem(w io.Writer, it apiclient.Item, now time.Time) error {
 }
 
 // itemTable has a line for each thing that is known of a dead letter but its body.
-func itemTable(it apiclient.Item, now time.Time) *table {
+func itemTable(it client.Item, now time.Time) *table {
 	t := &table{}
 	line := func(label string, value any) {
 		if s := fmt.Sprint(value); s != "" && s != "0" {
@@ -97,7 +97,7 @@ func itemTable(it apiclient.Item, now time.Time) *table {
 }
 
 // printReplays prints the replays that a dead letter remembers, if there are any.
-func printReplays(w io.Writer, history []apiclient.ReplayRecord) error {
+func printReplays(w io.Writer, history []client.ReplayRecord) error {
 	if len(history) == 0 {
 		return nil
 	}

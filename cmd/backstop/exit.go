@@ -10,7 +10,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/lib/fault"
 )
 
@@ -65,13 +65,13 @@ func exitCode(err error) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
-	if e, ok := errors.AsType[*apiclient.ProblemError](err); ok {
+	if e, ok := errors.AsType[*client.ProblemError](err); ok {
 		return problemCode(e)
 	}
-	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {
+	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		return exitUnavailable
 	}
-	if _, ok := errors.AsType[*apiclient.CredentialsError](err); ok {
+	if _, ok := errors.AsType[*client.CredentialsError](err); ok {
 		return exitUnauthorized
 	}
 	if code, ok := awsCode(err); ok {
@@ -86,7 +86,7 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-func problemCode(p *apiclient.ProblemError) int {
+func problemCode(p *client.ProblemError) int {
 	switch p.Status {
 	case http.StatusBadRequest, http.StatusMethodNotAllowed:
 		return exitUsage
@@ -165,7 +165,7 @@ func hint(err error) string {
 	if e, ok := errors.AsType[*exitError](err); ok && e.hint != "" {
 		return e.hint
 	}
-	if e, ok := errors.AsType[*apiclient.ProblemError](err); ok {
+	if e, ok := errors.AsType[*client.ProblemError](err); ok {
 		switch {
 		case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
 			return "Check who you are (aws sts get-caller-identity) and renew the credentials (aws sso login), or the token in\n" +
@@ -180,7 +180,7 @@ func hint(err error) string {
 			return "Try again in a moment. A message is either safe or still yours: the same request can be repeated."
 		}
 	}
-	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {
+	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		return "Is the URL right? Name the API with --api URL or BACKSTOP_API. On this machine, 'backstop dev' starts one at\n" + defaultAPI + "."
 	}
 	if exitCode(err) == exitUnauthorized {

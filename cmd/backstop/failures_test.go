@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 func TestWhatCanGoWrongWithTheAPI(t *testing.T) {
@@ -123,9 +123,9 @@ func TestWhoSignsAndWhoDoesNot(t *testing.T) {
 			got := "none"
 			transport, err := c.conn.transport(t.Context(), c.base)
 			switch tr := transport.(type) {
-			case *apiclient.Signer:
+			case *client.Signer:
 				got = tr.Region
-			case *apiclient.Bearer:
+			case *client.Bearer:
 				got = "bearer"
 			}
 			if err != nil || got != c.want {

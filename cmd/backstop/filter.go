@@ -9,12 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 // filterFlags select dead letters.
 type filterFlags struct {
-	apiclient.Filter
+	client.Filter
 	since, until string
 	group        string // id of a group, or the beginning of one
 }
@@ -54,7 +54,7 @@ func addSink(c *cobra.Command, conn *connection, to *string) {
 }
 
 // filter reads the times, and asks the API what a group's id stands for.
-func (o *filterFlags) filter(ctx context.Context, api session, now time.Time) (apiclient.Filter, error) {
+func (o *filterFlags) filter(ctx context.Context, api session, now time.Time) (client.Filter, error) {
 	f, err := o.Filter, error(nil)
 	if f.Since, err = readTime("--since", o.since, now); err != nil {
 		return f, err
@@ -71,12 +71,12 @@ func (o *filterFlags) filter(ctx context.Context, api session, now time.Time) (a
 }
 
 // findGroup returns the group whose id begins with start.
-func findGroup(ctx context.Context, api session, start string) (apiclient.Group, error) {
-	all, err := api.Groups(ctx, apiclient.Filter{})
+func findGroup(ctx context.Context, api session, start string) (client.Group, error) {
+	all, err := api.Groups(ctx, client.Filter{})
 	if err != nil {
-		return apiclient.Group{}, err
+		return client.Group{}, err
 	}
-	var found []apiclient.Group
+	var found []client.Group
 	for _, g := range all.Groups {
 		if strings.HasPrefix(g.ID, start) {
 			found = append(found, g)
@@ -84,14 +84,14 @@ func findGroup(ctx context.Context, api session, start string) (apiclient.Group,
 	}
 	switch len(found) {
 	case 0:
-		return apiclient.Group{}, &exitError{
+		return client.Group{}, &exitError{
 			code: exitNotFound, err: fmt.Errorf("no group %s: it has no dead letters any more, or never had", oneLine(start)),
 			hint: "There are these:\n  backstop dlq groups" + api.conn.flags(),
 		}
 	case 1:
 		return found[0], nil
 	}
-	return apiclient.Group{}, usage("%d groups begin with %s: give more of its id", len(found), oneLine(start))
+	return client.Group{}, usage("%d groups begin with %s: give more of its id", len(found), oneLine(start))
 }
 
 // readTime reads a time, or how long ago it was.
@@ -114,7 +114,7 @@ func readTime(flag, s string, now time.Time) (time.Time, error) {
 }
 
 // describe is the filter in words: " of ops-slack, reason exhausted".
-func describe(f apiclient.Filter) string {
+func describe(f client.Filter) string {
 	var parts []string
 	for _, p := range []struct{ word, value string }{
 		{"of sink", f.Sink},

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/incident"
 )
 
@@ -91,11 +91,11 @@ func TestAThousandFailuresAndOneCauseReplayedByTwoOperators(t *testing.T) {
 	got.want(t, 0, "status     completed", fmt.Sprintf("Replay %d dead letters of sink orders", incident.Down.Count))
 	wantProgress(t, got.err)
 
-	var theirs apiclient.Operation
+	var theirs client.Operation
 	if err := json.Unmarshal(script.Bytes(), &theirs); err != nil {
 		t.Fatalf("%v: %s", err, script.String())
 	}
-	var all apiclient.Operations
+	var all client.Operations
 	if err := json.Unmarshal([]byte(run(t, "dlq", "operations", "-o", "json").out), &all); err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/lambdahost"
 )
 
 func newInvoke() *cobra.Command {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 func newOperations(conn *connection) *cobra.Command {
@@ -36,7 +36,7 @@ func newOperations(conn *connection) *cobra.Command {
 		newOperation(conn, "wait", "Show a bulk operation's progress until it is over",
 			"The exit code is 1 when a dead letter failed again, and when the operation failed or was canceled.",
 			func(c *cobra.Command, api session, id string) error {
-				return follow(c, api, apiclient.Operation{ID: id})
+				return follow(c, api, client.Operation{ID: id})
 			}),
 		newOperation(conn, "cancel", "Stop a bulk operation; what it did stays done",
 			"It stops before its next slice of 100 dead letters. One that is over stays as it is.",
@@ -67,7 +67,7 @@ func newOperation(conn *connection, name, short, long string, do func(*cobra.Com
 	return c
 }
 
-func answerOperation(api session, op apiclient.Operation, err error) error {
+func answerOperation(api session, op client.Operation, err error) error {
 	switch {
 	case err != nil:
 		return err

@@ -16,8 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
-	"backstop/lib/awsconf"
+	"backstop/client"
+	"backstop/internal/awsconf"
 )
 
 const (
@@ -96,7 +96,7 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 		return cfg, ctx.Err()
 	}
 	if err != nil {
-		return cfg, &apiclient.CredentialsError{Err: err}
+		return cfg, &client.CredentialsError{Err: err}
 	}
 	return cfg, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/delay"
 	"backstop/lib/fault"
 )
@@ -73,7 +73,7 @@ func (o sendOptions) send(c *cobra.Command, api session) error {
 		return err
 	}
 	note(c, "delivery %s", r.ID)
-	a, err := sendSafely(c.Context(), o.tries, func(ctx context.Context) (apiclient.SendAnswer, error) {
+	a, err := sendSafely(c.Context(), o.tries, func(ctx context.Context) (client.SendAnswer, error) {
 		return api.Send(ctx, r)
 	}, func(why error, wait time.Duration) {
 		note(c, "%s; sending the same id again in %s", message(why), wait.Round(time.Second/10))
@@ -87,8 +87,8 @@ func (o sendOptions) send(c *cobra.Command, api session) error {
 	return printSent(api.out, a)
 }
 
-func (o sendOptions) request(stdin io.Reader) (apiclient.SendRequest, error) {
-	r := apiclient.SendRequest{ID: o.id, Sink: o.sink, Message: apiclient.SendMessage{Subject: o.subject}}
+func (o sendOptions) request(stdin io.Reader) (client.SendRequest, error) {
+	r := client.SendRequest{ID: o.id, Sink: o.sink, Message: client.SendMessage{Subject: o.subject}}
 	if r.Sink == "" {
 		return r, usage("--sink is missing: 'backstop sinks' lists them")
 	}
@@ -169,9 +169,9 @@ func readBody(arg string, stdin io.Reader) (string, error) {
 
 // sendSafely sends until the message is safe, is refused for good, or the tries are
 // used up. Every try has the same delivery id, so none can double it.
-func sendSafely(ctx context.Context, tries int, send func(context.Context) (apiclient.SendAnswer, error),
+func sendSafely(ctx context.Context, tries int, send func(context.Context) (client.SendAnswer, error),
 	again func(why error, wait time.Duration),
-) (apiclient.SendAnswer, error) {
+) (client.SendAnswer, error) {
 	for n := 1; ; n++ {
 		a, err := send(ctx)
 		if err == nil || n == tries || !repeatable(err) {
@@ -188,10 +188,10 @@ func sendSafely(ctx context.Context, tries int, send func(context.Context) (apic
 // repeatable reports whether the same request may succeed later: the API handed it back,
 // or no answer came.
 func repeatable(err error) bool {
-	if _, ok := errors.AsType[*apiclient.UnreachableError](err); ok {
+	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		return true
 	}
-	p, ok := errors.AsType[*apiclient.ProblemError](err)
+	p, ok := errors.AsType[*client.ProblemError](err)
 	return ok && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests || p.Code == fault.CodeDeliveryInProgress)
 }
 
@@ -201,14 +201,14 @@ const maxPause = 15 * time.Second
 // pause is the wait after the nth try: what the API asks for, else doubling from half a
 // second.
 func pause(n int, err error) time.Duration {
-	if p, ok := errors.AsType[*apiclient.ProblemError](err); ok && p.RetryAfter > 0 {
+	if p, ok := errors.AsType[*client.ProblemError](err); ok && p.RetryAfter > 0 {
 		return min(p.RetryAfter, maxPause)
 	}
 	return delay.Exponential{Base: time.Second / 2, Max: maxPause}.Wait(n-1, nil)
 }
 
 // stillYours adds how to go on with a message that is not known to be safe.
-func stillYours(err error, r apiclient.SendRequest, conn *connection) error {
+func stillYours(err error, r client.SendRequest, conn *connection) error {
 	if !repeatable(err) && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -216,7 +216,7 @@ func stillYours(err error, r apiclient.SendRequest, conn *connection) error {
 		r.ID, r.Sink, conn.flags())
 }
 
-func printSent(w io.Writer, a apiclient.SendAnswer) error {
+func printSent(w io.Writer, a client.SendAnswer) error {
 	t := &table{}
 	t.add("status", a.Status)
 	t.add("delivery", a.DeliveryID)

@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 const delivered = `{"status":"delivered","delivery_id":"d1","attempts":1}`
@@ -104,9 +104,9 @@ func TestSendEndsAsTheMessageDid(t *testing.T) {
 }
 
 func TestSendWaitsBetweenItsTries(t *testing.T) {
-	away := &apiclient.UnreachableError{Err: errors.New("refused")}
+	away := &client.UnreachableError{Err: errors.New("refused")}
 	asked := func(d time.Duration) error {
-		return &apiclient.ProblemError{Status: 503, RetryAfter: d}
+		return &client.ProblemError{Status: 503, RetryAfter: d}
 	}
 	for _, c := range []struct {
 		name  string
@@ -118,19 +118,19 @@ func TestSendWaitsBetweenItsTries(t *testing.T) {
 		{name: "doubling from half a second", tries: 7, errs: slices.Repeat([]error{away}, 6), waits: []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second}},
 		{name: "as long as the API asks for", tries: 3, errs: []error{asked(3 * time.Second), asked(time.Hour)}, waits: []time.Duration{3 * time.Second, 15 * time.Second}},
 		{name: "not after the last", tries: 1, errs: []error{away}, fails: true},
-		{name: "not after a refusal", tries: 5, errs: []error{&apiclient.ProblemError{Status: http.StatusNotFound}}, fails: true},
-		{name: "not without credentials", tries: 5, errs: []error{&apiclient.CredentialsError{Err: errors.New("expired")}}, fails: true},
+		{name: "not after a refusal", tries: 5, errs: []error{&client.ProblemError{Status: http.StatusNotFound}}, fails: true},
+		{name: "not without credentials", tries: 5, errs: []error{&client.CredentialsError{Err: errors.New("expired")}}, fails: true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var waits []time.Duration
 			n := 0
 			start := time.Now()
-			_, err := sendSafely(t.Context(), c.tries, func(context.Context) (apiclient.SendAnswer, error) {
+			_, err := sendSafely(t.Context(), c.tries, func(context.Context) (client.SendAnswer, error) {
 				n++
 				if n <= len(c.errs) {
-					return apiclient.SendAnswer{}, c.errs[n-1]
+					return client.SendAnswer{}, c.errs[n-1]
 				}
-				return apiclient.SendAnswer{}, nil
+				return client.SendAnswer{}, nil
 			}, func(_ error, wait time.Duration) { waits = append(waits, wait) })
 			if (err != nil) != c.fails || !slices.Equal(waits, c.waits) {
 				t.Errorf("%s: %v, waits %v; want failure %v, waits %v", c.name, err, waits, c.fails, c.waits)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 func newSinks() *cobra.Command {
@@ -54,7 +54,7 @@ func listSinks(c *cobra.Command, conn *connection) error {
 	return printSinks(api.out, s.Sinks)
 }
 
-func printSinks(w io.Writer, sinks []apiclient.Sink) error {
+func printSinks(w io.Writer, sinks []client.Sink) error {
 	t := newTable("SINK", "KIND", "DEPTH", "DUE", "PARKED", "OLDEST", "STATE")
 	for _, s := range sinks {
 		oldest := ""
@@ -74,7 +74,7 @@ func known(n int64) any {
 	return n
 }
 
-func sinkState(s apiclient.Sink) string {
+func sinkState(s client.Sink) string {
 	switch {
 	case s.QueueError != "":
 		return clipTo("its queue cannot be read: "+s.QueueError, 120)
@@ -121,7 +121,7 @@ attempt, and the schedule replays nothing until it is resumed. A replay that you
 		} else {
 			note(c, "%s is resumed: the schedule replays %s.", s.Name, plural(s.Due, "dead letter"))
 		}
-		return printSinks(api.out, []apiclient.Sink{s})
+		return printSinks(api.out, []client.Sink{s})
 	}
 	return c
 }

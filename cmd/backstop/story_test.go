@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/lib/lambdahost"
 )
 
 // TestTheOperatorsStory runs the commands against the functions' real binaries.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/delay"
 )
 
@@ -120,7 +120,7 @@ type importer struct {
 
 	chunk bytes.Buffer
 	lines []int // the chunk's lines as numbered in the file
-	sum   apiclient.ImportResult
+	sum   client.ImportResult
 }
 
 func (i *importer) run(ctx context.Context, f *os.File) error {
@@ -141,12 +141,12 @@ func (i *importer) run(ctx context.Context, f *os.File) error {
 }
 
 func (i *importer) add(ctx context.Context, n int, line []byte) error {
-	if len(line) >= apiclient.MaxImportBytes {
+	if len(line) >= client.MaxImportBytes {
 		i.sum.Rejected++
 		note(i.c, "line %d: rejected: %d bytes are more than the API takes", n, len(line))
 		return nil
 	}
-	if len(i.lines) == apiclient.MaxImportLines || i.chunk.Len() > 0 && i.chunk.Len()+len(line) >= importBytes {
+	if len(i.lines) == client.MaxImportLines || i.chunk.Len() > 0 && i.chunk.Len()+len(line) >= importBytes {
 		if err := i.flush(ctx); err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func (i *importer) flush(ctx context.Context) error {
 	if len(i.lines) == 0 {
 		return nil
 	}
-	var r apiclient.ImportResult
+	var r client.ImportResult
 	var err error
 	for n := 1; ; n++ {
 		r, err = i.api.Import(ctx, i.chunk.Bytes())

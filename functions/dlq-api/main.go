@@ -2,16 +2,10 @@
 package main
 
 import (
-	"context"
-
-	"backstop/lib/app"
+	"backstop/bundle"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
 )
 
-func main() {
-	ctx := context.Background()
-	a, err := app.New(ctx)
-	a.Serve(newEvents(newAPI(a, err, newStarter(ctx, a))))
-}
+func main() { bundle.DLQAPI() }

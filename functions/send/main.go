@@ -3,15 +3,10 @@
 package main
 
 import (
-	"context"
-
-	"backstop/lib/app"
+	"backstop/bundle"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
 )
 
-func main() {
-	a, err := app.New(context.Background())
-	a.Serve(&handler{app: a, broken: err})
-}
+func main() { bundle.Send() }

@@ -3,7 +3,7 @@ package console_test
 import (
 	"testing"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 )
 
 // Every view passes axe-core, light, dark and on a phone, where nothing is wider than the
@@ -26,9 +26,9 @@ func TestAccessibility(t *testing.T) {
 	if _, err := b.api.PauseSink(t.Context(), "webhook-gone", true); err != nil {
 		t.Fatal(err)
 	}
-	mail := b.newest(t, apiclient.Filter{Sink: "email-demo", DeliveryID: "welcome-17"})
-	op, err := b.api.CreateOperation(t.Context(), "a11y", apiclient.OperationRequest{
-		Action: "discard", Reason: "test messages of the load test (INC-41)", Filter: &apiclient.Filter{Sink: "slack-demo", Reason: "ambiguous", Q: "Order 401"},
+	mail := b.newest(t, client.Filter{Sink: "email-demo", DeliveryID: "welcome-17"})
+	op, err := b.api.CreateOperation(t.Context(), "a11y", client.OperationRequest{
+		Action: "discard", Reason: "test messages of the load test (INC-41)", Filter: &client.Filter{Sink: "slack-demo", Reason: "ambiguous", Q: "Order 401"},
 	})
 	if err != nil {
 		t.Fatal(err)

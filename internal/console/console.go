@@ -15,7 +15,7 @@ import (
 	"net/url"
 	"path"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/loopback"
 )
 
@@ -37,8 +37,8 @@ type Options struct {
 	// API is the URL of Backstop's API, which ends before /v1 and may have a path (the
 	// stage). It must hold no user, query or fragment.
 	API string
-	// Transport authenticates the requests to the API (apiclient.Signer,
-	// apiclient.Bearer). Nil: http.DefaultTransport, for an API without authorization.
+	// Transport authenticates the requests to the API (client.Signer,
+	// client.Bearer). Nil: http.DefaultTransport, for an API without authorization.
 	Transport http.RoundTripper
 }
 
@@ -47,7 +47,7 @@ type Options struct {
 // name another host than loopback (DNS rebinding) and requests that another site's page
 // makes. An error means that Options.API is unusable; its text holds no secret.
 func New(o Options) (http.Handler, error) {
-	client, err := apiclient.New(o.API, nil) // the same rules for the URL as the CLI's
+	client, err := client.New(o.API, nil) // the same rules for the URL as the CLI's
 	if err != nil {
 		return nil, err
 	}
@@ -79,5 +79,5 @@ func serveAsset(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", contentType)
-	_, _ = w.Write(b)
+	_, _ = w.Write(b) //nolint:gosec // ours, embedded
 }

@@ -18,9 +18,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/console"
-	"backstop/lib/problem"
+	"backstop/internal/problem"
 )
 
 // upstream is an API that remembers the requests and answers with what answer says.
@@ -226,7 +226,7 @@ func TestProxyPassesOnWhatTheAPIMustKnow(t *testing.T) {
 		w.WriteHeader(http.StatusConflict)
 		_, _ = io.WriteString(w, `{"code":"ITEM_LEASED"}`)
 	}
-	h := newConsole(t, console.Options{API: u.URL + "/prod", Transport: &apiclient.Bearer{Token: "the-token"}})
+	h := newConsole(t, console.Options{API: u.URL + "/prod", Transport: &client.Bearer{Token: "the-token"}})
 	w := ask(h, http.MethodPost, "/v1/dlq/items/webhook-demo~1-1/replay?x=a%2Fb", `{"sink":"other"}`,
 		"Content-Type", "application/json", "If-Match", `"old"`, "Idempotency-Key", "k", "Accept", "application/json",
 		"Cookie", "session=secret", "Authorization", "Basic c2VjcmV0", "Origin", "http://127.0.0.1:3003", "Referer", "http://127.0.0.1:3003/", "X-Forwarded-For", "1.2.3.4", "X-Other", "1")
@@ -287,7 +287,7 @@ func TestFailuresOnTheWayAreProblems(t *testing.T) {
 		{"a redirect", console.Options{API: redirecting.URL}, "", 502, "CONSOLE_API_UNREACHABLE", "not Backstop's API"},
 		{
 			"no credentials",
-			console.Options{API: redirecting.URL, Transport: &apiclient.Signer{Credentials: noCredentials{}, Region: "eu-central-1"}},
+			console.Options{API: redirecting.URL, Transport: &client.Signer{Credentials: noCredentials{}, Region: "eu-central-1"}},
 			"", 502, "CONSOLE_CREDENTIALS", "the SSO session has expired",
 		},
 		{"too large", console.Options{API: redirecting.URL}, strings.Repeat("x", 6<<20), 413, "BODY_TOO_LARGE", "at most 5242880 bytes"},
@@ -308,7 +308,7 @@ func TestRequestsAreSigned(t *testing.T) {
 	credentials := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "the-secret-key", SessionToken: "the-session-token"}, nil
 	})
-	h := newConsole(t, console.Options{API: u.URL, Transport: &apiclient.Signer{Credentials: credentials, Region: "eu-central-1"}})
+	h := newConsole(t, console.Options{API: u.URL, Transport: &client.Signer{Credentials: credentials, Region: "eu-central-1"}})
 	w := ask(h, http.MethodPost, "/v1/dlq/operations", `{"action":"replay","all":true}`, "Content-Type", "application/json")
 	if w.Code != http.StatusOK {
 		t.Fatalf("answer %d %s", w.Code, w.Body)

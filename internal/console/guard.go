@@ -3,8 +3,8 @@ package console
 import (
 	"net/http"
 
+	"backstop/internal/problem"
 	"backstop/lib/fault"
-	"backstop/lib/problem"
 )
 
 // policy lets the page run its own scripts and styles, talk to its own server, and

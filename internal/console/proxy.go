@@ -11,9 +11,9 @@ import (
 	"net/url"
 	"time"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
+	"backstop/internal/problem"
 	"backstop/lib/fault"
-	"backstop/lib/problem"
 )
 
 const (
@@ -84,7 +84,7 @@ func failure(api *url.URL, err error) problem.Problem {
 		p.Detail = fmt.Sprintf("at most %d bytes can be sent", e.Limit)
 		return p
 	}
-	if e, ok := errors.AsType[*apiclient.CredentialsError](err); ok {
+	if e, ok := errors.AsType[*client.CredentialsError](err); ok {
 		p.Title, p.Code, p.Detail = "No usable AWS credentials", fault.CodeConsoleCredentials, e.Err.Error()
 		return p
 	}

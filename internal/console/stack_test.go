@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/incident"
 	"backstop/internal/local"
 )
@@ -22,7 +22,7 @@ import (
 // backstop is a whole Backstop of real binaries, with a console.
 type backstop struct {
 	*local.Stack
-	api     *apiclient.Client
+	api     *client.Client
 	clock   time.Time // when the newest seeded dead letter was stored
 	console string    // URL
 }
@@ -56,7 +56,7 @@ func startBackstop(t *testing.T, starter bool) *backstop {
 			t.Logf("the functions said:\n%s", said.String())
 		}
 	})
-	api, err := apiclient.New(s.APIURL, nil)
+	api, err := client.New(s.APIURL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,11 +79,11 @@ func startIncident(t *testing.T) (*incident.Incident, *backstop) {
 	// It is interrupted by the cleanup, not killed before.
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(binaries, "backstop"), incident.DevArgs(binaries, "--sinks", in.Sinks)...)
 	dev := incident.StartDev(t, cmd)
-	api, err := apiclient.New(dev.API, nil)
+	api, err := client.New(dev.API, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	samples, err := api.Items(t.Context(), apiclient.Filter{Sink: "webhook-demo"}, 0, "")
+	samples, err := api.Items(t.Context(), client.Filter{Sink: "webhook-demo"}, 0, "")
 	if err != nil || len(samples.Items) != 3 {
 		t.Fatalf("%d samples, %v; want 3", len(samples.Items), err)
 	}
@@ -103,7 +103,7 @@ func (b *backstop) export(t *testing.T) []string {
 	t.Helper()
 	var lines []string
 	for cursor := ""; ; {
-		page, next, err := b.api.Export(t.Context(), apiclient.Filter{}, cursor)
+		page, next, err := b.api.Export(t.Context(), client.Filter{}, cursor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +199,7 @@ func story() []letter {
 // counts are the numbers of dead letters by reason.
 func (b *backstop) counts(t *testing.T) map[string]int64 {
 	t.Helper()
-	groups, err := b.api.Groups(t.Context(), apiclient.Filter{})
+	groups, err := b.api.Groups(t.Context(), client.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func (b *backstop) counts(t *testing.T) map[string]int64 {
 }
 
 // newest returns a sink's newest dead letter in full.
-func (b *backstop) newest(t *testing.T, f apiclient.Filter) apiclient.Item {
+func (b *backstop) newest(t *testing.T, f client.Filter) client.Item {
 	t.Helper()
 	page, err := b.api.Items(t.Context(), f, 1, "")
 	if err != nil || len(page.Items) == 0 {

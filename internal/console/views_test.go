@@ -7,11 +7,11 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"backstop/internal/apiclient"
+	"backstop/client"
 	"backstop/internal/local"
 )
 
-func filterOf(sink string) apiclient.Filter { return apiclient.Filter{Sink: sink} }
+func filterOf(sink string) client.Filter { return client.Filter{Sink: sink} }
 
 // tabTo presses Tab until the element that named finds has the focus.
 func (p *tab) tabTo(selector, name string) {

@@ -19,8 +19,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"backstop/internal/inbox"
+	"backstop/internal/lambdahost"
 	"backstop/internal/loopback"
-	"backstop/lib/lambdahost"
 )
 
 // The functions, as template.yaml names their artifacts. Queue is the send artifact

@@ -24,9 +24,9 @@ import (
 
 	"backstop/internal/delay"
 	"backstop/internal/faultproxy"
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
-	"backstop/lib/lambdahost"
 )
 
 var (

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"backstop/lib/app"
+	"backstop/internal/app"
 )
 
 var (
@@ -52,7 +52,7 @@ var sometimes = []string{
 	"BACKSTOP_REDIS_PASSWORD", "BACKSTOP_REDIS_IAM_USER", "BACKSTOP_REDIS_IAM_CACHE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 }
 
-// namesRead returns the variables that lib/app names in its code.
+// namesRead returns the variables that internal/app names in its code.
 func namesRead(t *testing.T) []string {
 	t.Helper()
 	name := regexp.MustCompile(`^(BACKSTOP_[A-Z_]+|HTTPS?_PROXY|NO_PROXY)$`)
@@ -84,7 +84,7 @@ func namesRead(t *testing.T) []string {
 
 func TestEveryVariableThatIsReadIsSetWhereItIsNeededAndNowhereElse(t *testing.T) {
 	if got, want := namesRead(t), sorted(needs); !slices.Equal(got, want) {
-		t.Errorf("lib/app reads\n%q, and this test knows\n%q; decide who needs the difference", got, want)
+		t.Errorf("internal/app reads\n%q, and this test knows\n%q; decide who needs the difference", got, want)
 	}
 	set := map[string]map[string]bool{} // by function, in any variant
 	for variant, params := range variants {

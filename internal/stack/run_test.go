@@ -24,10 +24,10 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"backstop/internal/inbox"
+	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/moto"
 	"backstop/internal/redistest"
-	"backstop/lib/lambdahost"
 )
 
 // The stack of the run: a cache that exists, whose password is a parameter, and room

@@ -1,0 +1,140 @@
+package handler
+
+import (
+	"net/http"
+	"unicode/utf8"
+
+	"backstop/internal/app"
+	"backstop/lib/replay"
+)
+
+// Bounds of an operation's texts, in characters.
+const (
+	maxReason = 1000
+	maxFilter = 1000
+)
+
+// maxOperations is the most operations in a list, defaultOperations what it has unasked.
+const (
+	maxOperations     = 100
+	defaultOperations = 20
+)
+
+// operationView is an operation as the operator sees it: without the places that the
+// engine remembers.
+type operationView struct {
+	replay.Operation
+	Sinks map[string]operationSink `json:"sinks"` // hides the embedded member
+}
+
+type operationSink struct {
+	Done bool `json:"done"`
+	replay.OperationCounts
+	Waiting int    `json:"waiting"` // held by another replayer
+	Error   string `json:"error,omitempty"`
+}
+
+func viewOperation(op replay.Operation) operationView {
+	v := operationView{Operation: op, Sinks: make(map[string]operationSink, len(op.Sinks))}
+	for name, p := range op.Sinks {
+		v.Sinks[name] = operationSink{Done: p.Done, OperationCounts: p.OperationCounts, Waiting: len(p.Left), Error: p.Error}
+	}
+	return v
+}
+
+// createOperation records a bulk operation, or says what it would do.
+func (h *api) createOperation(w http.ResponseWriter, r *http.Request) error {
+	var o replay.OperationRequest
+	if err := decode(w, r, &o); err != nil {
+		return err
+	}
+	if err := checkOperation(o); err != nil {
+		return err
+	}
+	var err error
+	if o.IdempotencyKey, err = app.IdempotencyKey(r.Header.Values(app.IdempotencyKeyHeader)); err != nil {
+		return err
+	}
+	o.Actor = actor(r.Context())
+	op, err := h.app.Engine.CreateOperation(r.Context(), o)
+	if err != nil {
+		return err
+	}
+	if o.DryRun {
+		return answerDryRun(w, op)
+	}
+	h.audit(r.Context(), "operation created", "operation", op.ID, "action", string(op.Action), "total", op.Total, "why", op.Reason)
+	if !op.Status.Final() {
+		h.starter.start(r.Context(), op.ID)
+	}
+	// Relative, so that it is right behind any stage and mapping.
+	w.Header().Set("Location", "operations/"+op.ID)
+	return answer(w, http.StatusAccepted, viewOperation(op))
+}
+
+// checkOperation refuses what the engine takes but nobody means, or what would make its
+// record large.
+func checkOperation(o replay.OperationRequest) error {
+	if o.IDs != nil && len(o.IDs) == 0 {
+		return invalid("ids: an empty list; leave it out to use a filter")
+	}
+	if n := utf8.RuneCountInString(o.Reason); n > maxReason {
+		return invalid("reason: %d characters; at most %d are kept", n, maxReason)
+	}
+	if o.Filter == nil {
+		return nil
+	}
+	for name, text := range map[string]string{"q": o.Filter.Q, "delivery_id": o.Filter.DeliveryID, "fingerprint": o.Filter.Fingerprint} {
+		if n := utf8.RuneCountInString(text); n > maxFilter {
+			return invalid("filter.%s: %d characters; at most %d are looked for", name, n, maxFilter)
+		}
+	}
+	return nil
+}
+
+func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
+	body := struct {
+		DryRun   bool                   `json:"dry_run"`
+		Action   replay.OperationAction `json:"action"`
+		Count    int64                  `json:"count"`
+		Complete bool                   `json:"complete"`
+		Scanned  int64                  `json:"scanned"`
+		Sample   []summary              `json:"sample"`
+	}{true, op.Action, op.Preview.Count, op.Preview.Complete, op.Preview.Scanned, summarize(op.Preview.Sample)}
+	return answer(w, http.StatusOK, body)
+}
+
+func (h *api) listOperations(w http.ResponseWriter, r *http.Request) error {
+	q := readQuery(r, "limit")
+	limit := q.limit(defaultOperations, maxOperations)
+	if q.err != nil {
+		return q.err
+	}
+	ops, err := h.app.Engine.ListOperations(r.Context(), limit)
+	if err != nil {
+		return err
+	}
+	views := make([]operationView, 0, len(ops))
+	for _, op := range ops {
+		op.IDs = nil
+		views = append(views, viewOperation(op))
+	}
+	return answer(w, http.StatusOK, map[string]any{"operations": views})
+}
+
+func (h *api) getOperation(w http.ResponseWriter, r *http.Request) error {
+	op, err := h.app.Engine.Operation(r.Context(), r.PathValue("op"))
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, viewOperation(op))
+}
+
+func (h *api) cancelOperation(w http.ResponseWriter, r *http.Request) error {
+	op, err := h.app.Engine.CancelOperation(r.Context(), r.PathValue("op"))
+	if err != nil {
+		return err
+	}
+	h.audit(r.Context(), "operation canceled", "operation", op.ID, "status", string(op.Status))
+	return answer(w, http.StatusOK, viewOperation(op))
+}

@@ -1,0 +1,112 @@
+// Package handler runs the replay engine for the schedule and for whoever asks.
+package handler
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"golang.org/x/sync/errgroup"
+
+	"backstop/internal/app"
+	"backstop/internal/observe"
+	"backstop/lib/dlq"
+	"backstop/lib/replay"
+	"backstop/lib/retry"
+)
+
+// handler runs the replay engine. It is safe for concurrent use.
+type handler struct {
+	app *app.App
+	// broken is why the function cannot work at all (its environment); nil when it can.
+	broken error
+}
+
+// New returns the function over a. With broken set, which says why it cannot work at all,
+// every invocation is answered with that.
+func New(a *app.App, broken error) lambda.Handler { return &handler{app: a, broken: broken} }
+
+// Invoke implements lambda.Handler. Every failure is a function error with a named
+// type: nobody reads an answer of the schedule's.
+func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	if h.broken != nil {
+		return nil, app.FunctionError(h.broken)
+	}
+	request, err := replay.ParseRequest(payload)
+	if err != nil {
+		return nil, app.FunctionError(err)
+	}
+	defer h.app.Begin(ctx)()
+	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
+	start := time.Now()
+	summary, err := h.app.Engine.Run(ctx, request)
+	if err != nil {
+		h.app.Log.ErrorContext(ctx, "replay failed", "error", err.Error())
+		return nil, app.FunctionError(err)
+	}
+	h.app.Log.InfoContext(ctx, "replay run", "claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
+		"parked", summary.Parked, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds())
+	for _, name := range slices.Sorted(maps.Keys(summary.Sinks)) {
+		if why := summary.Sinks[name].Error; why != "" {
+			h.app.Log.WarnContext(ctx, "sink left out, or left early", "sink", name, "error", why)
+		}
+	}
+	if h.app.Config.Age() >= 0 { // without a configuration nothing is replayed, however well that went
+		h.app.Metrics.Add(observe.ReplayRuns, "", 1)
+	}
+	h.measure(ctx, budget)
+	return json.Marshal(summary)
+}
+
+// Bounds of measuring: a queue that does not answer takes no more than its share, and all
+// of them together no more than this.
+const (
+	measureQueue = time.Second
+	measureAll   = 5 * time.Second
+	measureCalls = 16 // queues at once
+)
+
+// measure publishes the depth and the oldest age of every queue; the alarms rest on
+// them. What cannot be read now is left out, and read at the next tick.
+func (h *handler) measure(ctx context.Context, b retry.Budget) {
+	end := time.Now().Add(measureAll)
+	if !b.Deadline.IsZero() {
+		if last := b.Deadline.Add(-b.Reserve / 8); last.Before(end) {
+			end = last
+		}
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	names, err := h.app.Queue.Sinks(ctx)
+	if err != nil {
+		h.app.Log.WarnContext(ctx, "queues not measured", "error", err.Error())
+		return
+	}
+	var g errgroup.Group
+	g.SetLimit(measureCalls)
+	for _, name := range names {
+		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, measureQueue)
+			defer cancel()
+			stats, err := h.app.Queue.Stats(ctx, name)
+			if err != nil {
+				h.app.Log.WarnContext(ctx, "queue not measured", "sink", name, "error", err.Error())
+				return nil // the others are measured
+			}
+			h.app.Metrics.Add(observe.DLQDepth, name, float64(stats.Depth))
+			h.app.Metrics.Add(observe.DLQOldestAge, name, age(stats))
+			return nil
+		})
+	}
+	_ = g.Wait() // its functions return nil
+}
+
+func age(s dlq.Stats) float64 {
+	if s.OldestAt.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(s.OldestAt).Seconds())
+}

@@ -1,0 +1,162 @@
+// Package app is the composition root: it turns the environment into everything that a
+// function needs.
+package app
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/awsconf"
+	"backstop/internal/observe"
+	"backstop/lib/config"
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/fault"
+	"backstop/lib/replay"
+)
+
+// initFetch bounds the first reading of the sink configuration: a function has 10 s to
+// start, and one that starts without its configuration answers 503 and recovers.
+const initFetch = 3 * time.Second
+
+// App is what functions share. It is safe for concurrent use.
+type App struct {
+	Env     Env
+	Log     *slog.Logger
+	Metrics *observe.Metrics // of all invocations of the process
+	Out     io.Writer        // takes the metrics
+	Config  *config.Cache
+	Queue   dlq.Store
+	Records delivery.Store
+	Sender  *delivery.Sender
+	Engine  *replay.Engine
+
+	hangUp func() // nil: there are no connections
+	pauses pauses
+
+	trimMu  sync.Mutex
+	trimmed map[string]int // by sink, since the last report
+}
+
+// New reads the environment and connects nothing yet but the sink configuration, which
+// is read for a few seconds at most. A bad environment is SINK_CONFIG_INVALID with all
+// its faults; the App is then good for Close and Log only.
+func New(ctx context.Context) (*App, error) {
+	hideUnasked()
+	env, err := environment()
+	a := &App{Env: env, Log: observe.NewLogger(env.Service), Metrics: observe.NewMetrics(env.Service), Out: os.Stdout}
+	if err == nil {
+		err = a.compose()
+	}
+	if err != nil {
+		a.Log.ErrorContext(ctx, "cannot work", "error", err.Error())
+		return a, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, initFetch)
+	defer cancel()
+	if _, err := a.Config.Get(ctx); err != nil {
+		a.Log.ErrorContext(ctx, "sink configuration not read at start", "error", err.Error())
+	}
+	return a, nil
+}
+
+func (a *App) compose() error {
+	loadAWS := sync.OnceValues(func() (aws.Config, error) {
+		// Reads the platform's environment; no I/O but a credentials file.
+		return awsconf.Load(context.Background()) //nolint:forbidigo // outlives any invocation
+	})
+	options := config.Options{TTL: a.Env.SinksTTL, Logger: a.Log}
+	if cfg, err := loadAWS(); err == nil {
+		options.SSM = ssm.NewFromConfig(cfg)
+	} else if a.Env.Sinks.SSM() {
+		return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "AWS configuration", Cause: err}
+	}
+	useProxy(a.Env.Proxy)
+	a.Config = config.NewCache(a.Env.Sinks, options)
+
+	var operations replay.OperationStore
+	if a.Env.RedisURL == nil {
+		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
+		operations = replay.NewMemoryOperations()
+	} else {
+		client, secrets, dialer, err := redisClient(a.Env, loadAWS)
+		if err != nil {
+			return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
+		}
+		redis.SetLogger(redisLog{a.Log, secrets})
+		a.hangUp = dialer.HangUp
+		overflow := dlq.OverflowReject
+		if a.Env.DLQOverflow == "trim" {
+			overflow = dlq.OverflowTrim
+		}
+		a.Queue = dlq.NewRedis(client, dlq.WithKeyPrefix(a.Env.KeyPrefix), dlq.WithMaxLen(a.Env.DLQMaxLen),
+			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names))
+		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
+		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
+	}
+	a.pauses.stats = a.Queue
+	a.Sender = &delivery.Sender{
+		// Dead letters that come together are pushed in one call.
+		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Paused: a.pauses.paused, Observer: counter{a.Metrics}, Log: a.Log,
+		Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
+	}
+	a.Engine = &replay.Engine{
+		Store: a.Queue, Targets: a, Operations: operations, Records: a.Records, Observer: counter{a.Metrics}, Log: a.Log,
+		Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
+	}
+	return nil
+}
+
+func (a *App) noteTrimmed(sink string, n int) {
+	a.trimMu.Lock()
+	defer a.trimMu.Unlock()
+	if a.trimmed == nil {
+		a.trimmed = map[string]int{}
+	}
+	a.trimmed[sink] += n
+}
+
+func (a *App) reportTrimmed(ctx context.Context) {
+	a.trimMu.Lock()
+	trimmed := a.trimmed
+	a.trimmed = nil
+	a.trimMu.Unlock()
+	for sink, n := range trimmed {
+		a.Metrics.Add(observe.Trimmed, sink, float64(n))
+		a.Log.WarnContext(ctx, "dead letters trimmed by overflow", "sink", sink, "trimmed", n)
+	}
+}
+
+// Close closes the connections. Nothing depends on it, and what is asked for later opens
+// them again.
+func (a *App) Close() {
+	if a.hangUp != nil {
+		a.hangUp()
+	}
+}
+
+// Target implements delivery.Targets. The errors are those of config.Cache.Sink.
+func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) {
+	s, err := a.Config.Sink(ctx, name)
+	if err != nil {
+		return delivery.Target{}, err
+	}
+	return delivery.Target{Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, ConfigErr: s.Err, Hold: s.FIFO == config.FIFOHold}, nil
+}
+
+// Names implements delivery.Targets.
+func (a *App) Names(ctx context.Context) ([]string, error) {
+	snapshot, err := a.Config.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.Names(), nil
+}

@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+
+	"github.com/aws/aws-lambda-go/lambda/messages"
+
+	"backstop/internal/observe"
+	"backstop/internal/problem"
+	"backstop/lib/fault"
+)
+
+// Begin notes the start of an invocation under ctx and returns what ends it: the metrics
+// are written, with what is counted outside single deliveries.
+func (a *App) Begin(ctx context.Context) (end func()) {
+	a.Metrics.Begin()
+	return func() {
+		a.report(ctx)
+		a.Metrics.End(ctx)
+		a.flush(ctx)
+	}
+}
+
+// report counts the dead letters that an overflowing queue lost since the last report, and
+// the age of the configuration, or that there is none. Something that never existed has no
+// age, and an alarm on age stays silent.
+func (a *App) report(ctx context.Context) {
+	a.reportTrimmed(ctx)
+	age := a.Config.Age()
+	if age < 0 {
+		a.Metrics.Add(observe.ConfigMissing, "", 1)
+		return
+	}
+	a.Metrics.Add(observe.ConfigMissing, "", 0)
+	a.Metrics.Add(observe.ConfigAge, "", age.Seconds())
+}
+
+func (a *App) flush(ctx context.Context) {
+	if err := a.Metrics.Flush(a.Out); err != nil {
+		a.Log.ErrorContext(ctx, "metrics not written", "error", err.Error())
+	}
+}
+
+// FunctionError is a function's error as the platform and the caller see it: its type is
+// the error's code. The text of an INTERNAL one, which may be anything, is left out.
+func FunctionError(err error) error {
+	p := problem.From(err)
+	text := err.Error()
+	if p.Code == fault.CodeInternal {
+		text = p.Title
+	}
+	return messages.InvokeResponse_Error{Type: string(p.Code), Message: text}
+}
+
+// counter counts what the Sender and the replay engine did.
+type counter struct{ *observe.Metrics }
+
+// Unguarded implements delivery.Observer.
+func (c counter) Unguarded(sink string) { c.Add(observe.Unguarded, sink, 1) }
+
+// ReplayDelivered implements replay.Observer.
+func (c counter) ReplayDelivered(_ context.Context, sink string) {
+	c.Add(observe.ReplayDelivered, sink, 1)
+}
+
+// ReplayFailed implements replay.Observer.
+func (c counter) ReplayFailed(_ context.Context, sink string) { c.Add(observe.ReplayFailed, sink, 1) }
+
+// Parked implements replay.Observer.
+func (c counter) Parked(_ context.Context, sink string) { c.Add(observe.Parked, sink, 1) }
