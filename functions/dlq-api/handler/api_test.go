@@ -35,6 +35,16 @@ type fixture struct {
 	got    atomic.Int64 // requests that the receiver got
 }
 
+// read makes the API read another queue.
+func (f *fixture) read(tb testing.TB, q queue) {
+	tb.Helper()
+	h, ok := f.api.(*api)
+	if !ok {
+		tb.Fatalf("the API is a %T", f.api)
+	}
+	h.queue = q
+}
+
 var document = sync.OnceValues(func() (*docstest.Document, error) { return docstest.Load(context.Background()) })
 
 func newFixture(tb testing.TB) *fixture {
@@ -470,8 +480,8 @@ func (q halfUnreadable) Stats(ctx context.Context, sink string) (dlq.Stats, erro
 func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 	f := newFixture(t)
 	f.add(t, item(1))
-	queue := f.app.Queue
-	f.app.Queue = halfUnreadable{queue, "hook"}
+	all := f.app.Queue
+	f.read(t, halfUnreadable{all, "hook"})
 	var got struct {
 		Sinks []struct {
 			Name       string
@@ -489,6 +499,6 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 	if len(got.Sinks) != 2 {
 		t.Errorf("%d sinks, want 2", len(got.Sinks))
 	}
-	f.app.Queue = halfUnreadable{queue, ""}
+	f.read(t, halfUnreadable{all, ""})
 	f.ask(t, "GET", "/v1/sinks", "").want(503, "SINK_DLQ_UNAVAILABLE")
 }

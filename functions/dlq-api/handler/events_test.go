@@ -235,7 +235,7 @@ func (w *watching) Page(ctx context.Context, q dlq.Query) (dlq.Page, error) {
 func TestEveryCallEndsBeforeTheInvocation(t *testing.T) {
 	f := newFixture(t)
 	w := &watching{Store: f.app.Queue}
-	f.app.Queue = w
+	f.read(t, w)
 	invocation, gateway := time.Now().Add(10*time.Minute), time.Now().Add(29*time.Second)
 	ctx, cancel := context.WithDeadline(t.Context(), invocation)
 	defer cancel()

@@ -37,9 +37,9 @@ func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
 	var found dlq.GroupPage
 	var err error
 	if query.State != "" {
-		found, err = dlq.CountGroups(r.Context(), h.app.Queue, query)
+		found, err = dlq.CountGroups(r.Context(), h.queue, query)
 	} else {
-		found.Groups, err = h.app.Queue.Groups(r.Context(), query.Sink)
+		found.Groups, err = h.queue.Groups(r.Context(), query.Sink)
 	}
 	if err != nil {
 		return err

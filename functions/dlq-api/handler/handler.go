@@ -14,6 +14,8 @@ import (
 
 	"backstop/internal/app"
 	"backstop/internal/problem"
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
@@ -25,8 +27,29 @@ const maxRequest = 1 << 20
 // api answers the operator's HTTP API. It is safe for concurrent use.
 type api struct {
 	app     *app.App
+	queue   queue
+	records records
+	engine  *replay.Engine // sends, discards and imports
 	starter *starter
 	mux     *http.ServeMux
+}
+
+// queue is what the API reads and switches. What claims, sends or removes dead letters goes
+// through the engine, which leases them.
+type queue interface {
+	Get(ctx context.Context, id string) (dlq.Item, error)
+	Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error)
+	Page(ctx context.Context, q dlq.Query) (dlq.Page, error)
+	Sinks(ctx context.Context) ([]string, error)
+	Stats(ctx context.Context, sink string) (dlq.Stats, error)
+	Groups(ctx context.Context, sink string) ([]dlq.Group, error)
+	Pause(ctx context.Context, sink string, paused bool) error
+	Unpark(ctx context.Context, id string) error
+}
+
+// records tells what became of deliveries.
+type records interface {
+	Get(ctx context.Context, k delivery.Key) (delivery.Record, bool, error)
 }
 
 // New returns the function over a. With broken set, which says why it cannot work at all,
@@ -40,7 +63,7 @@ func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	if broken != nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.From(broken).Write(w) })
 	}
-	h := &api{app: a, starter: s, mux: http.NewServeMux()}
+	h := &api{app: a, queue: a.Queue, records: a.Records, engine: a.Engine, starter: s, mux: http.NewServeMux()}
 	h.handle("GET /v1/sinks", h.listSinks)
 	h.handle("POST /v1/sinks/{name}/pause", h.pause(true))
 	h.handle("POST /v1/sinks/{name}/resume", h.pause(false))

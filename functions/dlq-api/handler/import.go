@@ -42,7 +42,7 @@ func (h *api) importItems(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	results := h.app.Engine.Import(r.Context(), items)
+	results := h.engine.Import(r.Context(), items)
 	counts := map[replay.ImportStatus]int{}
 	var failure error
 	for i := range lines {

@@ -76,7 +76,7 @@ func readFilter(r *http.Request) (dlq.Query, error) {
 // that does not even fit alone is named only, so that the list goes on behind it.
 func (h *api) page(ctx context.Context, q dlq.Query, encode func(dlq.Page) ([]byte, error)) (dlq.Page, []byte, error) {
 	for {
-		page, err := h.app.Queue.Page(ctx, q)
+		page, err := h.queue.Page(ctx, q)
 		if err != nil {
 			return page, nil, err
 		}
@@ -131,7 +131,7 @@ func (h *api) count(w http.ResponseWriter, r *http.Request) error {
 	names := []string{sink}
 	if sink == "" {
 		var err error
-		if names, err = h.app.Queue.Sinks(r.Context()); err != nil {
+		if names, err = h.queue.Sinks(r.Context()); err != nil {
 			return err
 		}
 	}
@@ -141,7 +141,7 @@ func (h *api) count(w http.ResponseWriter, r *http.Request) error {
 		States map[dlq.State]int64 `json:"states"`
 	}{Sinks: make(map[string]int64, len(names)), States: map[dlq.State]int64{}}
 	for _, name := range names {
-		st, err := h.app.Queue.Stats(r.Context(), name)
+		st, err := h.queue.Stats(r.Context(), name)
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (h *api) count(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *api) getItem(w http.ResponseWriter, r *http.Request) error {
-	it, err := h.app.Queue.Get(r.Context(), r.PathValue("id"))
+	it, err := h.queue.Get(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func answerItem(w http.ResponseWriter, r *http.Request, it dlq.Item) error {
 // discardItem removes an item. One that is gone already counts as removed, whatever
 // If-Match says: what was asked for is so.
 func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
-	it, err := h.app.Queue.Get(r.Context(), r.PathValue("id"))
+	it, err := h.queue.Get(r.Context(), r.PathValue("id"))
 	switch {
 	case fault.CodeOf(err) == fault.CodeDLQNotFound:
 	case err != nil:
@@ -187,7 +187,7 @@ func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
 		if err := unchanged(r, it); err != nil {
 			return err
 		}
-		if err := h.app.Engine.Discard(r.Context(), it); err != nil {
+		if err := h.engine.Discard(r.Context(), it); err != nil {
 			return err
 		}
 		h.audit(r.Context(), "discarded", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
@@ -198,18 +198,18 @@ func (h *api) discardItem(w http.ResponseWriter, r *http.Request) error {
 
 // unparkItem makes an item due now.
 func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
-	it, err := h.app.Queue.Get(r.Context(), r.PathValue("id"))
+	it, err := h.queue.Get(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
 	if err := unchanged(r, it); err != nil {
 		return err
 	}
-	if err := h.app.Queue.Unpark(r.Context(), it.ID); err != nil {
+	if err := h.queue.Unpark(r.Context(), it.ID); err != nil {
 		return err
 	}
 	h.audit(r.Context(), "unparked", "item_id", it.ID, "delivery_id", it.DeliveryID, "sink", it.Sink)
-	now, err := h.app.Queue.Get(r.Context(), it.ID)
+	now, err := h.queue.Get(r.Context(), it.ID)
 	switch {
 	case fault.CodeOf(err) == fault.CodeDLQNotFound: // the schedule was quick
 		it.Parked, it.Held = false, false
@@ -239,7 +239,7 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Bu
 	}
 	id := r.PathValue("id")
 	if r.Header.Get("If-Match") != "" {
-		it, err := h.app.Queue.Get(r.Context(), id)
+		it, err := h.queue.Get(r.Context(), id)
 		if err != nil {
 			return err
 		}
@@ -247,7 +247,7 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Bu
 			return err
 		}
 	}
-	result, err := h.app.Engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink, Budget: budget})
+	result, err := h.engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink, Budget: budget})
 	if err != nil {
 		return err
 	}

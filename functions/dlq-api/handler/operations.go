@@ -56,7 +56,7 @@ func (h *api) createOperation(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	o.Actor = actor(r.Context())
-	op, err := h.app.Engine.CreateOperation(r.Context(), o)
+	op, err := h.engine.CreateOperation(r.Context(), o)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (h *api) listOperations(w http.ResponseWriter, r *http.Request) error {
 	if q.err != nil {
 		return q.err
 	}
-	ops, err := h.app.Engine.ListOperations(r.Context(), limit)
+	ops, err := h.engine.ListOperations(r.Context(), limit)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (h *api) listOperations(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *api) getOperation(w http.ResponseWriter, r *http.Request) error {
-	op, err := h.app.Engine.Operation(r.Context(), r.PathValue("op"))
+	op, err := h.engine.Operation(r.Context(), r.PathValue("op"))
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (h *api) getOperation(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *api) cancelOperation(w http.ResponseWriter, r *http.Request) error {
-	op, err := h.app.Engine.CancelOperation(r.Context(), r.PathValue("op"))
+	op, err := h.engine.CancelOperation(r.Context(), r.PathValue("op"))
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 	if err = errors.Join(err, h.app.Config.LastError()); err != nil {
 		body.ConfigError = err.Error()
 	}
-	names, err := h.app.Queue.Sinks(r.Context())
+	names, err := h.queue.Sinks(r.Context())
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (h *api) fill(ctx context.Context, views map[string]*sinkView) error {
 		g.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, queueShare)
 			defer cancel()
-			stats, err := h.app.Queue.Stats(ctx, name)
+			stats, err := h.queue.Stats(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -129,10 +129,10 @@ func (h *api) pause(paused bool) func(http.ResponseWriter, *http.Request) error 
 		if err := h.known(r.Context(), &v); err != nil {
 			return err
 		}
-		if err := h.app.Queue.Pause(r.Context(), v.Name, paused); err != nil {
+		if err := h.queue.Pause(r.Context(), v.Name, paused); err != nil {
 			return err
 		}
-		stats, err := h.app.Queue.Stats(r.Context(), v.Name)
+		stats, err := h.queue.Stats(r.Context(), v.Name)
 		if err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (h *api) known(ctx context.Context, v *sinkView) error {
 		}
 		return nil
 	}
-	names, qerr := h.app.Queue.Sinks(ctx)
+	names, qerr := h.queue.Sinks(ctx)
 	if qerr != nil {
 		return qerr
 	}
@@ -176,7 +176,7 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 	if q.err != nil {
 		return q.err
 	}
-	rec, known, err := h.app.Records.Get(r.Context(), key)
+	rec, known, err := h.records.Get(r.Context(), key)
 	if err != nil {
 		return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "records", Cause: err}
 	}
@@ -211,16 +211,16 @@ func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
 // was kept after it was delivered too, as far as a search finds it.
 func (h *api) letterOf(ctx context.Context, key delivery.Key, id string) (dlq.Item, error) {
 	if id != "" {
-		it, err := h.app.Queue.Get(ctx, id)
+		it, err := h.queue.Get(ctx, id)
 		if err == nil && it.DeliveryID == key.ID || err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
 			return it, err
 		}
 	}
-	it, err := h.app.Queue.Find(ctx, key.Sink, key.ID, "")
+	it, err := h.queue.Find(ctx, key.Sink, key.ID, "")
 	if fault.CodeOf(err) != fault.CodeDLQNotFound {
 		return it, err
 	}
-	page, err := h.app.Queue.Page(ctx, dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
+	page, err := h.queue.Page(ctx, dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
 	if err != nil {
 		return it, err
 	}

@@ -20,14 +20,25 @@ import (
 
 // handler runs the replay engine. It is safe for concurrent use.
 type handler struct {
-	app *app.App
+	app    *app.App
+	queues queues
 	// broken is why the function cannot work at all (its environment); nil when it can.
 	broken error
 }
 
 // New returns the function over a. With broken set, which says why it cannot work at all,
 // every invocation is answered with that.
-func New(a *app.App, broken error) lambda.Handler { return &handler{app: a, broken: broken} }
+func New(a *app.App, broken error) lambda.Handler { return newReplay(a, broken) }
+
+func newReplay(a *app.App, broken error) *handler {
+	return &handler{app: a, queues: a.Queue, broken: broken}
+}
+
+// queues are what the handler measures.
+type queues interface {
+	Sinks(ctx context.Context) ([]string, error)
+	Stats(ctx context.Context, sink string) (dlq.Stats, error)
+}
 
 // Invoke implements lambda.Handler. Every failure is a function error with a named
 // type: nobody reads an answer of the schedule's.
@@ -80,7 +91,7 @@ func (h *handler) measure(ctx context.Context, b retry.Budget) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
-	names, err := h.app.Queue.Sinks(ctx)
+	names, err := h.queues.Sinks(ctx)
 	if err != nil {
 		h.app.Log.WarnContext(ctx, "queues not measured", "error", err.Error())
 		return
@@ -91,7 +102,7 @@ func (h *handler) measure(ctx context.Context, b retry.Budget) {
 		g.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, measureQueue)
 			defer cancel()
-			stats, err := h.app.Queue.Stats(ctx, name)
+			stats, err := h.queues.Stats(ctx, name)
 			if err != nil {
 				h.app.Log.WarnContext(ctx, "queue not measured", "sink", name, "error", err.Error())
 				return nil // the others are measured

@@ -55,7 +55,7 @@ func newHandler(t *testing.T) (h *handler, out, log *buffer) {
 	a.Log = slog.New(slog.NewJSONHandler(log, nil))
 	a.Engine.Log = a.Log
 	a.Out = out
-	return &handler{app: a}, out, log
+	return newReplay(a, nil), out, log
 }
 
 // partly is a queue of which some sinks cannot be read.
@@ -88,7 +88,7 @@ func TestAQueueThatCannotBeReadKeepsNoOtherFromBeingMeasured(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			h.app.Queue = partly{h.app.Queue, func(ctx context.Context, sink string) error {
+			h.queues = partly{h.app.Queue, func(ctx context.Context, sink string) error {
 				if sink == "a" || sink == "c" {
 					return fault(ctx)
 				}
