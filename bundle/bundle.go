@@ -1,6 +1,7 @@
 // Package bundle runs the functions. A main of one's own imports the kinds of sinks that
 // it wants, its own among them, and calls one of these; examples/bundle shows it. The
-// environment configures the rest (docs/configuration.md).
+// environment configures the rest (docs/configuration.md). A process that is no Lambda
+// function uses the packages of lib instead, delivery.Sender and replay.Engine first.
 //
 //	import (
 //		"backstop/bundle"

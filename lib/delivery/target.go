@@ -40,7 +40,8 @@ type Targets interface {
 }
 
 // Registered returns the sinks of a registry as targets. One that a retry.Retrier wraps is
-// tried as the Retrier's Cfg says, others by the defaults of retry.Config.
+// tried as the Retrier's Cfg says, others by the defaults of retry.Config. A sink that is
+// registered later is found too; one that is not is SINK_NOT_FOUND.
 func Registered(r *sinks.Registry) Targets { return registered{r} }
 
 type registered struct{ *sinks.Registry }

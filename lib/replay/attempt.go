@@ -19,9 +19,9 @@ type Status string
 
 // The statuses.
 const (
-	StatusDelivered Status = "delivered"
-	StatusFailed    Status = "failed"
-	StatusParked    Status = "parked" // failed too often: the schedule leaves it alone
+	StatusDelivered Status = "delivered" // the sink accepted it
+	StatusFailed    Status = "failed"    // the sink did not; the dead letter stays
+	StatusParked    Status = "parked"    // failed too often: the schedule leaves it alone
 
 	statusDropped Status = "discarded" // by a bulk operation, unsent
 )

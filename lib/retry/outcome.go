@@ -15,13 +15,14 @@ type Status string
 // The statuses. A delivery that is neither delivered nor dead-lettered still belongs
 // to the caller.
 const (
-	StatusDelivered    Status = "delivered"
-	StatusDeadLettered Status = "dead_lettered"
-	StatusHandedBack   Status = "handed_back"
+	StatusDelivered    Status = "delivered"     // the sink accepted it
+	StatusDeadLettered Status = "dead_lettered" // it failed, and the DLQ has it
+	StatusHandedBack   Status = "handed_back"   // it failed, and is kept nowhere
 )
 
 // Outcome tells the whole truth about one delivery.
 type Outcome struct {
+	// Status is never empty.
 	Status Status
 	// DeliveryID is the message's id, or the one it was given.
 	DeliveryID string

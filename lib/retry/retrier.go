@@ -22,8 +22,10 @@ import (
 // keeps what still failed in a DLQ. It is safe for concurrent use once its fields are
 // set.
 type Retrier struct {
+	// Inner makes the attempts. Required.
 	Inner sinks.Sink
-	Cfg   Config
+	// Cfg says how often and how fast. Zero fields mean the defaults.
+	Cfg Config
 	// DLQ keeps failed deliveries. Nil disables the push: the caller keeps the
 	// message.
 	DLQ dlq.DLQ
@@ -39,7 +41,8 @@ type Retrier struct {
 	Logger *slog.Logger
 }
 
-// NewRetrier returns a Retrier around inner. Its configuration is normalized.
+// NewRetrier returns a Retrier around inner. Its configuration is normalized: a zero cfg means
+// the defaults. A nil queue means that the caller keeps what failed.
 func NewRetrier(inner sinks.Sink, cfg Config, queue dlq.DLQ) *Retrier {
 	return &Retrier{Inner: inner, Cfg: cfg.Normalize(), DLQ: queue}
 }
@@ -79,7 +82,7 @@ func Bare(s sinks.Sink) sinks.Sink {
 // Name returns the inner sink's name.
 func (r *Retrier) Name() string { return r.Inner.Name() }
 
-// IsRetrier returns true.
+// IsRetrier returns true: the sink needs no other retries (see WrapSink).
 func (r *Retrier) IsRetrier() bool { return true }
 
 // Unwrap returns the inner sink.
@@ -137,7 +140,8 @@ func (r *Retrier) Carry(ctx context.Context, d Delivery) Outcome {
 }
 
 // DeadLetter records a delivery as failed without attempting it: what is known to be
-// unsendable, or must wait. Its To may be nil where Received is the recipient.
+// unsendable, or must wait. Its To may be nil where Received is the recipient. cause becomes
+// the item's LastError and the Outcome's Err; it must not be nil.
 func (r *Retrier) DeadLetter(ctx context.Context, d Delivery, reason dlq.Reason, cause error) Outcome {
 	start := time.Now()
 	d = r.within(ctx, d)

@@ -2,9 +2,14 @@
 // (Recipient), through what (Sink), and the coded, classified errors that every
 // sink returns.
 //
-// A sink kind lives in a package of its own and registers a Factory for its kind
-// in init; importing the package is enough to make the kind available. The suite
-// in sinktest is the contract of a Sink as code.
+// Start with Message, Sink and Registry to send through sinks that are there. A kind of
+// one's own lives in a package of its own and registers a Factory in init (RegisterFactory,
+// Configure); importing the package is enough to make the kind available. What a sink
+// knows of a failure it says by a mark: Transient, Terminal, Ambiguous or RetryAfter. The
+// suite in sinktest is the contract of a Sink as code.
+//
+// A sink makes one attempt and keeps nothing. Package retry tries again and keeps what
+// still failed; package delivery also remembers what was sent.
 package sinks
 
 import (
@@ -44,8 +49,10 @@ type Recipient = any
 // sink knows better than the heuristic of IsTransient. It honours ctx at once and
 // retains neither to nor m after it returned. A Sink is safe for concurrent use.
 type Sink interface {
-	// Name is the name under which the sink is configured and registered.
+	// Name is the name under which the sink is configured and registered, always the same
+	// (fault.CheckName).
 	Name() string
+	// Send makes one attempt to send m; nil means that the destination accepted it.
 	Send(ctx context.Context, to Recipient, m Message) error
 }
 
@@ -53,6 +60,7 @@ type Sink interface {
 // turns JSON, received or stored, into that type. raw is empty or "null" when no
 // recipient was given. Errors are INVALID_ARGUMENT and name the field.
 type RecipientDecoder interface {
+	// DecodeRecipient returns what Send takes, nil for the sink's default.
 	DecodeRecipient(raw []byte) (Recipient, error)
 }
 
@@ -60,6 +68,7 @@ type RecipientDecoder interface {
 // can never be sent: errors are INVALID_ARGUMENT and name the field. Send applies
 // the same rules.
 type Validator interface {
+	// Validate returns nil when m may be sent to to.
 	Validate(to Recipient, m Message) error
 }
 
@@ -67,6 +76,7 @@ type Validator interface {
 // that arrives twice (by Message.ID). Only such sinks are sent to again, by
 // default, after an ambiguous outcome.
 type Deduplicator interface {
+	// Deduplicates reports whether receivers recognise a message by its ID.
 	Deduplicates() bool
 }
 

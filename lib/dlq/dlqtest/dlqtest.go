@@ -1,4 +1,6 @@
 // Package dlqtest is the contract of dlq.Store as code: every backend passes Run.
+// Start there and with Backend, which says how to make a store. What a backend loses at a
+// restart, and what it costs, are left to its own tests.
 //
 // Each case states the rule that it checks; a failing case prints it. Time is real:
 // leases are short where they must run out, and nothing is asserted about how long
@@ -18,7 +20,8 @@ import (
 
 // Backend is what is tested.
 type Backend struct {
-	// New returns an empty store with the options given.
+	// New returns an empty store with the options given, apart from all others. It is called
+	// from several tests at once. Required.
 	New func(t *testing.T, opts ...dlq.Option) dlq.Store
 	// Append adds an entry to a sink's queue as another program would: fields and values
 	// in turn. Nil: nobody else can write to the backend, and the cases about entries
@@ -31,8 +34,11 @@ type T struct{ *testing.T }
 
 // Case is one rule of the contract.
 type Case struct {
-	Name  string
-	Rule  string
+	// Name is the subtest's.
+	Name string
+	// Rule is what the case checks, as a sentence.
+	Rule string
+	// Check fails t where b breaks the rule.
 	Check func(t *T, b Backend)
 	// Foreign cases need Backend.Append.
 	Foreign bool
