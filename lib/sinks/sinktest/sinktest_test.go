@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"backstop/lib/sinks"
@@ -31,18 +32,22 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// all runs every check and row of the suite against h and returns what they say.
+// all runs every check and row of the suite against h and returns what they say. The
+// destination is in memory, so that the suite's patience costs no time.
 func all(t *testing.T, h Harness) string {
 	t.Helper()
-	r := &recorder{TB: t}
-	var wg sync.WaitGroup
-	for _, c := range checks {
-		wg.Go(func() { c.run(r, h) })
-	}
-	for _, row1 := range h.Rows {
-		wg.Go(func() { row(r, h, row1) })
-	}
-	wg.Wait()
+	r := &recorder{}
+	synctest.Test(t, func(t *testing.T) {
+		r.TB = t
+		var wg sync.WaitGroup
+		for _, c := range checks {
+			wg.Go(func() { c.run(r, h) })
+		}
+		for _, row1 := range h.Rows {
+			wg.Go(func() { row(r, h, row1) })
+		}
+		wg.Wait()
+	})
 	return strings.Join(r.failures, "\n")
 }
 
