@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
@@ -160,17 +161,4 @@ func wantProblem(t *testing.T, what string, a answer, status int, code string) {
 }
 
 // eventually polls until check returns nil.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
+var eventually = await.Nil
