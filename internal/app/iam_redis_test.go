@@ -200,10 +200,17 @@ func TestConnectionsEndBeforeTheCacheEndsThem(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	commands := 0
-	end := time.Now().Add(5 * time.Second)
+	outlived := func() bool { // the cache would have ended the first connection by now
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		n := len(c.logins)
+		return n > 0 && c.logins[n-1].at.Sub(c.logins[0].at) > c.life
+	}
 	for range 4 {
 		wg.Go(func() {
-			for time.Now().Before(end) {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for ; !outlived(); <-tick.C {
 				if err := client.Incr(t.Context(), key).Err(); err != nil {
 					t.Errorf("a command: %v", err)
 					return
@@ -211,7 +218,6 @@ func TestConnectionsEndBeforeTheCacheEndsThem(t *testing.T) {
 				mu.Lock()
 				commands++
 				mu.Unlock()
-				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}

@@ -197,8 +197,9 @@ func eval[T any](p *tab, js string) T {
 // wait polls until an expression is true.
 func (p *tab) wait(what, js string) {
 	p.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("Boolean("+js+")"))
 		switch {
 		case err == nil && ok:
@@ -207,7 +208,6 @@ func (p *tab) wait(what, js string) {
 			text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
 			p.t.Fatalf("waiting for %s (%s): %v; the page says:\n%s", what, js, err, text)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
