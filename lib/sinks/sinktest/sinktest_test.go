@@ -60,6 +60,7 @@ type fake struct {
 	mu       sync.Mutex
 	attempts int
 	accepted []string
+	dialled  int
 	open     int
 }
 
@@ -125,6 +126,9 @@ func (f *fake) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 		return err
 	}
 	text := "Subject: " + m.Subject + "\r\n\r\n" + m.Body
+	f.mu.Lock()
+	f.dialled++
+	f.mu.Unlock()
 	switch f.b {
 	case Accept:
 		f.take(text, true)
@@ -197,10 +201,11 @@ func harness(fault string) Harness {
 		Open: func(_ testing.TB, b Behaviour) *Destination {
 			f := &fake{b: b, fault: fault}
 			return &Destination{
-				Sink:     f,
-				Attempts: func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.attempts },
-				Accepted: func() []string { f.mu.Lock(); defer f.mu.Unlock(); return f.accepted },
-				Open:     func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.open },
+				Sink:        f,
+				Attempts:    func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.attempts },
+				Accepted:    func() []string { f.mu.Lock(); defer f.mu.Unlock(); return f.accepted },
+				Connections: func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.dialled },
+				Open:        func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.open },
 			}
 		},
 		Message: func(marker string) sinks.Message {
