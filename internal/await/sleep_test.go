@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,8 +50,9 @@ func TestTestsSleepInBubblesOnly(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		pkg := filepath.Dir(path) + " " + f.Name.Name
 		f.Name.Name = filepath.ToSlash(name) // what sleeps is reported by its file
-		folders[filepath.Dir(path)] = append(folders[filepath.Dir(path)], f)
+		folders[pkg] = append(folders[pkg], f)
 		return nil
 	})
 	if err != nil {
@@ -86,6 +88,9 @@ func sleepers(files []*ast.File) []string {
 				fn.name = d.Name.Name
 			}
 			fn.read(d)
+			if strings.HasPrefix(path.Base(fn.file), "example") {
+				clear(fn.named) // what examples call is the library's, of the same name at most
+			}
 			all = append(all, fn)
 		}
 	}
