@@ -6,6 +6,7 @@
 //	import (
 //		"backstop/bundle"
 //		_ "backstop/lib/sinks/webhook"
+//
 //		_ "example.org/team/bundle/pager" // registers its kind in init
 //	)
 //

@@ -6,5 +6,6 @@ import (
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
+
 	_ "example.org/team/bundle/pager" // our own
 )

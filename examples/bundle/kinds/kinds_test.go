@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"backstop/lib/config"
+
 	_ "example.org/team/bundle/kinds"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm"

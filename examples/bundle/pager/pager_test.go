@@ -9,6 +9,7 @@ import (
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/sinktest"
+
 	"example.org/team/bundle/pager"
 )
 

@@ -3,6 +3,7 @@ package main
 
 import (
 	"backstop/bundle"
+
 	_ "example.org/team/bundle/kinds"
 )
 
