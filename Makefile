@@ -120,6 +120,19 @@ fuzz: ## Run every fuzz target for FUZZTIME=30s; FUZZ=name selects.
 mutants: deps ## Plant faults, one at a time, and check that the tests catch each.
 	@scripts/mutants.sh
 
+# Each is a module of its own, and shows what a module elsewhere needs.
+.PHONY: examples
+examples: $(LINT) ## Build, vet, test and lint each module of examples/ from its own folder.
+	@for m in examples/*/go.mod; do \
+	  echo "$${m%/go.mod}"; \
+	  ( cd "$${m%/go.mod}" && $(GO) build ./... && $(GO) vet ./... && $(GO) test ./... && \
+	    "$(CURDIR)/$(LINT)" run ./... && "$(CURDIR)/$(LINT)" fmt --diff ./... ) || exit 1; \
+	done
+
+.PHONY: rename
+rename: ## Set the module's path everywhere, for publishing: MODULE=example.org/team/backstop.
+	@$(GO) run ./internal/rename "$(MODULE)"
+
 .PHONY: clean
 clean: ## Remove everything that was built.
 	rm -rf build .aws-sam

@@ -6,7 +6,8 @@
 //	import (
 //		"backstop/bundle"
 //		_ "backstop/lib/sinks/webhook"
-//		_ "example.org/team/pager" // registers its kind in init
+//
+//		_ "example.org/team/bundle/pager" // registers its kind in init
 //	)
 //
 //	func main() { bundle.Send() }
