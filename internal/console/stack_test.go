@@ -83,12 +83,12 @@ func startIncident(t *testing.T) (*incident.Incident, *backstop) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	samples, err := api.Items(t.Context(), client.Filter{Sink: "webhook-demo"}, 0, "")
+	samples, err := api.ItemsPage(t.Context(), client.Filter{Sink: "webhook-demo"}, 0, "")
 	if err != nil || len(samples.Items) != 3 {
 		t.Fatalf("%d samples, %v; want 3", len(samples.Items), err)
 	}
 	for _, it := range samples.Items {
-		if err := api.Discard(t.Context(), it.ID); err != nil {
+		if err := api.Discard(t.Context(), it.ID, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,7 +103,7 @@ func (b *backstop) export(t *testing.T) []string {
 	t.Helper()
 	var lines []string
 	for cursor := ""; ; {
-		page, next, err := b.api.Export(t.Context(), client.Filter{}, cursor)
+		page, next, err := b.api.ExportPage(t.Context(), client.Filter{}, cursor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,13 +199,13 @@ func story() []letter {
 // counts are the numbers of dead letters by reason.
 func (b *backstop) counts(t *testing.T) map[string]int64 {
 	t.Helper()
-	groups, err := b.api.Groups(t.Context(), client.Filter{})
+	groups, err := b.api.GroupsPage(t.Context(), client.Filter{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := map[string]int64{}
 	for _, g := range groups.Groups {
-		out[g.Reason] += g.Count
+		out[string(g.Reason)] += g.Count
 	}
 	return out
 }
@@ -213,7 +213,7 @@ func (b *backstop) counts(t *testing.T) map[string]int64 {
 // newest returns a sink's newest dead letter in full.
 func (b *backstop) newest(t *testing.T, f client.Filter) client.Item {
 	t.Helper()
-	page, err := b.api.Items(t.Context(), f, 1, "")
+	page, err := b.api.ItemsPage(t.Context(), f, 1, "")
 	if err != nil || len(page.Items) == 0 {
 		t.Fatalf("no dead letter of %+v: %v", f, err)
 	}
