@@ -24,10 +24,16 @@ func Send(ctx context.Context, log *slog.Logger, grace time.Duration, s sinks.Si
 	}
 	done := make(chan error, 1)
 	go func() {
-		// What remains of a sink that ends its goroutine, as a test's FailNow does.
-		err := sinks.Terminal(&fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("sink %q ended its goroutine", s.Name())})
-		defer func() { done <- err }()
+		var err error
+		returned := false
+		defer func() {
+			if !returned { // Send ended its goroutine, as a test's FailNow does
+				err = sinks.Terminal(&fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("sink %q ended its goroutine", s.Name())})
+			}
+			done <- err
+		}()
 		err = send(ctx, log, s, to, m)
+		returned = true
 	}()
 	select {
 	case err := <-done:

@@ -13,6 +13,7 @@
 package sinks
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -230,7 +231,7 @@ func guarded[T any](s Sink, method string, f func() (T, error)) (out T, err erro
 	return f()
 }
 
+// absent reports whether raw is nothing, or JSON's null.
 func absent(raw []byte) bool {
-	var v any
-	return len(raw) == 0 || json.Unmarshal(raw, &v) == nil && v == nil
+	return len(raw) == 0 || string(bytes.Trim(raw, " \t\r\n")) == "null"
 }
