@@ -65,7 +65,10 @@ type DLQ interface {
 	// message again, the new item lands beside the old one, linked by Origin, the old
 	// one is held (StateWaiting), and Replay returns SINK_DEAD_LETTERED. When the sink
 	// returns an error, the message was recorded nowhere else: the item stays as it was
-	// and Replay returns that error. An item that was delivered or cannot be decoded is
+	// and Replay returns that error, with SINK_UNAVAILABLE if it has no code. A sink without
+	// a Retrier gets one attempt, and Replay returns by ctx's end, or its lease's, whatever
+	// that does: it panics (INTERNAL), or nobody knows what became of the message, and then
+	// the item is held. An item that was delivered or cannot be decoded is
 	// INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
 	Replay(ctx context.Context, id string) error
 }

@@ -54,13 +54,17 @@ type Outcome struct {
 
 // Error returns nil when the delivery is safe (delivered or dead-lettered), else why
 // the caller still owns it: the coded store error joined with the last attempt's, or
-// the latter alone when nothing was to be stored.
+// the latter alone when nothing was to be stored. It always has a code: SINK_UNAVAILABLE
+// where a sink returned an error without one.
 func (o Outcome) Error() error {
 	if o.Status != StatusHandedBack {
 		return nil
 	}
 	if o.StoreErr == nil {
-		return o.Err
+		if fault.CodeOf(o.Err) != "" {
+			return o.Err
+		}
+		return &fault.Error{Code: fault.CodeSinkUnavailable, Msg: fmt.Sprintf("delivery %s failed (%s)", o.DeliveryID, o.Reason), Cause: o.Err}
 	}
 	code := fault.CodeOf(o.StoreErr)
 	if code == "" {
