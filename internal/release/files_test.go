@@ -150,32 +150,43 @@ func TestAReleaseIsFilesACommitAndATag(t *testing.T) {
 
 	other := filepath.Join(t.TempDir(), "another place")
 	git(t, source, "clone", "--quiet", ".", other)
-	if _, err := makeRelease(t, other, "v1.2.3", true); err != nil {
-		t.Fatal(err)
+	cmd := exec.CommandContext(t.Context(), "make", "release", "VERSION=v1.2.3", "DRY=1")
+	cmd.Dir, cmd.Env = other, slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "MAKEFLAGS=") })
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Nothing was committed or tagged") {
+		t.Fatalf("%v\n%s", err, out)
 	}
 	if got := read(t, other, "build/release/v1.2.3/SHA256SUMS"); got != dry {
 		t.Errorf("built from the tag, the checksums are\n%s, want\n%s", got, dry)
 	}
 }
 
-// This tree itself, as somebody who clones it would release it.
+// This tree itself, as somebody who clones it would release it, for this machine: the other
+// platforms are cold to the compiler.
 func TestThisTreeCanBeReleased(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "clone")
 	git(t, filepath.Join("..", ".."), "clone", "--quiet", "--no-tags", ".", root)
-	replace(t, root, "CHANGELOG.md", unreleased+"\n", unreleased+"\n\n- Something, also right after a release.\n")
-	git(t, root, "-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", "commit", "--quiet", "--all", "--message", "Something")
 	git(t, root, "config", "user.name", "Somebody")
 	git(t, root, "config", "user.email", "somebody@example.org")
-	cmd := exec.CommandContext(t.Context(), "make", "release", "VERSION=v0.0.1-rc.1")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	replace(t, root, "CHANGELOG.md", unreleased+"\n", unreleased+"\n\n- Something, also right after a release.\n")
+	git(t, root, "commit", "--quiet", "--all", "--message", "Something")
+	const version = "v0.0.1-rc.1"
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	r := release{
+		root: root, version: version, today: today, out: t.Output(),
+		architectures: []string{runtime.GOARCH}, platforms: []string{platform},
 	}
-	checkFiles(t, root, "v0.0.1-rc.1")
-	dir := t.TempDir()
-	unzip(t, filepath.Join(root, "build/release/v0.0.1-rc.1/backstop_v0.0.1-rc.1_"+runtime.GOOS+"_"+runtime.GOARCH+".zip"), "backstop", filepath.Join(dir, "backstop"))
-	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "backstop"), "--version").Output()
-	if want := "backstop v0.0.1-rc.1 " + git(t, root, "rev-parse", "HEAD") + " "; err != nil || !strings.HasPrefix(string(out), want) {
+	if err := r.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	built, cli := filepath.Join(root, "build", "release", version), filepath.Join(t.TempDir(), "backstop")
+	for _, function := range []string{"send", "replay", "dlq-api"} {
+		if _, err := os.Stat(filepath.Join(built, function+"_"+version+"_linux_"+runtime.GOARCH+".zip")); err != nil {
+			t.Error(err)
+		}
+	}
+	unzip(t, filepath.Join(built, "backstop_"+version+"_"+strings.ReplaceAll(platform, "/", "_")+".zip"), "backstop", cli)
+	out, err := exec.CommandContext(t.Context(), cli, "--version").Output()
+	if want := "backstop " + version + " " + git(t, root, "rev-parse", "HEAD") + " "; err != nil || !strings.HasPrefix(string(out), want) {
 		t.Errorf("%v, %q, want %q", err, out, want)
 	}
 }

@@ -23,7 +23,10 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	r := &release{root: ".", version: flag.Arg(0), dry: *dry, today: time.Now(), out: os.Stdout}
+	r := &release{
+		root: ".", version: flag.Arg(0), dry: *dry, today: time.Now(), out: os.Stdout,
+		architectures: allArchitectures, platforms: allPlatforms,
+	}
 	err := r.run(ctx)
 	stop()
 	if err != nil {

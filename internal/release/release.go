@@ -27,7 +27,16 @@ type release struct {
 	dry     bool   // build, and leave the repository as it is
 	today   time.Time
 	out     io.Writer // what is done, for the person who runs it
+
+	architectures []string // of the functions, on Linux
+	platforms     []string // of the CLI
 }
+
+// What a release is for.
+var (
+	allArchitectures = []string{"arm64", "amd64"}
+	allPlatforms     = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64"}
+)
 
 // run builds in a clone of what is committed, and hands the clone's commit and tag to the
 // repository when every file is there: a release that fails leaves nothing behind. Where the
@@ -161,7 +170,7 @@ func (r *release) build(ctx context.Context, tree, bin, files string) error {
 		}
 		return pack(filepath.Join(files, name+".zip"), at, entry{program, path, 0o755}, license)
 	}
-	for _, arch := range []string{"arm64", "amd64"} {
+	for _, arch := range r.architectures {
 		out := filepath.Join(bin, arch)
 		r.say("build the functions for %s", arch)
 		if _, err := r.command(ctx, tree, compiler(), "make", "--silent", "build", "ARCH="+arch, "OUT="+out); err != nil {
@@ -178,7 +187,7 @@ func (r *release) build(ctx context.Context, tree, bin, files string) error {
 			}
 		}
 	}
-	for _, platform := range []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64"} {
+	for _, platform := range r.platforms {
 		goos, arch, _ := strings.Cut(platform, "/")
 		r.say("build the CLI for %s", platform)
 		path := filepath.Join(bin, "cli", goos, arch, "backstop")

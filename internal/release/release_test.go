@@ -24,14 +24,17 @@ func repository(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"Makefile", "LICENSE", ".gitignore"} {
+	copied := []string{"Makefile", "LICENSE", ".gitignore", "go.mod", "go.sum"}
+	for _, name := range []string{"main.go", "release.go", "changelog.go", "archive.go"} { // what its make release runs
+		copied = append(copied, filepath.Join("internal", "release", name))
+	}
+	for _, name := range copied {
 		b, err := os.ReadFile(filepath.Join("..", "..", name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		write(string(b), name)
 	}
-	write("module backstop\n\ngo 1.26.0\n", "go.mod")
 	write("# Changelog\n\n## Unreleased\n\n- A thing.\n", "CHANGELOG.md")
 	for _, name := range []string{"functions/send", "functions/replay", "functions/dlq-api", "cmd/backstop"} {
 		write("package main\n\nfunc main() {}\n", name, "main.go")
@@ -59,7 +62,9 @@ func git(t *testing.T, dir string, args ...string) string {
 func makeRelease(t *testing.T, root, version string, dry bool) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	err := (&release{root: root, version: version, dry: dry, today: today, out: &out}).run(t.Context())
+	err := (&release{
+		root: root, version: version, dry: dry, today: today, out: &out, architectures: allArchitectures, platforms: allPlatforms,
+	}).run(t.Context())
 	return out.String(), err
 }
 
