@@ -58,6 +58,7 @@ func TestTheWorkflowRunsMakeTargetsAlone(t *testing.T) {
 	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
 		t.Errorf("permissions %v, want to read the content and no more", w.Permissions)
 	}
+	const installs = `sudo env "PATH=$PATH" make ` // as root, with the tools that the steps before have set up
 	makefile := read(t, "../Makefile")
 	var ran []string
 	for name, job := range w.Jobs {
@@ -72,8 +73,8 @@ func TestTheWorkflowRunsMakeTargetsAlone(t *testing.T) {
 				}
 			case step.Run == "make ${{ matrix.target }}":
 				ran = append(ran, job.Strategy.Matrix["target"]...)
-			case step.Run == `sudo env "PATH=$PATH" make deps`:
-				ran = append(ran, "deps")
+			case strings.HasPrefix(step.Run, installs+"deps"):
+				ran = append(ran, strings.TrimPrefix(step.Run, installs))
 			case step.Run == "pip install -r scripts/requirements.txt":
 			default:
 				t.Errorf("%s: %q is no make target", name, step.Run)

@@ -91,6 +91,9 @@ func checkFiles(t *testing.T, root, version string) {
 		if got := settings["GOOS"] + "_" + settings["GOARCH"]; build.Main.Version != version || settings["vcs.modified"] != "false" || settings["CGO_ENABLED"] != "0" || got != platform {
 			t.Errorf("%s is %s for %s, %v", name, build.Main.Version, got, settings)
 		}
+		if oldest := map[string]string{"amd64": settings["GOAMD64"], "arm64": settings["GOARM64"]}[settings["GOARCH"]]; oldest != "v1" && oldest != "v8.0" {
+			t.Errorf("%s needs a processor of %s", name, oldest)
+		}
 		r.Close()
 	}
 }
