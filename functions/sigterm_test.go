@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -147,6 +148,9 @@ func TestAnIdleFunctionClosesItsConnectionsAtSIGTERM(t *testing.T) {
 		use()
 		if n := connections(t, server); n == 0 {
 			t.Fatalf("%s works without a connection", function)
+		}
+		if l.index(function+" | ", `"started"`, `"build":{"version":"`, `"go":"`+runtime.Version()+`"`) < 0 {
+			t.Errorf("%s does not say which build it is", function)
 		}
 		pid := p.terminate(t, function)
 		eventually(t, function+" closes its connections", func() error {

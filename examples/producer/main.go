@@ -69,7 +69,7 @@ func sender(ctx context.Context, log *slog.Logger, api, queue string) (notify.Se
 	if queue != "" {
 		return &notify.Queue{Client: sqs.NewFromConfig(cfg), URL: queue}, nil
 	}
-	c, err := client.New(api, signed(api, cfg))
+	c, err := client.New(api, &client.Options{Transport: signed(api, cfg), UserAgent: "shop"})
 	if err != nil {
 		return nil, err
 	}

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 
 	"golang.org/x/sync/errgroup"
 
 	"backstop/client"
-	"backstop/lib/fault"
 )
 
 // atOnce is how many messages API hands over at a time.
@@ -46,9 +44,10 @@ func (a *API) Send(ctx context.Context, messages ...client.SendRequest) (back []
 func (a *API) one(ctx context.Context, m client.SendRequest) *HandedBack {
 	answer, err := a.Client.Send(ctx, m)
 	if err != nil {
-		h := &HandedBack{Message: m, Err: err, Again: true} // no answer: nobody knows, and the id makes it safe to ask again
+		// Without an answer nobody knows; the id makes it safe to ask again.
+		h := &HandedBack{Message: m, Err: err, Again: client.Repeatable(err) || ctx.Err() != nil}
 		if p, ok := errors.AsType[*client.ProblemError](err); ok {
-			h.Again, h.After = passes(p), p.RetryAfter
+			h.After = p.RetryAfter
 		}
 		return h
 	}
@@ -58,10 +57,4 @@ func (a *API) one(ctx context.Context, m client.SendRequest) *HandedBack {
 		a.Log.WarnContext(ctx, "not delivered yet", "id", m.ID, "sink", m.Sink, "item", answer.ItemID, "reason", answer.Reason)
 	}
 	return nil
-}
-
-// passes reports whether a message that was refused may be taken later as it is.
-func passes(p *client.ProblemError) bool {
-	return p.Status == http.StatusTooManyRequests || p.Status >= http.StatusInternalServerError ||
-		p.Code == fault.CodeDeliveryInProgress // an earlier call with this id is still under way
 }

@@ -71,7 +71,7 @@ func api(t *testing.T) *client.Client {
 		_, _ = io.WriteString(w, a.body)
 	}))
 	t.Cleanup(server.Close)
-	c, err := client.New(server.URL, nil)
+	c, err := client.New(server.URL, &client.Options{Tries: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
