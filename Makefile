@@ -54,7 +54,7 @@ build-DlqApiFunction:
 	$(ARTIFACT) ./functions/dlq-api
 
 # Tests wait more than they compute: more of them at a time than there are processors.
-TEST := $(GO) test -p 4 -parallel 8
+TEST := $(GO) test -p 3 -parallel 8
 
 .PHONY: test
 test: deps ## Run the tests that need Go and redis-server alone (installs it from Debian's packages when it can).
