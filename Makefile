@@ -53,26 +53,40 @@ build-ReplayFunction:
 build-DlqApiFunction:
 	$(ARTIFACT) ./functions/dlq-api
 
+# Tests wait more than they compute: more of them at a time than there are processors.
+TEST := $(GO) test -p 3 -parallel 8
+
 .PHONY: test
-test: deps ## Run all tests (installs redis-server and chromium from Debian's packages when it can).
+test: deps ## Run the tests that need Go and redis-server alone (installs it from Debian's packages when it can).
 	$(GO) vet ./...
-	$(GO) test -parallel 8 -timeout 9m ./...
+	$(TEST) -timeout 9m ./...
+
+# The build tag full stands on the tests that need chromium, an AWS emulator, the AWS CLI or Python,
+# or minutes. Every other result is already there: packages without such a test are left out.
+.PHONY: test-full
+test-full: SHELL := bash
+test-full: deps-full test template ## Run all tests (installs chromium too; needs the AWS CLI, moto, cfn-lint from pip).
+	$(GO) vet -tags full ./...
+	@tests() { $(GO) list "$$@" -f '{{.ImportPath}} {{.TestGoFiles}} {{.XTestGoFiles}}' ./... | sort; }; \
+	packages=$$(comm -13 <(tests) <(tests -tags full) | cut -d ' ' -f 1); \
+	echo $(TEST) -tags full -timeout 20m $$packages; \
+	$(TEST) -tags full -timeout 20m $${packages:?have the tag full}
 
 .PHONY: race
-race: deps ## Run all tests with the race detector.
-	$(GO) test -race -parallel 8 -timeout 20m ./...
+race: deps ## Run the library's tests with the race detector.
+	$(TEST) -race -timeout 20m ./lib/...
 
 .PHONY: lint
-lint: $(LINT) template ## Check format, lint rules and the template.
+lint: $(LINT) ## Check format and lint rules, with and without the build tag full.
 	$(LINT) run ./...
+	$(LINT) run --build-tags lambda.norpc,full ./...
 	cd bench && ../$(LINT) run ./...
 	$(LINT) fmt --diff ./...
 
 .PHONY: template
-template: deps ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
-	@command -v cfn-lint >/dev/null || { echo "cfn-lint is missing: pip install cfn-lint" >&2; exit 1; }
+template: deps-full ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
 	cfn-lint template.yaml
-	$(GO) test ./internal/stack
+	$(TEST) -tags full -timeout 20m ./internal/stack
 
 .PHONY: smoke-aws
 smoke-aws: ## Check a deployed stack, STACK=name, for what only AWS can show.
@@ -101,9 +115,11 @@ bench: deps ## Compare with baselines and peers in one run, and print one table 
 bench-compare: deps $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
 	@BASE="$(BASE)" BENCH="$(filter-out .,$(BENCH))" ROUNDS="$(ROUNDS)" scripts/bench-compare.sh
 
-.PHONY: deps
-deps: ## Install what the tests need, or say what is missing.
-	@scripts/deps.sh
+.PHONY: deps deps-full
+deps: ## Install what `make test` needs, or say what is missing.
+	@scripts/deps.sh base
+deps-full: ## The same for `make test-full`.
+	@scripts/deps.sh full
 
 # A run of 100,000 takes some minutes and is bounded at 10.
 N    ?= 100000

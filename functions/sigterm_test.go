@@ -104,7 +104,7 @@ func terminable(t *testing.T, sinks string) (*local.Stack, *pids, *lines, *redis
 	t.Helper()
 	p, l, server := newPids(), &lines{}, redistest.Start(t)
 	s, err := local.Start(context.Background(), local.Options{
-		Bin: binaries, RedisURL: server.URL(), Sinks: sinks, Output: l.add, Logger: slog.New(p), Timeout: 10 * time.Second,
+		Bin: built(t), RedisURL: server.URL(), Sinks: sinks, Output: l.add, Logger: slog.New(p), Timeout: 10 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -101,7 +101,7 @@ func (w *silentTerminal) Read([]byte) (int, error) {
 
 func TestWhoSignsAndWhoDoesNot(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", motoSecret)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", awsSecret)
 	t.Setenv("AWS_SESSION_TOKEN", "session-token")
 	t.Setenv("AWS_REGION", "us-west-2")
 	const gateway = "https://abc123.execute-api.eu-central-1.amazonaws.com/prod"
@@ -268,7 +268,7 @@ func TestCtrlCStopsTheProcessWith130(t *testing.T) {
 // An operator's session has expired: API Gateway refuses the signed request.
 func TestExpiredCredentialsAreNamedAndNothingIsRepeated(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "ASIAEXPIRED")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", motoSecret)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", awsSecret)
 	t.Setenv("AWS_SESSION_TOKEN", "session-token")
 	t.Setenv("AWS_REGION", "eu-central-1")
 	expired := reply{
@@ -294,7 +294,7 @@ func TestExpiredCredentialsAreNamedAndNothingIsRepeated(t *testing.T) {
 			if auth := h.Get("Authorization"); !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=ASIAEXPIRED/") || h.Get("X-Amz-Security-Token") != "session-token" {
 				t.Errorf("the request was not signed: %v", h)
 			}
-			for _, secret := range []string{motoSecret, "session-token", "AWS4-HMAC"} {
+			for _, secret := range []string{awsSecret, "session-token", "AWS4-HMAC"} {
 				if strings.Contains(r.out+r.err, secret) {
 					t.Errorf("%q is shown:\n%s%s", secret, r.out, r.err)
 				}

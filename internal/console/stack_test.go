@@ -1,3 +1,5 @@
+//go:build full
+
 package console_test
 
 import (
@@ -31,7 +33,7 @@ type backstop struct {
 // wait for a schedule, which does not run.
 func startBackstop(t *testing.T, starter bool) *backstop {
 	t.Helper()
-	o := local.Options{Bin: binaries}
+	o := local.Options{Bin: built(t)}
 	var mu sync.Mutex
 	var said strings.Builder
 	o.Output = func(f, line string) {
@@ -77,7 +79,7 @@ func startIncident(t *testing.T) (*incident.Incident, *backstop) {
 		}
 	})
 	// It is interrupted by the cleanup, not killed before.
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(binaries, "backstop"), incident.DevArgs(binaries, "--sinks", in.Sinks)...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(built(t), "backstop"), incident.DevArgs(built(t), "--sinks", in.Sinks)...)
 	dev := incident.StartDev(t, cmd)
 	api, err := client.New(dev.API, nil)
 	if err != nil {
