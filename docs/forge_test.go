@@ -45,6 +45,7 @@ type workflow struct {
 		} `yaml:"strategy"`
 		Steps []struct {
 			Uses string         `yaml:"uses"`
+			If   string         `yaml:"if"`
 			With map[string]any `yaml:"with"`
 			Run  string         `yaml:"run"`
 		} `yaml:"steps"`
