@@ -109,7 +109,7 @@ func (w ways) questions() map[string]func(context.Context, int) error {
 	operations := replay.NewRedisOperations(w.client, w.prefix)
 	within := func(d time.Duration, f func(context.Context, int) error) func(context.Context, int) error {
 		return func(ctx context.Context, i int) error {
-			ctx, cancel := context.WithTimeout(ctx, d)
+			ctx, cancel := context.WithTimeout(ctx, d*slowdown)
 			defer cancel()
 			return f(ctx, i)
 		}
