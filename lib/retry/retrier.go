@@ -15,6 +15,7 @@ import (
 	"backstop/internal/delay"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/sinks"
 )
 
@@ -30,6 +31,10 @@ type Retrier struct {
 	// HandBack picks the failures, by their reason, that the caller keeps although there
 	// is a DLQ: who has the message in a queue may try it again in its place. Nil: none.
 	HandBack func(dlq.Reason) bool
+	// Gate is asked before every attempt and told what came of it. Nil: every attempt may begin.
+	Gate Gate
+	// Flow is the policy by which Gate decides.
+	Flow flow.Policy
 	// IsTransientFn decides which failures are tried again. Nil: sinks.IsTransient.
 	IsTransientFn func(error) bool
 	// Reserve is the time kept before the deadline for the dead-letter write and the
@@ -103,6 +108,8 @@ type Delivery struct {
 	Message sinks.Message
 	// Budget is the time for it. Zero: what the context has left, less Retrier.Reserve.
 	Budget Budget
+	// Force sends it whatever Gate thinks of the receiver, as an operator asks for.
+	Force bool
 }
 
 // within returns d with its budget and its id.
@@ -131,6 +138,7 @@ func (r *Retrier) Carry(ctx context.Context, d Delivery) Outcome {
 	out := r.attempts(ctx, d)
 	if out.Status != StatusDelivered {
 		r.store(ctx, d, &out)
+		r.lost(ctx, d, out)
 	}
 	out.Elapsed = time.Since(start)
 	return out
@@ -157,12 +165,25 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) Outcome {
 	for {
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
-		wait := max(cfg.BackoffFor(out.Attempts+1), time.Until(out.NotBefore))
-		if !budget.Fits(wait) || wait > cfg.backoff().Longest() {
-			return out.ended(dlq.ReasonDeadline, fmt.Errorf("no time for attempt %d", out.Attempts+1))
+		asked, wait := time.Until(out.NotBefore), cfg.BackoffFor(out.Attempts+1)
+		switch wait = max(wait, asked); {
+		case r.shut(ctx, d, cfg, &out):
+			return out
+		case !budget.Fits(wait) || wait > cfg.longestWait():
+			reason := dlq.ReasonDeadline
+			if asked > 0 {
+				reason = dlq.ReasonThrottled
+			} else if budget.Fits(wait) { // the schedule waits instead
+				out.NotBefore = time.Now().Add(wait)
+			}
+			return out.ended(reason, fmt.Errorf("no time for attempt %d", out.Attempts+1))
 		}
 		if err := delay.Sleep(ctx, wait); err != nil {
 			return out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
+		}
+		leave, ok := r.enter(ctx, d, cfg, &out)
+		if !ok {
+			return out
 		}
 
 		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
@@ -172,6 +193,9 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) Outcome {
 		out.Trying += time.Since(began)
 		timedOut := actx.Err() != nil && ctx.Err() == nil
 		cancel()
+		result := r.resultOf(ctx, cfg, err, timedOut)
+		r.tell(ctx, budget, leave, result, err)
+		out.failed = result == flow.Bad
 		if err == nil {
 			out.Status, out.Reason, out.Err, out.NotBefore = StatusDelivered, "", nil, time.Time{}
 			return out

@@ -312,9 +312,9 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		{"is waited for", []step{after(7 * time.Second), ok}, time.Minute, retry.StatusDelivered, "", 2, 7 * time.Second, 0},
 		{"never shortens a backoff", []step{after(time.Millisecond), ok}, time.Minute, retry.StatusDelivered, "", 2, time.Second, 0},
-		{"that does not fit dead-letters now", []step{after(20 * time.Second)}, 15 * time.Second, retry.StatusDeadLettered, dlq.ReasonDeadline, 1, 0, 20 * time.Second},
-		{"longer than any backoff dead-letters now", []step{after(time.Hour)}, 2 * time.Hour, retry.StatusDeadLettered, dlq.ReasonDeadline, 1, 0, time.Hour},
-		{"is capped at 24 h", []step{after(1000 * time.Hour)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonDeadline, 1, 0, 24 * time.Hour},
+		{"that does not fit dead-letters now", []step{after(20 * time.Second)}, 15 * time.Second, retry.StatusDeadLettered, dlq.ReasonThrottled, 1, 0, 20 * time.Second},
+		{"longer than any backoff dead-letters now", []step{after(time.Hour)}, 2 * time.Hour, retry.StatusDeadLettered, dlq.ReasonThrottled, 1, 0, time.Hour},
+		{"is capped at 24 h", []step{after(1000 * time.Hour)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonThrottled, 1, 0, 24 * time.Hour},
 		{"of the last attempt is kept", []step{fails(errPasses), after(5 * time.Second)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonExhausted, 2, time.Second, 6 * time.Second},
 		{"of an earlier attempt is not", []step{after(2 * time.Second), fails(errPasses)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonExhausted, 2, 2 * time.Second, 0},
 		{"that is negative is none", []step{after(-time.Second), ok}, time.Minute, retry.StatusDelivered, "", 2, time.Second, 0},

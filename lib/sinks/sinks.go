@@ -168,6 +168,24 @@ func Deduplicates(s Sink) bool {
 	return ok && d.Deduplicates()
 }
 
+// Receivers is implemented by sinks whose messages go to several receivers, of which one may
+// be down while the others are well: those of a webhook whose recipients bring URLs of their
+// own. All messages of a sink without it go to one.
+type Receivers interface {
+	// Receiver names who takes what is sent to a recipient; empty: the sink's own receiver. The
+	// name is shown to operators: it must hold no secret and no address.
+	Receiver(to Recipient) string
+}
+
+// ReceiverOf names the receiver of s, or of the sink that it wraps, for a recipient; empty: its
+// own.
+func ReceiverOf(s Sink, to Recipient) string {
+	if r, ok := as[Receivers](s); ok {
+		return r.Receiver(to)
+	}
+	return ""
+}
+
 func absent(raw []byte) bool {
 	var v any
 	return len(raw) == 0 || json.Unmarshal(raw, &v) == nil && v == nil
