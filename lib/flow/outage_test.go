@@ -2,8 +2,10 @@ package flow_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -131,4 +133,76 @@ func TestAReceiverThatIsDownIsLeftAlone(t *testing.T) {
 			t.Errorf("%d delivered in %s", delivered, time.Since(began))
 		}
 	})
+}
+
+// shared is what all think of the sink's own receiver.
+func shared(t *testing.T, store flow.Store) flow.State {
+	t.Helper()
+	seen, err := store.Look(t.Context(), "ops")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s flow.State
+	if raw := seen.States["sink"]; raw != "" {
+		if err := json.Unmarshal([]byte(raw), &s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func opened(t *testing.T, store flow.Store) bool {
+	t.Helper()
+	s := shared(t, store).Status
+	return s == flow.Open || s == flow.Closing
+}
+
+// A receiver that fails now and then is never left alone by all: it is not the failures alone
+// that are counted. Each process lives for one batch, as a function's may.
+func TestSingleFailuresNeverOpen(t *testing.T) {
+	for _, percent := range []uint64{3, 20} {
+		for _, attempts := range []int{1, 5} {
+			t.Run(fmt.Sprintf("%d percent, %d attempts", percent, attempts), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					dice := rand.New(rand.NewPCG(percent, uint64(attempts)))
+					var mu sync.Mutex
+					r := &receiver{took: 30 * time.Millisecond, answer: func(int64) error {
+						mu.Lock()
+						defer mu.Unlock()
+						if dice.Uint64N(100) < percent {
+							return errDown
+						}
+						return nil
+					}}
+					store, queue := &flow.Memory{}, dlq.NewMemory()
+					var refused atomic.Int64
+					for second := range 300 {
+						var wg sync.WaitGroup
+						for p := range 10 {
+							wg.Go(func() {
+								one := process(store, r, queue)
+								one.Cfg.MaxAttempts = attempts
+								var batch sync.WaitGroup
+								for i := range 10 {
+									batch.Go(func() {
+										if deliver(one, fmt.Sprint(second, "-", p, "-", i)).Reason == dlq.ReasonOpen {
+											refused.Add(1)
+										}
+									})
+								}
+								batch.Wait()
+								one.Gate.(*flow.Gate).Flush(t.Context())
+							})
+						}
+						wg.Wait()
+						if opened(t, store) {
+							t.Fatalf("open after %d s", second)
+						}
+						time.Sleep(time.Second)
+					}
+					t.Logf("30000 deliveries, %d attempts, %d refused by single processes", r.n.Load(), refused.Load())
+				})
+			})
+		}
+	}
 }

@@ -63,9 +63,9 @@ type State struct {
 	// Held: nothing goes until then, for the receiver said so, and then a probe.
 	Held int64 `json:"held,omitempty"`
 
-	// Nonce makes each stored text another one: whoever repeats a change after a lost reply
-	// finds his own, and never takes somebody else's for it.
-	Nonce string `json:"nonce,omitempty"`
+	// Changes names the last changes, the newest first: whoever lost the reply to one finds it
+	// here, also below those of others.
+	Changes []string `json:"changes,omitempty"`
 
 	Error  string `json:"error,omitempty"`  // of the last failure
 	BadAt  int64  `json:"bad_at,omitempty"` // when it was
@@ -167,7 +167,7 @@ func (s *State) tidy(p Policy, now int64) {
 		return
 	}
 	if now-s.BadAt > window { // a window without a failure
-		*s = State{Held: s.Held, Probe: s.Probe, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
+		*s = State{Held: s.Held, Probe: s.Probe, Changes: s.Changes, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
 		return
 	}
 	if since := now - s.Turn; since > window {
@@ -245,7 +245,7 @@ func (s *State) open(now int64) {
 // become begins an episode. It ends with its own numbers; what is known of the receiver stays.
 func (s *State) become(to Status, now int64) {
 	// An episode has its own name even where two begin within one millisecond.
-	*s = State{Status: to, Since: max(now, s.Since+1), Held: s.Held, Probe: s.Probe, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
+	*s = State{Status: to, Since: max(now, s.Since+1), Held: s.Held, Probe: s.Probe, Changes: s.Changes, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
 }
 
 // probe: one at a time, and each later than the one before.
@@ -289,7 +289,7 @@ func (s *State) stepUp(p Policy, e event) {
 	s.drop(e.token)
 	s.GoodAt = e.now
 	if s.Step *= 2; s.Step >= p.Breaker.Least {
-		*s = State{Held: s.Held, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
+		*s = State{Held: s.Held, Changes: s.Changes, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
 	}
 }
 
@@ -370,7 +370,7 @@ func (s State) hold(p Policy, e event) State {
 }
 
 func (s State) clone() State {
-	s.Seen, s.Rows, s.Under = few(s.Seen), few(s.Rows), few(s.Under)
+	s.Seen, s.Rows, s.Under, s.Changes = few(s.Seen), few(s.Rows), few(s.Under), few(s.Changes)
 	return s
 }
 

@@ -3,9 +3,7 @@ package flow
 import (
 	"context"
 	"encoding/json"
-	"math/rand/v2"
 	"reflect"
-	"strconv"
 )
 
 // Store is what the processes share of the receivers of each sink. It keeps states as texts
@@ -55,19 +53,23 @@ const clockError = 250
 // forgotten is after how long, in ms, nobody asks for the last failure and success of a receiver that is well.
 const forgotten = 24 * 3600 * 1000
 
-// encode returns the text of a state under a nonce; empty: there is nothing to keep.
-func encode(s State, now int64) (string, error) {
+// remembered is how many changes a state names.
+const remembered = 16
+
+// encode returns the text of a state after a change of that name; empty: there is nothing to
+// keep.
+func encode(s State, change string, now int64) (string, error) {
 	if s.Well() && len(s.Seen) == 0 && !s.Probe.taken(now) && now-max(s.BadAt, s.GoodAt) > forgotten {
 		return "", nil
 	}
-	s.Nonce = strconv.FormatUint(rand.Uint64(), 36)
+	s.Changes = append([]string{change}, s.Changes[:min(len(s.Changes), remembered-1)]...)
 	b, err := json.Marshal(s)
 	return string(b), err
 }
 
 // same reports whether two states say the same.
 func same(a, b State) bool {
-	a.Nonce, b.Nonce = "", ""
+	a.Changes, b.Changes = nil, nil
 	return reflect.DeepEqual(a.clone(), b.clone())
 }
 

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -147,12 +150,14 @@ func (g *Gate) update(ctx context.Context, t Try, always bool, f func(State, int
 	name, now := v.field(t.Receiver), v.now()
 	k := v.states[name]
 	for range swaps {
+		change := strconv.FormatUint(rand.Uint64(), 36)
 		next := known{raw: k.raw, state: f(k.state, now)}
 		if !same(next.state, k.state) {
-			var err error
-			if next.raw, err = encode(next.state, now); err != nil {
+			raw, err := encode(next.state, change, now)
+			if err != nil {
 				return err
 			}
+			next = decode(raw)
 		} else if !always {
 			return nil
 		}
@@ -165,6 +170,10 @@ func (g *Gate) update(ctx context.Context, t Try, always bool, f func(State, int
 			return nil
 		}
 		k, now = decode(got.Current), got.Now
+		if slices.Contains(k.state.Changes, change) { // the reply was lost, and others came since
+			g.learn(t.Sink, name, k, now)
+			return nil
+		}
 		if got.Full {
 			name = rest
 			continue
