@@ -180,7 +180,7 @@ mutant 'flow: a late probe closes the breaker' lib/flow/state.go \
   's/if !s\.holds\(e\.token, e\.now\) \{/if false {/' \
   ./lib/flow 'TestEveryInterleaving|TestAProbeThatDies'
 mutant 'flow: two probes at a time' lib/flow/state.go \
-  's/if s\.Probe\.taken\(e\.now\) \|\| e\.now < s\.Next/if e.now < s.Next/' \
+  's/(\) grant \{\n\tswitch \{\n\tcase )s\.Probe\.taken\(e\.now\)/$1false/' \
   ./lib/flow 'TestEveryInterleaving|TestAProbeThatDies'
 mutant 'flow: half open lets everybody in' lib/flow/state.go \
   's/if len\(s\.Under\) >= s\.Step \{/if false {/' \

@@ -88,7 +88,7 @@ func (w world) next(t testing.TB) map[string]world {
 	if len(w.tries) < 3 {
 		step("ask", func(c *world) {
 			c.n++
-			a := attempt{token: fmt.Sprint("t", c.n), until: c.now + 1500, id: c.n}
+			a := attempt{token: fmt.Sprint("t", c.n), until: c.now + 5000, id: c.n}
 			var g grant
 			c.state, g = c.state.ask(small, event{now: c.now, token: a.token, until: a.until})
 			if g.verdict != Go {

@@ -250,8 +250,11 @@ func (s *State) become(to Status, now int64) {
 
 // probe: one at a time, and each later than the one before.
 func (s *State) probe(p Policy, e event) grant {
-	if s.Probe.taken(e.now) || e.now < s.Next {
-		return grant{verdict: Refused, at: max(s.Next, e.now+1)}
+	switch {
+	case s.Probe.taken(e.now):
+		return grant{verdict: Refused, at: max(s.Next, min(s.Probe.Until, e.now+firstProbe))}
+	case e.now < s.Next:
+		return grant{verdict: Refused, at: s.Next}
 	}
 	s.Probe = Slot{e.token, e.until}
 	s.Next = e.now + s.Wait

@@ -262,16 +262,20 @@ func (h hosts) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	return h.receiver.Send(ctx, to, m)
 }
 
+const suspectsAndMore = 7 // without a success between
+
 // One recipient's receiver that is down is nobody else's.
 func TestReceiversOfOneSinkAreApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &receiver{answer: answers(nil)}
 		one := process(&flow.Memory{}, hosts{r, "https://bad.example"}, dlq.NewMemory())
-		for i := range 40 {
-			ctx, cancel := context.WithTimeout(t.Context(), 29*time.Second)
-			one.Deliver(ctx, "https://bad.example", sinks.Message{ID: fmt.Sprint("bad", i)})
+		for i := range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), 29*time.Minute)
+			for n := range suspectsAndMore {
+				one.Deliver(ctx, "https://bad.example", sinks.Message{ID: fmt.Sprint("bad", i, "-", n)})
+			}
 			if out := one.Deliver(ctx, "https://good.example", sinks.Message{ID: fmt.Sprint("good", i)}); out.Status != retry.StatusDelivered {
-				t.Fatalf("%+v after %d failures of another receiver", out, i)
+				t.Fatalf("%+v after %d failures of another receiver", out, (i+1)*suspectsAndMore)
 			}
 			cancel()
 		}
