@@ -21,7 +21,7 @@ type filterFlags struct {
 
 var (
 	filterNames = []string{"sink", "reason", "delivery", "q", "fingerprint", "group", "since", "until"}
-	reasons     = []string{"terminal", "exhausted", "deadline", "canceled", "ambiguous", "config", "invalid"}
+	reasons     = []string{"terminal", "exhausted", "deadline", "canceled", "ambiguous", "config", "invalid", "open", "throttled"}
 	states      = []string{"unreadable", "delivered", "replaying", "expired", "parked", "waiting", "scheduled", "due"}
 )
 
