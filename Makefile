@@ -53,26 +53,40 @@ build-ReplayFunction:
 build-DlqApiFunction:
 	$(ARTIFACT) ./functions/dlq-api
 
+# Tests wait more than they compute: more of them at a time than there are processors.
+TEST := $(GO) test -p 3 -parallel 8
+
 .PHONY: test
-test: deps ## Run all tests (installs redis-server and chromium from Debian's packages when it can).
+test: deps ## Run the tests that need Go and redis-server alone (installs it from Debian's packages when it can).
 	$(GO) vet ./...
-	$(GO) test -parallel 8 -timeout 9m ./...
+	$(TEST) -timeout 9m ./...
+
+# The build tag full stands on the tests that need chromium, an AWS emulator, the AWS CLI or Python,
+# or minutes. Every other result is already there: packages without such a test are left out.
+.PHONY: test-full
+test-full: SHELL := bash
+test-full: deps-full test template ## Run all tests (installs chromium too; needs the AWS CLI, moto, cfn-lint from pip).
+	$(GO) vet -tags full ./...
+	@tests() { $(GO) list "$$@" -f '{{.ImportPath}} {{.TestGoFiles}} {{.XTestGoFiles}}' ./... | sort; }; \
+	packages=$$(comm -13 <(tests) <(tests -tags full) | cut -d ' ' -f 1); \
+	echo $(TEST) -tags full -timeout 20m $$packages; \
+	$(TEST) -tags full -timeout 20m $${packages:?have the tag full}
 
 .PHONY: race
-race: deps ## Run all tests with the race detector.
-	$(GO) test -race -parallel 8 -timeout 20m ./...
+race: deps ## Run the library's tests with the race detector.
+	$(TEST) -race -timeout 20m ./lib/...
 
 .PHONY: lint
-lint: $(LINT) template ## Check format, lint rules and the template.
+lint: $(LINT) ## Check format and lint rules, with and without the build tag full.
 	$(LINT) run ./...
+	$(LINT) run --build-tags lambda.norpc,full ./...
 	cd bench && ../$(LINT) run ./...
 	$(LINT) fmt --diff ./...
 
 .PHONY: template
-template: deps ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
-	@command -v cfn-lint >/dev/null || { echo "cfn-lint is missing: pip install cfn-lint" >&2; exit 1; }
+template: deps-full ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
 	cfn-lint template.yaml
-	$(GO) test ./internal/stack
+	$(TEST) -tags full -timeout 20m ./internal/stack
 
 .PHONY: smoke-aws
 smoke-aws: ## Check a deployed stack, STACK=name, for what only AWS can show.
@@ -101,9 +115,11 @@ bench: deps ## Compare with baselines and peers in one run, and print one table 
 bench-compare: deps $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
 	@BASE="$(BASE)" BENCH="$(filter-out .,$(BENCH))" ROUNDS="$(ROUNDS)" scripts/bench-compare.sh
 
-.PHONY: deps
-deps: ## Install what the tests need, or say what is missing.
-	@scripts/deps.sh
+.PHONY: deps deps-full
+deps: ## Install what `make test` needs, or say what is missing.
+	@scripts/deps.sh base
+deps-full: ## The same for `make test-full`.
+	@scripts/deps.sh full
 
 # A run of 100,000 takes some minutes and is bounded at 10.
 N    ?= 100000
@@ -112,6 +128,10 @@ SEED ?= 0
 soak: deps ## Account for N=100000 deliveries under faults; SEED=n repeats a run.
 	$(GO) test ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
 
+.PHONY: release
+release: ## Make release VERSION=v1.2.3: zips, checksums, changelog, commit, tag; pushes nothing (DRY=1: only the files).
+	@$(GO) run ./internal/release $(if $(DRY),-n) "$(VERSION)"
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME=30s; FUZZ=name selects.
 	@scripts/fuzz.sh
@@ -119,6 +139,19 @@ fuzz: ## Run every fuzz target for FUZZTIME=30s; FUZZ=name selects.
 .PHONY: mutants
 mutants: deps ## Plant faults, one at a time, and check that the tests catch each.
 	@scripts/mutants.sh
+
+# Each is a module of its own, and shows what a module elsewhere needs.
+.PHONY: examples
+examples: $(LINT) ## Build, vet, test and lint each module of examples/ from its own folder.
+	@for m in examples/*/go.mod; do \
+	  echo "$${m%/go.mod}"; \
+	  ( cd "$${m%/go.mod}" && $(GO) build ./... && $(GO) vet ./... && $(GO) test ./... && \
+	    "$(CURDIR)/$(LINT)" run ./... && "$(CURDIR)/$(LINT)" fmt --diff ./... ) || exit 1; \
+	done
+
+.PHONY: rename
+rename: ## Set the module's path everywhere, for publishing: MODULE=example.org/team/backstop.
+	@$(GO) run ./internal/rename "$(MODULE)"
 
 .PHONY: clean
 clean: ## Remove everything that was built.

@@ -1,11 +1,13 @@
 // Package bundle runs the functions. A main of one's own imports the kinds of sinks that
 // it wants, its own among them, and calls one of these; examples/bundle shows it. The
-// environment configures the rest (docs/configuration.md).
+// environment configures the rest (docs/configuration.md). A process that is no Lambda
+// function uses the packages of lib instead, delivery.Sender and replay.Engine first.
 //
 //	import (
 //		"backstop/bundle"
 //		_ "backstop/lib/sinks/webhook"
-//		_ "example.org/team/pager" // registers its kind in init
+//
+//		_ "example.org/team/bundle/pager" // registers its kind in init
 //	)
 //
 //	func main() { bundle.Send() }

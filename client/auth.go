@@ -39,8 +39,11 @@ func GatewayRegion(base string) (region string, ok bool) {
 // Signer signs requests with AWS credentials (SigV4), as an API with IAM authorization
 // wants them. It is safe for concurrent use.
 type Signer struct {
+	// Credentials are asked for each request: give a provider that caches, such as that of
+	// config.LoadDefaultConfig. Needed.
 	Credentials aws.CredentialsProvider
-	Region      string
+	// Region is the API's, not the caller's (see GatewayRegion). Needed.
+	Region string
 	// Base sends the signed request; nil means http.DefaultTransport.
 	Base http.RoundTripper
 	// Now is the clock; nil means time.Now.
@@ -88,9 +91,12 @@ func base(t http.RoundTripper) http.RoundTripper {
 	return t
 }
 
+var errInTheClear = errors.New("a token is only sent over https")
+
 // Bearer authenticates requests with a token, as an API with a JWT authorizer wants
 // them. It is safe for concurrent use.
 type Bearer struct {
+	// Token is sent as it is, after "Bearer ". Needed.
 	Token string
 	// Base sends the request; nil means http.DefaultTransport.
 	Base http.RoundTripper
@@ -101,7 +107,7 @@ type Bearer struct {
 func (b *Bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !loopback(r.URL.Hostname()) {
 		_, err := readBody(r)
-		return nil, errors.Join(errors.New("a token is only sent over https"), err)
+		return nil, errors.Join(errInTheClear, err)
 	}
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+b.Token)

@@ -101,9 +101,9 @@ func TestSignaturesAreTheSpecifications(t *testing.T) {
 	t.Cleanup(s.Close)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, session := range []string{"", "session-token=="} {
-		c, err := client.New(s.URL+"/prod/", &client.Signer{
+		c, err := client.New(s.URL+"/prod/", &client.Options{Transport: &client.Signer{
 			Credentials: credentials.NewStaticCredentialsProvider(testKey, testSecret, session), Region: "eu-west-1", Now: func() time.Time { return now },
-		})
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestSignaturesAreTheSpecifications(t *testing.T) {
 			"an id":               func() error { _, err := c.Item(t.Context(), "mail~1767225600000-0"); return err },
 			"an id to be escaped": func() error { _, err := c.Item(t.Context(), "a b/ü%"); return err },
 			"a query": func() error {
-				_, err := c.Items(t.Context(), client.Filter{Q: "a b+c&d=ü~*", DeliveryID: "a:=+/@-", Since: now}, 5, "cur/sor==")
+				_, err := c.ItemsPage(t.Context(), client.Filter{Q: "a b+c&d=ü~*", DeliveryID: "a:=+/@-", Since: now}, 5, "cur/sor==")
 				return err
 			},
 			"a body": func() error {
@@ -157,9 +157,9 @@ func TestNothingIsSentWithoutCredentials(t *testing.T) {
 	expired := errors.New("the SSO session has expired")
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
 	t.Cleanup(s.Close)
-	c, err := client.New(s.URL, &client.Signer{Region: "eu-west-1", Credentials: aws.CredentialsProviderFunc(
+	c, err := client.New(s.URL, &client.Options{Transport: &client.Signer{Region: "eu-west-1", Credentials: aws.CredentialsProviderFunc(
 		func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, expired },
-	)})
+	)}})
 	if err != nil {
 		t.Fatal(err)
 	}

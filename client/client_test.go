@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,13 +14,14 @@ import (
 	"time"
 
 	"backstop/client"
+	"backstop/lib/fault"
 )
 
 // answering returns a client whose requests get one answer, and the last request's URL.
 func answering(t *testing.T, base string, status int, contentType, body string) (*client.Client, *string) {
 	t.Helper()
 	asked := new(string)
-	c, err := client.New(base, roundTripper(func(r *http.Request) (*http.Response, error) {
+	c, err := client.New(base, &client.Options{Tries: 1, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		*asked = r.Method + " " + r.URL.String()
 		w := httptest.NewRecorder()
 		w.Header().Set("Content-Type", contentType)
@@ -27,7 +29,7 @@ func answering(t *testing.T, base string, status int, contentType, body string) 
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 		return w.Result(), nil
-	}))
+	})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +67,7 @@ func TestRefusalsAreProblems(t *testing.T) {
 	}{
 		{
 			"a problem", "application/problem+json", `{"type":"urn:x","title":"T","status":409,"detail":"d","code":"ITEM_LEASED","delivery_id":"i","new":1}`, 409,
-			client.ProblemError{Title: "T", Status: 409, Detail: "d", Code: "ITEM_LEASED", DeliveryID: "i"},
+			client.ProblemError{Type: "urn:x", Title: "T", Status: 409, Detail: "d", Code: "ITEM_LEASED", DeliveryID: "i"},
 			"T: d (ITEM_LEASED)",
 		},
 		{"a problem of another status", "application/problem+json; charset=utf-8", `{"title":"T","status":200,"code":"X"}`, 503, client.ProblemError{Title: "T", Status: 503, Code: "X"}, "T (X)"},
@@ -80,13 +82,16 @@ func TestRefusalsAreProblems(t *testing.T) {
 		if !ok || *p != c.want || p.Error() != c.text {
 			t.Errorf("%s: got %#v %q, want %#v %q", c.name, err, err, c.want, c.text)
 		}
+		if got := fault.CodeOf(fmt.Errorf("list: %w", err)); got != c.want.Code {
+			t.Errorf("%s: code %q, want %q", c.name, got, c.want.Code)
+		}
 	}
 }
 
 func TestAnswersKeepTheirJSON(t *testing.T) {
 	const body = "{\"items\": [{\"id\":\"a~1-0\",\"unknown\":1}],\n\"next_cursor\":null}\n"
 	c, _ := answering(t, "http://h", 200, "application/json; charset=utf-8", body)
-	p, err := c.Items(t.Context(), client.Filter{}, 0, "")
+	p, err := c.ItemsPage(t.Context(), client.Filter{}, 0, "")
 	if err != nil || string(p.JSON) != body || len(p.Items) != 1 || p.Items[0].ID != "a~1-0" || p.NextCursor != "" {
 		t.Errorf("got %+v, %v", p, err)
 	}
@@ -97,11 +102,11 @@ func TestAnswersKeepTheirJSON(t *testing.T) {
 }
 
 func TestNoAnswerIsUnreachableWithoutTheQuery(t *testing.T) {
-	c, err := client.New("http://h", roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }))
+	c, err := client.New("http://h", &client.Options{Tries: 1, Transport: roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Items(t.Context(), client.Filter{Q: "ann@example.com"}, 0, "")
+	_, err = c.ItemsPage(t.Context(), client.Filter{Q: "ann@example.com"}, 0, "")
 	if e, ok := errors.AsType[*client.UnreachableError](err); !ok || e.URL != "http://h" || !errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "ann") {
 		t.Errorf("got %v", err)
 	}
@@ -113,7 +118,7 @@ func TestACallEnds(t *testing.T) {
 		return nil, r.Context().Err()
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c, err := client.New("http://h", hang)
+		c, err := client.New("http://h", &client.Options{Transport: hang, Tries: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,9 +15,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
-// ProblemError is a refusal of the API (RFC 9457), or of a proxy in front of it: then Code
+// ProblemError is a refusal of the API (RFC 9457), or of a gateway in front of it: then Code
 // is empty.
 type ProblemError struct {
+	// Type is urn:backstop:problem: and the code, or about:blank. It does not resolve.
+	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
@@ -39,6 +42,14 @@ func (e *ProblemError) Error() string {
 		return fmt.Sprintf("%s (HTTP %d)", text, e.Status)
 	}
 	return fmt.Sprintf("%s (%s)", text, e.Code)
+}
+
+// Unwrap returns the refusal as a coded error, for fault.CodeOf; nil where it has no code.
+func (e *ProblemError) Unwrap() error {
+	if e.Code == "" {
+		return nil
+	}
+	return &fault.Error{Code: e.Code, Msg: cmp.Or(e.Detail, e.Title)}
 }
 
 // problemOf reads a refusal, whoever made it.
@@ -86,11 +97,13 @@ func retryAfter(v string) time.Duration {
 	return 0
 }
 
-// UnreachableError means that no answer of the API came: whether the request was worked
-// on is not known.
+// UnreachableError means that no answer of the API came: whether the request was worked on is
+// not known. Another server's answer is none.
 type UnreachableError struct {
 	URL string // the API's
 	Err error
+
+	lasting bool // another try would end in the same way
 }
 
 // Error names the API's URL.

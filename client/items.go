@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,11 +13,13 @@ import (
 // Filter selects dead letters. Zero fields select everything.
 type Filter struct {
 	Sink   string `json:"sink,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	Reason Reason `json:"reason,omitempty"`
 	// State is for lists, exports and groups: an operation refuses it.
-	State       string `json:"state,omitempty"`
-	DeliveryID  string `json:"delivery_id,omitempty"`
-	Q           string `json:"q,omitempty"` // looked for in texts, in any case
+	State      State  `json:"state,omitempty"`
+	DeliveryID string `json:"delivery_id,omitempty"`
+	// Q is looked for, in any case, in subject, body, recipient, delivery id and last error.
+	Q string `json:"q,omitempty"`
+	// Fingerprint is that of a Group; give its Sink and Reason too.
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Since and Until bound the time when the dead letter was stored: Since <= t < Until.
 	Since time.Time `json:"since,omitzero"`
@@ -32,8 +35,8 @@ func (f Filter) page(limit int, cursor string) url.Values {
 		}
 	}
 	set("sink", f.Sink)
-	set("reason", f.Reason)
-	set("state", f.State)
+	set("reason", string(f.Reason))
+	set("state", string(f.State))
 	set("delivery_id", f.DeliveryID)
 	set("q", f.Q)
 	set("fingerprint", f.Fingerprint)
@@ -50,30 +53,33 @@ func (f Filter) page(limit int, cursor string) url.Values {
 	return q
 }
 
-// Item is a dead letter. In a list it has no recipient, and the message's beginning
-// only.
+// Item is a dead letter. In a list it has no recipient, and the message's beginning only. What
+// the API leaves out is zero.
 type Item struct {
 	Raw
-	ID            string          `json:"id"`
+	// ETag changes whenever the item does; give it to a replay, discard or unpark that shall act
+	// on no other version. Empty in lists.
+	ETag          string          `json:"-"`
+	ID            string          `json:"id"` // <sink>~<ms>-<seq>
 	DeliveryID    string          `json:"delivery_id"`
 	Sink          string          `json:"sink"`
-	At            time.Time       `json:"at"`
+	At            time.Time       `json:"at"` // when the delivery became a dead letter
 	Recipient     json.RawMessage `json:"recipient"`
 	Message       Message         `json:"message"`
 	Attempts      int             `json:"attempts"`
 	LastError     string          `json:"last_error"`
-	Reason        string          `json:"reason"`
+	Reason        Reason          `json:"reason"` // other programs' items may have none, or another
 	FirstFailedAt time.Time       `json:"first_failed_at"`
-	NotBefore     time.Time       `json:"not_before"`
-	Origin        string          `json:"origin"`
+	NotBefore     time.Time       `json:"not_before"` // the receiver asked not to be tried before
+	Origin        string          `json:"origin"`     // the item whose replay ended in this one
 	Trace         string          `json:"trace"`
-	State         string          `json:"state"`
-	NextReplayAt  time.Time       `json:"next_replay_at"`
-	Replays       int             `json:"replays"`
-	Parked        bool            `json:"parked"`
-	Held          bool            `json:"held"`
-	DeliveredAt   time.Time       `json:"delivered_at"`
-	History       []ReplayRecord  `json:"history"`
+	State         State           `json:"state"`
+	NextReplayAt  time.Time       `json:"next_replay_at"` // zero: at the next tick, or not by itself (see State)
+	Replays       int             `json:"replays"`        // that failed and count
+	Parked        bool            `json:"parked"`         // replayed too often
+	Held          bool            `json:"held"`           // a replay failed in a way that must not be repeated without a look
+	DeliveredAt   time.Time       `json:"delivered_at"`   // a replay delivered it and it was kept
+	History       []ReplayRecord  `json:"history"`        // the last 10 replays, oldest first
 	// RawEntry and DecodeError stand for an entry that cannot be read.
 	RawEntry    string `json:"raw"`
 	DecodeError string `json:"decode_error"`
@@ -96,100 +102,166 @@ type ReplayRecord struct {
 	Error string    `json:"error"`
 }
 
-// Items is a page of dead letters, newest first.
-type Items struct {
+// ItemPage is a page of dead letters, newest first.
+type ItemPage struct {
 	Raw
 	Items      []Item `json:"items"`
 	NextCursor string `json:"next_cursor"` // empty at the end
-	// Complete is false when the search stopped by its budget: follow NextCursor.
+	// Complete is false when the search stopped by its budget: follow NextCursor. The page may
+	// even be empty then.
 	Complete bool `json:"complete"`
-	Scanned  int  `json:"scanned"`
+	Scanned  int  `json:"scanned"` // entries that the call has read
 }
 
-// Items lists one page. limit <= 0 leaves its size to the API, cursor is empty for the
-// first.
-func (c *Client) Items(ctx context.Context, f Filter, limit int, cursor string) (p Items, err error) {
-	err = c.call(ctx, request{method: http.MethodGet, path: []string{"dlq", "items"}, query: f.page(limit, cursor)}, &p)
+// mostItems is the largest page.
+const mostItems = 1000
+
+// Items yields the dead letters that f selects, newest first. It reads them page by page: what
+// fails meanwhile is not among them.
+func (c *Client) Items(ctx context.Context, f Filter) iter.Seq2[Item, error] {
+	return paged(func(cursor string) ([]Item, string, error) {
+		p, err := c.ItemsPage(ctx, f, mostItems, cursor)
+		return p.Items, p.NextCursor, err
+	})
+}
+
+// ItemsPage reads one page. limit <= 0 leaves its size to the API (50), 1,000 is the most;
+// cursor is empty for the first page, and the page's NextCursor for the next.
+func (c *Client) ItemsPage(ctx context.Context, f Filter, limit int, cursor string) (p ItemPage, err error) {
+	r := get("dlq", "items")
+	r.query = f.page(limit, cursor)
+	_, err = c.call(ctx, r, &p)
 	return p, err
 }
 
-// Item returns one dead letter in full.
-func (c *Client) Item(ctx context.Context, id string) (it Item, err error) {
-	err = c.call(ctx, request{method: http.MethodGet, path: []string{"dlq", "items", id}}, &it)
+// Item returns one dead letter in full. An item that is larger than an answer can be is
+// BODY_TOO_LARGE; lists show its beginning.
+func (c *Client) Item(ctx context.Context, id string) (Item, error) {
+	return c.item(ctx, get("dlq", "items", id))
+}
+
+func (c *Client) item(ctx context.Context, r request) (it Item, err error) {
+	header, err := c.call(ctx, r, &it)
+	it.ETag = header.Get("Etag")
 	return it, err
 }
 
-// Discard removes one dead letter for good; one that is gone already is no error.
-func (c *Client) Discard(ctx context.Context, id string) error {
-	return c.call(ctx, request{method: http.MethodDelete, path: []string{"dlq", "items", id}}, nil)
+// ItemOptions are the choices for an action on one dead letter. The zero value, and nil, act on
+// it as it is.
+type ItemOptions struct {
+	// IfMatch is the ETag of the version to act on: where the item has changed since, the action
+	// is PRECONDITION_FAILED. Empty: any version.
+	IfMatch string
 }
 
-// Unpark makes one dead letter due now.
-func (c *Client) Unpark(ctx context.Context, id string) (it Item, err error) {
-	err = c.call(ctx, request{method: http.MethodPost, path: []string{"dlq", "items", id, "unpark"}}, &it)
-	return it, err
+func (o *ItemOptions) header() http.Header {
+	if o == nil || o.IfMatch == "" {
+		return nil
+	}
+	return http.Header{"If-Match": {o.IfMatch}}
 }
 
-// ReplayOptions are the choices for one replay. The zero value sends the item through
-// its own sink and removes it when it was delivered.
+// Discard removes one dead letter for good; one that is gone already is no error. While a
+// replay holds it, the error is ITEM_LEASED.
+func (c *Client) Discard(ctx context.Context, id string, o *ItemOptions) error {
+	_, err := c.call(ctx, request{method: http.MethodDelete, path: []string{"dlq", "items", id}, header: o.header()}, nil)
+	return err
+}
+
+// Unpark makes one dead letter due now that is parked, waiting or scheduled, and returns it as
+// it is then. While a replay holds it, the error is ITEM_LEASED.
+func (c *Client) Unpark(ctx context.Context, id string, o *ItemOptions) (Item, error) {
+	r := post("dlq", "items", id, "unpark")
+	r.header = o.header()
+	return c.item(ctx, r)
+}
+
+// ReplayOptions are the choices for one replay. The zero value, and nil, send the item through
+// its own sink and remove it when it was delivered.
 type ReplayOptions struct {
-	OnSuccess string `json:"on_success,omitempty"` // discard or keep
-	Force     bool   `json:"force,omitempty"`      // also what was delivered already
-	Sink      string `json:"sink,omitempty"`       // another sink to send through
+	OnSuccess OnSuccess `json:"on_success,omitempty"`
+	Force     bool      `json:"force,omitempty"` // also what was delivered already and kept
+	Sink      string    `json:"sink,omitempty"`  // another sink to send through, which understands the recipient
+	// IfMatch is the ETag of the version to replay, as in ItemOptions.
+	IfMatch string `json:"-"`
 }
 
 // ReplayResult is the outcome of one replay.
 type ReplayResult struct {
 	Raw
-	Status       string    `json:"status"` // delivered, failed or parked
-	ID           string    `json:"id"`
-	DeliveryID   string    `json:"delivery_id"`
-	Sink         string    `json:"sink"` // through which it was sent
-	Attempts     int       `json:"attempts"`
-	Error        string    `json:"error"`
-	NextReplayAt time.Time `json:"next_replay_at"`
-	Replays      int       `json:"replays"`
+	Status       ReplayStatus `json:"status"`
+	ID           string       `json:"id"`
+	DeliveryID   string       `json:"delivery_id"`
+	Sink         string       `json:"sink"` // through which it was sent
+	Attempts     int          `json:"attempts"`
+	Error        string       `json:"error"`
+	NextReplayAt time.Time    `json:"next_replay_at"` // zero: the schedule leaves it alone
+	Replays      int          `json:"replays"`
 }
 
-// Replay sends one dead letter again, now. A failed send is a result, not an error.
-func (c *Client) Replay(ctx context.Context, id string, o ReplayOptions) (r ReplayResult, err error) {
-	err = c.call(ctx, request{method: http.MethodPost, path: []string{"dlq", "items", id, "replay"}, body: o}, &r)
-	return r, err
+// Replay sends one dead letter again, now. A failed send is a result, not an error. After an
+// *UnreachableError it may have been sent: look at the item before you replay it again.
+func (c *Client) Replay(ctx context.Context, id string, o *ReplayOptions) (res ReplayResult, err error) {
+	if o == nil {
+		o = &ReplayOptions{}
+	}
+	r := post("dlq", "items", id, "replay")
+	r.body, r.header = o, (&ItemOptions{IfMatch: o.IfMatch}).header()
+	_, err = c.call(ctx, r, &res)
+	return res, err
 }
 
-// Count is the number of dead letters, in all and by sink.
+// Count is the number of dead letters, in all, by sink and by state. Delivered ones that were
+// kept are counted too.
 type Count struct {
 	Raw
-	Count int64            `json:"count"`
-	Sinks map[string]int64 `json:"sinks"`
+	Count  int64            `json:"count"`
+	Sinks  map[string]int64 `json:"sinks"`
+	States map[State]int64  `json:"states"` // a state without any is missing; may lag for a while
 }
 
 // Count counts the dead letters of one sink, or of all when sink is empty.
 func (c *Client) Count(ctx context.Context, sink string) (n Count, err error) {
-	err = c.call(ctx, request{method: http.MethodGet, path: []string{"dlq", "count"}, query: Filter{Sink: sink}.page(0, "")}, &n)
+	r := get("dlq", "count")
+	r.query = Filter{Sink: sink}.page(0, "")
+	_, err = c.call(ctx, r, &n)
 	return n, err
 }
 
-// Groups are dead letters counted by cause, largest group first.
-type Groups struct {
+// GroupPage are dead letters counted by cause, largest group first.
+type GroupPage struct {
 	Raw
 	Groups     []Group `json:"groups"`
 	Complete   bool    `json:"complete"`    // false: the smallest groups are left out, or NextCursor is set
 	NextCursor string  `json:"next_cursor"` // where the count of a state goes on; empty at its end
-	Scanned    int     `json:"scanned"`
+	Scanned    int     `json:"scanned"`     // entries that the call has read; 0 without a state
 }
 
-// Group is a number of dead letters that failed alike.
+// Group is a number of dead letters that failed alike. A Filter of its Sink, Reason and
+// Fingerprint selects them.
 type Group struct {
 	ID          string `json:"id"` // short, the same as long as the group exists
 	Sink        string `json:"sink"`
-	Reason      string `json:"reason"`
-	Fingerprint string `json:"fingerprint"`
+	Reason      Reason `json:"reason"`
+	Fingerprint string `json:"fingerprint"` // the error's text with its variable parts masked
 	Count       int64  `json:"count"`
 }
 
-// Groups counts dead letters by cause: of f's sink and state, or all where they are empty.
-func (c *Client) Groups(ctx context.Context, f Filter) (g Groups, err error) {
-	err = c.call(ctx, request{method: http.MethodGet, path: []string{"dlq", "groups"}, query: Filter{Sink: f.Sink, State: f.State}.page(0, "")}, &g)
-	return g, err
+// Groups yields dead letters counted by cause: of f's sink and state, or all where they are
+// empty; f's other fields do not count. Without a state, the largest group comes first, and the
+// smallest are left out where there are more than 10,000. With one, the dead letters are
+// searched, and a group comes again on a later page: add up the counts.
+func (c *Client) Groups(ctx context.Context, f Filter) iter.Seq2[Group, error] {
+	return paged(func(cursor string) ([]Group, string, error) {
+		p, err := c.GroupsPage(ctx, f, cursor)
+		return p.Groups, p.NextCursor, err
+	})
+}
+
+// GroupsPage reads one page of Groups. cursor is empty for the first.
+func (c *Client) GroupsPage(ctx context.Context, f Filter, cursor string) (p GroupPage, err error) {
+	r := get("dlq", "groups")
+	r.query = Filter{Sink: f.Sink, State: f.State}.page(0, cursor)
+	_, err = c.call(ctx, r, &p)
+	return p, err
 }

@@ -3,48 +3,45 @@ package client
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 )
 
 // OperationRequest asks for a bulk operation over a filter or a list of ids.
 type OperationRequest struct {
-	Action string   `json:"action"` // replay or discard
+	Action Action   `json:"action"`
 	Filter *Filter  `json:"filter,omitempty"`
-	IDs    []string `json:"ids,omitempty"`
-	All    bool     `json:"all,omitempty"` // needed where the filter is empty
-	Reason string   `json:"reason,omitempty"`
-	// DryRun is set by the client's methods.
-	DryRun bool `json:"dry_run,omitempty"`
+	IDs    []string `json:"ids,omitempty"`    // at most 1,000, instead of a filter
+	All    bool     `json:"all,omitempty"`    // needed where the filter is empty
+	Reason string   `json:"reason,omitempty"` // why, in the operator's words; it is kept
 }
 
 // DryRun is what a bulk operation would do.
 type DryRun struct {
 	Raw
-	Action   string `json:"action"`
+	DryRun   bool   `json:"dry_run"` // true
+	Action   Action `json:"action"`
 	Count    int64  `json:"count"`
 	Complete bool   `json:"complete"` // false: there may be more
 	Scanned  int64  `json:"scanned"`
-	Sample   []Item `json:"sample"`
+	Sample   []Item `json:"sample"` // the first 10, newest first
 }
 
 // Operation is a bulk operation and its progress.
 type Operation struct {
 	Raw
-	ID            string    `json:"id"`
-	Action        string    `json:"action"`
-	Filter        *Filter   `json:"filter"`
-	IDs           []string  `json:"ids"`
-	All           bool      `json:"all"`
-	Reason        string    `json:"reason"`
-	Actor         string    `json:"actor"`
-	Status        string    `json:"status"` // queued, running, completed, canceled, failed
-	CreatedAt     time.Time `json:"created_at"`
-	StartedAt     time.Time `json:"started_at"`
-	FinishedAt    time.Time `json:"finished_at"`
-	Total         int64     `json:"total"`
-	TotalComplete bool      `json:"total_complete"` // false: Total is the least
+	ID            string          `json:"id"`
+	Action        Action          `json:"action"`
+	Filter        *Filter         `json:"filter"`
+	IDs           []string        `json:"ids"` // not in lists of operations
+	All           bool            `json:"all"`
+	Reason        string          `json:"reason"`
+	Actor         string          `json:"actor"` // who asked: an ARN, an e-mail address or a subject
+	Status        OperationStatus `json:"status"`
+	CreatedAt     time.Time       `json:"created_at"`
+	StartedAt     time.Time       `json:"started_at"`
+	FinishedAt    time.Time       `json:"finished_at"`
+	Total         int64           `json:"total"`
+	TotalComplete bool            `json:"total_complete"` // false: Total is the least
 	OperationCounts
 	Error string                   `json:"error"`
 	Sinks map[string]OperationSink `json:"sinks"`
@@ -69,13 +66,13 @@ type OperationSink struct {
 
 // Final reports whether the operation is over.
 func (o Operation) Final() bool {
-	return o.Status == "completed" || o.Status == "canceled" || o.Status == "failed"
+	return o.Status == OperationCompleted || o.Status == OperationCanceled || o.Status == OperationFailed
 }
 
 // Gone is how many dead letters of a completed operation were settled by others before it
 // came to them; zero where that is not known.
 func (o Operation) Gone() int64 {
-	if o.Status != "completed" || !o.TotalComplete {
+	if o.Status != OperationCompleted || !o.TotalComplete {
 		return 0
 	}
 	return max(0, o.Total-o.Settled-o.Skipped)
@@ -95,43 +92,57 @@ type Operations struct {
 	Operations []Operation `json:"operations"`
 }
 
-var operations = []string{"dlq", "operations"}
+// operations is the route of all operations.
+func operations(more ...string) []string { return append([]string{"dlq", "operations"}, more...) }
+
+// ask is an operation's request as the API takes it.
+type ask struct {
+	OperationRequest
+	DryRun bool `json:"dry_run,omitempty"`
+}
 
 // DryRun says what an operation would do, and does nothing.
 func (c *Client) DryRun(ctx context.Context, r OperationRequest) (d DryRun, err error) {
-	r.DryRun = true
-	err = c.call(ctx, request{method: http.MethodPost, path: operations, body: r}, &d)
+	call := post(operations()...)
+	call.body, call.again = ask{r, true}, passing // it only reads
+	_, err = c.call(ctx, call, &d)
 	return d, err
 }
 
-// CreateOperation starts a bulk operation. The call may be repeated with the same key:
-// it is one operation.
+// CreateOperation starts a bulk operation over the dead letters that there are now; follow it
+// with Operation. key makes the call repeatable (letters, digits and _:=+/@-, at most 128): the
+// same key is the same operation, and ID_REUSED with another request. An empty key makes each
+// call an operation of its own. The client does not repeat it: do so with the same key when
+// Repeatable says so.
 func (c *Client) CreateOperation(ctx context.Context, key string, r OperationRequest) (o Operation, err error) {
-	r.DryRun = false
-	err = c.call(ctx, request{
-		method: http.MethodPost, path: operations, body: r, header: http.Header{"Idempotency-Key": {key}},
-	}, &o)
-	return o, err
-}
-
-// Operations lists the newest bulk operations. limit <= 0 leaves their number to the API.
-func (c *Client) Operations(ctx context.Context, limit int) (o Operations, err error) {
-	q := url.Values{}
-	if limit > 0 {
-		q.Set("limit", strconv.Itoa(limit))
+	call := post(operations()...)
+	call.body = ask{r, false}
+	if key != "" {
+		call.header = http.Header{"Idempotency-Key": {key}}
 	}
-	err = c.call(ctx, request{method: http.MethodGet, path: operations, query: q}, &o)
+	_, err = c.call(ctx, call, &o)
 	return o, err
 }
 
-// Operation returns one bulk operation with its progress as of now.
+// Operations lists the newest bulk operations, without the ids of their items. limit <= 0
+// leaves their number to the API (20), 100 is the most.
+func (c *Client) Operations(ctx context.Context, limit int) (o Operations, err error) {
+	r := get(operations()...)
+	r.query = Filter{}.page(limit, "")
+	_, err = c.call(ctx, r, &o)
+	return o, err
+}
+
+// Operation returns one bulk operation with its progress as of now. It is kept for 30 days
+// after its last change.
 func (c *Client) Operation(ctx context.Context, id string) (o Operation, err error) {
-	err = c.call(ctx, request{method: http.MethodGet, path: append(operations[:2:2], id)}, &o)
+	_, err = c.call(ctx, get(operations(id)...), &o)
 	return o, err
 }
 
-// CancelOperation stops a bulk operation; one that is over stays as it is.
+// CancelOperation stops a bulk operation before its next slice; what it did stays done, and one
+// that is over stays as it is.
 func (c *Client) CancelOperation(ctx context.Context, id string) (o Operation, err error) {
-	err = c.call(ctx, request{method: http.MethodPost, path: append(operations[:2:2], id, "cancel")}, &o)
+	_, err = c.call(ctx, post(operations(id, "cancel")...), &o)
 	return o, err
 }

@@ -75,7 +75,8 @@ func together(t *testing.T, n int, target string) string {
 // none is lost; nonsense in its place changes nothing.
 func TestAChangedURLIsPickedUpWhileDeliveriesRun(t *testing.T) {
 	t.Parallel()
-	dir, emulator := t.TempDir(), startMoto(t)
+	dir := t.TempDir()
+	store, storeURL := startParameterStore(t)
 	sources := map[string]struct {
 		spec string
 		set  func(text string)
@@ -89,7 +90,7 @@ func TestAChangedURLIsPickedUpWhileDeliveriesRun(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"ssm": {"ssm:/backstop/prod/sinks/*", func(text string) { emulator.put(t, "/backstop/prod/sinks/orders", text) }},
+		"ssm": {"ssm:/backstop/prod/sinks/*", func(text string) { store.put("/backstop/prod/sinks/orders", text) }},
 	}
 	for name, source := range sources {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +101,7 @@ func TestAChangedURLIsPickedUpWhileDeliveriesRun(t *testing.T) {
 			source.set("kind: webhook\nurl: " + base + "/old\n")
 			o := onRedis(t)
 			o.Sinks = source.spec
-			o.Env["BACKSTOP_SINKS_TTL"], o.Env["AWS_ENDPOINT_URL_SSM"] = "500ms", emulator.url
+			o.Env["BACKSTOP_SINKS_TTL"], o.Env["AWS_ENDPOINT_URL_SSM"] = "500ms", storeURL
 			s := start(t, o)
 
 			var mu sync.Mutex

@@ -152,14 +152,14 @@ func TestConnectionsThatTheServerClosedCostNoDeadLetter(t *testing.T) {
 // rotation costs no dead letter and no restart.
 func TestARotatedPasswordIsPickedUp(t *testing.T) {
 	t.Parallel()
-	emulator := startMoto(t)
+	store, storeURL := startParameterStore(t)
 	server := redistest.Start(t, redistest.WithConfig("user", "robot on >first ~* &* +@all"))
 	admin := server.Client(t)
-	emulator.put(t, "/backstop/prod/redis", "first")
+	store.put("/backstop/prod/redis", "first")
 	s := start(t, local.Options{
 		RedisURL: "redis://robot@" + server.Addr, Timeout: 10 * time.Second,
 		Env: map[string]string{
-			"BACKSTOP_KEY_PREFIX": redistest.Prefix(), "BACKSTOP_REDIS_PASSWORD": "ssm:/backstop/prod/redis", "AWS_ENDPOINT_URL_SSM": emulator.url,
+			"BACKSTOP_KEY_PREFIX": redistest.Prefix(), "BACKSTOP_REDIS_PASSWORD": "ssm:/backstop/prod/redis", "AWS_ENDPOINT_URL_SSM": storeURL,
 		},
 	})
 	kept := map[string]bool{}
@@ -172,7 +172,7 @@ func TestARotatedPasswordIsPickedUp(t *testing.T) {
 		}
 	}
 	do("ACL", "SETUSER", "robot", ">second")
-	emulator.put(t, "/backstop/prod/redis", "second")
+	store.put("/backstop/prod/redis", "second")
 	do("ACL", "SETUSER", "robot", "<first")
 	failing(t, s, "during", kept) // open connections stay
 	do("CLIENT", "KILL", "USER", "robot")

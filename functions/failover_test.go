@@ -1,7 +1,10 @@
+//go:build full
+
 package functions_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -177,10 +180,17 @@ func TestAFailoverLosesOnlyWhatRedisAcknowledgedAndLost(t *testing.T) {
 	victim.Kill(t)
 	killedAt := time.Now()
 	heir.Thaw(t)
-	time.Sleep(200 * time.Millisecond) // it reads what had reached it
+	replica := heir.Client(t)
+	eventually(t, "the replica has read what had reached it", func() error {
+		info, err := replica.Info(t.Context(), "replication").Result()
+		if err == nil && !strings.Contains(info, "master_link_status:down") {
+			err = errors.New("it has not come to the end of its master's connection")
+		}
+		return err
+	})
 	died, copied := journals(t, victim, accounts), journals(t, heir, accounts)
 	without := time.Now() // nobody is the master now: that takes the node time-out at least
-	role, err := heir.Client(t).Do(t.Context(), "ROLE").Slice()
+	role, err := replica.Do(t.Context(), "ROLE").Slice()
 	if err != nil || role[0] != "slave" {
 		t.Fatalf("the replica has taken over before its journal was read: %v, %v", role, err)
 	}
@@ -191,7 +201,18 @@ func TestAFailoverLosesOnlyWhatRedisAcknowledgedAndLost(t *testing.T) {
 		return nil
 	})
 	took := time.Since(killedAt)
-	time.Sleep(time.Second)
+	resumed := map[*account]int{}
+	for _, a := range accounts {
+		resumed[a] = a.size()
+	}
+	eventually(t, "the new master acknowledges", func() error {
+		for _, a := range accounts {
+			if n := a.size() - resumed[a]; n < 50 {
+				return fmt.Errorf("%s: %d", a.sink, n)
+			}
+		}
+		return nil
+	})
 	close(stop)
 	wg.Wait()
 

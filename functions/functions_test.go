@@ -11,16 +11,30 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
 )
 
-// binaries is where TestMain built the functions.
+// binaries is where the functions are built.
 var binaries string
+
+var build = sync.OnceValue(func() error { return local.Build(context.Background(), "..", binaries) })
+
+// built returns the folder with the functions. The first test that asks builds them: a test,
+// and not TestMain, whose looks at the sources the go command would not count.
+func built(t *testing.T) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return binaries
+}
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -32,10 +46,6 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(binaries)
-	if err := local.Build(context.Background(), "..", binaries); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	defer redistest.StopShared()
 	return m.Run()
 }
@@ -44,7 +54,7 @@ func run(m *testing.M) int {
 // fails.
 func start(t *testing.T, o local.Options) *local.Stack {
 	t.Helper()
-	o.Bin = binaries
+	o.Bin = built(t)
 	var log strings.Builder
 	also := o.Output
 	o.Output = func(f, line string) {
@@ -160,17 +170,4 @@ func wantProblem(t *testing.T, what string, a answer, status int, code string) {
 }
 
 // eventually polls until check returns nil.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
+var eventually = await.Nil

@@ -1,28 +1,21 @@
 package functions_test
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
-
-	"backstop/internal/moto"
 )
 
-// parameterStore answers like SSM Parameter Store over HTTP, for faults that an
-// emulator does not have. Parameters with "denied" in their name are refused.
+// parameterStore answers like SSM Parameter Store over HTTP: SecureStrings, as their text only for
+// who asks for it. Parameters with "denied" in their name are refused.
 type parameterStore struct {
 	mu     sync.Mutex
 	values map[string]string
@@ -33,6 +26,8 @@ func (p *parameterStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Name, Path string
 		Names      []string
+
+		WithDecryption bool
 	}
 	_ = json.NewDecoder(r.Body).Decode(&in)
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
@@ -46,7 +41,11 @@ func (p *parameterStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	found, missing := []parameter{}, []string{}
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
 		if name == in.Name || path.Dir(name) == in.Path || slices.Contains(in.Names, name) {
-			found = append(found, parameter{name, p.values[name]})
+			value := p.values[name]
+			if !in.WithDecryption {
+				value = "the ciphertext of " + name
+			}
+			found = append(found, parameter{name, value})
 		}
 	}
 	for _, name := range in.Names {
@@ -65,35 +64,20 @@ func (p *parameterStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// emulator is a running AWS emulator.
-type emulator struct {
-	url string
-	ssm *ssm.Client
+// startParameterStore starts an empty store that ends with the test, and returns its URL.
+func startParameterStore(t *testing.T) (*parameterStore, string) {
+	t.Helper()
+	p := &parameterStore{values: map[string]string{}}
+	s := httptest.NewServer(p)
+	t.Cleanup(s.Close)
+	return p, s.URL
 }
 
-// startMoto starts an emulator that ends with the test.
-func startMoto(t *testing.T) emulator {
-	t.Helper()
-	m := emulator{url: moto.Start(t)}
-	m.ssm = ssm.New(ssm.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(m.url),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}, nil
-		}),
-	})
-	return m
-}
-
-// put writes a SecureString.
-func (m emulator) put(t *testing.T, name, value string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := m.ssm.PutParameter(ctx, &ssm.PutParameterInput{
-		Name: aws.String(name), Value: aws.String(value), Type: types.ParameterTypeSecureString, Overwrite: aws.Bool(true),
-	}); err != nil {
-		t.Fatal(err)
-	}
+// put writes a parameter.
+func (p *parameterStore) put(name, value string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.values[name] = value
 }
 
 // freeAddr is an address of loopback where nobody listens.

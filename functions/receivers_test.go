@@ -34,7 +34,7 @@ func TestWhatAReceiverSendsUnaskedIsNotLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := onRedis(t)
-	o.Sinks, o.Bin = "file:"+dir, binaries
+	o.Sinks, o.Bin = "file:"+dir, built(t)
 	var mu sync.Mutex
 	var log strings.Builder
 	o.Output = func(_, line string) {

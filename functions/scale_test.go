@@ -1,3 +1,5 @@
+//go:build full
+
 package functions_test
 
 import (
@@ -52,13 +54,14 @@ func replays(t *testing.T, s *local.Stack, at int) {
 	deadline := time.Now().Add(3 * time.Minute)
 	for range at {
 		wg.Go(func() {
-			for time.Now().Before(deadline) {
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			for ; time.Now().Before(deadline); <-tick.C {
 				res, err := s.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
 				var sum struct{ Remaining int64 }
 				if err == nil && res.FunctionError == "" && json.Unmarshal(res.Payload, &sum) == nil && sum.Remaining == 0 {
 					return
 				}
-				time.Sleep(100 * time.Millisecond)
 			}
 			t.Error("dead letters remain after three minutes")
 		})
@@ -188,7 +191,9 @@ func TestABulkReplayIsResumedAfterItsProcessDied(t *testing.T) {
 	// bulk invokes replay for the operation until done says so, and kills what is under way
 	// once kill is closed.
 	bulk := func(kill <-chan struct{}, done func() bool) {
-		for !done() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for ; !done(); <-tick.C {
 			if time.Now().After(deadline) {
 				t.Fatalf("not completed: %s", call(t, s, "GET", "/v1/dlq/operations/"+op.text("id"), "").raw)
 			}
@@ -199,7 +204,6 @@ func TestABulkReplayIsResumedAfterItsProcessDied(t *testing.T) {
 			}()
 			select {
 			case <-finished: // the time of an owner that died is waited for
-				time.Sleep(200 * time.Millisecond)
 			case <-kill:
 				if !s.Host.Kill(local.Replay) {
 					t.Fatal("a message is being sent, and no process is there to be killed")

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,7 +104,7 @@ func terminable(t *testing.T, sinks string) (*local.Stack, *pids, *lines, *redis
 	t.Helper()
 	p, l, server := newPids(), &lines{}, redistest.Start(t)
 	s, err := local.Start(context.Background(), local.Options{
-		Bin: binaries, RedisURL: server.URL(), Sinks: sinks, Output: l.add, Logger: slog.New(p), Timeout: 10 * time.Second,
+		Bin: built(t), RedisURL: server.URL(), Sinks: sinks, Output: l.add, Logger: slog.New(p), Timeout: 10 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +148,9 @@ func TestAnIdleFunctionClosesItsConnectionsAtSIGTERM(t *testing.T) {
 		use()
 		if n := connections(t, server); n == 0 {
 			t.Fatalf("%s works without a connection", function)
+		}
+		if l.index(function+" | ", `"started"`, `"build":{"version":"`, `"go":"`+runtime.Version()+`"`) < 0 {
+			t.Errorf("%s does not say which build it is", function)
 		}
 		pid := p.terminate(t, function)
 		eventually(t, function+" closes its connections", func() error {

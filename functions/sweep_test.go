@@ -160,7 +160,7 @@ type swept struct {
 // startSwept starts a stack with all logging on; its output goes to the sweep.
 func startSwept(t *testing.T, sw *sweep, o local.Options) swept {
 	t.Helper()
-	o.Bin = binaries
+	o.Bin = built(t)
 	o.Env = maps.Clone(o.Env)
 	o.Env["AWS_LAMBDA_LOG_LEVEL"] = "DEBUG"
 	o.Env["AWS_ACCESS_KEY_ID"], o.Env["AWS_SECRET_ACCESS_KEY"], o.Env["AWS_SESSION_TOKEN"] = "AKIDSWEEP", planted["AWS secret key"], planted["AWS session"]

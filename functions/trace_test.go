@@ -18,7 +18,7 @@ func TestAReplayNamesTheTraceOfTheFirstFailure(t *testing.T) {
 	t.Parallel()
 	var l lines
 	o := onRedis(t)
-	o.Bin, o.Output = binaries, l.add
+	o.Bin, o.Output = built(t), l.add
 	s, err := local.Start(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 
 // bulk is a replay or discard of everything that a filter selects.
 type bulk struct {
-	action  string // replay or discard
+	action  client.Action
 	filters *filterFlags
 
 	all, dryRun, yes, wait bool
@@ -32,7 +32,7 @@ it).`
 // bulkNames are the flags that go with a filter and not with ids. --yes does no harm there.
 var bulkNames = append([]string{"all", "dry-run", "wait", "reason-text"}, filterNames...)
 
-func addBulk(c *cobra.Command, conn *connection, action string) *bulk {
+func addBulk(c *cobra.Command, conn *connection, action client.Action) *bulk {
 	b := &bulk{action: action, filters: addFilter(c, conn)}
 	f := c.Flags()
 	f.BoolVar(&b.all, "all", false, "every dead letter of every sink; needed when there is no filter")
@@ -83,7 +83,7 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 		return nil
 	}
 	question := "Replay " + what + "?"
-	if b.action == "discard" {
+	if b.action == client.ActionDiscard {
 		question = "Discard " + what + ", for good?"
 	}
 	if err := confirm(c, b.yes, question); err != nil {
@@ -133,21 +133,13 @@ func (b *bulk) show(api session, d client.DryRun, what string) error {
 	return printItems(api, d.Sample)
 }
 
-// createTries bounds how often an operation is asked for. The idempotency key makes it
-// one operation however often that is.
+// createTries bounds how often an operation is asked for.
 const createTries = 3
 
+// create starts an operation. The idempotency key makes it one, however often it is asked for.
 func create(ctx context.Context, api session, r client.OperationRequest) (client.Operation, error) {
 	key := uuid.NewString()
-	for n := 1; ; n++ {
-		op, err := api.CreateOperation(ctx, key, r)
-		if err == nil || n == createTries || !repeatable(err) {
-			return op, err
-		}
-		if err := delay.Sleep(ctx, pause(n, err)); err != nil {
-			return op, err
-		}
-	}
+	return repeating(ctx, createTries, func() (client.Operation, error) { return api.CreateOperation(ctx, key, r) })
 }
 
 func followUp(id string, conn *connection) string {
@@ -162,7 +154,7 @@ func follow(c *cobra.Command, api session, op client.Operation) error {
 	op, err := watch(c.Context(), func(ctx context.Context) (client.Operation, error) {
 		return api.Operation(ctx, id)
 	}, func(op client.Operation) {
-		line.what, exists = op.Action, true
+		line.what, exists = string(op.Action), true
 		line.show(op.Settled+op.Skipped+op.Gone(), op.Total, remark(op))
 	})
 	line.end()
@@ -220,7 +212,7 @@ func watch(ctx context.Context, get func(context.Context) (client.Operation, err
 			if op.Final() {
 				return op, nil
 			}
-		case !repeatable(err) || failures == watchFailures:
+		case !client.Repeatable(err) || failures == watchFailures:
 			return op, err
 		default:
 			failures++
@@ -254,7 +246,7 @@ func outcome(op client.Operation, conn *connection) error {
 func printOperation(w io.Writer, op client.Operation) error {
 	t := &table{}
 	t.add("operation", op.ID)
-	t.add("action", op.Action+describe(filterOf(client.OperationRequest{Filter: op.Filter})))
+	t.add("action", string(op.Action)+describe(filterOf(client.OperationRequest{Filter: op.Filter})))
 	if len(op.IDs) > 0 {
 		t.add("ids", len(op.IDs))
 	}

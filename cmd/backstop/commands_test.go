@@ -149,7 +149,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 				{status: 200, body: "{\"n\":1}\n", header: http.Header{"Content-Type": {"application/x-ndjson"}, "Backstop-Next-Cursor": {"c2"}}},
 				problem(503, "SINK_DLQ_UNAVAILABLE"),
 			},
-			calls: []string{"GET /v1/dlq/export?limit=1000", "GET /v1/dlq/export?cursor=c2&limit=1000"}, code: 5, err: "The export is not complete: it ended after 1 dead letter.",
+			calls: append([]string{"GET /v1/dlq/export?limit=1000"}, slices.Repeat([]string{"GET /v1/dlq/export?cursor=c2&limit=1000"}, 3)...), code: 5, err: "The export is not complete: it ended after 1 dead letter.",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -49,7 +49,7 @@ func completeSinks(conn *connection) cobra.CompletionFunc {
 // completeGroups offers the ids of the groups, largest first, with their cause.
 func completeGroups(conn *connection) cobra.CompletionFunc {
 	return completing(conn, func(ctx context.Context, api session) ([]cobra.Completion, error) {
-		g, err := api.Groups(ctx, client.Filter{})
+		g, err := api.GroupsPage(ctx, client.Filter{}, "")
 		var ids []cobra.Completion
 		for _, x := range g.Groups {
 			ids = append(ids, choice(x.ID, "%d %s %s %s", x.Count, x.Sink, x.Reason, x.Fingerprint))

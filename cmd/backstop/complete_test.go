@@ -90,12 +90,3 @@ func TestCompletionIsSilentWithoutTheAPI(t *testing.T) {
 		})
 	}
 }
-
-// words are what the library has: the CLI offers neither more nor less.
-func words[S ~string](all []S) []string {
-	out := make([]string, len(all))
-	for i, s := range all {
-		out[i] = string(s)
-	}
-	return out
-}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,24 +48,31 @@ type session struct {
 	out  io.Writer
 }
 
+// reading is how commands read: somebody waits for them.
+var reading = client.Options{MaxWait: 2 * time.Second}
+
 // open reads the flags. Nothing is called yet.
-func (o *connection) open(c *cobra.Command) (session, error) {
+func (o *connection) open(c *cobra.Command) (session, error) { return o.openWith(c, reading) }
+
+// openWith is open for a command that repeats its calls in another way.
+func (o *connection) openWith(c *cobra.Command, with client.Options) (session, error) {
 	asJSON, err := wantsJSON(c)
 	if err != nil {
 		return session{}, err
 	}
-	api, err := o.client(c.Context())
+	api, err := o.client(c.Context(), with)
 	return session{Client: api, conn: o, json: asJSON, out: c.OutOrStdout()}, err
 }
 
 // client returns a client of the API.
-func (o *connection) client(ctx context.Context) (*client.Client, error) {
+func (o *connection) client(ctx context.Context, with client.Options) (*client.Client, error) {
 	base := o.base()
 	transport, err := o.transport(ctx, base)
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(base, transport)
+	with.Transport, with.UserAgent = transport, "backstop-cli"
+	c, err := client.New(base, &with)
 	if err != nil {
 		return nil, usage("%w", err)
 	}

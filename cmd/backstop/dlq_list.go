@@ -72,7 +72,7 @@ each; next_cursor of the last one continues with --cursor.`,
 // begins. With -o json it prints the pages as they come, and returns no items.
 func listItems(ctx context.Context, api session, f client.Filter, limit int, cursor string) (items []client.Item, next string, err error) {
 	for n := 0; ; {
-		page, err := api.Items(ctx, f, min(limit-n, maxPage), cursor)
+		page, err := api.ItemsPage(ctx, f, min(limit-n, maxPage), cursor)
 		if err != nil {
 			return nil, "", err
 		}
@@ -106,10 +106,10 @@ func printItems(api session, items []client.Item) error {
 
 // stateOf is a dead letter's state, and of a scheduled one the time until then.
 func stateOf(it client.Item, now time.Time) string {
-	if it.State == "scheduled" && it.NextReplayAt.After(now) {
-		return it.State + " in " + span(it.NextReplayAt.Sub(now))
+	if it.State == client.StateScheduled && it.NextReplayAt.After(now) {
+		return string(it.State) + " in " + span(it.NextReplayAt.Sub(now))
 	}
-	return it.State
+	return string(it.State)
 }
 
 func newDLQCount(conn *connection) *cobra.Command {
@@ -165,7 +165,7 @@ a reason. With --state the entries are searched, and all of them are grouped by 
 		if err != nil {
 			return err
 		}
-		g, err := api.Groups(c.Context(), f)
+		g, err := api.GroupsPage(c.Context(), f, "")
 		if err != nil {
 			return err
 		}

@@ -29,9 +29,9 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
   backstop dlq replay --sink ops-slack --reason exhausted --reason-text "Slack is back, INC-42"
   backstop dlq replay --all --yes --wait=false -o json | jq -r .id`,
 	}
-	b := addBulk(c, conn, "replay")
+	b := addBulk(c, conn, client.ActionReplay)
 	f := c.Flags()
-	f.StringVar(&o.OnSuccess, "on-success", "", "discard (default) or keep a dead letter that was delivered; with ids")
+	f.StringVar((*string)(&o.OnSuccess), "on-success", "", "discard (default) or keep a dead letter that was delivered; with ids")
 	f.BoolVar(&o.Force, "force", false, "also send a dead letter that was delivered already and kept; with ids")
 	f.StringVar(&o.Sink, "to-sink", "", "send through another sink of a kind that understands the recipient; with ids")
 	_ = c.RegisterFlagCompletionFunc("on-success", cobra.FixedCompletions([]string{"discard", "keep"}, cobra.ShellCompDirectiveNoFileComp))
@@ -51,7 +51,7 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
 }
 
 func replayOne(ctx context.Context, api session, id string, o client.ReplayOptions) error {
-	r, err := api.Replay(ctx, id, o)
+	r, err := api.Replay(ctx, id, &o)
 	if _, unreachable := errors.AsType[*client.UnreachableError](err); unreachable || errors.Is(err, context.Canceled) {
 		return hinted(err, "Whether it was sent is not known; its replays, or its absence, tell:\n  backstop dlq show %s%s", id, api.conn.flags())
 	}
@@ -63,7 +63,7 @@ func replayOne(ctx context.Context, api session, id string, o client.ReplayOptio
 	} else {
 		err = printReplayed(api, r)
 	}
-	if err == nil && r.Status != "delivered" {
+	if err == nil && r.Status != client.ReplayDelivered {
 		err = &exitError{code: exitFailed, err: fmt.Errorf("%s was not delivered", r.ID)}
 	}
 	return err
@@ -75,12 +75,12 @@ func printReplayed(api session, r client.ReplayResult) error {
 		text = "  " + clipTo(r.Error, 120)
 	}
 	switch {
-	case r.Status == "parked":
+	case r.Status == client.ReplayParked:
 		text += "  (parked: the schedule gives up on it)"
 	case !r.NextReplayAt.IsZero():
 		text += fmt.Sprintf("  (again in %s)", span(time.Until(r.NextReplayAt).Round(time.Second)))
 	}
-	_, err := fmt.Fprintf(api.out, "%-9s  %s%s\n", oneLine(r.Status), oneLine(r.ID), text)
+	_, err := fmt.Fprintf(api.out, "%-9s  %s%s\n", oneLine(string(r.Status)), oneLine(r.ID), text)
 	return err
 }
 
@@ -97,13 +97,13 @@ With ids there is no question: they were named one by one. One that is gone alre
   backstop dlq export --sink test > test.ndjson && backstop dlq discard --sink test
   backstop dlq discard --sink mail --reason invalid --yes --reason-text "bad addresses, INC-43"`,
 	}
-	b := addBulk(c, conn, "discard")
+	b := addBulk(c, conn, client.ActionDiscard)
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		if len(ids) == 0 {
 			return b.run(c, conn)
 		}
 		return eachID(c, conn, ids, func(ctx context.Context, api session, id string) error {
-			if err := api.Discard(ctx, id); err != nil || api.json { // the API answers with nothing
+			if err := api.Discard(ctx, id, nil); err != nil || api.json { // the API answers with nothing
 				return err
 			}
 			_, err := fmt.Fprintf(api.out, "discarded  %s\n", oneLine(id))
@@ -124,7 +124,7 @@ replay failed, leaves them to you) or scheduled. The schedule's next tick replay
 	}
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		return eachID(c, conn, ids, func(ctx context.Context, api session, id string) error {
-			it, err := api.Unpark(ctx, id)
+			it, err := api.Unpark(ctx, id, nil)
 			if err != nil {
 				return err
 			}

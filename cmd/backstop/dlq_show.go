@@ -79,7 +79,7 @@ func itemTable(it client.Item, now time.Time) *table {
 	t.add("dead since", clock(it.At)+" ("+age(now, it.At)+" ago)")
 	t.add("state", stateOf(it, now))
 	at("next replay", it.NextReplayAt)
-	if it.State == "scheduled" { // the schedule leaves others alone, or replays them now
+	if it.State == client.StateScheduled { // the schedule leaves others alone, or replays them now
 		at("not before", it.NotBefore)
 	}
 	line("replays", it.Replays)

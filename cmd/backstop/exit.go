@@ -65,6 +65,9 @@ func exitCode(err error) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
+	if errors.Is(err, context.Canceled) { // in a wait, too, for what failed before it
+		return exitInterrupted
+	}
 	if e, ok := errors.AsType[*client.ProblemError](err); ok {
 		return problemCode(e)
 	}
@@ -80,8 +83,6 @@ func exitCode(err error) int {
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE): // the reader has seen enough
 		return exitDone
-	case errors.Is(err, context.Canceled):
-		return exitInterrupted
 	}
 	return exitFailed
 }

@@ -29,8 +29,8 @@ func TestWhatCanGoWrongWithTheAPI(t *testing.T) {
 	}{
 		{"expired credentials", gateway(403, "The security token included in the request is expired"), 6, "Forbidden: The security token included in the request is expired (HTTP 403)\nCheck who you are (aws sts get-caller-identity)"},
 		{"no credentials", gateway(401, "Unauthorized"), 6, "Unauthorized: Unauthorized (HTTP 401)\n"},
-		{"throttled", gateway(429, "Too Many Requests"), 5, "HTTP 429"},
-		{"the queue is away", problem(503, "SINK_DLQ_UNAVAILABLE"), 5, "Title SINK_DLQ_UNAVAILABLE: the detail (SINK_DLQ_UNAVAILABLE)\nTry again in a moment."},
+		{"throttled, three times", gateway(429, "Too Many Requests"), 5, "HTTP 429"},
+		{"the queue is away, three times", problem(503, "SINK_DLQ_UNAVAILABLE"), 5, "Title SINK_DLQ_UNAVAILABLE: the detail (SINK_DLQ_UNAVAILABLE)\nTry again in a moment."},
 		{"a defect", problem(500, "INTERNAL"), 5, "The function's log says more"},
 		{"the function died", gateway(500, "Internal Server Error"), 5, "HTTP 500"},
 		{"another site: 404", reply{status: 404, body: "<html>", header: html.header}, 5, "does the URL in --api or BACKSTOP_API end before /v1"},
@@ -43,8 +43,12 @@ func TestWhatCanGoWrongWithTheAPI(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			api := newAPI(t, c.reply)
 			run(t, "sinks").want(t, c.code, "", c.err)
-			if n := len(api.asked()); n != 1 {
-				t.Errorf("%d calls, want 1", n)
+			want := 1
+			if strings.HasSuffix(c.name, "three times") {
+				want = 3 // a read that may succeed later is repeated
+			}
+			if n := len(api.asked()); n != want {
+				t.Errorf("%d calls, want %d", n, want)
 			}
 		})
 	}
@@ -97,7 +101,7 @@ func (w *silentTerminal) Read([]byte) (int, error) {
 
 func TestWhoSignsAndWhoDoesNot(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", motoSecret)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", awsSecret)
 	t.Setenv("AWS_SESSION_TOKEN", "session-token")
 	t.Setenv("AWS_REGION", "us-west-2")
 	const gateway = "https://abc123.execute-api.eu-central-1.amazonaws.com/prod"
@@ -264,7 +268,7 @@ func TestCtrlCStopsTheProcessWith130(t *testing.T) {
 // An operator's session has expired: API Gateway refuses the signed request.
 func TestExpiredCredentialsAreNamedAndNothingIsRepeated(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "ASIAEXPIRED")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", motoSecret)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", awsSecret)
 	t.Setenv("AWS_SESSION_TOKEN", "session-token")
 	t.Setenv("AWS_REGION", "eu-central-1")
 	expired := reply{
@@ -290,7 +294,7 @@ func TestExpiredCredentialsAreNamedAndNothingIsRepeated(t *testing.T) {
 			if auth := h.Get("Authorization"); !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=ASIAEXPIRED/") || h.Get("X-Amz-Security-Token") != "session-token" {
 				t.Errorf("the request was not signed: %v", h)
 			}
-			for _, secret := range []string{motoSecret, "session-token", "AWS4-HMAC"} {
+			for _, secret := range []string{awsSecret, "session-token", "AWS4-HMAC"} {
 				if strings.Contains(r.out+r.err, secret) {
 					t.Errorf("%q is shown:\n%s%s", secret, r.out, r.err)
 				}

@@ -21,15 +21,23 @@ type filterFlags struct {
 
 var (
 	filterNames = []string{"sink", "reason", "delivery", "q", "fingerprint", "group", "since", "until"}
-	reasons     = []string{"terminal", "exhausted", "deadline", "canceled", "ambiguous", "config", "invalid", "open", "throttled"}
-	states      = []string{"unreadable", "delivered", "replaying", "expired", "parked", "waiting", "scheduled", "due"}
+	reasons     = words(client.Reasons)
+	states      = words(client.States)
 )
+
+func words[W ~string](all []W) []string {
+	out := make([]string, len(all))
+	for i, w := range all {
+		out[i] = string(w)
+	}
+	return out
+}
 
 func addFilter(c *cobra.Command, conn *connection) *filterFlags {
 	o := &filterFlags{}
 	f := c.Flags()
 	addSink(c, conn, &o.Sink)
-	f.StringVar(&o.Reason, "reason", "", "only failed for this reason: "+strings.Join(reasons, ", "))
+	f.StringVar((*string)(&o.Reason), "reason", "", "only failed for this reason: "+strings.Join(reasons, ", "))
 	f.StringVar(&o.DeliveryID, "delivery", "", "only of this delivery id")
 	f.StringVar(&o.Q, "q", "", "only with this text, in any case, in subject, body, recipient, delivery id or last error")
 	f.StringVar(&o.group, "group", "", "only of this group, an id of 'dlq groups' (its beginning will do)")
@@ -42,8 +50,8 @@ func addFilter(c *cobra.Command, conn *connection) *filterFlags {
 }
 
 // addState adds --state. It is not for what acts on many: a state changes meanwhile.
-func addState(c *cobra.Command, to *string) {
-	c.Flags().StringVar(to, "state", "", "only in this state now: "+strings.Join(states, ", "))
+func addState(c *cobra.Command, to *client.State) {
+	c.Flags().StringVar((*string)(to), "state", "", "only in this state now: "+strings.Join(states, ", "))
 	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -72,7 +80,7 @@ func (o *filterFlags) filter(ctx context.Context, api session, now time.Time) (c
 
 // findGroup returns the group whose id begins with start.
 func findGroup(ctx context.Context, api session, start string) (client.Group, error) {
-	all, err := api.Groups(ctx, client.Filter{})
+	all, err := api.GroupsPage(ctx, client.Filter{}, "")
 	if err != nil {
 		return client.Group{}, err
 	}
@@ -118,8 +126,8 @@ func describe(f client.Filter) string {
 	var parts []string
 	for _, p := range []struct{ word, value string }{
 		{"of sink", f.Sink},
-		{"reason", f.Reason},
-		{"in state", f.State},
+		{"reason", string(f.Reason)},
+		{"in state", string(f.State)},
 		{"delivery", f.DeliveryID},
 		{"with text", quoted(f.Q)},
 		{"failed as", quoted(f.Fingerprint)},

@@ -18,7 +18,7 @@ import (
 // startDev starts `backstop dev` as a process of its own, without a schedule.
 func startDev(t *testing.T, args ...string) *incident.Dev {
 	t.Helper()
-	return incident.StartDev(t, commandContext(context.WithoutCancel(t.Context()), incident.DevArgs(binaries, args...)...))
+	return incident.StartDev(t, commandContext(context.WithoutCancel(t.Context()), incident.DevArgs(built(t), args...)...))
 }
 
 // The operator's night, from a terminal: 1,000 failures, three causes, two sinks. One cause

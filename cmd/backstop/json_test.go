@@ -20,6 +20,7 @@ var jsonElsewhere = map[string]string{
 	"backstop config check": "TestConfigCheckNamesPlaceAndKey",
 	"backstop console":      "TestConsoleServesThePageAndTheAPIUntilItIsStopped",
 	"backstop redrive list": "TestRedriveAgainstAQueue",
+	"backstop version":      "TestVersionSaysWhichBuildThisIs",
 }
 
 // With -o json, every answer of a command is JSON to its last byte, and nothing but JSON:

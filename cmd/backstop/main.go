@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"backstop/internal/version"
 )
 
 func main() {
@@ -49,6 +51,8 @@ in a dead-letter queue, from which a schedule or an operator replays it.
 		return usage("%w\nSee '%s --help'.", err, c.CommandPath())
 	})
 	group(root, nil)
+	root.Version = version.Read().String() // the flag --version
+	root.SetVersionTemplate("backstop {{.Version}}\n")
 	root.AddGroup(&cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "develop", Title: "On this machine:"})
 	for id, commands := range map[string][]*cobra.Command{
 		"operate": {newSend(), newDelivery(), newSinks(), newDLQ(), newRedrive(), newConfig(), newConsole()},
@@ -59,6 +63,7 @@ in a dead-letter queue, from which a schedule or an operator replays it.
 			root.AddCommand(c)
 		}
 	}
+	root.AddCommand(newVersion())
 	usageForArgs(root)
 	return root
 }

@@ -17,8 +17,23 @@ import (
 	"backstop/internal/moto"
 )
 
-// binaries is where TestMain built the functions.
+// binaries is where the functions are built.
 var binaries string
+
+var build = sync.OnceValue(func() error { return local.Build(context.Background(), "../..", binaries) })
+
+// built returns the folder with the functions. The first test that asks builds them: a test,
+// and not TestMain, whose looks at the sources the go command would not count.
+func built(t *testing.T) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return binaries
+}
+
+// awsSecret is the secret key of the tests' AWS credentials.
+const awsSecret = "not-really-secret"
 
 // asCLI in the environment makes the test binary the command itself.
 const asCLI = "BACKSTOP_TEST_AS_CLI"
@@ -28,19 +43,15 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(build(m))
+	os.Exit(runAll(m))
 }
 
-func build(m *testing.M) int {
+func runAll(m *testing.M) int {
 	var err error
 	if binaries, err = os.MkdirTemp("", "backstop-cli-"); err != nil {
 		panic(err)
 	}
 	defer func() { must(os.RemoveAll(binaries)) }()
-	if err := local.Build(context.Background(), "../..", binaries); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	// Nothing of the developer's own environment.
 	for _, name := range []string{
 		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",

@@ -2,150 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
-
-func newQueue(t *testing.T, c *sqs.Client, name string) string {
-	t.Helper()
-	in := &sqs.CreateQueueInput{QueueName: &name}
-	if strings.HasSuffix(name, ".fifo") {
-		in.Attributes = map[string]string{"FifoQueue": "true"}
-	}
-	out, err := c.CreateQueue(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return *out.QueueUrl
-}
-
-func put(t *testing.T, c *sqs.Client, queue, body, group string) string {
-	t.Helper()
-	in := &sqs.SendMessageInput{
-		QueueUrl: &queue, MessageBody: &body,
-		MessageAttributes: map[string]types.MessageAttributeValue{"tenant": {DataType: aws.String("String"), StringValue: aws.String("acme")}},
-	}
-	if group != "" {
-		in.MessageGroupId, in.MessageDeduplicationId = &group, aws.String("dedup-"+body)
-	}
-	out, err := c.SendMessage(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return *out.MessageId
-}
-
-// drain takes all messages of a queue.
-func drain(t *testing.T, c *sqs.Client, queue string) []types.Message {
-	t.Helper()
-	var all []types.Message
-	for {
-		out, err := c.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
-			QueueUrl: &queue, MaxNumberOfMessages: 10, MessageAttributeNames: []string{"All"},
-			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(out.Messages) == 0 {
-			return all
-		}
-		for _, m := range out.Messages {
-			all = append(all, m)
-			if _, err := c.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: &queue, ReceiptHandle: m.ReceiptHandle}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
-func TestRedriveAgainstAQueue(t *testing.T) {
-	c := sqs.NewFromConfig(useMoto(t))
-	from, to := newQueue(t, c, "redrive"), newQueue(t, c, "main")
-	noID := put(t, c, from, `{"sink":"mail","message":{"body":"a"}}`, "")
-	put(t, c, from, `{"id":"order-1","sink":"mail","message":{"body":"b"}}`, "")
-	put(t, c, from, "no request \x1b[31m at all", "")
-
-	t.Run("list shows and gives back", func(t *testing.T) {
-		for range 2 { // the second sees the same
-			r := run(t, "redrive", "list", "--redrive-queue", from)
-			r.want(t, 0, noID, "")
-			for _, want := range []string{"MESSAGE ID", "order-1", "no request \uFFFD[31m at all", "mail"} {
-				if !strings.Contains(r.out, want) {
-					t.Errorf("output lacks %q:\n%s", want, r.out)
-				}
-			}
-		}
-		r := run(t, "redrive", "list", "--redrive-queue", from, "--limit", "2", "-o", "json")
-		var got struct {
-			Total    int64 `json:"approximate_total"`
-			Messages []redriven
-		}
-		if err := json.Unmarshal([]byte(r.out), &got); err != nil || got.Total != 3 || len(got.Messages) != 2 || got.Messages[0].SentAt.IsZero() || got.Messages[0].Receives < 1 {
-			t.Errorf("JSON %s (%v), want 2 of 3 messages", r.out, err)
-		}
-	})
-	t.Run("a dry run sends nothing", func(t *testing.T) {
-		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--dry-run").want(t, 0, "Would send back about 3 messages.", "")
-		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to).want(t, exitUsage, "", "--yes")
-	})
-	t.Run("send moves all", func(t *testing.T) {
-		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes", "--max", "1").want(t, 0, "1 message sent back\n", "")
-		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "2 messages sent back\n", "")
-		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "0 messages sent back\n", "")
-		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to).want(t, 0, "", "The redrive queue is empty.\n")
-		var bodies []string
-		for _, m := range drain(t, c, to) {
-			bodies = append(bodies, *m.Body)
-			if v := m.MessageAttributes["tenant"].StringValue; aws.ToString(v) != "acme" {
-				t.Errorf("attribute %v of %s, want it kept", v, *m.Body)
-			}
-		}
-		slices.Sort(bodies)
-		want := []string{"no request \x1b[31m at all", `{"id":"order-1","sink":"mail","message":{"body":"b"}}`, `{"sink":"mail","message":{"body":"a"},"id":"` + noID + `"}`}
-		if !slices.Equal(bodies, want) {
-			t.Errorf("the main queue has\n%q, want\n%q", bodies, want)
-		}
-		if left := drain(t, c, from); len(left) > 0 {
-			t.Errorf("%d messages are still in the redrive queue", len(left))
-		}
-	})
-	t.Run("a FIFO queue keeps groups and order", func(t *testing.T) {
-		from, to := newQueue(t, c, "redrive.fifo"), newQueue(t, c, "main.fifo")
-		for _, id := range []string{"1", "2", "3"} {
-			put(t, c, from, `{"id":"`+id+`","sink":"mail"}`, "group-7")
-		}
-		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "3 messages sent back\n", "")
-		var got []string
-		for _, m := range drain(t, c, to) {
-			got = append(got, *m.Body+" "+m.Attributes["MessageGroupId"])
-			if id := m.Attributes["MessageDeduplicationId"]; !strings.HasPrefix(id, "redrive-") {
-				t.Errorf("deduplication id %q; the message's own would drop it", id)
-			}
-		}
-		want := []string{`{"id":"1","sink":"mail"} group-7`, `{"id":"2","sink":"mail"} group-7`, `{"id":"3","sink":"mail"} group-7`}
-		if !slices.Equal(got, want) {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	})
-	t.Run("a queue that is not there", func(t *testing.T) {
-		run(t, "redrive", "list", "--redrive-queue", from+"-nowhere").want(t, exitNotFound, "", "backstop:")
-	})
-	t.Run("no credentials", func(t *testing.T) {
-		t.Setenv("AWS_ACCESS_KEY_ID", "")
-		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-		run(t, "redrive", "list", "--redrive-queue", from).want(t, exitUnauthorized, "", "aws sso login")
-	})
-}
 
 func TestAMovedRequestKeepsItsDeliveryID(t *testing.T) {
 	for _, c := range []struct{ name, body, want string }{

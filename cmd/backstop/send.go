@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -14,8 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/client"
-	"backstop/internal/delay"
-	"backstop/lib/fault"
 )
 
 func newSend() *cobra.Command {
@@ -51,11 +48,7 @@ it again). With any other exit code it is still yours: run the command again wit
 	f.StringArrayVar(&o.metadata, "metadata", nil, "KEY=VALUE, repeatable: a header, or Slack's blocks")
 	f.IntVar(&o.tries, "tries", 5, "how often to send when the message is handed back; 1 does not repeat")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := conn.open(c)
-		if err != nil {
-			return err
-		}
-		return o.send(c, api)
+		return o.send(c, conn)
 	}
 	return c
 }
@@ -67,19 +60,24 @@ type sendOptions struct {
 	tries                                  int
 }
 
-func (o sendOptions) send(c *cobra.Command, api session) error {
+func (o sendOptions) send(c *cobra.Command, conn *connection) error {
 	r, err := o.request(c.InOrStdin())
 	if err != nil {
 		return err
 	}
-	note(c, "delivery %s", r.ID)
-	a, err := sendSafely(c.Context(), o.tries, func(ctx context.Context) (client.SendAnswer, error) {
-		return api.Send(ctx, r)
-	}, func(why error, wait time.Duration) {
-		note(c, "%s; sending the same id again in %s", message(why), wait.Round(time.Second/10))
+	api, err := conn.openWith(c, client.Options{
+		Tries: o.tries, BaseWait: time.Second, MaxWait: maxPause,
+		OnRetry: func(why error, wait time.Duration) {
+			note(c, "%s; sending the same id again in %s", message(why), wait.Round(time.Second/10))
+		},
 	})
 	if err != nil {
-		return stillYours(err, r, api.conn)
+		return err
+	}
+	note(c, "delivery %s", r.ID)
+	a, err := api.Send(c.Context(), r)
+	if err != nil {
+		return stillYours(err, r, conn)
 	}
 	if api.json {
 		return printJSON(api.out, a.JSON)
@@ -98,9 +96,12 @@ func (o sendOptions) request(stdin io.Reader) (client.SendRequest, error) {
 	if r.ID == "" {
 		r.ID = uuid.Must(uuid.NewV7()).String()
 	}
-	var err error
-	if r.Recipient, err = recipientOf(o.to, o.recipient); err != nil {
+	to, err := recipientOf(o.to, o.recipient)
+	if err != nil {
 		return r, err
+	}
+	if to != nil {
+		r.Recipient = to
 	}
 	if r.Message.Metadata, err = pairs(o.metadata); err != nil {
 		return r, err
@@ -167,49 +168,9 @@ func readBody(arg string, stdin io.Reader) (string, error) {
 	return string(b), nil
 }
 
-// sendSafely sends until the message is safe, is refused for good, or the tries are
-// used up. Every try has the same delivery id, so none can double it.
-func sendSafely(ctx context.Context, tries int, send func(context.Context) (client.SendAnswer, error),
-	again func(why error, wait time.Duration),
-) (client.SendAnswer, error) {
-	for n := 1; ; n++ {
-		a, err := send(ctx)
-		if err == nil || n == tries || !repeatable(err) {
-			return a, err
-		}
-		wait := pause(n, err)
-		again(err, wait)
-		if err := delay.Sleep(ctx, wait); err != nil {
-			return a, err
-		}
-	}
-}
-
-// repeatable reports whether the same request may succeed later: the API handed it back,
-// or no answer came.
-func repeatable(err error) bool {
-	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
-		return true
-	}
-	p, ok := errors.AsType[*client.ProblemError](err)
-	return ok && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests || p.Code == fault.CodeDeliveryInProgress)
-}
-
-// maxPause bounds the wait between two tries: somebody sits in front of it.
-const maxPause = 15 * time.Second
-
-// pause is the wait after the nth try: what the API asks for, else doubling from half a
-// second.
-func pause(n int, err error) time.Duration {
-	if p, ok := errors.AsType[*client.ProblemError](err); ok && p.RetryAfter > 0 {
-		return min(p.RetryAfter, maxPause)
-	}
-	return delay.Exponential{Base: time.Second / 2, Max: maxPause}.Wait(n-1, nil)
-}
-
 // stillYours adds how to go on with a message that is not known to be safe.
 func stillYours(err error, r client.SendRequest, conn *connection) error {
-	if !repeatable(err) && !errors.Is(err, context.Canceled) {
+	if !client.Repeatable(err) && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return hinted(err, "The message is still yours. Send it again, safely, with --id %[1]s; whether it arrived after all says\n  backstop delivery %[2]s %[1]s%[3]s",
@@ -224,7 +185,7 @@ func printSent(w io.Writer, a client.SendAnswer) error {
 	if a.Duplicate {
 		t.add("duplicate", "yes: this is the first answer again, nothing was sent")
 	}
-	if a.Status == "dead_lettered" {
+	if a.Status == client.DeliveryDeadLettered {
 		t.add("dead letter", a.ItemID)
 		t.add("reason", a.Reason)
 		t.add("error", clipTo(a.Error, 200))

@@ -109,7 +109,11 @@ attempt, and the schedule replays nothing until it is resumed. A replay that you
 		if err != nil {
 			return err
 		}
-		s, err := api.PauseSink(c.Context(), args[0], paused)
+		change := api.ResumeSink
+		if paused {
+			change = api.PauseSink
+		}
+		s, err := change(c.Context(), args[0])
 		if err != nil {
 			return err
 		}

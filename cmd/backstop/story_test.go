@@ -16,7 +16,7 @@ import (
 
 // TestTheOperatorsStory runs the commands against the functions' real binaries.
 func TestTheOperatorsStory(t *testing.T) {
-	stack, err := local.Start(context.Background(), local.Options{Bin: binaries})
+	stack, err := local.Start(context.Background(), local.Options{Bin: built(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/client"
-	"backstop/internal/delay"
 )
 
 func newDLQExport(conn *connection) *cobra.Command {
@@ -37,7 +36,7 @@ message bodies: keep it as safe as the messages.`,
 		}
 		n := 0
 		for cursor := ""; ; {
-			lines, next, err := api.Export(c.Context(), f, cursor)
+			lines, next, err := api.ExportPage(c.Context(), f, cursor)
 			if err != nil {
 				if n > 0 {
 					note(c, "The export is not complete: it ended after %s.", plural(int64(n), "dead letter"))
@@ -164,17 +163,7 @@ func (i *importer) flush(ctx context.Context) error {
 	if len(i.lines) == 0 {
 		return nil
 	}
-	var r client.ImportResult
-	var err error
-	for n := 1; ; n++ {
-		r, err = i.api.Import(ctx, i.chunk.Bytes())
-		if err == nil || n == importTries || !repeatable(err) {
-			break
-		}
-		if err := delay.Sleep(ctx, pause(n, err)); err != nil {
-			return err
-		}
-	}
+	r, err := repeating(ctx, importTries, func() (client.ImportResult, error) { return i.api.Import(ctx, i.chunk.Bytes()) })
 	if err != nil {
 		return err
 	}
@@ -184,7 +173,7 @@ func (i *importer) flush(ctx context.Context) error {
 	i.sum.Rejected += r.Rejected
 	i.sum.Failed += r.Failed
 	for _, l := range r.Results {
-		if (l.Status == "rejected" || l.Status == "failed") && l.Line >= 1 && l.Line <= len(i.lines) {
+		if (l.Status == client.ImportRejected || l.Status == client.ImportFailed) && l.Line >= 1 && l.Line <= len(i.lines) {
 			note(i.c, "line %d: %s: %s (%s)", i.lines[l.Line-1], l.Status, oneLine(l.Error), l.Code)
 		}
 	}

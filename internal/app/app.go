@@ -20,6 +20,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/redisclient"
 	"backstop/lib/replay"
 )
 
@@ -87,12 +88,12 @@ func (a *App) compose() error {
 		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
 		operations = replay.NewMemoryOperations()
 	} else {
-		client, secrets, dialer, err := redisClient(a.Env, loadAWS)
+		client, connections, err := redisclient.New(redisOptions(a.Env, loadAWS))
 		if err != nil {
-			return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "environment", Cause: err}
+			return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "environment: BACKSTOP_REDIS_URL", Cause: err}
 		}
-		redis.SetLogger(redisLog{a.Log, secrets})
-		a.hangUp = dialer.HangUp
+		redis.SetLogger(connections.Logger(a.Log)) // every line of a function's output is JSON
+		a.hangUp = connections.HangUp
 		overflow := dlq.OverflowReject
 		if a.Env.DLQOverflow == "trim" {
 			overflow = dlq.OverflowTrim

@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/redistest"
+	"backstop/lib/redisclient"
 )
 
 // elastiCache stands in front of a real server as ElastiCache does with IAM: TLS, a
@@ -159,25 +160,27 @@ func (c *elastiCache) login(command []string) error {
 
 // options are those of the client that a function makes for the cache, which trusts its
 // certificate. user is the one that the environment names.
-func (c *elastiCache) options(t *testing.T, user string) (*redis.Options, *scrubber) {
-	t.Helper()
-	e := Env{
+func (c *elastiCache) options(user string) redisclient.Options {
+	o := redisOptions(Env{
 		RedisURL: &url.URL{Scheme: "rediss", Host: c.addr}, RedisIAMUser: user, RedisIAMCache: iamCache{Name: c.name, Serverless: true}, Concurrency: 4,
-	}
-	client, secrets, _, err := redisClient(e, func() (aws.Config, error) { return iamAWS, nil })
+	}, func() (aws.Config, error) { return iamAWS, nil })
+	o.TLS = &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12}
+	return o
+}
+
+// newClient makes the client, which is not one of a cluster.
+func newClient(t *testing.T, o redisclient.Options) *redis.Client {
+	t.Helper()
+	client, _, err := redisclient.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = client.Close() }()
+	t.Cleanup(func() { _ = client.Close() })
 	single, ok := client.(*redis.Client)
 	if !ok {
 		t.Fatalf("a %T", client)
 	}
-	o := *single.Options()
-	o.Dialer = nil // that of a copy
-	o.TLSConfig = o.TLSConfig.Clone()
-	o.TLSConfig.RootCAs = c.roots
-	return &o, secrets
+	return single
 }
 
 // Hours are made seconds here: the cache ends connections after 3, the client before.
@@ -186,24 +189,29 @@ func (c *elastiCache) options(t *testing.T, user string) (*redis.Options, *scrub
 func TestConnectionsEndBeforeTheCacheEndsThem(t *testing.T) {
 	t.Parallel()
 	c := startElastiCache(t, 3*time.Second)
-	o, secrets := c.options(t, c.user)
-	if o.ConnMaxLifetime <= 0 || o.ConnMaxLifetime >= 12*time.Hour {
-		t.Errorf("connections live %s, ElastiCache ends them after 12 h", o.ConnMaxLifetime)
+	o := c.options(c.user)
+	if life := newClient(t, o).Options().ConnMaxLifetime; life <= 0 || life >= 12*time.Hour {
+		t.Errorf("connections live %s, ElastiCache ends them after 12 h", life)
 	}
-	o.ConnMaxLifetime = 500 * time.Millisecond
-	o.MaxRetries = -1 // a lost connection would be hidden
-	client := redis.NewClient(o)
-	client.AddHook(secrets)
-	defer func() { _ = client.Close() }()
+	o.MaxLife = 500 * time.Millisecond
+	client := newClient(t, o)
+	client.Options().MaxRetries = 0 // a lost connection would be hidden
 
 	key := redistest.Prefix() + ":counter"
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	commands := 0
-	end := time.Now().Add(5 * time.Second)
+	outlived := func() bool { // the cache would have ended the first connection by now
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		n := len(c.logins)
+		return n > 0 && c.logins[n-1].at.Sub(c.logins[0].at) > c.life
+	}
 	for range 4 {
 		wg.Go(func() {
-			for time.Now().Before(end) {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for ; !outlived(); <-tick.C {
 				if err := client.Incr(t.Context(), key).Err(); err != nil {
 					t.Errorf("a command: %v", err)
 					return
@@ -211,7 +219,6 @@ func TestConnectionsEndBeforeTheCacheEndsThem(t *testing.T) {
 				mu.Lock()
 				commands++
 				mu.Unlock()
-				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}
@@ -237,10 +244,7 @@ func TestConnectionsEndBeforeTheCacheEndsThem(t *testing.T) {
 func TestARefusedTokenSaysWhatToCheck(t *testing.T) {
 	t.Parallel()
 	c := startElastiCache(t, 10*time.Second)
-	o, secrets := c.options(t, "somebody-else")
-	client := redis.NewClient(o)
-	client.AddHook(secrets)
-	defer func() { _ = client.Close() }()
+	client := newClient(t, c.options("somebody-else"))
 	_, pipelined := client.Pipelined(t.Context(), func(p redis.Pipeliner) error { return p.Get(t.Context(), "a").Err() })
 	for what, err := range map[string]error{"a command": client.Get(t.Context(), "a").Err(), "a pipeline": pipelined} {
 		if err == nil {
@@ -270,12 +274,8 @@ func TestARefusedPasswordOrCommandSaysWhatToCheck(t *testing.T) {
 		"a wrong password": {Env{RedisURL: &url.URL{Scheme: "redis", Host: server.Addr, User: url.UserPassword("robot", "wrong")}}, []string{"WRONGPASS", "BACKSTOP_REDIS_URL and BACKSTOP_REDIS_PASSWORD"}},
 		"a command":        {Env{RedisURL: &url.URL{Scheme: "redis", Host: server.Addr, User: url.UserPassword("robot", "right")}}, []string{"NOPERM", "docs/configuration.md", "BACKSTOP_KEY_PREFIX"}},
 	} {
-		client, _, _, err := redisClient(c.e, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = client.Set(t.Context(), "backstop:x", "1", 0).Err()
-		_ = client.Close()
+		client := newClient(t, redisOptions(c.e, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") }))
+		err := client.Set(t.Context(), "backstop:x", "1", 0).Err()
 		for _, want := range c.want {
 			if err == nil || strings.Count(err.Error(), want) != 1 || strings.Contains(err.Error(), "wrong ") {
 				t.Errorf("%s: %v, want %q once", name, err, want)

@@ -3,82 +3,33 @@ package app
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"backstop/lib/redisclient"
 	"backstop/lib/retry"
 )
 
-// Limits of connections: idle ones end before ElastiCache's 350 s network time-out, all
-// before IAM's 12 h.
-const (
-	connMaxIdle = 300 * time.Second
-	connMaxLife = 11 * time.Hour
-)
+// rightsAdvice says what to check when the server refuses a command.
+const rightsAdvice = "the Redis user lacks rights that docs/configuration.md lists, or BACKSTOP_KEY_PREFIX is not its own"
 
-// redisClient returns a client for e that has no connection yet, the scrubber that keeps its
-// passwords out of texts, and the redialer that makes its connections. loadAWS is called
-// only when the password or IAM needs it.
-func redisClient(e Env, loadAWS func() (aws.Config, error)) (redis.UniversalClient, *scrubber, *redialer, error) {
-	base, err := redis.ParseURL(e.RedisURL.String())
-	if err != nil { // which quotes parts of the URL
-		return nil, nil, nil, errors.New("BACKSTOP_REDIS_URL: want redis://user:password@host:port/database; user, password and database may be left out")
-	}
-	secrets := scrubber{login: loginAdvice(e)}
-	secrets.note(base.Password)
-	secrets.note(e.RedisPassword.Reveal())
-	o := redisOptions(base, e)
-	dialer := &redialer{TLS: o.TLSConfig, Timeout: o.DialTimeout, Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4}
-	o.Dialer = dialer.Dial
-	if read := credentials(e, base.Username, loadAWS); read != nil {
-		o.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
-			user, password, err := read(ctx)
-			secrets.note(password)
-			return user, password, err
-		}
-	}
-	client := redis.NewUniversalClient(o)
-	client.AddHook(&secrets)
-	return client, &secrets, dialer, nil
-}
-
-// redisOptions are base's and e's settings. The stores bound their tries by context
-// (redisconn), which ContextTimeoutEnabled makes count. The time-outs here bound everything
-// else.
-func redisOptions(base *redis.Options, e Env) *redis.UniversalOptions {
-	o := &redis.UniversalOptions{
-		Addrs: []string{base.Addr}, DB: base.DB, Username: base.Username, Password: base.Password, TLSConfig: base.TLSConfig,
-		IsClusterMode:         e.RedisCluster,
-		ContextTimeoutEnabled: true,
-		DialTimeout:           time.Second,
-		DialerRetries:         1,
-		ReadTimeout:           time.Second,
-		WriteTimeout:          time.Second,
-		PoolSize:              max(10, e.Concurrency),
-		PipelinePoolSize:      -1,
-		ConnMaxIdleTime:       connMaxIdle,
-		ConnMaxLifetime:       connMaxLife,
-		DisableIdentity:       true,
-		MaintNotificationsConfig: &maintnotifications.Config{
-			Mode: maintnotifications.ModeDisabled,
-		},
-	}
-	if o.TLSConfig != nil {
-		o.TLSConfig.MinVersion = tls.VersionTLS12
-	}
+// redisOptions are e's settings of the client. loadAWS is called only when the password or IAM
+// needs it.
+func redisOptions(e Env, loadAWS func() (aws.Config, error)) redisclient.Options {
+	u := *e.RedisURL
 	if e.RedisPassword != "" {
-		o.Password = e.RedisPassword.Reveal()
+		u.User = url.UserPassword(u.User.Username(), e.RedisPassword.Reveal())
 	}
-	return o
+	return redisclient.Options{
+		URL: u.String(), Cluster: e.RedisCluster, Credentials: credentials(e, u.User.Username(), loadAWS),
+		PoolSize: max(10, e.Concurrency), Patience: cmp.Or(e.Reserve, retry.DefaultReserve) / 4,
+		LoginAdvice: loginAdvice(e), RightsAdvice: rightsAdvice,
+	}
 }
 
 // credentials reads user and password for each new connection; it is nil where they stand
@@ -110,18 +61,6 @@ func loginAdvice(e Env) string {
 		return "check the user in BACKSTOP_REDIS_URL, and the password in the parameter " + e.RedisParameter
 	}
 	return "check user and password in BACKSTOP_REDIS_URL and BACKSTOP_REDIS_PASSWORD"
-}
-
-// redisLog passes what the client library says of its connections to our log: every
-// line of a function's output is JSON.
-type redisLog struct {
-	log     *slog.Logger
-	secrets *scrubber
-}
-
-// Printf implements the client library's logger.
-func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis", "detail", l.secrets.clean(fmt.Sprintf(format, v...)))
 }
 
 // passwordFrom reads the password from SSM for every new connection, so that a rotated

@@ -5,15 +5,18 @@ import (
 	"sync"
 
 	"github.com/aws/aws-lambda-go/lambda"
+
+	"backstop/internal/version"
 )
 
-// Serve hands the platform's invocations to h; it does not return. At SIGTERM, which
+// Serve logs which build starts and hands the platform's invocations to h; it does not return. At SIGTERM, which
 // the platform sends shortly before it takes an idle process away, connections are
 // closed, but not before the invocations under way have ended: what they cannot deliver
 // they must be able to keep. Nothing depends on it; a process that is killed first loses
 // no more than connections, and one that is used again, as the local host does when the
 // signal came from elsewhere, opens them anew.
 func (a *App) Serve(h lambda.Handler) {
+	a.Log.InfoContext(context.Background(), "started", "build", version.Read()) //nolint:forbidigo // before any invocation
 	r := &running{Handler: h}
 	lambda.StartWithOptions(r, lambda.WithEnableSIGTERM(func() {
 		r.mu.Lock()

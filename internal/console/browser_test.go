@@ -1,3 +1,5 @@
+//go:build full
+
 package console_test
 
 import (
@@ -25,8 +27,25 @@ import (
 	"backstop/internal/local"
 )
 
-// binaries is where the functions and the CLI were built.
+// binaries is where the functions and the CLI are built.
 var binaries string
+
+var build = sync.OnceValue(func() error {
+	if err := local.Build(context.Background(), "../..", binaries); err != nil {
+		return err
+	}
+	return local.BuildCLI(context.Background(), "../..", binaries)
+})
+
+// built returns the folder with the functions and the CLI. The first test that asks builds them: a test,
+// and not TestMain, whose looks at the sources the go command would not count.
+func built(t *testing.T) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return binaries
+}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -36,16 +55,6 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(binaries) }()
-	err = local.Build(context.Background(), "../..", binaries)
-	if err == nil {
-		cli := exec.CommandContext(context.Background(), "go", "build", "-o", binaries, "backstop/cmd/backstop")
-		cli.Stderr = os.Stderr
-		err = cli.Run()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	defer stopBrowser()
 	return m.Run()
 }
@@ -197,8 +206,9 @@ func eval[T any](p *tab, js string) T {
 // wait polls until an expression is true.
 func (p *tab) wait(what, js string) {
 	p.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("Boolean("+js+")"))
 		switch {
 		case err == nil && ok:
@@ -207,7 +217,6 @@ func (p *tab) wait(what, js string) {
 			text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
 			p.t.Fatalf("waiting for %s (%s): %v; the page says:\n%s", what, js, err, text)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -47,16 +47,16 @@ type Options struct {
 // name another host than loopback (DNS rebinding) and requests that another site's page
 // makes. An error means that Options.API is unusable; its text holds no secret.
 func New(o Options) (http.Handler, error) {
-	client, err := client.New(o.API, nil) // the same rules for the URL as the CLI's
+	c, err := client.New(o.API, nil) // the same rules for the URL as the CLI's
 	if err != nil {
 		return nil, err
 	}
-	api, err := url.Parse(client.URL())
+	api, err := url.Parse(c.URL())
 	if err != nil {
 		return nil, err
 	}
 	var page bytes.Buffer
-	if err := shell.Execute(&page, struct{ API string }{client.URL()}); err != nil {
+	if err := shell.Execute(&page, struct{ API string }{c.URL()}); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
 	mux := http.NewServeMux()

@@ -1,3 +1,5 @@
+//go:build full
+
 package console_test
 
 import (
@@ -31,7 +33,7 @@ type backstop struct {
 // wait for a schedule, which does not run.
 func startBackstop(t *testing.T, starter bool) *backstop {
 	t.Helper()
-	o := local.Options{Bin: binaries}
+	o := local.Options{Bin: built(t)}
 	var mu sync.Mutex
 	var said strings.Builder
 	o.Output = func(f, line string) {
@@ -77,18 +79,18 @@ func startIncident(t *testing.T) (*incident.Incident, *backstop) {
 		}
 	})
 	// It is interrupted by the cleanup, not killed before.
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(binaries, "backstop"), incident.DevArgs(binaries, "--sinks", in.Sinks)...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(built(t), "backstop"), incident.DevArgs(built(t), "--sinks", in.Sinks)...)
 	dev := incident.StartDev(t, cmd)
 	api, err := client.New(dev.API, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	samples, err := api.Items(t.Context(), client.Filter{Sink: "webhook-demo"}, 0, "")
+	samples, err := api.ItemsPage(t.Context(), client.Filter{Sink: "webhook-demo"}, 0, "")
 	if err != nil || len(samples.Items) != 3 {
 		t.Fatalf("%d samples, %v; want 3", len(samples.Items), err)
 	}
 	for _, it := range samples.Items {
-		if err := api.Discard(t.Context(), it.ID); err != nil {
+		if err := api.Discard(t.Context(), it.ID, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,7 +105,7 @@ func (b *backstop) export(t *testing.T) []string {
 	t.Helper()
 	var lines []string
 	for cursor := ""; ; {
-		page, next, err := b.api.Export(t.Context(), client.Filter{}, cursor)
+		page, next, err := b.api.ExportPage(t.Context(), client.Filter{}, cursor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,13 +201,13 @@ func story() []letter {
 // counts are the numbers of dead letters by reason.
 func (b *backstop) counts(t *testing.T) map[string]int64 {
 	t.Helper()
-	groups, err := b.api.Groups(t.Context(), client.Filter{})
+	groups, err := b.api.GroupsPage(t.Context(), client.Filter{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := map[string]int64{}
 	for _, g := range groups.Groups {
-		out[g.Reason] += g.Count
+		out[string(g.Reason)] += g.Count
 	}
 	return out
 }
@@ -213,7 +215,7 @@ func (b *backstop) counts(t *testing.T) map[string]int64 {
 // newest returns a sink's newest dead letter in full.
 func (b *backstop) newest(t *testing.T, f client.Filter) client.Item {
 	t.Helper()
-	page, err := b.api.Items(t.Context(), f, 1, "")
+	page, err := b.api.ItemsPage(t.Context(), f, 1, "")
 	if err != nil || len(page.Items) == 0 {
 		t.Fatalf("no dead letter of %+v: %v", f, err)
 	}

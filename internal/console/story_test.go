@@ -1,3 +1,5 @@
+//go:build full
+
 package console_test
 
 import (
@@ -22,7 +24,7 @@ func TestStory(t *testing.T) {
 	p := newTab(t, b.console)
 	p.says("Causes", "HTTP 503", "HTTP 429", "connection refused", "All 1,000 dead letters in the queue.")
 	rows := eval[[]string](p, `[...document.querySelectorAll("section[aria-labelledby=h-causes] tbody tr")].map((r) => r.innerText.replace(/\s+/g, " "))`)
-	groups, err := b.api.Groups(t.Context(), client.Filter{})
+	groups, err := b.api.GroupsPage(t.Context(), client.Filter{}, "")
 	if err != nil || len(groups.Groups) != len(incident.Causes) || len(rows) != len(incident.Causes) {
 		t.Fatalf("%d groups (%v), shown as %q; want %d", len(groups.Groups), err, rows, len(incident.Causes))
 	}

@@ -228,7 +228,11 @@ func (p *Proxy) pass(src net.Conn, reply bool) error {
 			return errDropped
 		}
 		if reply && f.Delay > 0 {
-			time.Sleep(f.Delay)
+			select {
+			case <-time.After(f.Delay):
+			case <-changed:
+				continue
+			}
 		}
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
+	"backstop/internal/await"
 	"backstop/internal/inbox"
 )
 
@@ -160,10 +161,7 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 		_, _, _, err := post(context.WithoutCancel(t.Context()), in.URL+"/h", "x", "")
 		done <- err
 	}()
-	deadline := time.Now().Add(10 * time.Second)
-	for len(in.HTTP.Arrivals()) == 0 && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
+	await.True(t, "the request arrives", func() bool { return len(in.HTTP.Arrivals()) > 0 })
 	if err := in.Close(); err != nil {
 		t.Error(err)
 	}

@@ -1,7 +1,6 @@
 package lambdahost_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -9,8 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
+	"backstop/internal/await"
 	"backstop/internal/lambdahost"
 )
 
@@ -70,21 +69,8 @@ func decode[T any](t *testing.T, data []byte) T {
 	return v
 }
 
-// eventually polls, up to 10 s, until ok holds.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("after 10 s still not: %s", what)
-		case <-tick.C:
-		}
-	}
-}
+// eventually polls until a condition holds.
+var eventually = await.True
 
 // lines collects what functions print.
 type lines struct {

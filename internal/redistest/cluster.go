@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/await"
 )
 
 const clusterMasters = 3
@@ -132,10 +134,10 @@ func (c *Cluster) join(tb testing.TB) {
 	}
 	for i := range clusterMasters {
 		replica, master := clients[i+clusterMasters], ids[i]
-		eventually(tb, "cluster replica", func() error { return replica.ClusterReplicate(ctx, master).Err() })
+		await.Nil(tb, "cluster replica", func() error { return replica.ClusterReplicate(ctx, master).Err() })
 	}
 	for i, cl := range clients {
-		eventually(tb, "cluster state", func() error { return joined(ctx, cl, len(clients), i >= clusterMasters) })
+		await.Nil(tb, "cluster state", func() error { return joined(ctx, cl, len(clients), i >= clusterMasters) })
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/await"
 	"backstop/internal/faultproxy"
 )
 
@@ -44,7 +45,7 @@ func (c *Cluster) Proxies(tb testing.TB) []*faultproxy.Proxy {
 		}
 	}
 	for _, client := range clients {
-		eventually(tb, "announced ports", func() error {
+		await.Nil(tb, "announced ports", func() error {
 			known, err := client.ClusterNodes(ctx).Result()
 			if err != nil {
 				return err

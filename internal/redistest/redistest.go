@@ -87,19 +87,3 @@ func newClient(tb testing.TB, o *redis.UniversalOptions) redis.UniversalClient {
 	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
-
-// eventually polls until check returns nil, for at most 20 s.
-func eventually(tb testing.TB, what string, check func() error) {
-	tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			tb.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
+	"backstop/internal/await"
 	"backstop/internal/redistest"
 )
 
@@ -59,20 +59,16 @@ func TestClusterSurvivesItsMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	cl.Master(t, "k").Kill(t)
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	await.Nil(t, "its replica has taken over", func() error {
 		got, err := c.Get(ctx, "k").Result()
-		if err == nil && got == "v" {
-			break
+		if err == nil && got != "v" {
+			t.Fatalf("Get after the master died = %q, want v from its replica", got)
 		}
 		if r, ok := c.(interface{ ReloadState(context.Context) }); ok {
 			r.ReloadState(ctx) // the client itself learns only from a redirect
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("Get after the master died = %q, %v; want v from its replica", got, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return err
+	})
 }
 
 func TestMini(t *testing.T) {

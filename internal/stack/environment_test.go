@@ -1,3 +1,5 @@
+//go:build full
+
 package stack_test
 
 import (
@@ -56,7 +58,7 @@ var sometimes = []string{
 func namesRead(t *testing.T) []string {
 	t.Helper()
 	name := regexp.MustCompile(`^(BACKSTOP_[A-Z_]+|HTTPS?_PROXY|NO_PROXY)$`)
-	files, err := filepath.Glob(filepath.Join("..", "..", "lib", "app", "*.go"))
+	files, err := filepath.Glob(filepath.Join("..", "..", "internal", "app", "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,5 @@
+//go:build full
+
 package stack_test
 
 import (
@@ -301,20 +303,6 @@ func (s stack) dashboardMetrics(t *testing.T) []named {
 		}
 	}
 	return out
-}
-
-// anchor is how the repository's page names a heading.
-func anchor(heading string) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(strings.TrimSpace(heading)) {
-		switch {
-		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_':
-			b.WriteRune(r)
-		case r == ' ':
-			b.WriteByte('-')
-		}
-	}
-	return b.String()
 }
 
 // Each alarm leads to its section of the runbook, and each section has its alarm.

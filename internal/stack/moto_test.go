@@ -1,28 +1,22 @@
+//go:build full
+
 package stack_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"backstop/internal/await"
 )
 
-// eventually polls until cond holds.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
-}
+// eventually polls until a condition holds.
+var eventually = await.True
 
 // deployment is what an emulator says of a stack.
 type deployment struct {
@@ -43,20 +37,26 @@ type deployment struct {
 // those means nothing.
 var emulated = []string{"AWS::SQS::Queue", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
 
-// deploy creates the stack's queues, roles and policies in the emulator.
-func deploy(t *testing.T, endpoint string, params map[string]string) deployment {
+// deploy creates the stack's queues, roles and policies in the emulator, the queues under the
+// names that s has made up for them.
+func deploy(t *testing.T, endpoint string, s stack) deployment {
 	t.Helper()
-	s := resolve(t, params)
-	s.keep = map[string]bool{}
-	for id, r := range s.Resources {
-		s.keep[id] = slices.Contains(emulated, r.Type)
-	}
-	s.compute()
 	resources := object{}
 	for id, r := range s.Resources {
-		if s.keep[id] {
-			resources[id] = object{"Type": r.Type, "Properties": r.Properties}
+		if !slices.Contains(emulated, r.Type) {
+			continue
 		}
+		properties := maps.Clone(r.Properties)
+		if r.Type == "AWS::SQS::Queue" {
+			properties["QueueName"] = s.attribute(id, "QueueName")
+		}
+		first := list{}
+		for _, other := range sorted(r.needs) {
+			if slices.Contains(emulated, s.Resources[other].Type) {
+				first = append(first, other)
+			}
+		}
+		resources[id] = object{"Type": r.Type, "Properties": properties, "DependsOn": first}
 	}
 	order, err := json.Marshal(object{
 		"endpoint": endpoint, "region": region, "name": stackName,
@@ -65,7 +65,10 @@ func deploy(t *testing.T, endpoint string, params map[string]string) deployment 
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("python3", filepath.Join("testdata", "deploy.py"))
+	cmd, err := python("deploy.py")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd.Stdin = bytes.NewReader(order)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -81,20 +84,6 @@ func deploy(t *testing.T, endpoint string, params map[string]string) deployment 
 		t.Fatalf("%s with %d of %d resources", d.Status, len(d.Resources), len(resources))
 	}
 	return d
-}
-
-// physical returns what the deployment made known, for resolveWith.
-func (d deployment) physical() map[string]string {
-	known := map[string]string{}
-	for id, r := range d.Resources {
-		known[id+".Ref"] = r.ID
-		if r.Type == "AWS::SQS::Queue" {
-			name := r.ID[strings.LastIndex(r.ID, "/")+1:]
-			known[id+".Arn"] = "arn:aws:sqs:" + region + ":" + account + ":" + name
-			known[id+".QueueName"] = name
-		}
-	}
-	return known
 }
 
 // Roles and policies are what the template says, read back from IAM.

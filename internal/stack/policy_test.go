@@ -1,3 +1,5 @@
+//go:build full
+
 package stack_test
 
 import (

@@ -1,3 +1,5 @@
+//go:build full
+
 package stack_test
 
 import (
@@ -65,7 +67,7 @@ func newWorld(t *testing.T, binaries string) *world {
 	t.Helper()
 	w := &world{rec: newRecorder(), functions: map[string]lambdahost.Function{}}
 	emulator := moto.Start(t)
-	w.moto, w.deploy = emulator, deploy(t, emulator, runParameters)
+	w.moto = emulator
 
 	var err error
 	if w.inbox, err = inbox.Start(t.Context(), inbox.Options{}); err != nil {
@@ -79,7 +81,8 @@ func newWorld(t *testing.T, binaries string) *world {
 			params[k] = v
 		}
 	}
-	w.stack = resolveWith(t, params, w.deploy.physical())
+	w.stack = resolve(t, params)
+	w.deploy = deploy(t, emulator, w.stack)
 
 	w.ssm = ssm.New(ssm.Options{Region: region, BaseEndpoint: &emulator, Credentials: key("operator")})
 	w.sqs = queueClient(emulator, "operator")

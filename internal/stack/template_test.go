@@ -1,11 +1,11 @@
+//go:build full
+
 // Package stack_test holds the deployment: what template.yaml becomes, what its roles
 // allow, and that the real functions live with it.
 package stack_test
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -411,14 +411,4 @@ func TestSamconfigSetsOnlyParametersThatExist(t *testing.T) {
 			}
 		}
 	}
-}
-
-// read returns a file of the project.
-func read(t *testing.T, path ...string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

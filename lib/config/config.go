@@ -1,6 +1,10 @@
 // Package config reads the configuration of sinks from a folder, a file or AWS SSM
 // Parameter Store, builds the sinks, and keeps them current in a Cache.
 //
+// Start with ParseSource and NewCache, and ask the Cache for a Sink by its name. Nothing
+// watches the source: a call finds the configuration no longer fresh and reads it again.
+// Check is for tools that say what is wrong. A kind is known where its package is imported.
+//
 // A sink's configuration is one YAML block. The keys kind, retry, replay, fifo and
 // on_ambiguous are common to all kinds and read here; every other key belongs to the
 // kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
@@ -23,14 +27,14 @@ import (
 
 // Sink is one configured sink. It is immutable.
 type Sink struct {
-	Name string
+	Name string // as in the source (see ParseSource)
 	Kind string // empty when the configuration names no known one
 	// Sink sends a message once; nil exactly when Err is set.
 	Sink sinks.Sink
 	// Err says what is wrong with the sink's configuration: SINK_CONFIG_INVALID around
 	// an *InvalidError. Other sinks are not affected.
 	Err error
-	// Retry is normalized; it carries on_ambiguous too.
+	// Retry is normalized; it carries on_ambiguous too. Nothing of it is applied to Sink.
 	Retry retry.Config
 	// Replay is normalized.
 	Replay policy.Policy
@@ -52,7 +56,8 @@ type Snapshot struct {
 	notes    []Finding // of the sinks that were built anew
 }
 
-// Sink returns the sink called name, also one whose configuration is invalid.
+// Sink returns the sink called name, also one whose configuration is invalid (see
+// Sink.Err); false when there is none.
 func (s *Snapshot) Sink(name string) (*Sink, bool) {
 	sink, ok := s.sinks[name]
 	return sink, ok

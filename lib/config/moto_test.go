@@ -1,3 +1,5 @@
+//go:build full
+
 package config
 
 import (
@@ -12,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/google/go-cmp/cmp"
 
+	"backstop/internal/await"
 	"backstop/internal/moto"
 	"backstop/lib/fault"
 )
@@ -97,14 +100,14 @@ func TestConfigurationFromParameterStore(t *testing.T) {
 			t.Fatalf("sink %v, %v", a, err)
 		}
 		put(t, client, "/live/sinks/a", "kind: fake\nurl: https://two\n")
-		poll(t, "the changed URL", func() bool {
+		await.True(t, "the changed URL", func() bool {
 			a, err := c.Sink(t.Context(), "a")
 			return err == nil && urlOf(t, a) == "https://two"
 		})
 		if _, err := client.DeleteParameter(t.Context(), &ssm.DeleteParameterInput{Name: aws.String("/live/sinks/a")}); err != nil {
 			t.Fatal(err)
 		}
-		poll(t, "an error about the empty path", func() bool {
+		await.True(t, "an error about the empty path", func() bool {
 			if a, err := c.Sink(t.Context(), "a"); err != nil || urlOf(t, a) != "https://two" {
 				t.Fatalf("sink %v, %v, want the last good one", a, err)
 			}
@@ -114,16 +117,4 @@ func TestConfigurationFromParameterStore(t *testing.T) {
 			t.Errorf("an unknown sink: %v, want SINK_CONFIG_INVALID while the source is empty", err)
 		}
 	})
-}
-
-// poll tries cond until it holds, for at most ten seconds.
-func poll(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); !cond(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("no sight of %s within 10 s", what)
-		}
-	}
 }

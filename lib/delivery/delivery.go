@@ -1,8 +1,13 @@
-// Package delivery remembers what became of a delivery, so that the same delivery id
-// sent again to the same sink is answered instead of sent twice.
+// Package delivery decides what becomes of one request to deliver a message: it is delivered,
+// kept in the dead-letter queue, or handed back to the caller. It remembers that, so that the
+// same delivery id sent again to the same sink is answered instead of sent twice.
 //
-// It narrows duplicates; it is not what keeps messages. A delivery whose record cannot
-// be read or written goes out all the same.
+// Start with Sender and its Deliver. Registered makes its Targets of a sinks.Registry; a
+// dlq.Store is its Queue; NewRedis, or NewMemory in a single process, its Records.
+//
+// The records narrow duplicates; they are not what keeps messages. A delivery whose record
+// cannot be read or written goes out all the same. Dead letters are sent again by package
+// replay, not here.
 package delivery
 
 import (
@@ -17,8 +22,8 @@ const DefaultTTL = 24 * time.Hour
 
 // Key names a delivery. One event id sent to two sinks is two deliveries.
 type Key struct {
-	Sink string
-	ID   string
+	Sink string // the sink's name
+	ID   string // the delivery's id (fault.CheckID)
 }
 
 // Status is what is known of a delivery.
@@ -26,10 +31,10 @@ type Status string
 
 // The statuses.
 const (
-	StatusInProgress   Status = "in_progress"
-	StatusDelivered    Status = "delivered"
-	StatusDeadLettered Status = "dead_lettered"
-	StatusDiscarded    Status = "discarded" // dead-lettered, then given up by an operator
+	StatusInProgress   Status = "in_progress"   // somebody began with it, and nothing more is known
+	StatusDelivered    Status = "delivered"     // the sink accepted it, at once or in a replay
+	StatusDeadLettered Status = "dead_lettered" // it failed, and the queue has it
+	StatusDiscarded    Status = "discarded"     // dead-lettered, then given up by an operator
 )
 
 // Record is what is kept about a delivery.
@@ -111,7 +116,7 @@ func ChangeOf(it dlq.Item, s Status) Change {
 	return Change{Key: Key{Sink: it.Sink, ID: it.DeliveryID}, Status: s, ItemID: it.ID, Fingerprint: FingerprintOf(it)}
 }
 
-// FingerprintOf identifies a dead letter's content.
+// FingerprintOf identifies a dead letter's content, as dlq.ContentFingerprint does.
 func FingerprintOf(it dlq.Item) string {
 	return dlq.ContentFingerprint(it.Recipient, it.Message.Subject, it.Message.Body, it.Message.Metadata)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Memory keeps records in this process; they are lost at its end. It is for tests and
-// the local host.
+// Memory is a Store in this process' memory; its records are lost at its end. It is for
+// tests, the local host and senders that are one process. It is safe for concurrent use.
 type Memory struct {
 	ttl     time.Duration
 	mu      sync.Mutex

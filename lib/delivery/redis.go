@@ -29,8 +29,9 @@ var (
 	updateScript = redis.NewScript(updateLua)
 )
 
-// Redis keeps records as strings with a time to live (the key stands in internal/redisconn).
-// Every script touches one key.
+// Redis is a Store on Redis or Valkey: strings with a time to live (the key stands in
+// internal/redisconn). Every script touches one key. It is safe for concurrent use, across
+// processes too.
 //
 // Every call can be repeated after a lost reply, and repeats itself until its context ends,
 // as dlq.Redis does. Its errors have no code, but for a bad prefix (INVALID_ARGUMENT): a

@@ -11,7 +11,7 @@ import (
 	"backstop/lib/sinks"
 )
 
-// DefaultMaxBytes is the most that is taken of a request (see Sender.MaxBytes).
+// DefaultMaxBytes is the most bytes that are taken of a request (see Sender.MaxBytes).
 const DefaultMaxBytes = 256 << 10
 
 // Request asks for one delivery.

@@ -26,6 +26,8 @@ type Sender struct {
 	Queue Queue
 	// Records remembers deliveries. Required.
 	Records Store
+	// Gate is asked before every attempt (see retry.Retrier.Gate). Nil: nobody is.
+	Gate retry.Gate
 	// Paused says whether an operator has paused a sink: its deliveries are dead-lettered
 	// without an attempt. Nil: none is.
 	Paused func(ctx context.Context, sink string) bool
@@ -37,15 +39,17 @@ type Sender struct {
 	// Reserve is the time kept before the deadline for the dead-letter write and the answer
 	// (see retry.Budget). Zero: retry.DefaultReserve.
 	Reserve time.Duration
-	// MaxBytes bounds what is taken of a request: subject, body, metadata and recipient
-	// together. Zero: DefaultMaxBytes.
+	// MaxBytes bounds what is taken of a request, in bytes: subject, body, metadata and
+	// recipient together. Zero: DefaultMaxBytes.
 	MaxBytes int
 }
 
 // Queue keeps dead letters; a dlq.Store is one.
 type Queue interface {
 	dlq.DLQ
+	// Find is that of dlq.Letters.
 	Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error)
+	// Get is that of dlq.Letters.
 	Get(ctx context.Context, id string) (dlq.Item, error)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -20,6 +21,8 @@ type Target struct {
 	Retry retry.Config
 	// Replay says how the sink's dead letters are replayed.
 	Replay policy.Policy
+	// Flow says when the sink's receivers are left alone. It counts where there is a Gate.
+	Flow flow.Policy
 	// ConfigErr says what is wrong with the sink's configuration; nil when it can send. Its
 	// deliveries are dead-lettered without an attempt, and its dead letters stay.
 	ConfigErr error
@@ -40,7 +43,8 @@ type Targets interface {
 }
 
 // Registered returns the sinks of a registry as targets. One that a retry.Retrier wraps is
-// tried as the Retrier's Cfg says, others by the defaults of retry.Config.
+// tried as the Retrier's Cfg says, others by the defaults of retry.Config. A sink that is
+// registered later is found too; one that is not is SINK_NOT_FOUND.
 func Registered(r *sinks.Registry) Targets { return registered{r} }
 
 type registered struct{ *sinks.Registry }
@@ -75,7 +79,7 @@ func (s *Sender) retrier(t Target, r Request) *retry.Retrier {
 		inner = unusable(r.Sink)
 	}
 	retrier := retry.NewRetrier(retry.Bare(inner), t.Retry, s.Queue)
-	retrier.Reserve, retrier.Logger = s.Reserve, s.log()
+	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = s.Reserve, s.log(), s.Gate, t.Flow
 	if t.Hold && r.ComesAgain {
 		retrier.HandBack = heldBack
 	}

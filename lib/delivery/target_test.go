@@ -1,9 +1,6 @@
 package delivery_test
 
 import (
-	"context"
-	"fmt"
-	"os"
 	"testing"
 
 	"backstop/lib/delivery"
@@ -12,46 +9,6 @@ import (
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
-
-// pager fails until somebody repairs it.
-type pager struct{ broken bool }
-
-func (*pager) Name() string { return "pager" }
-func (p *pager) Send(_ context.Context, _ sinks.Recipient, m sinks.Message) error {
-	if p.broken {
-		return sinks.Terminal(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "no signal"})
-	}
-	_, err := fmt.Fprintln(os.Stdout, "paged:", m.Body)
-	return err
-}
-
-// An embedder's own sinks: registered once, and sent through by id. What was sent is not
-// sent again, and what cannot be sent is kept.
-func ExampleSender() {
-	sink := &pager{}
-	queue := dlq.NewMemory()
-	sender := &delivery.Sender{
-		Targets: delivery.Registered(sinks.NewRegistry(sink)),
-		Queue:   queue,
-		Records: delivery.NewMemory(0),
-	}
-	send := func(id, text string) {
-		a, err := sender.Deliver(context.Background(), delivery.Request{ID: id, Sink: "pager", Message: sinks.Message{Body: text}})
-		fmt.Println(a.Status, a.Duplicate, a.Reason, err)
-	}
-	send("1", "disk full")
-	send("1", "disk full")
-	sink.broken = true
-	send("2", "disk empty")
-	n, err := queue.Count(context.Background(), "pager")
-	fmt.Println("kept:", n, err)
-	// Output:
-	// paged: disk full
-	// delivered false  <nil>
-	// delivered true  <nil>
-	// dead_lettered false terminal <nil>
-	// kept: 1 <nil>
-}
 
 // A sink that was wrapped once keeps its retries, and its dead letters go where the
 // Sender's go.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"backstop/internal/await"
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -148,7 +149,7 @@ func (h *history) leased(c dlq.Claim) {
 // claim leases all that is due: of a part, the stores may choose differently.
 func (h *history) claim(rt *rapid.T) {
 	h.rt = rt
-	time.Sleep(2 * time.Millisecond) // what is due now is due for both
+	await.Millisecond() // what is due now is due for both
 	due := h.due()
 	before := len(h.held)
 	h.leased(dlq.Claim{Sink: "mail", Limit: 200, TTL: time.Hour, Token: fmt.Sprint("c", len(h.held))})

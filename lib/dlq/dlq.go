@@ -1,9 +1,13 @@
 // Package dlq keeps dead letters: deliveries that failed and that must not be lost.
 //
+// Start with NewRedis, or NewMemory for tests and the local host, and give the queue to a
+// retry.Retrier or a delivery.Sender, which push what they could not deliver. Items, Discard
+// and Replay are for whoever looks after it. An Item's Reason says why it failed, its State
+// what comes. Nothing here sends by itself: package replay does, on a schedule.
+//
 // DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
 // Letters, Leases, Switches and Tallies. Who uses a queue asks for the parts, or the
-// methods, that it needs. Memory (tests, the local host) and Redis are Stores, and both
-// pass the suite in dlqtest.
+// methods, that it needs. Memory and Redis are Stores, and both pass the suite in dlqtest.
 package dlq
 
 import (
@@ -17,7 +21,8 @@ import (
 // once it is final.
 const OperationRetention = 30 * 24 * time.Hour
 
-// MaxGroups is the number of groups that a sink's dead letters are counted in.
+// MaxGroups is the most groups that a sink's dead letters are counted in; the others are
+// counted together (see FingerprintOther).
 const MaxGroups = 1000
 
 // FingerprintOther stands for the dead letters that are in no group of their own.
@@ -60,7 +65,10 @@ type DLQ interface {
 	// message again, the new item lands beside the old one, linked by Origin, the old
 	// one is held (StateWaiting), and Replay returns SINK_DEAD_LETTERED. When the sink
 	// returns an error, the message was recorded nowhere else: the item stays as it was
-	// and Replay returns that error. An item that was delivered or cannot be decoded is
+	// and Replay returns that error, with SINK_UNAVAILABLE if it has no code. A sink without
+	// a Retrier gets one attempt, and Replay returns by ctx's end, or its lease's, whatever
+	// that does: it panics (INTERNAL), or nobody knows what became of the message, and then
+	// the item is held. An item that was delivered or cannot be decoded is
 	// INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
 	Replay(ctx context.Context, id string) error
 }
@@ -123,7 +131,7 @@ type Letters interface {
 	Groups(ctx context.Context, sink string) ([]Group, error)
 }
 
-// Leases let one replayer at a time have a dead letter (P3).
+// Leases let one replayer at a time have a dead letter.
 type Leases interface {
 	// Claim leases due items, oldest due first, so that nobody else replays them.
 	// An empty result means that nothing is due. An answer is bounded by bytes (about

@@ -12,7 +12,8 @@ import (
 )
 
 // Memory is a Store in this process' memory, for tests and the local host: its dead
-// letters are lost at restart. It behaves as Redis does; its cost grows with the depth.
+// letters are lost at restart. It behaves as Redis does; its cost grows with the depth. It is
+// safe for concurrent use.
 type Memory struct {
 	opts options
 

@@ -56,7 +56,8 @@ func newOptions(opts []Option) options {
 // INVALID_ARGUMENT. Memory ignores it.
 func WithKeyPrefix(prefix string) Option { return func(o *options) { o.prefix = prefix } }
 
-// WithMaxLen bounds the dead letters of each sink; n <= 0 means no bound.
+// WithMaxLen bounds the dead letters of each sink; n <= 0 means no bound. Without this
+// option it is DefaultMaxLen.
 func WithMaxLen(n int) Option { return func(o *options) { o.maxLen = max(n, 0) } }
 
 // WithMaxKept bounds the items of each sink that are kept after their delivery: beyond it
@@ -72,13 +73,13 @@ func (o options) keptLimit() int {
 }
 
 // WithOverflow sets what happens at the bound; anything but OverflowReject is
-// OverflowTrim.
+// OverflowTrim, and so is a store without this option.
 func WithOverflow(v Overflow) Option { return func(o *options) { o.overflow = v } }
 
 // WithOnTrim sets a function that is told how many dead letters of a sink a push, or a
 // settlement that keeps more than WithMaxKept, has removed. It is called from those
-// goroutines and must be safe for concurrent use.
-// When a reply of Redis is lost, only Stats.Trimmed counts them.
+// goroutines and must be safe for concurrent use. When a reply of Redis is lost, only
+// Stats.Trimmed counts them. Nil sets none.
 func WithOnTrim(f func(sink string, n int)) Option {
 	return func(o *options) {
 		if f != nil {
@@ -90,7 +91,7 @@ func WithOnTrim(f func(sink string, n int)) Option {
 // WithSinks names sinks that the store shall look at besides those that it saw dead
 // letters pushed to, such as the configured ones: others may have written to their
 // streams. It is called for every listing and must be safe for concurrent use; bad
-// names are left out.
+// names are left out. Nil names none.
 func WithSinks(names func() []string) Option {
 	return func(o *options) {
 		if names != nil {

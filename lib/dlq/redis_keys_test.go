@@ -76,7 +76,7 @@ func TestScriptsTouchOnlyDeclaredKeys(t *testing.T) {
 		case "a page is bounded by bytes", "large batches and large items", "many ids, bounded by limit and bytes", "items beyond one page":
 			// They differ from the others in size only, and watching is slow.
 		default:
-			t.Run(rule.Name, func(t *testing.T) { rule.Check(&dlqtest.T{T: t}, b) })
+			t.Run(rule.Name, func(t *testing.T) { rule.Verify(t, b) })
 		}
 	}
 	if err := srv.Client(t).Echo(context.Background(), "the suite has ended").Err(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -56,6 +57,14 @@ func newStore(t *testing.T, c redis.UniversalClient, opts ...dlq.Option) prefixe
 func backend(t *testing.T, c redis.UniversalClient) dlqtest.Backend {
 	t.Helper()
 	c.AddHook(commandCheck{t})
+	own := func(t *testing.T, s dlq.Store) prefixed {
+		t.Helper()
+		p, ok := s.(prefixed)
+		if !ok {
+			t.Fatalf("store is a %T", s)
+		}
+		return p
+	}
 	return dlqtest.Backend{
 		New: func(t *testing.T, opts ...dlq.Option) dlq.Store {
 			t.Helper()
@@ -63,11 +72,18 @@ func backend(t *testing.T, c redis.UniversalClient) dlqtest.Backend {
 		},
 		Append: func(t *testing.T, s dlq.Store, sink string, fields ...string) {
 			t.Helper()
-			p, ok := s.(prefixed)
-			if !ok {
-				t.Fatalf("store is a %T", s)
+			if err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: own(t, s).prefix + ":dlq:" + sink, Values: fields}).Err(); err != nil {
+				t.Fatal(err)
 			}
-			if err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: p.prefix + ":dlq:" + sink, Values: fields}).Err(); err != nil {
+		},
+		Expire: func(t *testing.T, s dlq.Store, id dlq.ID) {
+			t.Helper()
+			queue := "{" + own(t, s).prefix + ":dlq:" + id.Sink + "}:"
+			if leased, err := c.HExists(t.Context(), queue+"lease", id.Native).Result(); err != nil || !leased {
+				t.Fatalf("%s is not leased: %v", id, err)
+			}
+			// A lease ends at its score in the due set.
+			if err := c.ZAddXX(t.Context(), queue+"due", redis.Z{Score: float64(time.Now().UnixMilli() - 1), Member: id.Native}).Err(); err != nil {
 				t.Fatal(err)
 			}
 		},

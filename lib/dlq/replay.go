@@ -2,9 +2,12 @@ package dlq
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
+	"backstop/internal/attempt"
 	"backstop/lib/fault"
+	"backstop/lib/sinks"
 )
 
 // replay is DLQ.Replay over any store. id is a public id.
@@ -20,7 +23,8 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		ttl = max(time.Until(deadline), 0) + replayLeaseMargin
 	}
-	var again string // the dead letter that the replay became
+	var again string  // the dead letter that the replay became
+	var unknown error // why nobody knows what became of the message
 	err := Single{
 		Store: s, ID: id, Lease: ttl,
 		Refuse: func(it Item) error {
@@ -37,10 +41,15 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 			defer replays.end(l.Token)
 			ctx, cancel := context.WithDeadline(withOrigin(ctx, originOf(l.Item), l.Token), l.SendUntil())
 			defer cancel()
-			if err := l.Send(ctx, sink, sink.Send); err != nil {
-				return Settlement{}, err
-			}
 			settlement := Settlement{Lease: l.Lease, Action: ActionKeep, Charge: true}
+			switch err := l.Send(ctx, sink, once(sink)); {
+			case sinks.IsAmbiguous(err) && !sinks.Retries(sink):
+				// The sink may be at work still: the schedule must not send beside it.
+				settlement.Action, settlement.Error, unknown = ActionHold, err.Error(), err
+				return settlement, nil
+			case err != nil:
+				return Settlement{}, coded(err)
+			}
 			if again = pushed(); again != "" {
 				settlement.Action, settlement.Error = ActionHold, "dead-lettered again as "+again
 			}
@@ -50,10 +59,34 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 			return context.WithTimeout(context.WithoutCancel(ctx), SettleTime)
 		},
 	}.Replay(ctx)
+	if err == nil && unknown != nil {
+		return coded(unknown)
+	}
 	if err == nil && again != "" {
 		return &fault.Error{Code: fault.CodeDeadLettered, Msg: "item " + id.String() + " was dead-lettered again as " + again}
 	}
 	return err
+}
+
+// grace is how long a sink without a Retrier may take to return after its context ended.
+const grace = 250 * time.Millisecond
+
+// once returns the Send of a sink that comes back whatever the sink does. A Retrier's does.
+func once(sink sinks.Sink) func(context.Context, sinks.Recipient, sinks.Message) error {
+	if sinks.Retries(sink) {
+		return sink.Send
+	}
+	return func(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+		return attempt.Send(ctx, slog.Default(), grace, sink, to, m)
+	}
+}
+
+// coded gives a sink's error without a code one.
+func coded(err error) error {
+	if fault.CodeOf(err) != "" {
+		return err
+	}
+	return &fault.Error{Code: fault.CodeSinkUnavailable, Msg: "replay", Cause: err}
 }
 
 func originOf(it Item) Origin {

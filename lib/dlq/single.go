@@ -13,7 +13,8 @@ import (
 	"backstop/lib/sinks"
 )
 
-// The times of P3 in this package; those of an invocation stand in lib/retry/budget.go.
+// The times that keep two replays apart; those of an invocation stand in
+// lib/retry/budget.go.
 const (
 	// SettleTime is how long before a lease's end the last attempt under it must have
 	// ended: the time to settle.

@@ -1,8 +1,11 @@
 // Package fault is the vocabulary of failures: the coded error, every code, and the forms
 // of names and ids. All other packages build on it, and it on none of them.
 //
-// Callers branch on CodeOf(err), never on text. A new code is added here, and given its HTTP
-// status in the package problem.
+// Start with CodeOf: callers branch on its answer, never on text. What a sink or a store of
+// one's own returns is an *Error. Whether another attempt may help is not in the code: package
+// sinks marks that.
+//
+// A new code is added here, and given its HTTP status in internal/problem.
 package fault
 
 import (
@@ -52,7 +55,7 @@ type Error struct {
 	Cause error // nil when there is none
 }
 
-// Error returns "CODE: message: cause".
+// Error returns "CODE: message: cause", without the parts that are empty.
 func (e *Error) Error() string {
 	parts := make([]string, 0, 3)
 	if e.Code != "" {
@@ -67,11 +70,11 @@ func (e *Error) Error() string {
 	return strings.Join(parts, ": ")
 }
 
-// Unwrap returns the cause.
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (e *Error) Unwrap() error { return e.Cause }
 
 // CodeOf returns the code of the first coded error in err's tree, and "" when there
-// is none.
+// is none, as for nil.
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code

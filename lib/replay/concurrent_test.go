@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
 	"backstop/lib/replay"
@@ -85,12 +86,10 @@ func TestAnAbandonedItemIsReplayedAndItsLateHolderFenced(t *testing.T) {
 		t.Fatalf("claimed %v, %v", leased, err)
 	}
 	e := engine(store, configured(replay.Policy{OnSuccess: replay.OnSuccessKeep}, sink))
-	for end := time.Now().Add(20 * time.Second); len(sink.calls()) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the item was not replayed when its lease ended")
-		}
+	await.True(t, "the item is replayed when its lease ends", func() bool {
 		run(t, e, replay.Request{})
-	}
+		return len(sink.calls()) > 0
+	})
 	before := get(t, store, id)
 	results, err := store.Settle(t.Context(), []dlq.Settlement{{Lease: leased[0].Lease, Action: dlq.ActionDiscard}})
 	if err != nil || results[0] != dlq.SettleFenced {

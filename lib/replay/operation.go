@@ -34,11 +34,11 @@ type OperationStatus string
 
 // The states. The last three are final.
 const (
-	OperationQueued    OperationStatus = "queued"
-	OperationRunning   OperationStatus = "running"
+	OperationQueued    OperationStatus = "queued"    // no Run has worked on it yet
+	OperationRunning   OperationStatus = "running"   // a Run works on it, or the next one will
 	OperationCompleted OperationStatus = "completed" // every item was settled or skipped
-	OperationCanceled  OperationStatus = "canceled"
-	OperationFailed    OperationStatus = "failed" // some sink could not be worked on; Error says which
+	OperationCanceled  OperationStatus = "canceled"  // it was stopped; what was done stays done
+	OperationFailed    OperationStatus = "failed"    // some sink could not be worked on; Error says which
 )
 
 // Final reports whether the operation is over.
@@ -47,7 +47,7 @@ func (s OperationStatus) Final() bool {
 }
 
 // Filter selects dead letters by what never changes in them. Zero fields select
-// everything. See dlq.Query.
+// everything. The fields are those of dlq.Query: Since <= push time < Until.
 type Filter struct {
 	Sink        string     `json:"sink,omitempty"`
 	Reason      dlq.Reason `json:"reason,omitempty"`
@@ -302,6 +302,7 @@ type OperationStore interface {
 
 // OperationChange is what an owner saves.
 type OperationChange struct {
+	// TTL is how long the owner may go on from now; <= 0 ends its time.
 	TTL time.Duration
 	// Sink and Progress replace the progress of one sink. Sink empty: none.
 	Sink     string
@@ -310,8 +311,10 @@ type OperationChange struct {
 	Moved bool
 	// Status is the final status. Empty: it goes on.
 	Status OperationStatus
-	Error  string
+	// Error becomes Operation.Error, with a Status.
+	Error string
 }
 
-// ErrOperationTaken means that somebody else works on the operation by now.
+// ErrOperationTaken is what OperationStore.Save returns when somebody else works on the
+// operation by now. Its code is ITEM_LEASED.
 var ErrOperationTaken = &fault.Error{Code: fault.CodeItemLeased, Msg: "another replayer works on the operation"}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/internal/redistest"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -34,9 +35,11 @@ func TestOperationStores(t *testing.T) {
 	})
 }
 
+// Each rule waits for the second tries of others where replies are lost: together.
 func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, replay.OperationStore)) {
 	t.Helper()
 	t.Run("an operation is stored once and comes back whole", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		op := operation(1)
 		for range 2 {
@@ -55,6 +58,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		}
 	})
 	t.Run("an unknown one is SINK_DLQ_NOT_FOUND", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		_, get := s.Get(t.Context(), "op-x")
 		_, _, take := s.Take(t.Context(), "op-x", "me", time.Minute)
@@ -67,6 +71,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		}
 	})
 	t.Run("lists are newest first, unfinished ones oldest first", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		for n := range 3 {
 			op := operation(n)
@@ -86,6 +91,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		}
 	})
 	t.Run("one owner at a time, until its time is over", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		op := operation(1)
 		create(t, s, op)
@@ -99,11 +105,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		if !take(t, s, op.ID, "first", 20*time.Millisecond).ok {
 			t.Error("the owner cannot take it again")
 		}
-		for end := time.Now().Add(10 * time.Second); !take(t, s, op.ID, "second", time.Minute).ok; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("nobody can take over from a dead owner")
-			}
-		}
+		await.True(t, "another takes over from a dead owner", func() bool { return take(t, s, op.ID, "second", time.Minute).ok })
 		if _, err := s.Save(t.Context(), op.ID, "first", replay.OperationChange{Status: replay.OperationFailed}); fault.CodeOf(err) != fault.CodeItemLeased {
 			t.Errorf("the former owner saved: %v", err)
 		}
@@ -112,6 +114,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		}
 	})
 	t.Run("progress is kept by sink, and a final status ends it", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		op := operation(1)
 		create(t, s, op)
@@ -138,6 +141,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		}
 	})
 	t.Run("an owner that ends its time leaves it to the next", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		op := operation(1)
 		create(t, s, op)
@@ -150,6 +154,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		}
 	})
 	t.Run("a final operation is not canceled", func(t *testing.T) {
+		t.Parallel()
 		for _, final := range []replay.OperationStatus{replay.OperationCompleted, replay.OperationFailed} {
 			_, s := open(t)
 			op := operation(1)
@@ -168,6 +173,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		}
 	})
 	t.Run("an operation that does not get on counts who took it", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		op := operation(1)
 		create(t, s, op)
@@ -202,6 +208,7 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		want("after a part of a slice", 0)
 	})
 	t.Run("a cancellation wins over its owner, whose progress is kept", func(t *testing.T) {
+		t.Parallel()
 		_, s := open(t)
 		op := operation(1)
 		create(t, s, op)

@@ -34,11 +34,14 @@ const (
 
 // CreateOperation starts a bulk operation: its members are fixed now, and every later
 // Run works on it until it is final. A dry run is answered and not stored. Errors:
-// INVALID_ARGUMENT, naming the field; ID_REUSED when the idempotency key belongs to
-// another request.
+// INVALID_ARGUMENT, naming the field, or because Operations is nil; ID_REUSED when the
+// idempotency key belongs to another request; SINK_DLQ_UNAVAILABLE.
 func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Operation, error) {
 	if err := r.validate(); err != nil {
 		return Operation{}, err
+	}
+	if e.Operations == nil && !r.DryRun {
+		return Operation{}, invalid("operation: the engine has no store that would keep it until it is done")
 	}
 	op, err := e.freeze(ctx, r)
 	if err != nil {
@@ -64,7 +67,8 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 	return stored, nil
 }
 
-// Operation returns a bulk operation with its progress as of now.
+// Operation returns a bulk operation with its progress as of now. Errors:
+// SINK_DLQ_NOT_FOUND; INVALID_ARGUMENT for what is no operation's id; SINK_DLQ_UNAVAILABLE.
 func (e *Engine) Operation(ctx context.Context, id string) (Operation, error) {
 	if err := checkOperationID(id); err != nil {
 		return Operation{}, err
@@ -93,7 +97,7 @@ func (e *Engine) ListOperations(ctx context.Context, limit int) ([]Operation, er
 }
 
 // CancelOperation stops a bulk operation before its next slice. A final one stays as
-// it is.
+// it is. The errors are those of Operation.
 func (e *Engine) CancelOperation(ctx context.Context, id string) (Operation, error) {
 	if err := checkOperationID(id); err != nil {
 		return Operation{}, err

@@ -12,7 +12,7 @@ import (
 )
 
 // MemoryOperations is an OperationStore in this process' memory, for tests and the
-// local host.
+// local host: its operations are lost at restart. It is safe for concurrent use.
 type MemoryOperations struct {
 	mu  sync.Mutex
 	ops map[string]*memoryOperation

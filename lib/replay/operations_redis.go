@@ -39,8 +39,9 @@ var (
 	cancelScript = redis.NewScript(cancelLua)
 )
 
-// RedisOperations is an OperationStore on Redis (the keys stand in internal/redisconn). Each
-// script touches one key.
+// RedisOperations is an OperationStore on Redis or Valkey (the keys stand in
+// internal/redisconn). Each script touches one key. It is safe for concurrent use, across
+// processes too.
 //
 // Every call can be repeated after a lost reply, and repeats itself until its context ends,
 // as dlq.Redis does.

@@ -574,3 +574,20 @@ func completeWithDeaths(t *testing.T, life int64, last, keep bool) {
 		t.Errorf("%d items failed of %d left, want %d", failed, len(page.Items), bad)
 	}
 }
+
+// An engine without a store for operations cannot promise one: nobody would work on it.
+func TestWithoutAStoreNoOperationIsAccepted(t *testing.T) {
+	store := dlq.NewMemory()
+	push(t, store, "a", "m", 2)
+	e := engine(store, targets{})
+	e.Operations = nil
+	r := replay.OperationRequest{Action: replay.OperationDiscard, All: true}
+	op, err := e.CreateOperation(t.Context(), r)
+	if fault.CodeOf(err) != fault.CodeInvalidArgument || op.ID != "" {
+		t.Errorf("got %+v, %v; want INVALID_ARGUMENT and no operation", op, err)
+	}
+	r.DryRun = true
+	if op, err = e.CreateOperation(t.Context(), r); err != nil || op.Total != 2 {
+		t.Errorf("dry run: got a total of %d, %v; want 2: it is answered and not stored", op.Total, err)
+	}
+}

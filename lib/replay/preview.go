@@ -33,7 +33,8 @@ type Preview struct {
 }
 
 // Preview counts what a bulk operation with this request would work on, through the
-// same filter. It changes nothing and is bounded in entries and time.
+// same filter. It changes nothing and is bounded: 200,000 entries, about 5 s (see
+// Preview.Complete). Errors: INVALID_ARGUMENT, naming the field; SINK_DLQ_UNAVAILABLE.
 func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, error) {
 	if err := r.validate(); err != nil {
 		return Preview{}, err

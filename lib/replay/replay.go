@@ -1,5 +1,8 @@
 // Package replay sends dead letters again: on a schedule, for an operator, and in bulk.
 //
+// Start with Engine and its Run, which a timer or a schedule calls: nothing runs by itself.
+// ReplayOne is for an operator; CreateOperation, with Preview before it, works on many.
+//
 // An Engine claims items under leases, sends each through its sink, and settles what
 // became of it. Two replays never send the same item at once: a lease outlives the
 // invocation that holds it, and what a late holder settles is refused by its fencing
@@ -32,8 +35,11 @@ type Engine struct {
 	Store Store
 	// Targets finds the sinks. Required.
 	Targets delivery.Targets
-	// Operations holds the bulk operations. Nil: there are none.
+	// Operations holds the bulk operations. Nil: there are none, and none can be created.
 	Operations OperationStore
+	// Gate is asked before every attempt (see retry.Retrier.Gate): what it refuses is put off,
+	// uncharged. ReplayOne does not ask it: an operator knows better. Nil: nobody is asked.
+	Gate retry.Gate
 	// Records is told when a dead letter is delivered, before it is settled, and when it
 	// is discarded or imported. Nil: nobody is.
 	Records Records
@@ -78,6 +84,7 @@ type Records interface {
 // Observer counts what replays did. It is called from many goroutines at once, with
 // the context of the Run or ReplayOne.
 type Observer interface {
+	// ReplayDelivered is called for every replay that delivered.
 	ReplayDelivered(ctx context.Context, sink string)
 	// ReplayFailed is called for every replay that failed, parked items included.
 	ReplayFailed(ctx context.Context, sink string)

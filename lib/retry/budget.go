@@ -32,7 +32,8 @@ const (
 //	now ........ attempts ........ | grace | dead-letter write, twice | answer |
 //	                            Attempts                                   Deadline
 //
-// The grace and the answer are a quarter of the reserve each.
+// The grace and the answer are a quarter of the reserve each. The zero value is no budget:
+// who is given it divides the time of its context (see NewBudget).
 type Budget struct {
 	// Deadline is when the answer must have been given. Zero: no deadline.
 	Deadline time.Time
@@ -46,7 +47,7 @@ type Budget struct {
 }
 
 // NewBudget divides the time that ctx has left. The reserve is never more than a
-// quarter of it; <= 0 means DefaultReserve.
+// quarter of it; <= 0 means DefaultReserve. Where ctx has no deadline, the budget has none.
 func NewBudget(ctx context.Context, reserve time.Duration) Budget {
 	if reserve <= 0 {
 		reserve = DefaultReserve
@@ -65,7 +66,7 @@ func NewBudget(ctx context.Context, reserve time.Duration) Budget {
 	}
 }
 
-// IsZero reports whether b is no budget at all.
+// IsZero reports whether b is the zero value, no budget at all.
 func (b Budget) IsZero() bool { return b == Budget{} }
 
 // Share returns b with its time for attempts cut to an nth, counted from now: what one

@@ -1,5 +1,10 @@
 // Package retry sends one message through a sink until it is delivered, cannot be
 // delivered, or no time is left, and then keeps it in the dead-letter queue.
+//
+// Start with WrapSink, which makes a sink one that retries; NewRetrier and Deliver also tell
+// what became of a message. The deadline of the context bounds all of it: give it one. A
+// message that is sent twice goes out twice: package delivery remembers. What is kept is sent
+// again by package replay.
 package retry
 
 import (
@@ -13,7 +18,7 @@ import (
 	"backstop/lib/sinks"
 )
 
-// Defaults of Config.
+// The defaults of Config.
 const (
 	DefaultMaxAttempts    = 5
 	DefaultBaseBackoff    = time.Second

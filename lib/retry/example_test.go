@@ -3,6 +3,7 @@ package retry_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -10,31 +11,44 @@ import (
 	"backstop/lib/sinks"
 )
 
-// full is a sink whose receiver refuses everything for good.
-type full struct{}
+// pager is a sink whose receiver is down for a while. It tries once: the Retrier tries again.
+type pager struct{ outage int }
 
-func (full) Name() string { return "mailbox" }
+func (*pager) Name() string { return "pager" }
 
-func (full) Send(context.Context, sinks.Recipient, sinks.Message) error {
-	return sinks.Terminal(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 410"})
+func (p *pager) Send(_ context.Context, _ sinks.Recipient, m sinks.Message) error {
+	if p.outage > 0 {
+		p.outage--
+		return sinks.Transient(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: "HTTP 503"})
+	}
+	fmt.Println("paged:", m.Body)
+	return nil
 }
 
-// A sink that has retries already, at any depth, is not wrapped again.
-func ExampleWrapSink() {
+// A wrapped sink is a sink that retries, within its context's deadline, and that keeps what still
+// fails. An error then means that the caller still owns the message.
+func Example() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	queue := dlq.NewMemory()
-	once := retry.WrapSink(full{}, retry.Config{MaxAttempts: 3}, queue)
-	twice := retry.WrapSink(once, retry.Config{MaxAttempts: 3}, queue)
-	fmt.Println(twice == once, twice.Name())
-	// Output: true mailbox
-}
+	inner := &pager{}
+	sink := retry.WrapSink(inner, retry.Config{MaxAttempts: 3, BaseBackoff: time.Millisecond}, queue)
 
-// Deliver tells what Send does not: how often it was tried, and where the message is now.
-func ExampleRetrier_Deliver() {
-	retrier := retry.NewRetrier(full{}, retry.Config{MaxAttempts: 3}, dlq.NewMemory())
-	out := retrier.Deliver(context.Background(), nil, sinks.Message{ID: "m-1", Body: "hello"})
-	fmt.Println(out.Status, out.Reason, out.Attempts, out.Err)
-	fmt.Println(out.Item.DeliveryID, out.Error())
+	inner.outage = 2 // the third attempt succeeds
+	fmt.Println(sink.Send(ctx, nil, sinks.Message{ID: "alert-1", Body: "disk full"}))
+
+	inner.outage = 3 // no attempt does
+	fmt.Println(sink.Send(ctx, nil, sinks.Message{ID: "alert-2", Body: "disk on fire"}))
+	kept, err := queue.Items(ctx, "pager", 0)
+	if err != nil {
+		panic(err)
+	}
+	for _, it := range kept {
+		fmt.Printf("kept: %s, %s after %d attempts: %s\n", it.DeliveryID, it.Reason, it.Attempts, it.LastError)
+	}
 	// Output:
-	// dead_lettered terminal 1 SINK_UNAVAILABLE: HTTP 410
-	// m-1 <nil>
+	// paged: disk full
+	// <nil>
+	// <nil>
+	// kept: alert-2, exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 }

@@ -15,13 +15,14 @@ type Status string
 // The statuses. A delivery that is neither delivered nor dead-lettered still belongs
 // to the caller.
 const (
-	StatusDelivered    Status = "delivered"
-	StatusDeadLettered Status = "dead_lettered"
-	StatusHandedBack   Status = "handed_back"
+	StatusDelivered    Status = "delivered"     // the sink accepted it
+	StatusDeadLettered Status = "dead_lettered" // it failed, and the DLQ has it
+	StatusHandedBack   Status = "handed_back"   // it failed, and is kept nowhere
 )
 
 // Outcome tells the whole truth about one delivery.
 type Outcome struct {
+	// Status is never empty.
 	Status Status
 	// DeliveryID is the message's id, or the one it was given.
 	DeliveryID string
@@ -55,13 +56,17 @@ type Outcome struct {
 
 // Error returns nil when the delivery is safe (delivered or dead-lettered), else why
 // the caller still owns it: the coded store error joined with the last attempt's, or
-// the latter alone when nothing was to be stored.
+// the latter alone when nothing was to be stored. It always has a code: SINK_UNAVAILABLE
+// where a sink returned an error without one.
 func (o Outcome) Error() error {
 	if o.Status != StatusHandedBack {
 		return nil
 	}
 	if o.StoreErr == nil {
-		return o.Err
+		if fault.CodeOf(o.Err) != "" {
+			return o.Err
+		}
+		return &fault.Error{Code: fault.CodeSinkUnavailable, Msg: fmt.Sprintf("delivery %s failed (%s)", o.DeliveryID, o.Reason), Cause: o.Err}
 	}
 	code := fault.CodeOf(o.StoreErr)
 	if code == "" {

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
 
+	"backstop/internal/attempt"
 	"backstop/internal/delay"
+	"backstop/internal/panics"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/flow"
@@ -23,8 +24,10 @@ import (
 // keeps what still failed in a DLQ. It is safe for concurrent use once its fields are
 // set.
 type Retrier struct {
+	// Inner makes the attempts. Required.
 	Inner sinks.Sink
-	Cfg   Config
+	// Cfg says how often and how fast. Zero fields mean the defaults.
+	Cfg Config
 	// DLQ keeps failed deliveries. Nil disables the push: the caller keeps the
 	// message.
 	DLQ dlq.DLQ
@@ -44,23 +47,17 @@ type Retrier struct {
 	Logger *slog.Logger
 }
 
-// NewRetrier returns a Retrier around inner. Its configuration is normalized.
+// NewRetrier returns a Retrier around inner. Its configuration is normalized: a zero cfg means
+// the defaults. A nil queue means that the caller keeps what failed.
 func NewRetrier(inner sinks.Sink, cfg Config, queue dlq.DLQ) *Retrier {
 	return &Retrier{Inner: inner, Cfg: cfg.Normalize(), DLQ: queue}
 }
 
 // WrapSink returns s with retries, and s itself when it already has them, at any
-// depth.
+// depth. WrapSink of nil is nil.
 func WrapSink(s sinks.Sink, cfg Config, queue dlq.DLQ) sinks.Sink {
-	for inner := s; inner != nil; {
-		if r, ok := inner.(interface{ IsRetrier() bool }); ok && r.IsRetrier() {
-			return s
-		}
-		u, ok := inner.(interface{ Unwrap() sinks.Sink })
-		if !ok {
-			break
-		}
-		inner = u.Unwrap()
+	if s == nil || sinks.Retries(s) {
+		return s
 	}
 	return NewRetrier(s, cfg, queue)
 }
@@ -84,7 +81,7 @@ func Bare(s sinks.Sink) sinks.Sink {
 // Name returns the inner sink's name.
 func (r *Retrier) Name() string { return r.Inner.Name() }
 
-// IsRetrier returns true.
+// IsRetrier returns true: the sink needs no other retries (see WrapSink).
 func (r *Retrier) IsRetrier() bool { return true }
 
 // Unwrap returns the inner sink.
@@ -145,7 +142,8 @@ func (r *Retrier) Carry(ctx context.Context, d Delivery) Outcome {
 }
 
 // DeadLetter records a delivery as failed without attempting it: what is known to be
-// unsendable, or must wait. Its To may be nil where Received is the recipient.
+// unsendable, or must wait. Its To may be nil where Received is the recipient. cause becomes
+// the item's LastError and the Outcome's Err; it must not be nil.
 func (r *Retrier) DeadLetter(ctx context.Context, d Delivery, reason dlq.Reason, cause error) Outcome {
 	start := time.Now()
 	d = r.within(ctx, d)
@@ -156,10 +154,24 @@ func (r *Retrier) DeadLetter(ctx context.Context, d Delivery, reason dlq.Reason,
 	return out
 }
 
-// attempts makes the attempts. Its outcome is delivered or handed back.
-func (r *Retrier) attempts(ctx context.Context, d Delivery) Outcome {
+// attempts makes the attempts. Its outcome is delivered or handed back. What judges an
+// attempt may be others' code, too (IsTransientFn, the methods of an error): when it panics,
+// the message is kept all the same.
+func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 	cfg, budget := r.Cfg.Normalize(), d.Budget
-	out := Outcome{Status: StatusHandedBack, DeliveryID: d.Message.ID}
+	out = Outcome{Status: StatusHandedBack, DeliveryID: d.Message.ID}
+	var under *flow.Leave // of the attempt that the gate is not told of yet
+	defer func() {
+		if p := recover(); p != nil {
+			if under != nil {
+				r.tell(ctx, budget, *under, flow.NoAnswer, nil)
+			}
+			r.logger().ErrorContext(ctx, "judging an attempt panicked", "sink", r.Name(), "delivery_id", out.DeliveryID,
+				"panic", panics.Text(p), "stack", string(debug.Stack()))
+			out.Status, out.Reason = StatusHandedBack, dlq.ReasonTerminal
+			out.Err = sinks.Terminal(&fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("sink %q: judging attempt %d panicked", r.Name(), out.Attempts)})
+		}
+	}()
 	first := sinks.FirstAttempt(ctx)
 	ctx = sinks.WithFirstAttempt(ctx, first)
 	for {
@@ -171,7 +183,7 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) Outcome {
 			return out
 		case !budget.Fits(wait) || wait > cfg.longestWait():
 			reason := dlq.ReasonDeadline
-			if asked > 0 {
+			if asked >= wait {
 				reason = dlq.ReasonThrottled
 			} else if budget.Fits(wait) { // the schedule waits instead
 				out.NotBefore = time.Now().Add(wait)
@@ -185,17 +197,18 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) Outcome {
 		if !ok {
 			return out
 		}
+		under = &leave
 
 		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
 		out.Attempts++
 		began := time.Now()
-		err := r.attempt(actx, budget.grace(), d.To, d.Message)
+		err := attempt.Send(actx, r.logger(), budget.grace(), r.Inner, d.To, d.Message)
 		out.Trying += time.Since(began)
 		timedOut := actx.Err() != nil && ctx.Err() == nil
 		cancel()
 		result := r.resultOf(ctx, cfg, err, timedOut)
 		r.tell(ctx, budget, leave, result, err)
-		out.failed = result == flow.Bad
+		under, out.failed = nil, result == flow.Bad
 		if err == nil {
 			out.Status, out.Reason, out.Err, out.NotBefore = StatusDelivered, "", nil, time.Time{}
 			return out
@@ -279,61 +292,6 @@ func finalReason(err error) dlq.Reason {
 	return dlq.ReasonTerminal
 }
 
-// attempt calls Send once. A sink that does not promise to return when its context ends
-// may be left behind: nobody knows what it still does, so the outcome is ambiguous.
-func (r *Retrier) attempt(ctx context.Context, grace time.Duration, to sinks.Recipient, m sinks.Message) error {
-	if p, ok := r.Inner.(sinks.EndsWithContext); ok && p.EndsWithContext(r.Inner) { // what it wraps would say nothing of it
-		return r.send(ctx, to, m)
-	}
-	done := make(chan error, 1)
-	go func() { done <- r.send(ctx, to, m) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	t := time.NewTimer(grace)
-	defer t.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-t.C:
-		return sinks.Ambiguous(&fault.Error{Code: fault.CodeSinkUnavailable, Msg: fmt.Sprintf("sink %q ignored the end of its attempt", r.Name())})
-	}
-}
-
-// send calls Send. A panic is a failure of the attempt.
-func (r *Retrier) send(ctx context.Context, to sinks.Recipient, m sinks.Message) (err error) {
-	makeRoom()
-	defer func() {
-		if p := recover(); p != nil {
-			// The value of a panic may hold anything, a secret too; the runtime's own
-			// texts do not.
-			what := fmt.Sprintf("%T", p)
-			if re, ok := p.(runtime.Error); ok {
-				what = re.Error()
-			}
-			r.logger().ErrorContext(ctx, "sink panicked", "sink", r.Name(), "delivery_id", m.ID,
-				"panic", what, "stack", string(debug.Stack()))
-			err = sinks.Terminal(&fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("sink %q panicked", r.Name())})
-		}
-	}()
-	// What a sink says reaches dead letters, answers and logs.
-	return sinks.SafeError(r.Inner.Send(ctx, to, m))
-}
-
-// makeRoom grows the stack of a young goroutine at once to what a sink needs. Grown step
-// by step, and copied each time, it costs a tenth of a whole HTTP request.
-//
-//go:noinline
-func makeRoom() byte {
-	var room [10 << 10]byte
-	return touch(&room)
-}
-
-//go:noinline
-func touch(room *[10 << 10]byte) byte { return room[len(room)-1] }
-
 // store pushes the failed delivery and completes out.
 func (r *Retrier) store(ctx context.Context, d Delivery, out *Outcome) {
 	it := dlq.Item{
@@ -371,13 +329,17 @@ type adder interface {
 }
 
 // recipient returns the recipient as it was received, nil for null.
-func (d Delivery) recipient() (json.RawMessage, error) {
+func (d Delivery) recipient() (raw json.RawMessage, err error) {
+	defer func() {
+		if p := recover(); p != nil { // a MarshalJSON of its own
+			raw, err = nil, fmt.Errorf("encoding a %T panicked: %s", d.To, panics.Text(p))
+		}
+	}()
 	raw, stored := d.Received, d.To == nil
 	if raw == nil && !stored {
 		raw, stored = d.To.(json.RawMessage)
 	}
 	if raw == nil && !stored {
-		var err error
 		if raw, err = json.Marshal(d.To); err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -431,6 +432,9 @@ func TestDeliveriesOfOneBudgetKeepItsReserve(t *testing.T) {
 }
 
 func TestWrapSinkNeverWrapsTwice(t *testing.T) {
+	if s := retry.WrapSink(nil, retry.Config{}, nil); s != nil {
+		t.Errorf("WrapSink of nil is %v, want nil: Register refuses it", s)
+	}
 	once := retry.WrapSink(&script{}, retry.Config{}, nil)
 	if once.Name() != "fake" {
 		t.Errorf("name %q, want the inner one", once.Name())
@@ -453,6 +457,61 @@ func TestARecipientThatCannotBeStoredIsNeverReplayedByItself(t *testing.T) {
 		out := retry.NewRetrier(&script{steps: []step{fails(errPasses)}}, exact(1), q).Deliver(t.Context(), make(chan int), sinks.Message{ID: "m"})
 		if out.Status != retry.StatusDeadLettered || q.items[0].Reason != dlq.ReasonInvalid {
 			t.Errorf("got %s %q, want dead_lettered invalid", out.Status, q.items[0].Reason)
+		}
+	})
+}
+
+// loud is a recipient that cannot be stored: it panics.
+type loud struct{}
+
+func (loud) MarshalJSON() ([]byte, error) { panic("T0K3N") }
+
+// moody is an error that panics when it is asked whether it passes.
+type moody struct{ error }
+
+func (moody) Transient() bool { panic("T0K3N") }
+
+// Whatever of a sink's panics, or ends its goroutine, the message is kept.
+func TestWhatPanicsBesideSendCostsNoMessage(t *testing.T) {
+	var none *fault.Error // as an error it is not nil, and its text panics
+	for name, tt := range map[string]struct {
+		step   step
+		to     sinks.Recipient
+		judge  func(error) bool
+		reason dlq.Reason
+	}{
+		"an error that is a nil pointer":           {step: fails(none), reason: dlq.ReasonTerminal},
+		"an error that panics when it is asked":    {step: fails(moody{errors.New("odd")}), reason: dlq.ReasonTerminal},
+		"IsTransientFn":                            {step: fails(errPasses), judge: func(error) bool { panic("T0K3N") }, reason: dlq.ReasonTerminal},
+		"a recipient's MarshalJSON":                {step: fails(errPasses), to: loud{}, reason: dlq.ReasonInvalid},
+		"Send ends its goroutine, as FailNow does": {step: func(context.Context) error { runtime.Goexit(); return nil }, reason: dlq.ReasonTerminal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := &queue{}
+				r := retry.NewRetrier(&script{steps: []step{tt.step}}, exact(1), q)
+				r.IsTransientFn, r.Logger = tt.judge, quiet
+				out := r.Deliver(t.Context(), tt.to, sinks.Message{ID: "m", Body: "x"})
+				if out.Status != retry.StatusDeadLettered || out.Reason != tt.reason || out.Attempts != 1 || len(q.items) != 1 {
+					t.Fatalf("got %s %q after %d attempts, %d dead letters; want one, %q, after 1", out.Status, out.Reason, out.Attempts, len(q.items), tt.reason)
+				}
+				if it := q.items[0]; it.Message.Body != "x" || it.Attempts != 1 || strings.Contains(it.LastError, "T0K3N") {
+					t.Errorf("dead letter %+v", it)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatIsHandedBackHasACode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		odd := errors.New("odd")
+		out := retry.NewRetrier(&script{steps: []step{fails(odd)}}, exact(1), nil).Deliver(t.Context(), nil, sinks.Message{ID: "m"})
+		if err := out.Error(); fault.CodeOf(err) != fault.CodeSinkUnavailable || !errors.Is(err, odd) {
+			t.Errorf("got %v, want %s wrapping the sink's error", err, fault.CodeSinkUnavailable)
+		}
+		if out.Err.Error() != "odd" {
+			t.Errorf("the outcome says %q, want the sink's own words", out.Err)
 		}
 	})
 }

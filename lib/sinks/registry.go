@@ -18,7 +18,8 @@ type Registry struct {
 	sinks map[string]Sink
 }
 
-// NewRegistry returns a registry with the given sinks.
+// NewRegistry returns a registry with the given sinks; of two with one name, the last.
+// A nil one panics.
 func NewRegistry(s ...Sink) *Registry {
 	r := &Registry{sinks: make(map[string]Sink, len(s))}
 	for _, s := range s {
@@ -37,7 +38,7 @@ func (r *Registry) Register(s Sink) {
 	r.sinks[s.Name()] = s
 }
 
-// Get returns the sink called name.
+// Get returns the sink called name; false when there is none.
 func (r *Registry) Get(name string) (Sink, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -64,7 +65,7 @@ var (
 
 // RegisterFactory makes a sink kind available to BuildSink. Each kind calls it in
 // its package's init. A second call for a kind overrides the first. A nil factory
-// panics.
+// panics. It is safe for concurrent use, as all functions of this package are.
 func RegisterFactory(kind string, f Factory) {
 	if f == nil {
 		panic(fmt.Sprintf("sinks: RegisterFactory(%q) with a nil factory", kind))
@@ -74,7 +75,7 @@ func RegisterFactory(kind string, f Factory) {
 	factories[kind] = f
 }
 
-// LookupFactory returns the factory of a kind.
+// LookupFactory returns the factory of a kind; false when none is registered.
 func LookupFactory(kind string) (Factory, bool) {
 	factoriesMu.RLock()
 	defer factoriesMu.RUnlock()

@@ -1,9 +1,12 @@
 package sinks_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +84,113 @@ func TestSinkWithoutAbilities(t *testing.T) {
 			if _, err := sinks.DecodeRecipient(s, []byte(raw)); sinks.CodeOf(err) != sinks.CodeInvalidArgument {
 				t.Errorf("DecodeRecipient(%T, %q): %v, want %s", s, raw, err, sinks.CodeInvalidArgument)
 			}
+		}
+	}
+}
+
+// stored is a decoder that was written for stored recipients only, whose errors are json's.
+type stored struct{ plain }
+
+func (stored) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
+	var to struct{ Phone string }
+	err := json.Unmarshal(raw, &to)
+	return to.Phone, err
+}
+
+func TestADecoderIsNotCalledWithoutARecipient(t *testing.T) {
+	for _, raw := range []string{"", "null", " null\n"} {
+		for name, decode := range map[string]func(sinks.Sink, []byte) (sinks.Recipient, error){
+			"DecodeRecipient": sinks.DecodeRecipient, "DecodeStoredRecipient": sinks.DecodeStoredRecipient,
+		} {
+			if to, err := decode(stored{}, []byte(raw)); to != nil || err != nil {
+				t.Errorf("%s(%q) = %v, %v, want nil, nil", name, raw, to, err)
+			}
+		}
+	}
+}
+
+func TestADecodersErrorHasACodeAndQuotesNoRecipient(t *testing.T) {
+	_, err := sinks.DecodeRecipient(stored{plain{name: "sms"}}, []byte(`{"phone": 4915112345678}`))
+	if sinks.CodeOf(err) != sinks.CodeInvalidArgument || sinks.IsTransient(err) {
+		t.Errorf("got %v, want a terminal %s", err, sinks.CodeInvalidArgument)
+	}
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok {
+		t.Error("the cause is lost")
+	}
+	const want = `INVALID_ARGUMENT: recipient: sink "sms" cannot read it (*json.UnmarshalTypeError)`
+	for _, verb := range []string{"%v", "%+v", "%s"} {
+		if got := fmt.Sprintf(verb, err); got != want {
+			t.Errorf("%s shows %q, want %q", verb, got, want)
+		}
+	}
+}
+
+// rude panics whatever it is asked.
+type rude struct{ plain }
+
+func (rude) DecodeRecipient([]byte) (sinks.Recipient, error) { panic("T0K3N") }
+func (rude) Validate(sinks.Recipient, sinks.Message) error   { panic("T0K3N") }
+func (rude) Deduplicates() bool                              { panic("T0K3N") }
+
+func TestAPanicOfAnAbilityIsAnErrorAndLogged(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(before) })
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	s := rude{plain{name: "rude"}}
+	_, err := sinks.DecodeRecipient(s, []byte("{}"))
+	for method, err := range map[string]error{"DecodeRecipient": err, "Validate": sinks.Validate(s, nil, sinks.Message{})} {
+		if want := fmt.Sprintf("INTERNAL: sink %q panicked in %s", "rude", method); err == nil || err.Error() != want || sinks.IsTransient(err) {
+			t.Errorf("%s: got %v, want a terminal %s", method, err, want)
+		}
+	}
+	if sinks.Deduplicates(s) {
+		t.Error("a sink that panics promises nothing")
+	}
+	for _, want := range []string{"method=DecodeRecipient", "method=Validate", "method=Deduplicates", "rude.DecodeRecipient("} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %s:\n%s", want, log.String())
+		}
+	}
+	if strings.Contains(log.String(), "T0K3N") {
+		t.Error("the log shows the panic's value")
+	}
+}
+
+// loose is a Validator without codes.
+type loose struct{ plain }
+
+func (loose) Validate(sinks.Recipient, sinks.Message) error { return errors.New("too long") }
+
+func TestAValidatorsErrorHasACode(t *testing.T) {
+	err := sinks.Validate(loose{}, nil, sinks.Message{})
+	if sinks.CodeOf(err) != sinks.CodeInvalidArgument || !strings.HasSuffix(err.Error(), "too long") {
+		t.Errorf("got %v, want %s with the sink's words", err, sinks.CodeInvalidArgument)
+	}
+}
+
+// retrying says that it retries by itself.
+type retrying struct {
+	wrapper
+	yes bool
+}
+
+func (r retrying) IsRetrier() bool { return r.yes }
+
+func TestRetriesAreFoundAtAnyDepth(t *testing.T) {
+	for _, tt := range []struct {
+		sink sinks.Sink
+		want bool
+	}{
+		{nil, false},
+		{plain{}, false},
+		{wrapper{plain{}}, false},
+		{retrying{wrapper{plain{}}, false}, false},
+		{retrying{wrapper{plain{}}, true}, true},
+		{wrapper{wrapper{retrying{wrapper{plain{}}, true}}}, true},
+	} {
+		if got := sinks.Retries(tt.sink); got != tt.want {
+			t.Errorf("Retries(%T) = %v, want %v", tt.sink, got, tt.want)
 		}
 	}
 }

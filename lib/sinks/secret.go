@@ -34,7 +34,7 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns "[redacted]"; JSON and other encoders use it.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// UnmarshalText sets the secret.
+// UnmarshalText sets the secret to b as it is. It never fails.
 func (s *Secret) UnmarshalText(b []byte) error {
 	*s = Secret(b)
 	return nil

@@ -2,17 +2,26 @@
 // (Recipient), through what (Sink), and the coded, classified errors that every
 // sink returns.
 //
-// A sink kind lives in a package of its own and registers a Factory for its kind
-// in init; importing the package is enough to make the kind available. The suite
-// in sinktest is the contract of a Sink as code.
+// Start with Message, Sink and Registry to send through sinks that are there. A kind of
+// one's own lives in a package of its own and registers a Factory in init (RegisterFactory,
+// Configure); importing the package is enough to make the kind available. What a sink
+// knows of a failure it says by a mark: Transient, Terminal, Ambiguous or RetryAfter. The
+// suite in sinktest is the contract of a Sink as code.
+//
+// A sink makes one attempt and keeps nothing. Package retry tries again and keeps what
+// still failed; package delivery also remembers what was sent.
 package sinks
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"strings"
 
+	"backstop/internal/panics"
 	"backstop/internal/strictjson"
 )
 
@@ -44,15 +53,18 @@ type Recipient = any
 // sink knows better than the heuristic of IsTransient. It honours ctx at once and
 // retains neither to nor m after it returned. A Sink is safe for concurrent use.
 type Sink interface {
-	// Name is the name under which the sink is configured and registered.
+	// Name is the name under which the sink is configured and registered, always the same
+	// (fault.CheckName).
 	Name() string
+	// Send makes one attempt to send m; nil means that the destination accepted it.
 	Send(ctx context.Context, to Recipient, m Message) error
 }
 
 // RecipientDecoder is implemented by sinks with a recipient type of their own. It
-// turns JSON, received or stored, into that type. raw is empty or "null" when no
-// recipient was given. Errors are INVALID_ARGUMENT and name the field.
+// turns JSON, received or stored, into that type. DecodeRecipient of this package does not
+// call it when no recipient was given. Errors are INVALID_ARGUMENT and name the field.
 type RecipientDecoder interface {
+	// DecodeRecipient returns what Send takes, nil for the sink's default.
 	DecodeRecipient(raw []byte) (Recipient, error)
 }
 
@@ -60,6 +72,7 @@ type RecipientDecoder interface {
 // can never be sent: errors are INVALID_ARGUMENT and name the field. Send applies
 // the same rules.
 type Validator interface {
+	// Validate returns nil when m may be sent to to.
 	Validate(to Recipient, m Message) error
 }
 
@@ -67,6 +80,7 @@ type Validator interface {
 // that arrives twice (by Message.ID). Only such sinks are sent to again, by
 // default, after an ambiguous outcome.
 type Deduplicator interface {
+	// Deduplicates reports whether receivers recognise a message by its ID.
 	Deduplicates() bool
 }
 
@@ -88,28 +102,54 @@ func as[T any](s Sink) (T, bool) {
 		if t, ok := s.(T); ok {
 			return t, true
 		}
-		u, ok := s.(interface{ Unwrap() Sink })
-		if !ok {
-			break
-		}
-		s = u.Unwrap()
+		s = unwrap(s)
 	}
 	var zero T
 	return zero, false
 }
 
-// DecodeRecipient decodes raw with the RecipientDecoder of s or of the sink that s
-// wraps (found through Unwrap() Sink). A sink without one takes no recipient: then
-// an absent recipient decodes to nil and anything else is INVALID_ARGUMENT.
-func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
-	if d, ok := as[RecipientDecoder](s); ok {
-		to, err := d.DecodeRecipient(raw)
-		return to, SafeError(err)
+// unwrap returns the sink that s wraps, nil when it wraps none.
+func unwrap(s Sink) Sink {
+	if u, ok := s.(interface{ Unwrap() Sink }); ok {
+		return u.Unwrap()
 	}
+	return nil
+}
+
+// Retries reports whether s retries by itself: it, or a sink that it wraps (found through
+// Unwrap() Sink), has IsRetrier() bool that says so, as retry.Retrier has.
+func Retries(s Sink) bool {
+	for ; s != nil; s = unwrap(s) {
+		if r, ok := s.(interface{ IsRetrier() bool }); ok && r.IsRetrier() {
+			return true
+		}
+	}
+	return false
+}
+
+// DecodeRecipient decodes raw with the RecipientDecoder of s or of the sink that s
+// wraps (found through Unwrap() Sink). An absent recipient (empty, or "null") is nil, and
+// no decoder is called. A sink without one takes no other: INVALID_ARGUMENT. So is an
+// error of the decoder that has no code; its text is left out, for it may quote an
+// address. A panic of the decoder is INTERNAL.
+func DecodeRecipient(s Sink, raw []byte) (Recipient, error) {
 	if absent(raw) {
 		return nil, nil
 	}
-	return nil, &Error{Code: CodeInvalidArgument, Msg: fmt.Sprintf("recipient: sink %q takes none", s.Name())}
+	to, err := guarded(s, "DecodeRecipient", func() (Recipient, error) {
+		if d, ok := as[RecipientDecoder](s); ok {
+			return d.DecodeRecipient(raw)
+		}
+		return nil, &Error{Code: CodeInvalidArgument, Msg: fmt.Sprintf("recipient: sink %q takes none", s.Name())}
+	})
+	switch {
+	case err == nil:
+		return to, nil
+	case CodeOf(err) == "":
+		hidden := &safeError{err, fmt.Sprintf("sink %q cannot read it (%T)", s.Name(), err)}
+		return nil, Terminal(&Error{Code: CodeInvalidArgument, Msg: "recipient", Cause: hidden})
+	}
+	return nil, SafeError(err)
 }
 
 // DecodeStoredRecipient is DecodeRecipient for a recipient that was stored. Other programs
@@ -153,19 +193,29 @@ func lowerNames(raw []byte) (lowered []byte, twice string) {
 }
 
 // Validate applies the Validator of s, or of the sink that s wraps, to a message.
-// A sink without one accepts everything.
+// A sink without one accepts everything. An error without a code gets INVALID_ARGUMENT; a
+// panic is INTERNAL.
 func Validate(s Sink, to Recipient, m Message) error {
-	if v, ok := as[Validator](s); ok {
-		return SafeError(v.Validate(to, m))
+	_, err := guarded(s, "Validate", func() (struct{}, error) {
+		if v, ok := as[Validator](s); ok {
+			return struct{}{}, SafeError(v.Validate(to, m))
+		}
+		return struct{}{}, nil
+	})
+	if err != nil && CodeOf(err) == "" {
+		return Terminal(&Error{Code: CodeInvalidArgument, Msg: "message", Cause: err})
 	}
-	return nil
+	return err
 }
 
 // Deduplicates reports whether receivers of s can recognise a message that arrives
-// twice. False for sinks that do not say.
+// twice. False for sinks that do not say, or that panic when they are asked.
 func Deduplicates(s Sink) bool {
-	d, ok := as[Deduplicator](s)
-	return ok && d.Deduplicates()
+	known, err := guarded(s, "Deduplicates", func() (bool, error) {
+		d, ok := as[Deduplicator](s)
+		return ok && d.Deduplicates(), nil
+	})
+	return err == nil && known
 }
 
 // Receivers is implemented by sinks whose messages go to several receivers, of which one may
@@ -178,15 +228,31 @@ type Receivers interface {
 }
 
 // ReceiverOf names the receiver of s, or of the sink that it wraps, for a recipient; empty: its
-// own.
+// own, also where naming it panics.
 func ReceiverOf(s Sink, to Recipient) string {
-	if r, ok := as[Receivers](s); ok {
-		return r.Receiver(to)
-	}
-	return ""
+	name, _ := guarded(s, "Receiver", func() (string, error) {
+		if r, ok := as[Receivers](s); ok {
+			return r.Receiver(to), nil
+		}
+		return "", nil
+	})
+	return name
 }
 
+// guarded calls f, which calls a method of s besides Send. That is others' code: a panic is
+// its defect and must not cost the message that it was asked about.
+func guarded[T any](s Sink, method string, f func() (T, error)) (out T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Default().Error("sink panicked", "sink", s.Name(), "method", method, "panic", panics.Text(p), "stack", string(debug.Stack()))
+			var zero T
+			out, err = zero, Terminal(&Error{Code: CodeInternal, Msg: fmt.Sprintf("sink %q panicked in %s", s.Name(), method)})
+		}
+	}()
+	return f()
+}
+
+// absent reports whether raw is nothing, or JSON's null.
 func absent(raw []byte) bool {
-	var v any
-	return len(raw) == 0 || json.Unmarshal(raw, &v) == nil && v == nil
+	return len(raw) == 0 || string(bytes.Trim(raw, " \t\r\n")) == "null"
 }

@@ -1,4 +1,4 @@
-"""Prints what CloudFormation makes of a SAM template, as JSON: transform.py TEMPLATE.
+"""Prints what CloudFormation makes of a SAM template, as JSON: transform.py < TEMPLATE.
 
 The region comes from AWS_DEFAULT_REGION.
 """
@@ -17,8 +17,7 @@ class NoManagedPolicies:
         return {}
 
 
-with open(sys.argv[1], encoding="utf-8") as f:
-    template = yaml_parse(f.read())
+template = yaml_parse(sys.stdin.buffer.read().decode("utf-8"))
 # The code is uploaded before a deployment; the transform wants to see where to.
 template["Globals"]["Function"]["CodeUri"] = "s3://artifacts/code.zip"
 json.dump(transform(template, {}, NoManagedPolicies()), sys.stdout)

@@ -59,10 +59,13 @@ func reflector() (*jsonschema.Reflector, error) {
 			return nil
 		},
 	}
-	if err := r.AddGoComments("backstop", "lib/sinks", jsonschema.WithFullComment()); err != nil {
+	const folder = "lib/sinks"
+	webhooks := reflect.TypeFor[webhook.Config]().PkgPath()
+	module, _, _ := strings.Cut(webhooks, "/"+folder)
+	if err := r.AddGoComments(module, folder, jsonschema.WithFullComment()); err != nil {
 		return nil, fmt.Errorf("reading the kinds' source (run in the module's root): %w", err)
 	}
-	if r.CommentMap["backstop/lib/sinks/webhook.Config.URL"] == "" {
+	if r.CommentMap[webhooks+".Config.URL"] == "" {
 		return nil, fmt.Errorf("no comments found: run in the module's root")
 	}
 	return r, nil

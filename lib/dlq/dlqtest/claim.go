@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"backstop/internal/await"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 )
@@ -38,13 +39,13 @@ var claimCases = []Case{
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
 			old := add(t, s, item("mail", "old"))
-			later()
+			await.Millisecond()
 			add(t, s, item("mail", "middle"))
-			later()
+			await.Millisecond()
 			settleOne(t, s, old.ID, dlq.Settlement{Action: dlq.ActionRetry, Error: "x", Charge: true})
-			later()
+			await.Millisecond()
 			add(t, s, item("mail", "new"))
-			later()
+			await.Millisecond()
 			if diff := cmp.Diff([]string{"middle", "old", "new"}, leasedDeliveries(claim(t, s, "mail", 10))); diff != "" {
 				t.Errorf("Claim (-want +got):\n%s", diff)
 			}
@@ -59,23 +60,28 @@ var claimCases = []Case{
 				add(t, s, withReason(item("mail", string(r)), r))
 			}
 			soon, late := item("mail", "soon"), item("mail", "late")
-			soon.NotBefore = time.Now().Add(300 * time.Millisecond)
+			soon.NotBefore = time.Now().Add(100 * time.Millisecond)
 			late.NotBefore = time.Now().Add(time.Hour)
 			add(t, s, soon)
 			lateID := add(t, s, late).ID
-			wantStats(t, s, "mail", counts{Depth: 9, Remaining: 6})
-			got := leasedDeliveries(claim(t, s, "mail", 100))
-			if diff := cmp.Diff([]string{"exhausted", "deadline", "canceled", "config"}, got); diff != "" {
-				t.Errorf("Claim (-want +got):\n%s", diff)
+			wantStats(t, s, "mail", counts{Depth: 11, Remaining: 8})
+			var got []string
+			claimed := func() bool {
+				got = append(got, leasedDeliveries(claim(t, s, "mail", 100))...)
+				if early := time.Until(soon.NotBefore.Truncate(time.Millisecond)); early > 0 && slices.Contains(got, "soon") {
+					t.Errorf("%v: leased %s before its not-before", got, early)
+				}
+				return slices.Contains(got, "soon")
 			}
+			claimed()
 			it := get(t, s, lateID)
 			if !it.NextReplayAt.Equal(late.NotBefore.Truncate(time.Millisecond)) || !it.State(time.Now()).Scheduled() {
 				t.Errorf("next replay at %s, want %s", it.NextReplayAt, late.NotBefore)
 			}
-			eventually(t, "the item whose not-before has passed is due", func() bool {
-				l := claim(t, s, "mail", 100)
-				return len(l) == 1 && l[0].Item.DeliveryID == "soon" && !time.Now().Before(soon.NotBefore.Truncate(time.Millisecond))
-			})
+			await.True(t, "the item whose not-before has passed is due", claimed)
+			if diff := cmp.Diff([]string{"exhausted", "deadline", "canceled", "config", "open", "throttled", "soon"}, got); diff != "" {
+				t.Errorf("Claim (-want +got):\n%s", diff)
+			}
 		},
 	},
 	{
@@ -153,7 +159,7 @@ var claimCases = []Case{
 			fill(t, s, "mail", 1)
 			late := claimAs(t, s, dlq.Claim{Sink: "mail", TTL: 20 * time.Millisecond})[0]
 			var second []dlq.Leased
-			eventually(t, "the item is due again", func() bool {
+			await.True(t, "the item is due again", func() bool {
 				second = claim(t, s, "mail", 1)
 				return len(second) == 1
 			})
@@ -185,8 +191,8 @@ var claimCases = []Case{
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
 			fill(t, s, "mail", 1)
-			l := claimAs(t, s, dlq.Claim{Sink: "mail", TTL: time.Millisecond})[0]
-			eventually(t, "the lease ran out", func() bool { return time.Since(l.Expires) > 10*time.Millisecond })
+			l := lease(t, b, s, dlq.Claim{Sink: "mail"})[0]
+			runOut(t, b, s, l)
 			if got := settle(t, s, dlq.Settlement{Lease: l.Lease, Action: dlq.ActionDiscard}); got[0] != dlq.SettleApplied {
 				t.Errorf("Settle = %s, want applied", got[0])
 			}
@@ -263,11 +269,11 @@ var claimCases = []Case{
 			settleOne(t, s, parked.ID, dlq.Settlement{Action: dlq.ActionPark, Error: "x"})
 			moved := add(t, s, item("mail", "moved"))
 			settleOne(t, s, moved.ID, dlq.Settlement{Action: dlq.ActionRetry, Delay: time.Hour})
-			l := claimAs(t, s, dlq.Claim{Sink: "mail", IDs: []string{never.ID, parked.ID, moved.ID}, TTL: time.Millisecond})
+			l := lease(t, b, s, dlq.Claim{Sink: "mail", IDs: []string{never.ID, parked.ID, moved.ID}})
 			if len(l) != 3 {
 				t.Fatalf("leased %d, want 3", len(l))
 			}
-			eventually(t, "the leases ran out", func() bool { return time.Since(l[0].Expires) > 10*time.Millisecond })
+			runOut(t, b, s, l...)
 			if got := claim(t, s, "mail", 10); len(got) != 0 {
 				t.Errorf("Claim = %v, want nothing", leasedDeliveries(got))
 			}

@@ -3,19 +3,15 @@ package dlqtest
 import (
 	"time"
 
+	"backstop/internal/await"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 )
 
-// expired leases one item for a moment and returns once that lease has run out.
-func expired(t *T, s dlq.Store, c dlq.Claim, begin bool) dlq.Lease {
+// expired leases one item and returns once that lease has run out.
+func expired(t *T, b Backend, s dlq.Store, c dlq.Claim, begin bool) dlq.Lease {
 	t.Helper()
-	c.TTL = 300 * time.Millisecond
-	if !begin {
-		c.TTL = 10 * time.Millisecond
-	}
-	leased := claimAs(t, s, c)
-	answered := time.Now() // the lease, by the server's clock, began before
+	leased := lease(t, b, s, c)
 	if len(leased) != 1 {
 		t.Fatalf("Claim leased %d items, want 1", len(leased))
 	}
@@ -24,7 +20,7 @@ func expired(t *T, s dlq.Store, c dlq.Claim, begin bool) dlq.Lease {
 			t.Fatalf("Begin = %t, %v; want true", ok, err)
 		}
 	}
-	eventually(t, "the lease ran out", func() bool { return time.Since(answered) > c.TTL+2*time.Millisecond })
+	runOut(t, b, s, leased...)
 	return leased[0].Lease
 }
 
@@ -62,13 +58,13 @@ var deathCases = []Case{
 					c.IDs = []string{it.ID}
 				}
 				wantDeaths(t, s, c, name+", fresh", 0, 0)
-				expired(t, s, c, false)
+				expired(t, b, s, c, false)
 				wantDeaths(t, s, c, name+", the first", 1, 1)
-				expired(t, s, c, false)
+				expired(t, b, s, c, false)
 				wantDeaths(t, s, c, name+", before it began", 1, 1)
-				expired(t, s, c, true)
+				expired(t, b, s, c, true)
 				wantDeaths(t, s, c, name+", the second", 2, 2)
-				expired(t, s, c, true)
+				expired(t, b, s, c, true)
 				wantDeaths(t, s, c, name+", the third", 3, 3)
 				if got := get(t, s, it.ID); !got.State(time.Now()).Scheduled() || got.Parked || got.Reason != dlq.ReasonExhausted || got.Deaths != 3 {
 					t.Errorf("%s: %+v, want it as due as before", name, got)
@@ -90,19 +86,19 @@ var deathCases = []Case{
 			s := b.New(t.T)
 			it := add(t, s, item("mail", "a"))
 			due, byID := dlq.Claim{Sink: "mail"}, dlq.Claim{Sink: "mail", IDs: []string{it.ID}}
-			l := expired(t, s, due, true)
+			l := expired(t, b, s, due, true)
 			if err := s.Release(t.Context(), []dlq.Lease{l}); err != nil {
 				t.Fatal(err)
 			}
 			wantDeaths(t, s, due, "given back late", 0, 0)
-			l = expired(t, s, due, true)
+			l = expired(t, b, s, due, true)
 			if got := settle(t, s, dlq.Settlement{Lease: l, Action: dlq.ActionRetry}); got[0] != dlq.SettleApplied {
 				t.Fatalf("late Settle = %s", got[0])
 			}
-			later()
+			await.Millisecond()
 			wantDeaths(t, s, due, "settled late", 0, 0)
 			byID.Token = "t"
-			expired(t, s, byID, true)
+			expired(t, b, s, byID, true)
 			wantDeaths(t, s, byID, "claimed again by the same", 0, 0)
 		},
 	},
@@ -118,7 +114,7 @@ var deathCases = []Case{
 				for _, id := range []string{never.ID, moved.ID} {
 					c := dlq.Claim{Sink: "mail", IDs: []string{id}}
 					for n := 1; n <= 2; n++ {
-						expired(t, s, c, true)
+						expired(t, b, s, c, true)
 						if got := claim(t, s, "mail", 10); sweep && len(got) != 0 {
 							t.Errorf("%s: %v were due", name, leasedDeliveries(got))
 						}
@@ -138,7 +134,7 @@ var deathCases = []Case{
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
 			all := fill(t, s, "mail", 2)
-			late := expired(t, s, dlq.Claim{Sink: "mail", IDs: []string{all[0].ID}}, false)
+			late := expired(t, b, s, dlq.Claim{Sink: "mail", IDs: []string{all[0].ID}}, false)
 			held := claimIDs(t, s, "mail", all[1].ID)[0].Lease
 			stranger, missing := held, held
 			stranger.Token, missing.ID = "somebody-else", "mail~1-1"
@@ -172,12 +168,12 @@ var deathCases = []Case{
 			settleOne(t, s, moved.ID, dlq.Settlement{Action: dlq.ActionRetry, Delay: time.Hour})
 			due := get(t, s, moved.ID).NextReplayAt
 			for _, id := range []string{never.ID, moved.ID} {
-				expired(t, s, dlq.Claim{Sink: "mail", IDs: []string{id}}, false)
+				expired(t, b, s, dlq.Claim{Sink: "mail", IDs: []string{id}}, false)
 				if err := s.Release(t.Context(), []dlq.Lease{claimIDs(t, s, "mail", id)[0].Lease}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			later()
+			await.Millisecond()
 			if got := claim(t, s, "mail", 10); len(got) != 0 {
 				t.Errorf("%v became due", leasedDeliveries(got))
 			}

@@ -1,8 +1,10 @@
 // Package dlqtest is the contract of dlq.Store as code: every backend passes Run.
+// Start there and with Backend, which says how to make a store. What a backend loses at a
+// restart, and what it costs, are left to its own tests.
 //
-// Each case states the rule that it checks; a failing case prints it. Time is real:
-// leases are short where they must run out, and nothing is asserted about how long
-// anything takes.
+// Each case states the rule that it checks; a failing case prints it. Time is real, and
+// nothing is asserted about how long anything takes. Leases that must run out are short,
+// or Backend.Expire ends them.
 package dlqtest
 
 import (
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
@@ -18,12 +21,16 @@ import (
 
 // Backend is what is tested.
 type Backend struct {
-	// New returns an empty store with the options given.
+	// New returns an empty store with the options given, apart from all others. It is called
+	// from several tests at once. Required.
 	New func(t *testing.T, opts ...dlq.Option) dlq.Store
 	// Append adds an entry to a sink's queue as another program would: fields and values
 	// in turn. Nil: nobody else can write to the backend, and the cases about entries
 	// written by others are no part of its contract.
 	Append func(t *testing.T, s dlq.Store, sink string, fields ...string)
+	// Expire lets the time of the lease on an item run out, as if it had passed. Nil: the
+	// suite waits, and the store must do three calls within 300 ms.
+	Expire func(t *testing.T, s dlq.Store, id dlq.ID)
 }
 
 // T is the test of one case.
@@ -31,8 +38,11 @@ type T struct{ *testing.T }
 
 // Case is one rule of the contract.
 type Case struct {
-	Name  string
-	Rule  string
+	// Name is the subtest's.
+	Name string
+	// Rule is what the case checks, as a sentence.
+	Rule string
+	// Check fails t where b breaks the rule.
 	Check func(t *T, b Backend)
 	// Foreign cases need Backend.Append.
 	Foreign bool
@@ -56,14 +66,21 @@ func Run(t *testing.T, b Backend) {
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("the rule: %s", c.Rule)
-				}
-			})
-			c.Check(&T{t}, b)
+			c.Verify(t, b)
 		})
 	}
+}
+
+// Verify checks a backend against the case, and says the rule when that fails. A backend
+// without network can be verified in a testing/synctest bubble, where waiting is free.
+func (c Case) Verify(t *testing.T, b Backend) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the rule: %s", c.Rule)
+		}
+	})
+	c.Check(&T{t}, b)
 }
 
 // item returns a dead letter that is due at once.
@@ -204,20 +221,33 @@ func leasedDeliveries(leased []dlq.Leased) []string {
 	return out
 }
 
-// eventually polls until check is true, for at most 10 s.
-func eventually(t *T, what string, check func() bool) {
+// lease leases items so that runOut can let their leases run out, and that nothing else
+// does before.
+func lease(t *T, b Backend, s dlq.Store, c dlq.Claim) []dlq.Leased {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !check() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
+	c.TTL = time.Hour
+	if b.Expire == nil {
+		c.TTL = 300 * time.Millisecond
 	}
+	return claimAs(t, s, c)
 }
 
-// later makes sure that what is pushed next has a later time than all before.
-func later() { time.Sleep(2 * time.Millisecond) }
+// runOut returns once the leases that lease gave have run out.
+func runOut(t *T, b Backend, s dlq.Store, leased ...dlq.Leased) {
+	t.Helper()
+	for _, l := range leased {
+		if b.Expire == nil {
+			// Expires is by this process's clock and may be a little early.
+			await.True(t, "the lease ran out", func() bool { return time.Since(l.Expires) > 10*time.Millisecond })
+			continue
+		}
+		id, err := dlq.ParseID(l.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Expire(t.T, s, id)
+	}
+}
 
 // sender is a sink whose Send is a function.
 type sender struct {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"backstop/internal/await"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 )
@@ -23,7 +24,7 @@ var listCases = []Case{
 			s := b.New(t.T)
 			for i, sink := range []string{"a", "b", "a", "c", "b"} {
 				add(t, s, item(sink, fmt.Sprint(i)))
-				later()
+				await.Millisecond()
 			}
 			for _, c := range []struct {
 				sink  string
@@ -142,9 +143,9 @@ var listCases = []Case{
 			three := withReason(item("chat", "three"), dlq.ReasonTerminal)
 			three.LastError = "HTTP 404: no such channel 18"
 			add(t, s, one)
-			later()
+			await.Millisecond()
 			middle := add(t, s, two)
-			later()
+			await.Millisecond()
 			add(t, s, three)
 			id, err := dlq.ParseID(middle.ID)
 			if err != nil {

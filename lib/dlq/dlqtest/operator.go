@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 )
@@ -48,7 +49,7 @@ var operatorCases = []Case{
 			s := b.New(t.T)
 			fill(t, s, "mail", 1)
 			l := claimAs(t, s, dlq.Claim{Sink: "mail", TTL: 10 * time.Millisecond})[0]
-			eventually(t, "the lease ran out", func() bool { return s.Discard(t.Context(), l.ID) == nil })
+			await.True(t, "the lease ran out", func() bool { return s.Discard(t.Context(), l.ID) == nil })
 			if got := settle(t, s, dlq.Settlement{Lease: l.Lease, Action: dlq.ActionRetry}); got[0] != dlq.SettleFenced {
 				t.Errorf("Settle = %s, want fenced", got[0])
 			}
@@ -83,7 +84,7 @@ var operatorCases = []Case{
 			if got := get(t, s, parked.ID); got.Replays != 1 || len(got.History) != 1 {
 				t.Errorf("Unpark forgot the replays: %+v", got)
 			}
-			later()
+			await.Millisecond()
 			got := leasedDeliveries(claim(t, s, "mail", 10))
 			slices.Sort(got)
 			if !slices.Equal(got, []string{"fresh", "held", "moved", "never", "parked"}) {
@@ -101,8 +102,8 @@ var operatorCases = []Case{
 			s := b.New(t.T)
 			never := add(t, s, withReason(item("mail", "never"), dlq.ReasonTerminal))
 			claimAs(t, s, dlq.Claim{Sink: "mail", IDs: []string{never.ID}, TTL: 10 * time.Millisecond})
-			eventually(t, "the lease ran out", func() bool { return s.Unpark(t.Context(), never.ID) == nil })
-			later()
+			await.True(t, "the lease ran out", func() bool { return s.Unpark(t.Context(), never.ID) == nil })
+			await.Millisecond()
 			if got := claim(t, s, "mail", 1); len(got) != 1 {
 				t.Error("not due after the Unpark")
 			}
@@ -117,7 +118,7 @@ var operatorCases = []Case{
 			if err := s.Unpark(t.Context(), never.ID); err != nil {
 				t.Fatal(err)
 			}
-			later()
+			await.Millisecond()
 			l := claim(t, s, "mail", 1)
 			if len(l) != 1 {
 				t.Fatal("not due")
@@ -153,7 +154,7 @@ var operatorCases = []Case{
 				t.Error(err)
 			}
 			gate("mail", "b", 10*time.Millisecond, true)
-			eventually(t, "the gate runs out", func() bool {
+			await.True(t, "the gate runs out", func() bool {
 				ok, err := s.Gate(t.Context(), "mail", "c", time.Minute)
 				return ok && err == nil
 			})

@@ -99,6 +99,41 @@ var replayCases = []Case{
 		},
 	},
 	{
+		Name: "a replay through a sink without a Retrier",
+		Rule: "it comes back whatever the sink does, with a code: what panicked or failed stays as it was, and is held when nobody knows what became of it",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			left := make(chan struct{})
+			defer close(left)
+			odd := errors.New("odd")
+			for _, tt := range []struct {
+				id   string
+				send func(context.Context) error
+				code fault.Code
+				held bool
+			}{
+				{"panics", func(context.Context) error { panic("T0K3N") }, fault.CodeInternal, false},
+				{"no-code", func(context.Context) error { return odd }, fault.CodeSinkUnavailable, false},
+				{"hangs", func(context.Context) error { <-left; return nil }, fault.CodeSinkUnavailable, true},
+				{"maybe", func(context.Context) error { return sinks.Ambiguous(odd) }, fault.CodeSinkUnavailable, true},
+			} {
+				it := add(t, s, item("mail", tt.id))
+				s.SetRegistryLookup(lookup(sender{"mail", func(ctx context.Context, _ sinks.Recipient, _ sinks.Message) error { return tt.send(ctx) }}))
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				err := s.Replay(ctx, it.ID)
+				cancel()
+				wantCode(t, tt.id, err, tt.code)
+				got := get(t, s, it.ID)
+				if got.Held != tt.held || !got.DeliveredAt.IsZero() || got.State(time.Now()) == dlq.StateReplaying {
+					t.Errorf("%s: after the failure: %+v, want held %v", tt.id, got, tt.held)
+				}
+				if got.State(time.Now()).Scheduled() == tt.held {
+					t.Errorf("%s: state %s", tt.id, got.State(time.Now()))
+				}
+			}
+		},
+	},
+	{
 		Name: "a replay that cannot start",
 		Rule: "no lookup, no such sink, no such item, a bad recipient and a lease held by others are told apart, and change nothing",
 		Check: func(t *T, b Backend) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 )
@@ -79,7 +80,7 @@ var settleCases = []Case{
 					t.Errorf("after %+v: %+v, %v", c.st, got, err)
 				}
 				wantStats(t, s, "mail", c.want)
-				later()
+				await.Millisecond()
 				if due := claim(t, s, "mail", 10); len(due) != c.due {
 					t.Errorf("after %+v: %d items due, want %d", c.st, len(due), c.due)
 				}

@@ -1,5 +1,7 @@
 // Package policy says how the dead letters of a sink are replayed. It does no I/O: the
 // configuration is read into it, and the engine (lib/replay) goes by it.
+//
+// Start with Policy, whose zero value means the defaults, and give it to a delivery.Target.
 package policy
 
 import (
@@ -103,9 +105,9 @@ func (p Policy) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Delay returns the wait before the replay after a failed one, when replays were
-// charged before: BaseDelay*2^replays, capped at MaxDelay and then jittered by random, which returns
-// numbers in [0, 1).
+// Delay returns the wait before the replay after a failed one, when replays were charged
+// before: BaseDelay*2^replays, capped at MaxDelay and then spread evenly over 0.8 to 1.2 times
+// its length by random, which returns numbers in [0, 1). p is complete (see Normalize).
 func (p Policy) Delay(replays int, random func() float64) time.Duration {
 	return delay.Exponential{Base: p.BaseDelay, Max: p.MaxDelay, Jitter: delayJitter}.Wait(replays, random)
 }

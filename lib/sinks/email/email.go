@@ -1,6 +1,10 @@
 // Package email delivers messages over SMTP: one address and one connection for each
 // message.
 //
+// Importing the package makes the kind known to configurations. In code, start with New and
+// Config; each message goes to the Recipient that it is sent with. There are no attachments,
+// and no messages to several addresses.
+//
 // The body is HTML, or text when it has no markup; both parts are made from it. Metadata
 // becomes X-* headers: the key "order" is sent as X-Order, the key "X-Order" as it is;
 // Reply-To, List-Unsubscribe and List-Unsubscribe-Post keep their names. The Message-ID
@@ -69,7 +73,8 @@ type Options struct {
 	RootCAs *x509.CertPool
 }
 
-// Factory returns the kind's factory.
+// Factory returns the kind's factory. To trust other certificate authorities in every email
+// sink, register it again: sinks.RegisterFactory(email.Kind, email.Factory(&email.Options{...})).
 func Factory(o *Options) sinks.Factory {
 	return func(name string, raw map[string]any) (sinks.Sink, error) {
 		return sinks.Configure(raw, func(c Config) (*Sink, error) { return New(name, c, o) })
@@ -188,7 +193,8 @@ func (*Sink) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 	return r, nil
 }
 
-// Validate reports whether m can be sent to to at all.
+// Validate returns nil when m can be sent to to. Errors are INVALID_ARGUMENT and name the
+// field.
 func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 	rcpt, err := addressee(to)
 	if err != nil {
@@ -198,7 +204,9 @@ func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 	return err
 }
 
-// Send delivers m once, over a connection of its own.
+// Send delivers m once, over a connection of its own. to is a Recipient. Errors are
+// INVALID_ARGUMENT, as Validate's, and SINK_UNAVAILABLE with the mark that the package's
+// comment names, or around ctx's error when ctx ended before the message was sent.
 func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
 	rcpt, err := addressee(to)
 	if err != nil {

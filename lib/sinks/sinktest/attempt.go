@@ -127,11 +127,17 @@ func message(h Harness, marker string) sinks.Message {
 	return m
 }
 
-// eventually waits until ok, within bounds, and reports whether it came.
-func eventually(ok func() bool) bool {
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
+// eventually waits until ok, within bounds and until ctx ends, and reports whether it came.
+func eventually(ctx context.Context, ok func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
 			return false
+		case <-tick.C:
 		}
 	}
 	return true

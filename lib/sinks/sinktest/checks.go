@@ -82,7 +82,7 @@ func row(tb testing.TB, h Harness, r Row) {
 // over checks that an ended Send has left no connection to a destination that never ends.
 func over(tb testing.TB, d *Destination, b Behaviour) {
 	tb.Helper()
-	if d.Open != nil && !eventually(func() bool { return d.Open() == 0 }) {
+	if d.Open != nil && !eventually(tb.Context(), func() bool { return d.Open() == 0 }) {
 		tb.Errorf("a destination that does %q: %d connections outlive the Send", b, d.Open())
 	}
 }
@@ -142,7 +142,7 @@ func canceledEarly(tb testing.TB, h Harness) {
 	go func() {
 		defer cancel()
 		if d.Connections != nil {
-			eventually(func() bool { return d.Connections() > 0 })
+			eventually(ctx, func() bool { return d.Connections() > 0 })
 		}
 	}()
 	err := attempt(ctx, tb, h, d, h.Recipient, message(h, "early-1"))
@@ -161,7 +161,7 @@ func canceledLate(tb testing.TB, h Harness) {
 	defer cancel()
 	go func() {
 		defer cancel()
-		eventually(func() bool { return len(d.Accepted()) > 0 })
+		eventually(ctx, func() bool { return len(d.Accepted()) > 0 })
 	}()
 	if err := attempt(ctx, tb, h, d, h.Recipient, message(h, "late-1")); !sinks.IsAmbiguous(err) {
 		tb.Errorf("got %v, want an ambiguous error", err)
@@ -179,10 +179,10 @@ func canceledEndless(tb testing.TB, h Harness) {
 		go func() {
 			defer cancel()
 			if d.Connections != nil {
-				eventually(func() bool { return d.Connections() > 0 })
+				eventually(ctx, func() bool { return d.Connections() > 0 })
 			}
 			if slices.Contains(fixed[r.Does], Ambiguous) {
-				eventually(func() bool { return len(d.Accepted()) > 0 })
+				eventually(ctx, func() bool { return len(d.Accepted()) > 0 })
 			}
 		}()
 		err := attempt(ctx, tb, h, d, h.Recipient, message(h, "endless-1"))
@@ -239,7 +239,7 @@ func connections(tb testing.TB, h Harness) {
 		tb.Errorf("%d messages in a row took %d connections, want 1", n, got)
 	case !h.Reuses && got != n:
 		tb.Errorf("%d messages took %d connections, want one each", n, got)
-	case !h.Reuses && !eventually(func() bool { return d.Open() == 0 }):
+	case !h.Reuses && !eventually(tb.Context(), func() bool { return d.Open() == 0 }):
 		tb.Errorf("%d connections stay open", d.Open())
 	}
 }

@@ -230,7 +230,7 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 			case <-s.stop:
 			}
 		case Drip:
-			drip(w, ok)
+			s.drip(w, r, ok)
 		case Endless:
 			s.endless(w, r)
 		case Switch:
@@ -262,29 +262,32 @@ func hijack(tb testing.TB, w http.ResponseWriter, end func(net.Conn)) {
 }
 
 // drip writes a whole answer, byte by byte.
-func drip(w http.ResponseWriter, ok string) {
-	flusher := http.NewResponseController(w)
+func (s *HTTPServer) drip(w http.ResponseWriter, r *http.Request, ok string) {
 	for i := range len(ok) {
-		_, _ = io.WriteString(w, ok[i:i+1])
-		_ = flusher.Flush()
-		time.Sleep(100 * time.Millisecond)
+		if !s.piece(w, r, ok[i:i+1], 20*time.Millisecond) {
+			return
+		}
 	}
 }
 
 // endless writes a body until the sink hangs up.
 func (s *HTTPServer) endless(w http.ResponseWriter, r *http.Request) {
-	flusher := http.NewResponseController(w)
-	for {
-		if _, err := io.WriteString(w, "x"); err != nil {
-			return
-		}
-		_ = flusher.Flush()
-		select {
-		case <-r.Context().Done():
-			return
-		case <-s.stop:
-			return
-		case <-time.After(5 * time.Millisecond): // no limit of bytes ends that soon
-		}
+	for s.piece(w, r, "x", 5*time.Millisecond) { // no limit of bytes ends that soon
+	}
+}
+
+// piece writes a part of a body and pauses, and reports whether more is wanted.
+func (s *HTTPServer) piece(w http.ResponseWriter, r *http.Request, text string, pause time.Duration) bool {
+	if _, err := io.WriteString(w, text); err != nil {
+		return false
+	}
+	_ = http.NewResponseController(w).Flush()
+	select {
+	case <-r.Context().Done():
+		return false
+	case <-s.stop:
+		return false
+	case <-time.After(pause):
+		return true
 	}
 }

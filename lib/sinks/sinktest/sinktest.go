@@ -5,8 +5,10 @@
 //		sinktest.Run(t, sinktest.Harness{...})
 //	}
 //
-// The suite drives a sink against destinations that misbehave in scripted ways, on
-// loopback. Kinds that post over HTTP can script theirs with NewHTTPServer.
+// Start with Run and Harness. The suite drives a sink against destinations that misbehave
+// in scripted ways, on loopback. Kinds that post over HTTP can script theirs with
+// NewHTTPServer. What a message looks like and what a configuration may say are left to the
+// kind's own tests.
 package sinktest
 
 import (
@@ -63,7 +65,7 @@ type Row struct {
 	Want Outcome
 	// Text must occur in the error's text, such as "HTTP 503". Empty: any text.
 	Text string
-	// RetryAfter is the wait that the error must carry.
+	// RetryAfter is the wait that the error must carry. Zero: none.
 	RetryAfter time.Duration
 }
 
@@ -82,15 +84,16 @@ type Destination struct {
 
 // Harness describes a kind to the suite.
 type Harness struct {
-	// Name is the name of the sinks that Open returns.
+	// Name is the name of the sinks that Open returns. Required.
 	Name string
 	// Open starts a fresh destination that does b to everything that comes, and a
-	// sink that sends to it. It cleans up with tb.Cleanup.
+	// sink that sends to it. It cleans up with tb.Cleanup. It is called from several tests
+	// at once. Required.
 	Open func(tb testing.TB, b Behaviour) *Destination
 	// Recipient is given to Send. Nil: the sink's default.
 	Recipient sinks.Recipient
 	// Message returns a message that the kind can send, with marker somewhere in its
-	// body. The suite sets its ID when it is empty.
+	// body. The suite sets its ID when it is empty. Required.
 	Message func(marker string) sinks.Message
 	// Rows is the kind's table. It has one row at least for every Behaviour that is
 	// not in Without.
@@ -148,7 +151,8 @@ type check struct {
 	run  func(testing.TB, Harness)
 }
 
-// Run runs the whole contract against the kind that h describes.
+// Run runs the whole contract against the kind that h describes, in parallel subtests: it
+// returns before they end.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	for _, c := range checks {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"backstop/lib/sinks"
@@ -31,18 +32,22 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// all runs every check and row of the suite against h and returns what they say.
+// all runs every check and row of the suite against h and returns what they say. The
+// destination is in memory, so that the suite's patience costs no time.
 func all(t *testing.T, h Harness) string {
 	t.Helper()
-	r := &recorder{TB: t}
-	var wg sync.WaitGroup
-	for _, c := range checks {
-		wg.Go(func() { c.run(r, h) })
-	}
-	for _, row1 := range h.Rows {
-		wg.Go(func() { row(r, h, row1) })
-	}
-	wg.Wait()
+	r := &recorder{}
+	synctest.Test(t, func(t *testing.T) {
+		r.TB = t
+		var wg sync.WaitGroup
+		for _, c := range checks {
+			wg.Go(func() { c.run(r, h) })
+		}
+		for _, row1 := range h.Rows {
+			wg.Go(func() { row(r, h, row1) })
+		}
+		wg.Wait()
+	})
 	return strings.Join(r.failures, "\n")
 }
 
@@ -55,6 +60,7 @@ type fake struct {
 	mu       sync.Mutex
 	attempts int
 	accepted []string
+	dialled  int
 	open     int
 }
 
@@ -120,6 +126,9 @@ func (f *fake) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 		return err
 	}
 	text := "Subject: " + m.Subject + "\r\n\r\n" + m.Body
+	f.mu.Lock()
+	f.dialled++
+	f.mu.Unlock()
 	switch f.b {
 	case Accept:
 		f.take(text, true)
@@ -192,10 +201,11 @@ func harness(fault string) Harness {
 		Open: func(_ testing.TB, b Behaviour) *Destination {
 			f := &fake{b: b, fault: fault}
 			return &Destination{
-				Sink:     f,
-				Attempts: func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.attempts },
-				Accepted: func() []string { f.mu.Lock(); defer f.mu.Unlock(); return f.accepted },
-				Open:     func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.open },
+				Sink:        f,
+				Attempts:    func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.attempts },
+				Accepted:    func() []string { f.mu.Lock(); defer f.mu.Unlock(); return f.accepted },
+				Connections: func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.dialled },
+				Open:        func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.open },
 			}
 		},
 		Message: func(marker string) sinks.Message {

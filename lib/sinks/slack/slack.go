@@ -1,5 +1,9 @@
 // Package slack delivers messages through a Slack incoming webhook.
 //
+// Importing the package makes the kind known to configurations. In code, start with New and
+// Config. The webhook's URL decides the channel: a message has no recipient, and there are no
+// threads, edits or files.
+//
 // A message's subject becomes a bold first line and its body, which is mrkdwn, the
 // text below. Metadata can carry one thing, under the key "blocks": a JSON array of
 // Block Kit blocks, which Slack shows instead of the text (the text remains the
@@ -115,7 +119,7 @@ func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sin
 // channel.
 func (*Sink) DecodeRecipient([]byte) (sinks.Recipient, error) { return nil, nil }
 
-// Validate reports whether m can be sent at all.
+// Validate returns nil when m can be sent. Errors are INVALID_ARGUMENT and name the field.
 func (s *Sink) Validate(_ sinks.Recipient, m sinks.Message) error {
 	_, err := read(m)
 	return err
@@ -198,7 +202,9 @@ var words = map[string]bool{
 	"team_disabled": true, "too_many_attachments": true, "user_not_found": true,
 }
 
-// Send posts m once.
+// Send posts m once; the recipient is not looked at. Errors are INVALID_ARGUMENT, as
+// Validate's, and SINK_UNAVAILABLE with the mark that the package's comment names, or around
+// ctx's error when ctx ended before the message was sent.
 func (s *Sink) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) error {
 	c, err := read(m)
 	if err != nil {

@@ -2,6 +2,10 @@
 // conventions (https://www.standardwebhooks.com): the headers webhook-id, which is
 // the same in every attempt and replay, webhook-timestamp and webhook-signature.
 //
+// Importing the package makes the kind known to configurations. In code, start with New and
+// Config; a message that is sent with a Recipient goes to its URL instead of the sink's own.
+// There is no method but POST, and no body but JSON.
+//
 // Any 2xx answer is a delivery. 408, 421, 425, 429 and 5xx are transient, and so are 403
 // and 413 with a Retry-After; every other answer is terminal, 101 and other 1xx as the
 // last word too. Redirects are not followed.
@@ -124,6 +128,16 @@ func (s *Sink) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 	return r, nil
 }
 
+// Receiver names the origin of a recipient's own URL, scheme and host alone; empty for the
+// sink's.
+func (s *Sink) Receiver(to sinks.Recipient) string {
+	t, err := s.target(to)
+	if err != nil || t.url.Scheme == s.url.Scheme && t.url.Host == s.url.Host {
+		return ""
+	}
+	return t.label
+}
+
 // target is a URL that a message goes to.
 type target struct {
 	url     *url.URL
@@ -156,7 +170,8 @@ func (s *Sink) target(to sinks.Recipient) (target, error) {
 	}
 }
 
-// Validate reports whether m can be sent to to at all.
+// Validate returns nil when m can be sent to to. Errors are INVALID_ARGUMENT and name the
+// field.
 func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 	if _, err := s.target(to); err != nil {
 		return err
@@ -216,7 +231,10 @@ var (
 
 var noMetadata = map[string]string{}
 
-// Send posts m once. A message without an ID gets a fresh one for this attempt.
+// Send posts m once, to the sink's own URL or that of to, a Recipient. A message without an
+// ID gets a fresh one for this attempt. Errors are INVALID_ARGUMENT, as Validate's, and
+// SINK_UNAVAILABLE with the mark that the package's comment names, or around ctx's error
+// when ctx ended before the message was sent.
 func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
 	t, err := s.target(to)
 	if err != nil {

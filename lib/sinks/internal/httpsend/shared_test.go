@@ -3,6 +3,7 @@ package httpsend
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/await"
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/internal/sockets"
 	"backstop/lib/sinks/sinktest"
@@ -85,11 +87,16 @@ func TestConnectionsCloseWhenTheLastClientIsGone(t *testing.T) {
 		_, ok := shared.of[key]
 		return ok
 	}
-	for deadline := time.Now().Add(idleTime / 2); server.Open() > 0 || known(); time.Sleep(10 * time.Millisecond) {
+	start := time.Now()
+	await.Nil(t, "the connections are closed", func() error {
 		runtime.GC()
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are open, the transport is known: %v", server.Open(), known())
+		if server.Open() > 0 || known() {
+			return fmt.Errorf("%d connections are open, the transport is known: %v", server.Open(), known())
 		}
+		return nil
+	})
+	if took := time.Since(start); took > idleTime/2 {
+		t.Errorf("closed after %s: they may have been idle for too long", took)
 	}
 }
 

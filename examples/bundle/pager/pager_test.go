@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
-	pager "backstop/examples/customsink"
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/sinktest"
+
+	"example.org/team/bundle/pager"
 )
 
 const token = "t0ken-of-the-example"
@@ -87,19 +88,19 @@ func TestTheFactoryReportsEveryFault(t *testing.T) {
 // The page shows the code that is compiled and tested here.
 func TestThePageShowsThisCode(t *testing.T) {
 	var code strings.Builder
-	for _, file := range []string{"pager.go", "pager_test.go"} {
+	for _, file := range []string{"pager.go", "pager_test.go", "../kinds/kinds.go", "../kinds/kinds_test.go", "../functions/send/main.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		code.Write(b)
 	}
-	page, err := os.ReadFile("../../docs/custom-sinks.md")
+	page, err := os.ReadFile("../../../docs/custom-sinks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(page), "```go\n")[1:]
-	if len(blocks) < 4 {
+	if len(blocks) < 7 {
 		t.Errorf("the page shows %d blocks of code", len(blocks))
 	}
 	for _, block := range blocks {

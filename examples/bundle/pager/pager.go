@@ -1,5 +1,5 @@
 // Package pager is an example of a sink kind of one's own: it pages a team through an
-// imaginary on-call service. docs/custom-sinks.md walks through it.
+// imaginary on-call service. Backstop's docs/custom-sinks.md walks through it.
 package pager
 
 import (

@@ -1,4 +1,4 @@
-package app
+package redisclient
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// scrubber is a hook of the Redis client that keeps the passwords it has sent out of
+// scrubber is a hook of the client that keeps the passwords it has sent out of
 // errors: a server that does not know AUTH or HELLO, or is no Redis at all, says its
 // arguments back, and errors reach logs and answers. It also says what to check when the
 // server refuses the user. It is safe for concurrent use.
 type scrubber struct {
-	login string // what to check when the login is refused
+	login, rights string // what to check when the login, or a command, is refused
 
 	mu        sync.Mutex
 	passwords []string
@@ -51,7 +51,7 @@ func (s *scrubber) advised(text string) string {
 	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "NOAUTH"):
 		advice = s.login
 	case strings.Contains(text, "NOPERM"):
-		advice = "the Redis user lacks rights that docs/configuration.md lists, or BACKSTOP_KEY_PREFIX is not its own"
+		advice = s.rights
 	}
 	if advice == "" || strings.Contains(text, advice) {
 		return text

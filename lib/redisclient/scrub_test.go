@@ -1,25 +1,34 @@
-package app
+package redisclient
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"log/slog"
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/redistest"
 )
 
 func TestAPasswordThatTheServerSaysBackIsNotInTheError(t *testing.T) {
-	u, err := url.Parse("redis://robot:hush-1234@" + redistest.Parrot(t, nil))
-	if err != nil {
-		t.Fatal(err)
+	parrot := redistest.Parrot(t, nil)
+	for where, o := range map[string]Options{
+		"of the URL": {URL: "redis://robot:hush-1234@" + parrot},
+		"of a function": {URL: "redis://" + parrot, Credentials: func(context.Context) (string, string, error) {
+			return "robot", "hush-1234", nil
+		}},
+	} {
+		t.Run(where, func(t *testing.T) { refused(t, o) })
 	}
-	client, secrets, _, err := redisClient(Env{RedisURL: u}, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
+}
+
+func refused(t *testing.T, o Options) {
+	t.Helper()
+	client, connections, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,8 +49,13 @@ func TestAPasswordThatTheServerSaysBackIsNotInTheError(t *testing.T) {
 			t.Errorf("%s: %T is no redis.Error any more", what, err)
 		}
 	}
-	if got := secrets.clean("AUTH hush-1234"); got != "AUTH [redacted]" {
-		t.Errorf("clean: %q", got)
+	if got := connections.Redact("AUTH hush-1234"); got != "AUTH [redacted]" {
+		t.Errorf("Redact: %q", got)
+	}
+	var out bytes.Buffer
+	connections.Logger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))).Printf(t.Context(), "sent %s", "hush-1234")
+	if !strings.Contains(out.String(), "level=DEBUG msg=redis detail=\"sent [redacted]\"") {
+		t.Errorf("logged %q", out.String())
 	}
 }
 

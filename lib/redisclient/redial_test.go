@@ -1,12 +1,12 @@
-package app
+package redisclient
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/faultproxy"
@@ -35,10 +34,10 @@ type ways struct {
 	trusted func() int
 }
 
-func clientOf(t *testing.T, e Env) redis.UniversalClient {
+func clientOf(t *testing.T, o Options) redis.UniversalClient {
 	t.Helper()
-	e.Concurrency = 50
-	client, _, _, err := redisClient(e, func() (aws.Config, error) { return aws.Config{}, errors.New("not asked for") })
+	o.PoolSize = 50
+	client, _, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,25 +47,22 @@ func clientOf(t *testing.T, e Env) redis.UniversalClient {
 
 func toSingle(t *testing.T) ways {
 	p := redistest.Shared(t).Proxy(t)
-	client := clientOf(t, Env{RedisURL: &url.URL{Scheme: "redis", Host: p.Addr}})
-	return ways{client, []*faultproxy.Proxy{p}, redistest.Prefix(), p.Swallowed}
+	return ways{clientOf(t, Options{URL: "redis://" + p.Addr}), []*faultproxy.Proxy{p}, redistest.Prefix(), p.Swallowed}
 }
 
 func overTLS(t *testing.T) ways {
 	server := redistest.Start(t, redistest.WithTLS())
 	p := server.Proxy(t)
-	client := clientOf(t, Env{RedisURL: &url.URL{Scheme: "rediss", Host: p.Addr, User: url.UserPassword(redistest.User, redistest.Password)}})
-	single, ok := client.(*redis.Client)
-	if !ok {
-		t.Fatalf("a %T", client)
-	}
-	single.Options().TLSConfig.RootCAs = server.Options().TLSConfig.RootCAs
+	client := clientOf(t, Options{
+		URL: "rediss://" + redistest.User + ":" + redistest.Password + "@" + p.Addr,
+		TLS: &tls.Config{RootCAs: server.Options().TLSConfig.RootCAs, MinVersion: tls.VersionTLS12},
+	})
 	return ways{client, []*faultproxy.Proxy{p}, redistest.Prefix(), p.Swallowed}
 }
 
 func toCluster(t *testing.T) ways {
 	proxies := redistest.StartCluster(t).Proxies(t)
-	client := clientOf(t, Env{RedisURL: &url.URL{Scheme: "redis", Host: proxies[0].Addr}, RedisCluster: true})
+	client := clientOf(t, Options{URL: "redis://" + proxies[0].Addr, Cluster: true})
 	return ways{client, proxies, redistest.Prefix(), nil}
 }
 

@@ -1,0 +1,103 @@
+package client
+
+// Reason says why a delivery failed.
+type Reason string
+
+// The reasons.
+const (
+	ReasonTerminal  Reason = "terminal"  // no further attempt can cure it
+	ReasonExhausted Reason = "exhausted" // the last allowed attempt failed, and the failure may pass
+	ReasonDeadline  Reason = "deadline"  // no time was left for another attempt
+	ReasonCanceled  Reason = "canceled"  // the caller went away
+	ReasonAmbiguous Reason = "ambiguous" // it was sent, no answer came, and sending again may duplicate
+	ReasonConfig    Reason = "config"    // the sink is configured wrongly
+	ReasonInvalid   Reason = "invalid"   // the message can never be sent as it is
+	ReasonOpen      Reason = "open"      // the receiver is down and left alone
+	ReasonThrottled Reason = "throttled" // the receiver asked to wait, for longer than there was time
+)
+
+// Reasons are all reasons. Dead letters of other programs may have none, or another.
+var Reasons = []Reason{ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid, ReasonOpen, ReasonThrottled}
+
+// State says what will happen to a dead letter.
+type State string
+
+// The states. The first that holds is a dead letter's.
+const (
+	StateUnreadable State = "unreadable" // its entry cannot be read; it can be discarded
+	StateDelivered  State = "delivered"  // a replay delivered it, and it was kept
+	StateReplaying  State = "replaying"  // a replay holds it just now
+	StateExpired    State = "expired"    // its time is over
+	StateParked     State = "parked"     // replayed too often; an operator decides
+	StateWaiting    State = "waiting"    // its reason, or how a replay failed, leaves it to an operator
+	StateScheduled  State = "scheduled"  // the schedule replays it at NextReplayAt
+	StateDue        State = "due"        // the schedule replays it at its next tick
+)
+
+// States are all states.
+var States = []State{
+	StateUnreadable, StateDelivered, StateReplaying, StateExpired, StateParked, StateWaiting, StateScheduled, StateDue,
+}
+
+// DeliveryStatus says what became of a delivery.
+type DeliveryStatus string
+
+// What becomes of deliveries. Send answers with the second and third.
+const (
+	DeliveryInProgress   DeliveryStatus = "in_progress"
+	DeliveryDelivered    DeliveryStatus = "delivered"
+	DeliveryDeadLettered DeliveryStatus = "dead_lettered"
+	DeliveryDiscarded    DeliveryStatus = "discarded" // dead-lettered, and given up by an operator
+)
+
+// ReplayStatus is the outcome of one replay.
+type ReplayStatus string
+
+// The outcomes of a replay.
+const (
+	ReplayDelivered ReplayStatus = "delivered"
+	ReplayFailed    ReplayStatus = "failed"
+	ReplayParked    ReplayStatus = "parked" // failed too often: the schedule leaves it alone from now on
+)
+
+// OnSuccess is the fate of a dead letter that a replay delivered. Empty: OnSuccessDiscard.
+type OnSuccess string
+
+// What happens to a dead letter that a replay delivered.
+const (
+	OnSuccessDiscard OnSuccess = "discard"
+	OnSuccessKeep    OnSuccess = "keep" // it stays, marked as delivered
+)
+
+// Action is what a bulk operation does to each dead letter.
+type Action string
+
+// The actions.
+const (
+	ActionReplay  Action = "replay"
+	ActionDiscard Action = "discard" // for good, kept ones too
+)
+
+// OperationStatus is how far a bulk operation is.
+type OperationStatus string
+
+// The statuses of an operation; the last three are final.
+const (
+	OperationQueued    OperationStatus = "queued"
+	OperationRunning   OperationStatus = "running"
+	OperationCompleted OperationStatus = "completed" // every item was settled or skipped
+	OperationCanceled  OperationStatus = "canceled"
+	OperationFailed    OperationStatus = "failed" // some sink could not be worked on
+)
+
+// ImportStatus is what became of an imported line.
+type ImportStatus string
+
+// What becomes of imported lines.
+const (
+	ImportStored   ImportStatus = "stored"
+	ImportExists   ImportStatus = "exists"   // it was there already
+	ImportSkipped  ImportStatus = "skipped"  // it was delivered; nothing is to be done
+	ImportRejected ImportStatus = "rejected" // the line is wrong
+	ImportFailed   ImportStatus = "failed"   // it could not be stored now: import it again later
+)
