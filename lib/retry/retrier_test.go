@@ -299,6 +299,38 @@ func TestAnAnswerThatCameIsNotOverruledByTheDeadline(t *testing.T) {
 	})
 }
 
+// With MaxWait nothing waits longer in paid time: the schedule does, and knows until when.
+func TestALongWaitIsLeftToTheSchedule(t *testing.T) {
+	for name, tt := range map[string]struct {
+		steps     []step
+		attempts  int
+		reason    dlq.Reason
+		elapsed   time.Duration
+		notBefore time.Duration // from the start
+	}{
+		"waits up to it":        {[]step{fails(errPasses), fails(errPasses), ok}, 3, "", 3 * time.Second, 0},
+		"a longer backoff":      {[]step{fails(errPasses), fails(errPasses), fails(errPasses)}, 3, dlq.ReasonDeadline, 3 * time.Second, 7 * time.Second},
+		"a longer Retry-After":  {[]step{fails(sinks.RetryAfter(errPasses, 3*time.Second))}, 1, dlq.ReasonThrottled, 0, 3 * time.Second},
+		"a shorter Retry-After": {[]step{fails(sinks.RetryAfter(errPasses, 2*time.Second)), ok}, 2, "", 2 * time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				cfg := exact(5)
+				cfg.MaxWait = 2 * time.Second
+				q := &queue{}
+				out := retry.NewRetrier(&script{steps: tt.steps}, cfg, q).Deliver(t.Context(), nil, sinks.Message{ID: "m"})
+				if out.Attempts != tt.attempts || out.Reason != tt.reason || out.Elapsed != tt.elapsed {
+					t.Errorf("%d attempts in %s, reason %q; want %d in %s, %q", out.Attempts, out.Elapsed, out.Reason, tt.attempts, tt.elapsed, tt.reason)
+				}
+				if tt.notBefore > 0 && (len(q.items) != 1 || !q.items[0].NotBefore.Equal(start.Add(tt.notBefore))) {
+					t.Errorf("stored %+v, want one that is due at %s", q.items, start.Add(tt.notBefore))
+				}
+			})
+		})
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	after := func(d time.Duration) step { return fails(sinks.RetryAfter(errPasses, d)) }
 	tests := []struct {
