@@ -96,14 +96,22 @@ type receiver struct{ sink, name string }
 
 // row is what this process saw of a receiver: failures in a row of different deliveries.
 type row struct {
-	failed  map[string]bool
-	good    int64     // State.GoodAt when the row became long
-	until   time.Time // it has stopped by itself until then; zero: it has not
-	wait    time.Duration
-	trying  bool // it lets one through
-	pending []Outcome
-	policy  Policy
+	failed map[string]bool
+	good   int64     // State.GoodAt when the row became long
+	until  time.Time // it has stopped by itself until then; zero: it has not
+	wait   time.Duration
+	trying bool // it lets one through
+	policy Policy
+
+	pending  []Outcome // to be shared
+	reported time.Time // when that was last done
 }
+
+// While a receiver is failing, a process shares what it sees this often.
+const (
+	reportEvery = time.Second
+	reportMost  = 20 // outcomes
+)
 
 // Paused reports whether an operator has paused the sink, at most two seconds ago.
 func (g *Gate) Paused(ctx context.Context, sink string) bool { return g.look(ctx, sink).paused }
@@ -189,7 +197,7 @@ func (g *Gate) alone(l Leave, s State, take bool) Leave {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r := g.rows[l.try.receiver()]
+	r := g.rows[g.key(l.try)]
 	if r == nil || r.until.IsZero() {
 		return l
 	}
@@ -210,8 +218,6 @@ func (g *Gate) alone(l Leave, s State, take bool) Leave {
 	return l
 }
 
-func (t Try) receiver() receiver { return receiver{t.Sink, t.Receiver} }
-
 func (r *row) end() {
 	r.failed, r.until, r.wait, r.trying = nil, time.Time{}, 0, false
 }
@@ -222,8 +228,12 @@ func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 		return
 	}
 	o := Outcome{Result: t.Result, Delivery: hash(l.try.Delivery), Mark: l.mark, Error: t.Error}
-	o.Row = g.note(ctx, l, &o)
-	if l.token == "" && t.Hold <= 0 && !(l.try.Force && t.Result == Good) {
+	var due []Outcome
+	if o.Row, due = g.note(ctx, l, o); len(due) > 0 {
+		g.report(ctx, l.try, due)
+	}
+	lifts := l.try.Force && t.Result == Good
+	if l.token == "" && t.Hold <= 0 && !lifts {
 		return
 	}
 	g.save(ctx, l.try, l.token != "", func(s State, now int64) State {
@@ -231,8 +241,8 @@ func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 		switch {
 		case l.token != "":
 			s = s.end(l.try.Policy, e)
-		case l.try.Force && t.Result == Good:
-			s = State{GoodAt: now, Error: s.Error, BadAt: s.BadAt}
+		case lifts:
+			s = State{Changes: s.Changes, GoodAt: now, Error: s.Error, BadAt: s.BadAt}
 		}
 		if t.Hold > 0 {
 			e.until = now + t.Hold.Milliseconds()
@@ -242,8 +252,9 @@ func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 	})
 }
 
-// note counts an outcome in the process, and reports whether there is a row of failures.
-func (g *Gate) note(ctx context.Context, l Leave, o *Outcome) (long bool) {
+// note counts an outcome in the process. It reports whether there is a row of failures, and
+// returns what is to be shared now.
+func (g *Gate) note(ctx context.Context, l Leave, o Outcome) (long bool, due []Outcome) {
 	s, _ := g.have(l.try.Sink).of(l.try)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -262,43 +273,51 @@ func (g *Gate) note(ctx context.Context, l Leave, o *Outcome) (long bool) {
 		if len(r.failed) < suspects {
 			r.failed[o.Delivery] = true
 		}
-		if long = len(r.failed) >= suspects; !long || l.try.Policy.Breaker.Off {
-			break
+		if long = len(r.failed) >= suspects; long && !l.try.Policy.Breaker.Off {
+			g.stop(ctx, r, l, o.Error, s.GoodAt)
 		}
-		switch {
-		case r.until.IsZero():
-			r.good, r.wait = s.GoodAt, firstProbe*time.Millisecond
-			g.log().WarnContext(ctx, "this process leaves a receiver alone: five deliveries in a row failed", "sink", l.try.Sink, "error", o.Error)
-		case l.trial:
-			r.wait = min(2*r.wait, l.try.Policy.Breaker.ProbeEvery)
-		default:
-			long = true // an attempt that was under way when it stopped
-			return g.pend(r, l, *o, long)
-		}
-		r.until = wall().Add(r.wait)
 	}
-	return g.pend(r, l, *o, long)
-}
-
-// pend keeps an outcome to be reported: of a receiver that is failing, while both sides count.
-func (g *Gate) pend(r *row, l Leave, o Outcome, long bool) bool {
+	// Of a receiver that is failing both sides count. What had a slot has said so already.
 	if l.mark != 0 && l.token == "" && o.Result != NoAnswer {
 		o.Row = long
 		r.pending = append(r.pending, o)
+		if now := wall(); len(r.pending) >= reportMost || now.Sub(r.reported) >= reportEvery {
+			due, r.pending, r.reported = r.pending, nil, now
+		}
 	}
-	return long
+	return long, due
+}
+
+// stop leaves the receiver alone for a while, by this process.
+func (g *Gate) stop(ctx context.Context, r *row, l Leave, why string, good int64) {
+	switch {
+	case r.until.IsZero():
+		r.good, r.wait = good, firstProbe*time.Millisecond
+		g.log().WarnContext(ctx, "this process leaves a receiver alone: five deliveries in a row failed",
+			"sink", l.try.Sink, "receiver", l.try.Receiver, "error", why)
+	case l.trial:
+		r.wait = min(2*r.wait, l.try.Policy.Breaker.ProbeEvery)
+	default:
+		return // an attempt that was under way when it stopped
+	}
+	r.until = wall().Add(r.wait)
+}
+
+// key is where the row of a receiver stands. Those that callers make up share one in the end.
+func (g *Gate) key(t Try) receiver {
+	k := receiver{t.Sink, t.Receiver}
+	if g.rows[k] == nil && len(g.rows) >= receivers {
+		k.name = rest
+	}
+	return k
 }
 
 func (g *Gate) row(t Try) *row {
 	if g.rows == nil {
 		g.rows = map[receiver]*row{}
 	}
-	k := t.receiver()
+	k := g.key(t)
 	r := g.rows[k]
-	if r == nil && len(g.rows) >= receivers {
-		k.name = rest
-		r = g.rows[k]
-	}
 	if r == nil {
 		r = &row{}
 		g.rows[k] = r
@@ -309,8 +328,9 @@ func (g *Gate) row(t Try) *row {
 
 // forget drops a row that says nothing.
 func (g *Gate) forget(t Try) {
-	if r := g.rows[t.receiver()]; r != nil && len(r.failed) == 0 && len(r.pending) == 0 && !r.trying {
-		delete(g.rows, t.receiver())
+	k := g.key(t)
+	if r := g.rows[k]; r != nil && len(r.failed) == 0 && len(r.pending) == 0 && !r.trying {
+		delete(g.rows, k)
 	}
 }
 
@@ -320,9 +340,9 @@ func (g *Gate) Lost(ctx context.Context, t Try, why string) {
 	t.Policy = t.Policy.Normalize()
 	g.mu.Lock()
 	r := g.row(t)
-	o := Outcome{Result: Bad, Delivery: hash(t.Delivery), Lost: true, Error: why}
-	outcomes := append(r.pending, o)
-	r.pending = nil
+	outcomes := append(r.pending, Outcome{Result: Bad, Delivery: hash(t.Delivery), Lost: true, Error: why})
+	r.pending, r.reported = nil, wall()
+	g.forget(t)
 	g.mu.Unlock()
 	g.report(ctx, t, outcomes)
 }

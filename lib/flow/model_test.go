@@ -35,8 +35,8 @@ func (w world) clone() world {
 }
 
 // key names a world by what can matter from now on: times as distances.
-func (w world) key(t testing.TB) string {
-	t.Helper()
+func (w world) key(tb testing.TB) string {
+	tb.Helper()
 	s := w.state
 	since := s.Since
 	rel := func(at *int64) {
@@ -71,14 +71,14 @@ func (w world) key(t testing.TB) string {
 		T []try
 	}{s, tries})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(b)
 }
 
 // next returns every world that one step leads to, by the step's name.
-func (w world) next(t testing.TB) map[string]world {
-	t.Helper()
+func (w world) next(tb testing.TB) map[string]world {
+	tb.Helper()
 	out := map[string]world{}
 	step := func(name string, f func(*world)) {
 		c := w.clone()
@@ -103,7 +103,7 @@ func (w world) next(t testing.TB) map[string]world {
 			a.probe = g.slot && w.state.Status != Closing
 			c.tries = append(c.tries, a)
 			if w.state.Status == OK && w.state.Held == 0 && g.slot {
-				t.Fatalf("a receiver that is well gave a slot: %+v", w.state)
+				tb.Fatalf("a receiver that is well gave a slot: %+v", w.state)
 			}
 		})
 	}
@@ -117,13 +117,13 @@ func (w world) next(t testing.TB) map[string]world {
 					live := c.state.holds(a.token, c.now)
 					c.state = c.state.end(small, event{now: c.now, token: a.token, result: r, outcome: o})
 					if before == Open && c.state.Status != Open && (r != Good || !live) {
-						t.Fatalf("result %d of a slot that is live=%v closed the breaker", r, live)
+						tb.Fatalf("result %d of a slot that is live=%v closed the breaker", r, live)
 					}
 					return
 				}
 				c.state = c.state.report(small, event{now: c.now, process: fmt.Sprint("p", a.id%3), outcome: o})
 				if before == Open && c.state.Status != Open || before == Closing && c.state.Status != Closing {
-					t.Fatalf("the result of an attempt of before changed %s to %s", before, c.state.Status)
+					tb.Fatalf("the result of an attempt of before changed %s to %s", before, c.state.Status)
 				}
 			})
 		}
@@ -140,8 +140,8 @@ func (w world) next(t testing.TB) map[string]world {
 }
 
 // check is what must hold of every world.
-func (w world) check(t testing.TB) {
-	t.Helper()
+func (w world) check(tb testing.TB) {
+	tb.Helper()
 	s := w.state.clone()
 	s.tidy(small, w.now)
 	probes := 0
@@ -151,10 +151,10 @@ func (w world) check(t testing.TB) {
 		}
 	}
 	if probes > 1 {
-		t.Fatalf("%d probes at a time: %+v", probes, w)
+		tb.Fatalf("%d probes at a time: %+v", probes, w)
 	}
 	if s.Status == Closing && len(s.Under) > s.Step {
-		t.Fatalf("%d attempts at once, in step %d: %+v", len(s.Under), s.Step, w)
+		tb.Fatalf("%d attempts at once, in step %d: %+v", len(s.Under), s.Step, w)
 	}
 	// Nothing is stuck: whoever asks again and again is let through in the end, whatever the
 	// others do not do any more.
@@ -165,11 +165,11 @@ func (w world) check(t testing.TB) {
 			return
 		}
 		if g.at <= now {
-			t.Fatalf("told to ask again at %d, now is %d: %+v", g.at, now, later)
+			tb.Fatalf("told to ask again at %d, now is %d: %+v", g.at, now, later)
 		}
 		now = g.at
 	}
-	t.Fatalf("nobody is let through any more: %+v", w)
+	tb.Fatalf("nobody is let through any more: %+v", w)
 }
 
 // TestEveryInterleaving explores what processes can do to a receiver's state in any order:

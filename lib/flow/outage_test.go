@@ -181,6 +181,8 @@ func TestSingleFailuresNeverOpen(t *testing.T) {
 						for p := range 10 {
 							wg.Go(func() {
 								one := process(store, r, queue)
+								gate := &flow.Gate{Store: store, Log: slog.New(slog.DiscardHandler)}
+								one.Gate = gate
 								one.Cfg.MaxAttempts = attempts
 								var batch sync.WaitGroup
 								for i := range 10 {
@@ -191,7 +193,7 @@ func TestSingleFailuresNeverOpen(t *testing.T) {
 									})
 								}
 								batch.Wait()
-								one.Gate.(*flow.Gate).Flush(t.Context())
+								gate.Flush(t.Context())
 							})
 						}
 						wg.Wait()

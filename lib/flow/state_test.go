@@ -2,6 +2,7 @@ package flow
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,11 +171,9 @@ func TestProbesComeLaterAndLater(t *testing.T) {
 		last = now
 		s = s.end(p, event{now: now + 10, token: token, result: Bad})
 	}
-	want := []time.Duration{1, 2, 4, 8, 16, 30, 30, 30}
-	for i := range want {
-		if waits[i] != want[i]*time.Second {
-			t.Fatalf("waits %v, want %v seconds", waits, want)
-		}
+	const s1 = time.Second
+	if want := []time.Duration{s1, 2 * s1, 4 * s1, 8 * s1, 16 * s1, 30 * s1, 30 * s1, 30 * s1}; !slices.Equal(waits, want) {
+		t.Fatalf("waits %v, want %v", waits, want)
 	}
 }
 
