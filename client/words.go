@@ -12,10 +12,12 @@ const (
 	ReasonAmbiguous Reason = "ambiguous" // it was sent, no answer came, and sending again may duplicate
 	ReasonConfig    Reason = "config"    // the sink is configured wrongly
 	ReasonInvalid   Reason = "invalid"   // the message can never be sent as it is
+	ReasonOpen      Reason = "open"      // the receiver is down and left alone
+	ReasonThrottled Reason = "throttled" // the receiver asked to wait, for longer than there was time
 )
 
 // Reasons are all reasons. Dead letters of other programs may have none, or another.
-var Reasons = []Reason{ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid}
+var Reasons = []Reason{ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid, ReasonOpen, ReasonThrottled}
 
 // State says what will happen to a dead letter.
 type State string

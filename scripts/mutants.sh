@@ -54,7 +54,7 @@ mutant 'attempts counted one too few' lib/retry/retrier.go \
   's/Attempts: out\.Attempts, Reason/Attempts: out.Attempts - 1, Reason/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
 mutant 'Retry-After shortened' lib/retry/retrier.go \
-  's/max\(cfg\.BackoffFor\(out\.Attempts\+1\), time\.Until\(out\.NotBefore\)\)/cfg.BackoffFor(out.Attempts + 1)/' \
+  's/switch wait = max\(wait, asked\); \{/switch {/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
 mutant 'ambiguous outcome sent again' lib/retry/retrier.go \
   's/return sinks\.Deduplicates\(r\.Inner\)/return true/' \
@@ -176,6 +176,39 @@ mutant 'operations: an unfinished one expires' lib/replay/operation_create.lua \
 mutant 'operations: a final one canceled' lib/replay/operation_cancel.lua \
   "s/if status == 'queued' or status == 'running' then/if true then/" \
   ./lib/replay 'TestOperationStores'
+mutant 'flow: a late probe closes the breaker' lib/flow/state.go \
+  's/if !s\.holds\(e\.token, e\.now\) \{/if false {/' \
+  ./lib/flow 'TestEveryInterleaving|TestAProbeThatDies'
+mutant 'flow: two probes at a time' lib/flow/state.go \
+  's/(\) grant \{\n\tswitch \{\n\tcase )s\.Probe\.taken\(e\.now\)/$1false/' \
+  ./lib/flow 'TestEveryInterleaving|TestAProbeThatDies'
+mutant 'flow: half open lets everybody in' lib/flow/state.go \
+  's/if len\(s\.Under\) >= s\.Step \{/if false {/' \
+  ./lib/flow 'TestItClosesStepByStep'
+mutant 'flow: failures alone are counted' lib/flow/state.go \
+  's/\t\ts\.Now\.Good\+\+\n/\t\t_ = 0\n/' \
+  ./lib/flow 'TestSingleFailuresNeverOpen'
+mutant 'flow: outcomes of attempts from before count' lib/flow/state.go \
+  's/if o\.Mark != s\.Since \{/if false {/' \
+  ./lib/flow 'TestAttemptsFromBefore|TestOutcomesCount'
+mutant 'flow: a probe that failed closes' lib/flow/state.go \
+  's/Open:    \{Good: \(\*State\)\.halfClose, Bad: \(\*State\)\.stayOpen/Open:    {Good: (*State).halfClose, Bad: (*State).halfClose/' \
+  ./lib/flow 'TestOnlyAnAnswer|TestEveryInterleaving'
+mutant 'flow: all come back at once after a hold' lib/flow/state.go \
+  's/case s\.Probe\.taken\(e\.now\):\n/case false:\n/' \
+  ./lib/flow 'TestAHoldIsEverybodys'
+mutant 'flow: terminal answers are failures' lib/retry/gate.go \
+  's/(e\.Code == fault\.CodeSinkUnavailable \{\n\t\treturn flow\.)Good/$1Bad/' \
+  ./lib/flow 'TestTerminalAnswers'
+mutant 'flow: a refusal is retried' lib/retry/gate.go \
+  's/case flow\.Refused:\n\t\t\t\*out = out\.refused\(dlq\.ReasonOpen, l\)\n\t\t\treturn l, false\n/case flow.Refused:\n/' \
+  ./lib/flow 'TestItClosesStepByStep'
+mutant 'flow: one receiver for all recipients' lib/sinks/sinks.go \
+  's/return r\.Receiver\(to\)/_ = r\n\t\treturn ""/' \
+  ./lib/flow 'TestReceiversOfOneSink'
+mutant 'flow: a change made twice after a lost reply' lib/flow/view.go \
+  's/if slices\.Contains\(k\.state\.Changes, change\) \{/if slices.Contains([]string{}, change) {/' \
+  ./lib/flow 'TestEachChangeIsMadeOnce'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

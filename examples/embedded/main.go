@@ -14,10 +14,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/redisclient"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 
@@ -39,12 +38,10 @@ func openQueue(redisURL string) (dlq.Store, func() error, error) {
 	if redisURL == "" {
 		return dlq.NewMemory(), func() error { return nil }, nil
 	}
-	opts, err := redis.ParseURL(redisURL)
+	client, _, err := redisclient.New(redisclient.Options{URL: redisURL})
 	if err != nil {
-		return nil, nil, errors.New("REDIS_URL: want redis://host:port") // the cause quotes its password
+		return nil, nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
-	opts.ContextTimeoutEnabled = true // a dead letter is written in time, or handed back
-	client := redis.NewClient(opts)
 	return dlq.NewRedis(client, dlq.WithKeyPrefix("realtime")), client.Close, nil
 }
 

@@ -73,6 +73,9 @@ func CheckPrefix(prefix string) error {
 //	{...}:groups  hash    n:<group> -> count, t:<group> -> fingerprint, line feed, reason (push,
 //	                      removals)
 //	{...}:kept    zset    native id -> push time of entries kept after delivery (settle, removals)
+//	{...}:flow    hash    receiver -> JSON of a flow.State: "sink" is the sink's own, "rest" that of all
+//	                      beyond the first thousand (lib/flow: swap). It goes after a week without a
+//	                      change
 //	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claim, take) or s (settled; settle)
 //	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle), with a TTL
 //	                                  once the operation is final (EndOperation): a cache may

@@ -26,6 +26,7 @@ retry:
   max_backoff: 2s
   jitter_fraction: 0
   attempt_timeout: 1m30s
+  max_wait: 5s
 on_ambiguous: park
 fifo: hold
 replay:
@@ -53,7 +54,7 @@ replay:
 	full.Retry.Rand = nil
 	wantRetry := retry.Config{
 		MaxAttempts: 3, BaseBackoff: 250 * time.Millisecond, MaxBackoff: 2 * time.Second, NoJitter: true,
-		AttemptTimeout: 90 * time.Second, OnAmbiguous: retry.AmbiguousPark,
+		AttemptTimeout: 90 * time.Second, MaxWait: 5 * time.Second, OnAmbiguous: retry.AmbiguousPark,
 	}
 	if diff := cmp.Diff(wantRetry, full.Retry); diff != "" {
 		t.Errorf("retry (-want +got)\n%s", diff)
@@ -108,7 +109,7 @@ func TestFaultsOfABlock(t *testing.T) {
 		"misspelt key":          {ok + "sise: 3\n", []string{`s.yaml:3:1: s: sise: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "size"?`}},
 		"misspelt common key":   {ok + "rety: {}\n", []string{`s.yaml:3:1: s: rety: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "retry"?`}},
 		"unlike any key":        {ok + "colour: red\n", []string{`s.yaml:3:1: s: colour: unknown key; known: format, headers, signing_secrets, size, strict, url`}},
-		"misspelt key below":    {ok + "retry:\n  max_attemps: 3\n", []string{`s.yaml:4:3: s: retry.max_attemps: unknown key; known: attempt_timeout, base_backoff, jitter_fraction, max_attempts, max_backoff; did you mean "max_attempts"?`}},
+		"misspelt key below":    {ok + "retry:\n  max_attemps: 3\n", []string{`s.yaml:4:3: s: retry.max_attemps: unknown key; known: attempt_timeout, base_backoff, jitter_fraction, max_attempts, max_backoff, max_wait; did you mean "max_attempts"?`}},
 		"duplicate key":         {ok + "size: 1\nurl: y\n", []string{"s.yaml:4:1: s: url: duplicate key, first on line 2"}},
 		"duplicate key below":   {ok + "headers:\n  A: 1x\n  A: 2x\n", []string{"s.yaml:5:3: s: headers: duplicate key, first on line 4"}},
 		"a value as a key":      {ok + "{https://x/S3CRET}: \n", []string{"s.yaml:3:1: s: want a plain text as a key"}},
@@ -131,6 +132,7 @@ func TestFaultsOfABlock(t *testing.T) {
 		"merge key":             {ok + "headers: {<<: {a: b}}\n", []string{"s.yaml:3:11: s: headers: merge keys (<<) are not supported"}},
 		"bare duration":         {ok + "retry: {base_backoff: 5}\n", []string{"s.yaml:3:9: s: retry.base_backoff: want a duration with its unit, such as 250ms"}},
 		"bad duration":          {ok + "retry: {base_backoff: 5 seconds}\n", []string{"s.yaml:3:9: s: retry.base_backoff: want a duration such as 250ms, 30s or 6h"}},
+		"no wait at all":        {ok + "retry:\n  max_wait: 0s\n", []string{"s.yaml:4:3: s: retry.max_wait: want a positive duration"}},
 		"zero and negative":     {ok + "retry:\n  max_attempts: 0\n  attempt_timeout: -1s\n", []string{"s.yaml:4:3: s: retry.max_attempts: want at least 1", "s.yaml:5:3: s: retry.attempt_timeout: want a positive duration"}},
 		"base above max":        {ok + "retry: {base_backoff: 2s, max_backoff: 1s}\n", []string{"s.yaml:3:9: s: retry.base_backoff: want at most max_backoff (1s), got 2s"}},
 		"jitter above 1":        {ok + "retry: {jitter_fraction: 2}\n", []string{"s.yaml:3:9: s: retry.jitter_fraction: want 0 to 1, got 2"}},
@@ -222,7 +224,7 @@ func TestADocumentOfSeveralSinks(t *testing.T) {
 		"one sink's block":   {text: "kind: fake\nurl: x\n", want: []string{"all.yaml:1:1: kind: unknown key; a document of several sinks has only the key sinks", "all.yaml:2:1: url: unknown key; a document of several sinks has only the key sinks"}, fail: true},
 		"another key":        {text: "version: 1\nsinks:\n" + good, want: []string{"all.yaml:1:1: version: unknown key; a document of several sinks has only the key sinks"}, left: []string{"good"}},
 		"a sink is a text":   {text: "sinks:\n" + good + "  bad: x\n", want: []string{"all.yaml:3:3: bad: want a mapping of keys to values"}, left: []string{"bad", "good"}},
-		"a sink is faulty":   {text: "sinks:\n" + good + "  bad:\n    kind: fake\n    url: x\n    retry:\n      max_atempts: 3\n", want: []string{`all.yaml:7:7: bad: retry.max_atempts: unknown key; known: attempt_timeout, base_backoff, jitter_fraction, max_attempts, max_backoff; did you mean "max_attempts"?`}, left: []string{"bad", "good"}},
+		"a sink is faulty":   {text: "sinks:\n" + good + "  bad:\n    kind: fake\n    url: x\n    retry:\n      max_atempts: 3\n", want: []string{`all.yaml:7:7: bad: retry.max_atempts: unknown key; known: attempt_timeout, base_backoff, jitter_fraction, max_attempts, max_backoff, max_wait; did you mean "max_attempts"?`}, left: []string{"bad", "good"}},
 		"a name comes twice": {text: "sinks:\n" + good + "  bad: {kind: fake, url: x}\n  bad: {kind: fake, url: y}\n", want: []string{"all.yaml:4:3: bad: configured twice, first in all.yaml"}, left: []string{"bad", "good"}},
 		"a bad name":         {text: "sinks:\n" + good + "  Bad: {kind: fake, url: x}\n", want: []string{"all.yaml:3:3: Bad: the name does not match [a-z0-9][a-z0-9._-]{0,63}: the sink is left out"}, left: []string{"good"}},
 	} {

@@ -31,6 +31,7 @@ type RetryKeys struct {
 	MaxBackoff     *time.Duration `json:"max_backoff,omitempty" jsonschema:"default=30s" jsonschema_description:"Cap of the wait, before jitter."`
 	JitterFraction *float64       `json:"jitter_fraction,omitempty" jsonschema:"minimum=0,maximum=1,default=0.2" jsonschema_description:"Spreads each wait evenly over 1-j to 1+j times its length; 0 makes waits exact."`
 	AttemptTimeout *time.Duration `json:"attempt_timeout,omitempty" jsonschema:"default=10s" jsonschema_description:"Bound of one attempt."`
+	MaxWait        *time.Duration `json:"max_wait,omitempty" jsonschema_description:"Longest wait for the next attempt; a longer one makes a dead letter that is due when it is over. Default: only the time that is left bounds waits."`
 }
 
 // or returns what p points to, and otherwise when it is nil.
@@ -54,6 +55,7 @@ func (k RetryKeys) config() (retry.Config, error) {
 	refuse(given(k.BaseBackoff, 1), "base_backoff", positive)
 	refuse(given(k.MaxBackoff, 1), "max_backoff", positive)
 	refuse(given(k.AttemptTimeout, 1), "attempt_timeout", positive)
+	refuse(given(k.MaxWait, 1), "max_wait", positive)
 	refuse(given(k.JitterFraction, 0), "jitter_fraction", "want 0 to 1")
 	c := retry.Config{
 		MaxAttempts:    or(k.MaxAttempts, 0),
@@ -62,6 +64,7 @@ func (k RetryKeys) config() (retry.Config, error) {
 		JitterFraction: or(k.JitterFraction, 0),
 		NoJitter:       k.JitterFraction != nil && *k.JitterFraction == 0,
 		AttemptTimeout: or(k.AttemptTimeout, 0),
+		MaxWait:        or(k.MaxWait, 0),
 	}
 	if len(errs) == 0 {
 		errs = append(errs, c.Validate()) // the bounds that retry itself knows

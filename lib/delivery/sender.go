@@ -26,6 +26,8 @@ type Sender struct {
 	Queue Queue
 	// Records remembers deliveries. Required.
 	Records Store
+	// Gate is asked before every attempt (see retry.Retrier.Gate). Nil: nobody is.
+	Gate retry.Gate
 	// Paused says whether an operator has paused a sink: its deliveries are dead-lettered
 	// without an attempt. Nil: none is.
 	Paused func(ctx context.Context, sink string) bool

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -20,6 +21,8 @@ type Target struct {
 	Retry retry.Config
 	// Replay says how the sink's dead letters are replayed.
 	Replay policy.Policy
+	// Flow says when the sink's receivers are left alone. It counts where there is a Gate.
+	Flow flow.Policy
 	// ConfigErr says what is wrong with the sink's configuration; nil when it can send. Its
 	// deliveries are dead-lettered without an attempt, and its dead letters stay.
 	ConfigErr error
@@ -76,7 +79,7 @@ func (s *Sender) retrier(t Target, r Request) *retry.Retrier {
 		inner = unusable(r.Sink)
 	}
 	retrier := retry.NewRetrier(retry.Bare(inner), t.Retry, s.Queue)
-	retrier.Reserve, retrier.Logger = s.Reserve, s.log()
+	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = s.Reserve, s.log(), s.Gate, t.Flow
 	if t.Hold && r.ComesAgain {
 		retrier.HandBack = heldBack
 	}

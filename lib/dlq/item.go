@@ -19,11 +19,14 @@ const (
 	ReasonAmbiguous Reason = "ambiguous" // the request was sent, no answer came, and sending again may duplicate
 	ReasonConfig    Reason = "config"    // the sink is configured wrongly
 	ReasonInvalid   Reason = "invalid"   // the message can never be sent as it is
+	ReasonOpen      Reason = "open"      // the receiver is down and left alone
+	ReasonThrottled Reason = "throttled" // the receiver asked to wait, for longer than there was time
 )
 
 // Reasons lists every reason.
 var Reasons = []Reason{
 	ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid,
+	ReasonOpen, ReasonThrottled,
 }
 
 // Due reports whether the schedule replays a dead letter with this reason by itself. It

@@ -33,6 +33,7 @@ type attempt struct {
 	onSuccess OnSuccess
 	operation string // the bulk operation it belongs to; empty: none
 	elsewhere bool   // target is not the item's own sink
+	force     bool   // the gate is told, and not asked
 }
 
 // replayed is the outcome of a replay, before it is settled.
@@ -53,10 +54,10 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
 	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
-	retrier.Reserve, retrier.Logger = e.Reserve, e.log()
+	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = e.Reserve, e.log(), e.Gate, a.target.Flow
 	var out retry.Outcome
 	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
-		out = retrier.Carry(ctx, retry.Delivery{To: to, Message: m, Budget: withinLease(a.budget, l.Lease)})
+		out = retrier.Carry(ctx, retry.Delivery{To: to, Message: m, Budget: withinLease(a.budget, l.Lease), Force: a.force})
 		return nil
 	})
 	if err != nil {
@@ -71,10 +72,15 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		if a.onSuccess == OnSuccessKeep {
 			rep.settlement.Action = dlq.ActionKeep
 		}
-	case out.Attempts > 0:
+	case out.Attempts > 0, refused(out):
 		e.failed(a, &rep, out.NotBefore)
 	}
 	return rep
+}
+
+// refused reports whether the gate let nothing go.
+func refused(out retry.Outcome) bool {
+	return out.Attempts == 0 && (out.Reason == dlq.ReasonOpen || out.Reason == dlq.ReasonThrottled)
 }
 
 // withinLease returns b with its attempts ended in time for settling under the lease.
@@ -93,7 +99,7 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 	rep.status = StatusFailed
 	final := rep.reason == dlq.ReasonTerminal || rep.reason == dlq.ReasonInvalid
 	rep.sinkFailed = !final
-	if ours(rep.reason) || sinks.IsOurs(rep.err) || a.elsewhere {
+	if ours(rep.reason) || rep.attempts == 0 && !final || sinks.IsOurs(rep.err) || a.elsewhere {
 		// It says nothing of the item, or of its own sink: it stays as it was.
 		s.Action = before(it)
 		s.Delay = p.Delay(0, e.rand)

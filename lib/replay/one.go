@@ -83,7 +83,7 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		Store: patient{e.Store, e, budget}, ID: item, Force: o.Force, Lease: budget.Lease(),
 		Refuse: func(it dlq.Item) error { return refuse(it, o.Force) },
 		Send: func(ctx context.Context, l dlq.Leased) (dlq.Settlement, error) {
-			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink}, l)
+			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink, force: true}, l)
 			return rep.settlement, rep.err
 		},
 		After: budget.SettleContext,

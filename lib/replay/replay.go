@@ -37,6 +37,9 @@ type Engine struct {
 	Targets delivery.Targets
 	// Operations holds the bulk operations. Nil: there are none, and none can be created.
 	Operations OperationStore
+	// Gate is asked before every attempt (see retry.Retrier.Gate): what it refuses is put off,
+	// uncharged. ReplayOne does not ask it: an operator knows better. Nil: nobody is asked.
+	Gate retry.Gate
 	// Records is told when a dead letter is delivered, before it is settled, and when it
 	// is discarded or imported. Nil: nobody is.
 	Records Records

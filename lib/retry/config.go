@@ -57,6 +57,10 @@ type Config struct {
 	NoJitter bool
 	// AttemptTimeout bounds one attempt. Default 10 s.
 	AttemptTimeout time.Duration
+	// MaxWait is the longest wait for the next attempt. A longer one makes a dead letter that is
+	// due when it is over: the schedule waits for nothing. Default 0: only the time that is
+	// left bounds waits.
+	MaxWait time.Duration
 	// OnAmbiguous is the policy for outcomes that cannot be known. Default: the
 	// sink's choice.
 	OnAmbiguous AmbiguousPolicy
@@ -108,6 +112,7 @@ func (c Config) Validate() error {
 	refuse(c.MaxBackoff > 0 && c.BaseBackoff > c.MaxBackoff, "base_backoff", fmt.Sprintf("at most max_backoff (%s)", c.MaxBackoff), c.BaseBackoff)
 	refuse(!(c.JitterFraction >= 0 && c.JitterFraction <= 1), "jitter_fraction", "0 to 1", c.JitterFraction)
 	refuse(c.AttemptTimeout < 0, "attempt_timeout", "a positive duration", c.AttemptTimeout)
+	refuse(c.MaxWait < 0, "max_wait", "a positive duration", c.MaxWait)
 	refuse(c.OnAmbiguous != "" && c.OnAmbiguous != AmbiguousResend && c.OnAmbiguous != AmbiguousPark,
 		"on_ambiguous", "resend or park", c.OnAmbiguous)
 	return errors.Join(errs...)

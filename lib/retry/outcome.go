@@ -50,6 +50,8 @@ type Outcome struct {
 	// Elapsed is the time from the call to the outcome, the dead-letter write
 	// included.
 	Elapsed time.Duration
+
+	failed bool // the receiver failed its last attempt
 }
 
 // Error returns nil when the delivery is safe (delivered or dead-lettered), else why

@@ -16,6 +16,7 @@ import (
 	"backstop/internal/panics"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/sinks"
 )
 
@@ -33,6 +34,10 @@ type Retrier struct {
 	// HandBack picks the failures, by their reason, that the caller keeps although there
 	// is a DLQ: who has the message in a queue may try it again in its place. Nil: none.
 	HandBack func(dlq.Reason) bool
+	// Gate is asked before every attempt and told what came of it. Nil: every attempt may begin.
+	Gate Gate
+	// Flow is the policy by which Gate decides.
+	Flow flow.Policy
 	// IsTransientFn decides which failures are tried again. Nil: sinks.IsTransient.
 	IsTransientFn func(error) bool
 	// Reserve is the time kept before the deadline for the dead-letter write and the
@@ -100,6 +105,8 @@ type Delivery struct {
 	Message sinks.Message
 	// Budget is the time for it. Zero: what the context has left, less Retrier.Reserve.
 	Budget Budget
+	// Force sends it whatever Gate thinks of the receiver, as an operator asks for.
+	Force bool
 }
 
 // within returns d with its budget and its id.
@@ -128,6 +135,7 @@ func (r *Retrier) Carry(ctx context.Context, d Delivery) Outcome {
 	out := r.attempts(ctx, d)
 	if out.Status != StatusDelivered {
 		r.store(ctx, d, &out)
+		r.lost(ctx, d, out)
 	}
 	out.Elapsed = time.Since(start)
 	return out
@@ -152,8 +160,12 @@ func (r *Retrier) DeadLetter(ctx context.Context, d Delivery, reason dlq.Reason,
 func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 	cfg, budget := r.Cfg.Normalize(), d.Budget
 	out = Outcome{Status: StatusHandedBack, DeliveryID: d.Message.ID}
+	var under *flow.Leave // of the attempt that the gate is not told of yet
 	defer func() {
 		if p := recover(); p != nil {
+			if under != nil {
+				r.tell(ctx, budget, *under, flow.NoAnswer, nil)
+			}
 			r.logger().ErrorContext(ctx, "judging an attempt panicked", "sink", r.Name(), "delivery_id", out.DeliveryID,
 				"panic", panics.Text(p), "stack", string(debug.Stack()))
 			out.Status, out.Reason = StatusHandedBack, dlq.ReasonTerminal
@@ -165,13 +177,27 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 	for {
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
-		wait := max(cfg.BackoffFor(out.Attempts+1), time.Until(out.NotBefore))
-		if !budget.Fits(wait) || wait > cfg.backoff().Longest() {
-			return out.ended(dlq.ReasonDeadline, fmt.Errorf("no time for attempt %d", out.Attempts+1))
+		asked, wait := time.Until(out.NotBefore), cfg.BackoffFor(out.Attempts+1)
+		switch wait = max(wait, asked); {
+		case r.shut(ctx, d, cfg, &out):
+			return out
+		case !budget.Fits(wait) || wait > cfg.longestWait():
+			reason := dlq.ReasonDeadline
+			if asked >= wait {
+				reason = dlq.ReasonThrottled
+			} else if budget.Fits(wait) { // the schedule waits instead
+				out.NotBefore = time.Now().Add(wait)
+			}
+			return out.ended(reason, fmt.Errorf("no time for attempt %d", out.Attempts+1))
 		}
 		if err := delay.Sleep(ctx, wait); err != nil {
 			return out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
 		}
+		leave, ok := r.enter(ctx, d, cfg, &out)
+		if !ok {
+			return out
+		}
+		under = &leave
 
 		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
 		out.Attempts++
@@ -180,6 +206,9 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		out.Trying += time.Since(began)
 		timedOut := actx.Err() != nil && ctx.Err() == nil
 		cancel()
+		result := r.resultOf(ctx, cfg, err, timedOut)
+		r.tell(ctx, budget, leave, result, err)
+		under, out.failed = nil, result == flow.Bad
 		if err == nil {
 			out.Status, out.Reason, out.Err, out.NotBefore = StatusDelivered, "", nil, time.Time{}
 			return out

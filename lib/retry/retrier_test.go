@@ -299,6 +299,38 @@ func TestAnAnswerThatCameIsNotOverruledByTheDeadline(t *testing.T) {
 	})
 }
 
+// With MaxWait nothing waits longer in paid time: the schedule does, and knows until when.
+func TestALongWaitIsLeftToTheSchedule(t *testing.T) {
+	for name, tt := range map[string]struct {
+		steps     []step
+		attempts  int
+		reason    dlq.Reason
+		elapsed   time.Duration
+		notBefore time.Duration // from the start
+	}{
+		"waits up to it":        {[]step{fails(errPasses), fails(errPasses), ok}, 3, "", 3 * time.Second, 0},
+		"a longer backoff":      {[]step{fails(errPasses), fails(errPasses), fails(errPasses)}, 3, dlq.ReasonDeadline, 3 * time.Second, 7 * time.Second},
+		"a longer Retry-After":  {[]step{fails(sinks.RetryAfter(errPasses, 3*time.Second))}, 1, dlq.ReasonThrottled, 0, 3 * time.Second},
+		"a shorter Retry-After": {[]step{fails(sinks.RetryAfter(errPasses, 2*time.Second)), ok}, 2, "", 2 * time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				cfg := exact(5)
+				cfg.MaxWait = 2 * time.Second
+				q := &queue{}
+				out := retry.NewRetrier(&script{steps: tt.steps}, cfg, q).Deliver(t.Context(), nil, sinks.Message{ID: "m"})
+				if out.Attempts != tt.attempts || out.Reason != tt.reason || out.Elapsed != tt.elapsed {
+					t.Errorf("%d attempts in %s, reason %q; want %d in %s, %q", out.Attempts, out.Elapsed, out.Reason, tt.attempts, tt.elapsed, tt.reason)
+				}
+				if tt.notBefore > 0 && (len(q.items) != 1 || !q.items[0].NotBefore.Equal(start.Add(tt.notBefore))) {
+					t.Errorf("stored %+v, want one that is due at %s", q.items, start.Add(tt.notBefore))
+				}
+			})
+		})
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	after := func(d time.Duration) step { return fails(sinks.RetryAfter(errPasses, d)) }
 	tests := []struct {
@@ -313,9 +345,9 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		{"is waited for", []step{after(7 * time.Second), ok}, time.Minute, retry.StatusDelivered, "", 2, 7 * time.Second, 0},
 		{"never shortens a backoff", []step{after(time.Millisecond), ok}, time.Minute, retry.StatusDelivered, "", 2, time.Second, 0},
-		{"that does not fit dead-letters now", []step{after(20 * time.Second)}, 15 * time.Second, retry.StatusDeadLettered, dlq.ReasonDeadline, 1, 0, 20 * time.Second},
-		{"longer than any backoff dead-letters now", []step{after(time.Hour)}, 2 * time.Hour, retry.StatusDeadLettered, dlq.ReasonDeadline, 1, 0, time.Hour},
-		{"is capped at 24 h", []step{after(1000 * time.Hour)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonDeadline, 1, 0, 24 * time.Hour},
+		{"that does not fit dead-letters now", []step{after(20 * time.Second)}, 15 * time.Second, retry.StatusDeadLettered, dlq.ReasonThrottled, 1, 0, 20 * time.Second},
+		{"longer than any backoff dead-letters now", []step{after(time.Hour)}, 2 * time.Hour, retry.StatusDeadLettered, dlq.ReasonThrottled, 1, 0, time.Hour},
+		{"is capped at 24 h", []step{after(1000 * time.Hour)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonThrottled, 1, 0, 24 * time.Hour},
 		{"of the last attempt is kept", []step{fails(errPasses), after(5 * time.Second)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonExhausted, 2, time.Second, 6 * time.Second},
 		{"of an earlier attempt is not", []step{after(2 * time.Second), fails(errPasses)}, time.Minute, retry.StatusDeadLettered, dlq.ReasonExhausted, 2, 2 * time.Second, 0},
 		{"that is negative is none", []step{after(-time.Second), ok}, time.Minute, retry.StatusDelivered, "", 2, time.Second, 0},

@@ -45,6 +45,7 @@ type mark struct {
 	ambiguous  bool
 	ours       bool
 	retryAfter time.Duration
+	hold       bool
 }
 
 func (m *mark) Unwrap() error   { return m.error }
@@ -73,6 +74,12 @@ func RetryAfter(err error, d time.Duration) error {
 	return marked(err, mark{transient: true, retryAfter: min(max(d, 0), MaxRetryAfter)})
 }
 
+// Hold is RetryAfter for a receiver that asked everybody to wait, as HTTP's 429 and 503 do: not
+// this message alone is held back, but all that go to the same receiver. Hold(nil, d) is nil.
+func Hold(err error, d time.Duration) error {
+	return marked(err, mark{transient: true, retryAfter: min(max(d, 0), MaxRetryAfter), hold: true})
+}
+
 // MaxRetryAfter is the longest wait that a receiver can ask for.
 const MaxRetryAfter = 24 * time.Hour
 
@@ -94,6 +101,14 @@ func IsAmbiguous(err error) bool {
 func IsOurs(err error) bool {
 	m, ok := errors.AsType[*mark](err)
 	return ok && m.ours
+}
+
+// HoldOf returns how long the receiver asked everybody to wait; 0 when it did not.
+func HoldOf(err error) time.Duration {
+	if m, ok := errors.AsType[*mark](err); ok && m.hold {
+		return m.retryAfter
+	}
+	return 0
 }
 
 // RetryAfterOf returns the wait that the receiver asked for, 0 when it asked for none.

@@ -218,6 +218,27 @@ func Deduplicates(s Sink) bool {
 	return err == nil && known
 }
 
+// Receivers is implemented by sinks whose messages go to several receivers, of which one may
+// be down while the others are well: those of a webhook whose recipients bring URLs of their
+// own. All messages of a sink without it go to one.
+type Receivers interface {
+	// Receiver names who takes what is sent to a recipient; empty: the sink's own receiver. The
+	// name is shown to operators: it must hold no secret and no address.
+	Receiver(to Recipient) string
+}
+
+// ReceiverOf names the receiver of s, or of the sink that it wraps, for a recipient; empty: its
+// own, also where naming it panics.
+func ReceiverOf(s Sink, to Recipient) string {
+	name, _ := guarded(s, "Receiver", func() (string, error) {
+		if r, ok := as[Receivers](s); ok {
+			return r.Receiver(to), nil
+		}
+		return "", nil
+	})
+	return name
+}
+
 // guarded calls f, which calls a method of s besides Send. That is others' code: a panic is
 // its defect and must not cost the message that it was asked about.
 func guarded[T any](s Sink, method string, f func() (T, error)) (out T, err error) {

@@ -52,6 +52,8 @@ export const REASONS = {
   canceled: "The caller went away.",
   config: "The sink is configured wrongly.",
   invalid: "The message can never be sent as it is. The schedule does not replay it.",
+  open: "The receiver is down and left alone.",
+  throttled: "The receiver asked to wait, for longer than there was time.",
 };
 
 // STATES are the states of dead letters: what will happen to them. An operator can unpark what

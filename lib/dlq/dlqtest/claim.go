@@ -64,7 +64,7 @@ var claimCases = []Case{
 			late.NotBefore = time.Now().Add(time.Hour)
 			add(t, s, soon)
 			lateID := add(t, s, late).ID
-			wantStats(t, s, "mail", counts{Depth: 9, Remaining: 6})
+			wantStats(t, s, "mail", counts{Depth: 11, Remaining: 8})
 			var got []string
 			claimed := func() bool {
 				got = append(got, leasedDeliveries(claim(t, s, "mail", 100))...)
@@ -79,7 +79,7 @@ var claimCases = []Case{
 				t.Errorf("next replay at %s, want %s", it.NextReplayAt, late.NotBefore)
 			}
 			await.True(t, "the item whose not-before has passed is due", claimed)
-			if diff := cmp.Diff([]string{"exhausted", "deadline", "canceled", "config", "soon"}, got); diff != "" {
+			if diff := cmp.Diff([]string{"exhausted", "deadline", "canceled", "config", "open", "throttled", "soon"}, got); diff != "" {
 				t.Errorf("Claim (-want +got):\n%s", diff)
 			}
 		},

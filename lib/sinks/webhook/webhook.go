@@ -128,6 +128,16 @@ func (s *Sink) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 	return r, nil
 }
 
+// Receiver names the origin of a recipient's own URL, scheme and host alone; empty for the
+// sink's.
+func (s *Sink) Receiver(to sinks.Recipient) string {
+	t, err := s.target(to)
+	if err != nil || t.url.Scheme == s.url.Scheme && t.url.Host == s.url.Host {
+		return ""
+	}
+	return t.label
+}
+
 // target is a URL that a message goes to.
 type target struct {
 	url     *url.URL

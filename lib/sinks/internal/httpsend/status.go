@@ -42,7 +42,10 @@ func (r *Response) Error(label, detail string, transient bool) error {
 		return sinks.Transient(err)
 	}
 	err.Msg += fmt.Sprintf(" (retry after %s)", min(wait, sinks.MaxRetryAfter))
-	return sinks.RetryAfter(err, wait)
+	if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {
+		return sinks.Hold(err, wait)
+	}
+	return sinks.RetryAfter(err, wait) // of this message alone
 }
 
 // RetryAfter reads the header Retry-After: seconds, rounded up, or a date, also in the

@@ -1,0 +1,408 @@
+// Package flow says when a receiver may be sent to: all processes together leave one alone
+// that is down or that asked for less, and let what was held back go again step by step.
+//
+// A Gate is asked before every attempt and told what came of it. It acts at once on what its
+// own process saw, and shares what it knows with other processes through a Store: Redis, or
+// Memory for one process. While a receiver is well, a Gate asks its Store once in two seconds
+// and sink, however many messages go.
+//
+// Start with Gate. A retry.Retrier asks one for every attempt when its field Gate is set.
+// The rules stand in state.go, as tables of transitions.
+package flow
+
+import (
+	"context"
+	"hash/fnv"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
+)
+
+// Verdict says whether an attempt may begin.
+type Verdict int
+
+// The verdicts.
+const (
+	// Go: it may begin now.
+	Go Verdict = iota
+	// Wait: it may ask again at Leave.At.
+	Wait
+	// Refused: the receiver is left alone. The delivery ends; a probe may go at Leave.At.
+	Refused
+)
+
+// Try is an attempt that wants to begin.
+type Try struct {
+	// Sink is the sink's name. Receiver is who takes the message where one sink has several;
+	// empty: the sink is one receiver.
+	Sink, Receiver string
+	// Delivery is the delivery's id.
+	Delivery string
+	// End is when the attempt will have ended, whatever happens: a probe's right ends then.
+	End time.Time
+	// Policy is the sink's.
+	Policy Policy
+	// Force goes in any case, as an operator does; a success lifts what held the receiver back.
+	Force bool
+}
+
+// Leave answers a Try. One with verdict Go must be told its result, once.
+type Leave struct {
+	Verdict Verdict
+	// At is when to ask again (Wait), or when the next probe may go (Refused).
+	At time.Time
+	// Probe says that this attempt finds out whether the receiver is back: no other follows it
+	// in the same delivery.
+	Probe bool
+	// Why says what holds the receiver back; empty where nothing does.
+	Why string
+
+	try   Try
+	token string // of its slot; empty: it has none
+	mark  int64
+	trial bool // of a process that has stopped by itself
+}
+
+// Told is what came of an attempt.
+type Told struct {
+	Result Result
+	// Hold is how long the receiver asked everybody to stay away; 0: it did not.
+	Hold time.Duration
+	// Error is the failure's text.
+	Error string
+}
+
+// Gate decides for one process. Its fields are set before its first use and never changed;
+// then it is safe for concurrent use. It must not be copied.
+type Gate struct {
+	// Store is what the processes share. Required.
+	Store Store
+	// Log is told when the process stops by itself, and when the store cannot be asked. Nil:
+	// slog.Default.
+	Log *slog.Logger
+
+	asking singleflight.Group
+	mu     sync.Mutex
+	id     string // of the process
+	sinks  map[string]view
+	rows   map[receiver]*row
+}
+
+type receiver struct{ sink, name string }
+
+// row is what this process saw of a receiver: failures in a row of different deliveries.
+type row struct {
+	failed map[string]bool
+	good   int64     // State.GoodAt when the row became long
+	until  time.Time // it has stopped by itself until then; zero: it has not
+	wait   time.Duration
+	trying bool // it lets one through
+	policy Policy
+
+	pending  []Outcome // to be shared
+	reported time.Time // when that was last done
+}
+
+// While a receiver is failing, a process shares what it sees this often.
+const (
+	reportEvery = time.Second
+	reportMost  = 20 // outcomes
+)
+
+// Paused reports whether an operator has paused the sink, at most two seconds ago.
+func (g *Gate) Paused(ctx context.Context, sink string) bool { return g.look(ctx, sink).paused }
+
+// Ask says whether an attempt may begin. It never fails: where the store cannot be asked, the
+// process goes by what it knew for as long as Breaker.ProbeEvery, and then by what it sees.
+func (g *Gate) Ask(ctx context.Context, t Try) Leave {
+	l, s := g.ask(ctx, t)
+	switch {
+	case l.Verdict != Go || l.try.Force:
+		return l
+	case s.guarded():
+		return g.take(ctx, l)
+	}
+	return g.alone(l, s, true)
+}
+
+// Shut says whether Ask would refuse an attempt now. It takes nothing.
+func (g *Gate) Shut(ctx context.Context, t Try) (Leave, bool) {
+	l, s := g.ask(ctx, t)
+	if l.Verdict == Go && !l.try.Force && !s.guarded() {
+		l = g.alone(l, s, false)
+	}
+	return l, l.Verdict == Refused
+}
+
+// ask answers by what is known here.
+func (g *Gate) ask(ctx context.Context, t Try) (Leave, State) {
+	t.Policy = t.Policy.Normalize()
+	l := Leave{try: t}
+	if t.Force {
+		return l, State{}
+	}
+	v := g.look(ctx, t.Sink)
+	s, now := v.of(t)
+	if s.Status == Failing {
+		l.mark = s.Since
+	}
+	l.Why = s.why()
+	if _, got := s.ask(t.Policy, event{now: now, token: "?", until: now + 1}); got.verdict != Go {
+		l = l.refused(v, got)
+	}
+	return l, s
+}
+
+// take asks the store for a slot.
+func (g *Gate) take(ctx context.Context, l Leave) Leave {
+	l.token = uuid.NewString()
+	var got grant
+	err := g.update(ctx, l.try, false, func(s State, now int64) State {
+		s, got = s.ask(l.try.Policy, event{now: now, token: l.token, until: now + time.Until(l.try.End).Milliseconds()})
+		l.mark = 0
+		if s.Status == Failing {
+			l.mark = s.Since
+		}
+		return s
+	})
+	if err != nil {
+		// Nobody knows who probes. It is not this process, and the next question is soon.
+		l.token, l.Verdict, l.At = "", Refused, wall().Add(time.Second)
+		return l
+	}
+	if got.verdict != Go {
+		l.token = ""
+		return l.refused(g.have(l.try.Sink), got)
+	}
+	if !got.slot {
+		l.token = ""
+	}
+	l.Probe = got.probe
+	return l
+}
+
+func (l Leave) refused(v view, g grant) Leave {
+	l.Verdict, l.At = g.verdict, time.UnixMilli(g.at-v.ahead)
+	return l
+}
+
+// alone is what the process decides by itself.
+func (g *Gate) alone(l Leave, s State, take bool) Leave {
+	if l.try.Policy.Breaker.Off {
+		return l
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.rows[g.key(l.try)]
+	if r == nil || r.until.IsZero() {
+		return l
+	}
+	if s.GoodAt > r.good {
+		r.end()
+		return l
+	}
+	if now := wall(); now.Before(r.until) || r.trying {
+		l.Verdict, l.At, l.Why = Refused, r.until, "this process saw five deliveries in a row fail"
+		if r.trying {
+			l.At = now.Add(time.Second)
+		}
+		return l
+	}
+	if take {
+		r.trying, l.trial, l.Probe = true, true, true
+	}
+	return l
+}
+
+func (r *row) end() {
+	r.failed, r.until, r.wait, r.trying = nil, time.Time{}, 0, false
+}
+
+// Tell says what came of an attempt.
+func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
+	if l.Verdict != Go {
+		return
+	}
+	o := Outcome{Result: t.Result, Delivery: hash(l.try.Delivery), Mark: l.mark, Error: t.Error}
+	var due []Outcome
+	if o.Row, due = g.note(ctx, l, o); len(due) > 0 {
+		g.report(ctx, l.try, due)
+	}
+	lifts := l.try.Force && t.Result == Good
+	if l.token == "" && t.Hold <= 0 && !lifts {
+		return
+	}
+	g.save(ctx, l.try, l.token != "", func(s State, now int64) State {
+		e := event{now: now, process: g.process(), token: l.token, result: t.Result, outcome: o}
+		switch {
+		case l.token != "":
+			s = s.end(l.try.Policy, e)
+		case lifts:
+			s = State{Changes: s.Changes, GoodAt: now, Error: s.Error, BadAt: s.BadAt}
+		}
+		if t.Hold > 0 {
+			e.until = now + t.Hold.Milliseconds()
+			s = s.hold(l.try.Policy, e)
+		}
+		return s
+	})
+}
+
+// note counts an outcome in the process. It reports whether there is a row of failures, and
+// returns what is to be shared now.
+func (g *Gate) note(ctx context.Context, l Leave, o Outcome) (long bool, due []Outcome) {
+	s, _ := g.have(l.try.Sink).of(l.try)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.row(l.try)
+	defer g.forget(l.try)
+	if l.trial {
+		r.trying = false
+	}
+	switch o.Result {
+	case Good:
+		r.end()
+	case Bad:
+		if r.failed == nil {
+			r.failed = map[string]bool{}
+		}
+		if len(r.failed) < suspects {
+			r.failed[o.Delivery] = true
+		}
+		if long = len(r.failed) >= suspects; long && !l.try.Policy.Breaker.Off {
+			g.stop(ctx, r, l, o.Error, s.GoodAt)
+		}
+	}
+	// Of a receiver that is failing both sides count. What had a slot has said so already.
+	if l.mark != 0 && l.token == "" && o.Result != NoAnswer {
+		o.Row = long
+		r.pending = append(r.pending, o)
+		if now := wall(); len(r.pending) >= reportMost || now.Sub(r.reported) >= reportEvery {
+			due, r.pending, r.reported = r.pending, nil, now
+		}
+	}
+	return long, due
+}
+
+// stop leaves the receiver alone for a while, by this process.
+func (g *Gate) stop(ctx context.Context, r *row, l Leave, why string, good int64) {
+	switch {
+	case r.until.IsZero():
+		r.good, r.wait = good, firstProbe*time.Millisecond
+		g.log().WarnContext(ctx, "this process leaves a receiver alone: five deliveries in a row failed",
+			"sink", l.try.Sink, "receiver", l.try.Receiver, "error", why)
+	case l.trial:
+		r.wait = min(2*r.wait, l.try.Policy.Breaker.ProbeEvery)
+	default:
+		return // an attempt that was under way when it stopped
+	}
+	r.until = wall().Add(r.wait)
+}
+
+// key is where the row of a receiver stands. Those that callers make up share one in the end.
+func (g *Gate) key(t Try) receiver {
+	k := receiver{t.Sink, t.Receiver}
+	if g.rows[k] == nil && len(g.rows) >= receivers {
+		k.name = rest
+	}
+	return k
+}
+
+func (g *Gate) row(t Try) *row {
+	if g.rows == nil {
+		g.rows = map[receiver]*row{}
+	}
+	k := g.key(t)
+	r := g.rows[k]
+	if r == nil {
+		r = &row{}
+		g.rows[k] = r
+	}
+	r.policy = t.Policy
+	return r
+}
+
+// forget drops a row that says nothing.
+func (g *Gate) forget(t Try) {
+	k := g.key(t)
+	if r := g.rows[k]; r != nil && len(r.failed) == 0 && len(r.pending) == 0 && !r.trying {
+		delete(g.rows, k)
+	}
+}
+
+// Lost says that a delivery to a receiver has failed for now and was dead-lettered. It reports
+// what the process has seen since.
+func (g *Gate) Lost(ctx context.Context, t Try, why string) {
+	t.Policy = t.Policy.Normalize()
+	g.mu.Lock()
+	r := g.row(t)
+	outcomes := append(r.pending, Outcome{Result: Bad, Delivery: hash(t.Delivery), Lost: true, Error: why})
+	r.pending, r.reported = nil, wall()
+	g.forget(t)
+	g.mu.Unlock()
+	g.report(ctx, t, outcomes)
+}
+
+// Flush reports what the process has seen of receivers that are failing. An invocation ends
+// with it.
+func (g *Gate) Flush(ctx context.Context) {
+	type batch struct {
+		t        Try
+		outcomes []Outcome
+	}
+	var all []batch
+	g.mu.Lock()
+	for k, r := range g.rows {
+		if len(r.pending) > 0 {
+			all = append(all, batch{Try{Sink: k.sink, Receiver: k.name, Policy: r.policy}, r.pending})
+			r.pending = nil
+		}
+	}
+	g.mu.Unlock()
+	for _, b := range all {
+		g.report(ctx, b.t, b.outcomes)
+	}
+}
+
+func (g *Gate) report(ctx context.Context, t Try, outcomes []Outcome) {
+	g.save(ctx, t, false, func(s State, now int64) State {
+		for _, o := range outcomes {
+			s = s.report(t.Policy, event{now: now, process: g.process(), outcome: o})
+		}
+		return s
+	})
+}
+
+// save updates a state where nobody waits for the answer: a report that is lost is one less.
+func (g *Gate) save(ctx context.Context, t Try, always bool, f func(State, int64) State) {
+	if err := g.update(ctx, t, always, f); err != nil {
+		g.log().WarnContext(ctx, "state of a receiver not shared", "sink", t.Sink, "error", err.Error())
+	}
+}
+
+// process is this process's name among others.
+func (g *Gate) process() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.id == "" {
+		g.id = uuid.NewString()[:8]
+	}
+	return g.id
+}
+
+func hash(id string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	return strconv.FormatUint(h.Sum64(), 36)
+}
+
+func (g *Gate) log() *slog.Logger {
+	if g.Log != nil {
+		return g.Log
+	}
+	return slog.Default()
+}

@@ -1,0 +1,184 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	// viewAge is how long a process goes on with what it knows of a sink's receivers.
+	viewAge = 2 * time.Second
+	// lookWait bounds the question. Without an answer everything counts as it did before.
+	lookWait = 250 * time.Millisecond
+)
+
+// view is what a process knows of a sink. It is never changed, only replaced.
+type view struct {
+	paused bool
+	states map[string]known
+	asked  time.Time // by our clock
+	told   time.Time // by our clock, when the store last answered
+	ahead  int64     // the store's clock minus ours, in ms
+}
+
+// known is a state as it is stored, and decoded.
+type known struct {
+	raw   string
+	state State
+}
+
+// wall is the wall clock: a process that was frozen knows nothing of the time since by the
+// other one.
+func wall() time.Time { return time.Now().Round(0) }
+
+// now is the store's clock.
+func (v view) now() int64 { return wall().UnixMilli() + v.ahead }
+
+// field names a receiver in the store.
+func (v view) field(name string) string {
+	if name == "" {
+		return own
+	}
+	if _, ok := v.states[name]; !ok && len(v.states) >= receivers {
+		return rest
+	}
+	return name
+}
+
+// of returns the state of a receiver, and the store's time. What is known goes stale when the
+// store is away: after the longest wait between probes it says nothing any more.
+func (v view) of(t Try) (State, int64) {
+	now := v.now()
+	if wall().Sub(v.told) > viewAge+t.Policy.Breaker.ProbeEvery {
+		return State{}, now
+	}
+	s := v.states[v.field(t.Receiver)].state.clone()
+	s.tidy(t.Policy, now)
+	return s, now
+}
+
+// have returns what is known without asking.
+func (g *Gate) have(sink string) view {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sinks[sink]
+}
+
+// look returns what is known of a sink, at most viewAge old where the store answers.
+func (g *Gate) look(ctx context.Context, sink string) view {
+	for {
+		v := g.have(sink)
+		age := wall().Sub(v.asked)
+		if !v.asked.IsZero() && age >= 0 && age < viewAge || ctx.Err() != nil {
+			return v
+		}
+		_, _, _ = g.asking.Do(sink, func() (any, error) {
+			g.see(ctx, sink)
+			return nil, nil
+		})
+	}
+}
+
+// see asks the store. A question that its own caller ended is not noted: it says nothing, and
+// others may be waiting for it.
+func (g *Gate) see(ctx context.Context, sink string) {
+	question, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	seen, err := g.Store.Look(question, sink)
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v := g.sinks[sink]
+	v.asked = wall()
+	if err == nil {
+		states := make(map[string]known, len(seen.States))
+		for name, raw := range seen.States {
+			states[name] = decode(raw)
+		}
+		v.paused, v.states, v.told, v.ahead = seen.Paused, states, v.asked, seen.Now-v.asked.UnixMilli()
+	}
+	g.set(sink, v)
+}
+
+// learn notes the state of one receiver.
+func (g *Gate) learn(sink, field string, k known, now int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v := g.sinks[sink]
+	states := maps.Clone(v.states)
+	if states == nil {
+		states = map[string]known{}
+	}
+	if k.raw == "" {
+		delete(states, field)
+	} else {
+		states[field] = k
+	}
+	v.states = states
+	if now != 0 {
+		v.told = wall()
+		v.ahead = now - v.told.UnixMilli()
+	}
+	g.set(sink, v)
+}
+
+func (g *Gate) set(sink string, v view) {
+	if g.sinks == nil {
+		g.sinks = map[string]view{}
+	}
+	g.sinks[sink] = v
+}
+
+// swaps is how often a state is tried to be changed that others change at the same time.
+const swaps = 12
+
+var errBusy = errors.New("others change it all the time")
+
+// update changes a receiver's state by f, which is called with what is known and the store's
+// time, and again after each time that somebody else was quicker. Where f changes nothing, the
+// store is asked only if always is set: what is known may be old.
+func (g *Gate) update(ctx context.Context, t Try, always bool, f func(State, int64) State) error {
+	v := g.have(t.Sink)
+	name, now := v.field(t.Receiver), v.now()
+	k := v.states[name]
+	for range swaps {
+		change := strconv.FormatUint(rand.Uint64(), 36)
+		next := known{raw: k.raw, state: f(k.state, now)}
+		if !same(next.state, k.state) {
+			raw, err := encode(next.state, change, now)
+			if err != nil {
+				return err
+			}
+			next = decode(raw)
+		} else if !always {
+			return nil
+		}
+		got, err := g.Store.Swap(ctx, t.Sink, name, Swap{Old: k.raw, New: next.raw, At: now})
+		if err != nil {
+			return err
+		}
+		if got.Swapped {
+			g.learn(t.Sink, name, next, got.Now)
+			return nil
+		}
+		k, now = decode(got.Current), got.Now
+		if slices.Contains(k.state.Changes, change) { // the reply was lost, and others came since
+			g.learn(t.Sink, name, k, now)
+			return nil
+		}
+		if got.Full {
+			name = rest
+			continue
+		}
+		g.learn(t.Sink, name, k, now)
+	}
+	return fmt.Errorf("receiver of sink %s: %w", t.Sink, errBusy)
+}

@@ -1,0 +1,142 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"backstop/internal/delay"
+	"backstop/lib/dlq"
+	"backstop/lib/fault"
+	"backstop/lib/flow"
+	"backstop/lib/sinks"
+)
+
+// Gate decides when a receiver may be attempted; a *flow.Gate is one. It is safe for
+// concurrent use.
+type Gate interface {
+	// Ask says whether an attempt may begin. One that may is told to Tell, once.
+	Ask(ctx context.Context, t flow.Try) flow.Leave
+	// Shut says whether Ask would refuse, without asking for anything.
+	Shut(ctx context.Context, t flow.Try) (flow.Leave, bool)
+	// Tell says what came of an attempt.
+	Tell(ctx context.Context, l flow.Leave, t flow.Told)
+	// Lost says that a delivery failed for now, with the error of its last attempt.
+	Lost(ctx context.Context, t flow.Try, why string)
+}
+
+// try is the next attempt of d, as the gate sees it.
+func (r *Retrier) try(d Delivery, cfg Config) flow.Try {
+	return flow.Try{
+		Sink: r.Name(), Receiver: sinks.ReceiverOf(r.Inner, d.To), Delivery: d.Message.ID,
+		End: d.Budget.attemptDeadline(cfg.AttemptTimeout).Add(d.Budget.grace()), Policy: r.Flow, Force: d.Force,
+	}
+}
+
+// shut reports whether the receiver is left alone: then nothing waits for it, and out is
+// complete.
+func (r *Retrier) shut(ctx context.Context, d Delivery, cfg Config, out *Outcome) bool {
+	if r.Gate == nil {
+		return false
+	}
+	l, refused := r.Gate.Shut(ctx, r.try(d, cfg))
+	if refused {
+		*out = out.refused(dlq.ReasonOpen, l)
+	}
+	return refused
+}
+
+// enter waits until an attempt may begin. It reports false when none may, and out is complete
+// then.
+func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcome) (flow.Leave, bool) {
+	if r.Gate == nil {
+		return flow.Leave{}, true
+	}
+	for {
+		l := r.Gate.Ask(ctx, r.try(d, cfg))
+		switch l.Verdict {
+		case flow.Go:
+			return l, true
+		case flow.Refused:
+			*out = out.refused(dlq.ReasonOpen, l)
+			return l, false
+		}
+		// All that wait would come back at once otherwise.
+		wait := spread(time.Until(l.At))
+		if !d.Budget.Fits(wait) || wait > cfg.longestWait() {
+			*out = out.refused(dlq.ReasonThrottled, l)
+			return l, false
+		}
+		if err := delay.Sleep(ctx, wait); err != nil {
+			*out = out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
+			return l, false
+		}
+	}
+}
+
+// refused is for a delivery that the gate ends. It is not due before its receiver may be
+// tried again.
+func (o Outcome) refused(reason dlq.Reason, l flow.Leave) Outcome {
+	if at := time.Now().Add(spread(time.Until(l.At))); at.After(o.NotBefore) {
+		o.NotBefore = at
+	}
+	return o.ended(reason, errors.New(l.Why))
+}
+
+// spread returns d with up to a fifth of it, and a quarter of a second, on top.
+func spread(d time.Duration) time.Duration {
+	d = max(d, 0)
+	return d + rand.N(d/5+250*time.Millisecond)
+}
+
+// longestWait is the longest wait for another attempt.
+func (c Config) longestWait() time.Duration {
+	longest := c.backoff().Longest()
+	if c.MaxWait > 0 {
+		longest = min(longest, c.MaxWait)
+	}
+	return longest
+}
+
+// resultOf says what an attempt's end tells of its receiver. Whatever it answered, it is
+// there, and a failure that may pass is one; but what ended with our own end, or never left
+// the process, tells nothing.
+func (r *Retrier) resultOf(ctx context.Context, cfg Config, err error, timedOut bool) flow.Result {
+	switch {
+	case err == nil:
+		return flow.Good
+	case sinks.IsOurs(err), ctx.Err() != nil && !sinks.IsAmbiguous(err):
+		return flow.NoAnswer
+	case sinks.IsAmbiguous(err), r.again(cfg, err, timedOut):
+		return flow.Bad
+	}
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Code == fault.CodeSinkUnavailable {
+		return flow.Good
+	}
+	return flow.NoAnswer
+}
+
+func (r *Retrier) tell(ctx context.Context, b Budget, l flow.Leave, result flow.Result, err error) {
+	if r.Gate == nil {
+		return
+	}
+	told := flow.Told{Result: result, Hold: sinks.HoldOf(err)}
+	if err != nil {
+		told.Error = err.Error()
+	}
+	ctx, cancel := b.AnswerContext(ctx)
+	defer cancel()
+	r.Gate.Tell(ctx, l, told)
+}
+
+// lost tells the gate of a delivery that its receiver failed, once it is stored.
+func (r *Retrier) lost(ctx context.Context, d Delivery, out Outcome) {
+	if r.Gate == nil || !out.failed {
+		return
+	}
+	ctx, cancel := d.Budget.AnswerContext(ctx)
+	defer cancel()
+	r.Gate.Lost(ctx, r.try(d, r.Cfg.Normalize()), out.Err.Error())
+}
