@@ -74,7 +74,7 @@ test-full: deps-full test template ## Run all tests (installs chromium too; need
 
 .PHONY: race
 race: deps ## Run the library's tests with the race detector.
-	$(TEST) -race -timeout 20m ./lib/...
+	$(GO) test -race -p 2 -parallel 4 -timeout 20m ./lib/...
 
 .PHONY: lint
 lint: $(LINT) ## Check format and lint rules, with and without the build tag full.

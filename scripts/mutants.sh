@@ -208,7 +208,16 @@ mutant 'flow: one receiver for all recipients' lib/sinks/sinks.go \
   ./lib/flow 'TestReceiversOfOneSink'
 mutant 'flow: a change made twice after a lost reply' lib/flow/view.go \
   's/if slices\.Contains\(k\.state\.Changes, change\) \{/if slices.Contains([]string{}, change) {/' \
-  ./lib/flow 'TestEachChangeIsMadeOnce'
+  ./lib/flow 'TestAChangeIsFoundBelow'
+mutant 'flow: what was refused comes back at once' lib/flow/rate.go \
+  's/m\.Spaced = max\(m\.Spaced, m\.Real, now\) \+ s\.Interval/m.Spaced = now/' \
+  ./lib/flow 'TestSlots'
+mutant 'flow: a refused slot is used up' lib/flow/rate.go \
+  's/\t\tm\.Spaced = max\(m\.Spaced, m\.Real, now\)/\t\tm.Real += s.Interval\n\t\tm.Spaced = max(m.Spaced, m.Real, now)/' \
+  ./lib/flow 'TestSlots'
+mutant 'flow: the script hands out one slot twice' lib/flow/rate.lua \
+  's/    real = math\.max\(real, now\) \+ interval\n//' \
+  ./lib/flow 'TestStoresHandOutSlots'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

@@ -76,6 +76,8 @@ func CheckPrefix(prefix string) error {
 //	{...}:flow    hash    receiver -> JSON of a flow.State: "sink" is the sink's own, "rest" that of all
 //	                      beyond the first thousand (lib/flow: swap). It goes after a week without a
 //	                      change
+//	{...}:rate:<hash>   string, TTL   "<real> <spaced>", Unix us: the cursors of a receiver's rate
+//	                                  (lib/flow: rate)
 //	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claim, take) or s (settled; settle)
 //	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle), with a TTL
 //	                                  once the operation is final (EndOperation): a cache may
@@ -117,6 +119,12 @@ func (k Keys) Companion(sink, name string) string { return "{" + k.Stream(sink) 
 
 // Claim is what a claim's token leased of a sink.
 func (k Keys) Claim(sink, token string) string { return k.Companion(sink, "claim:"+token) }
+
+// Rate is the rate of a receiver of a sink; empty: of the sink's own.
+func (k Keys) Rate(sink, receiver string) string {
+	sum := sha256.Sum256([]byte(receiver))
+	return k.Companion(sink, "rate:"+hex.EncodeToString(sum[:8]))
+}
 
 // Counts are what a bulk operation settled of a sink.
 func (k Keys) Counts(sink, operation string) string { return k.Companion(sink, "op:"+operation) }

@@ -27,7 +27,7 @@ type Verdict int
 
 // The verdicts.
 const (
-	// Go: it may begin now.
+	// Go: it may begin at Leave.At.
 	Go Verdict = iota
 	// Wait: it may ask again at Leave.At.
 	Wait
@@ -42,6 +42,8 @@ type Try struct {
 	Sink, Receiver string
 	// Delivery is the delivery's id.
 	Delivery string
+	// Latest is when the attempt must begin, for it to be worth anything. Zero: whenever.
+	Latest time.Time
 	// End is when the attempt will have ended, whatever happens: a probe's right ends then.
 	End time.Time
 	// Policy is the sink's.
@@ -53,8 +55,11 @@ type Try struct {
 // Leave answers a Try. One with verdict Go must be told its result, once.
 type Leave struct {
 	Verdict Verdict
-	// At is when to ask again (Wait), or when the next probe may go (Refused).
+	// At is when it may begin (Go; zero: now), when to ask again (Wait), or when the next probe
+	// may go (Refused).
 	At time.Time
+	// Spaced says that no two that wait have the same At.
+	Spaced bool
 	// Probe says that this attempt finds out whether the receiver is back: no other follows it
 	// in the same delivery.
 	Probe bool
@@ -86,10 +91,13 @@ type Gate struct {
 	Log *slog.Logger
 
 	asking singleflight.Group
-	mu     sync.Mutex
-	id     string // of the process
-	sinks  map[string]view
-	rows   map[receiver]*row
+	own    Memory // the process's, for rates while the store is away
+
+	mu    sync.Mutex
+	id    string // of the process
+	sinks map[string]view
+	rows  map[receiver]*row
+	slots map[receiver]*gatherer
 }
 
 type receiver struct{ sink, name string }
@@ -123,10 +131,26 @@ func (g *Gate) Ask(ctx context.Context, t Try) Leave {
 	switch {
 	case l.Verdict != Go || l.try.Force:
 		return l
-	case s.guarded():
+	case l.try.Policy.Rate.PerSecond > 0:
+		// First, for it can be lost without harm; the others hold up everybody.
+		if l = g.paced(ctx, l); l.Verdict != Go {
+			return l
+		}
+	}
+	if s.guarded() {
 		return g.take(ctx, l)
 	}
 	return g.alone(l, s, true)
+}
+
+// paced waits for a slot of the receiver's rate.
+func (g *Gate) paced(ctx context.Context, l Leave) Leave {
+	var taken bool
+	if l.At, taken = g.slot(ctx, l.try); !taken {
+		l.Verdict, l.Spaced, l.Why = Wait, true, "the receiver's rate is used up"
+	}
+	l.try.End = l.try.End.Add(max(time.Until(l.At), 0))
+	return l
 }
 
 // Shut says whether Ask would refuse an attempt now. It takes nothing.

@@ -12,8 +12,9 @@ type Memory struct {
 	// Pause says whether an operator has paused a sink. Nil: none is.
 	Pause func(ctx context.Context, sink string) (bool, error)
 
-	mu    sync.Mutex
-	sinks map[string]map[string]string
+	mu     sync.Mutex
+	sinks  map[string]map[string]string
+	meters map[receiver]*meter
 }
 
 // Look implements Store.
@@ -29,6 +30,26 @@ func (m *Memory) Look(ctx context.Context, sink string) (Seen, error) {
 	defer m.mu.Unlock()
 	seen.States, seen.Now = maps.Clone(m.sinks[sink]), time.Now().UnixMilli()
 	return seen, nil
+}
+
+// Take implements Store.
+func (m *Memory) Take(_ context.Context, sink, receiver string, s Slots) ([]Granted, error) {
+	return m.take(sink, receiver, s), nil
+}
+
+func (m *Memory) take(sink, name string, s Slots) []Granted {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now().UnixMicro()
+	if m.meters == nil {
+		m.meters = map[receiver]*meter{}
+	}
+	k := receiver{sink, name}
+	if m.meters[k] == nil {
+		maps.DeleteFunc(m.meters, func(_ receiver, old *meter) bool { return old.idle(now) })
+		m.meters[k] = &meter{}
+	}
+	return m.meters[k].take(s, now)
 }
 
 // Swap implements Store.

@@ -22,6 +22,8 @@ type Policy struct {
 	// MaxHold bounds how long a receiver's Retry-After holds back everybody. Zero:
 	// DefaultMaxHold.
 	MaxHold time.Duration
+	// Rate bounds how often the receiver is attempted. Zero: it is not bounded.
+	Rate Rate
 }
 
 // Breaker says when a receiver counts as down. The zero value means the defaults.
@@ -66,5 +68,7 @@ func (p Policy) Validate() error {
 	check(b.Window >= time.Second, "breaker.window: %s; want 1s or longer", b.Window)
 	check(b.ProbeEvery >= time.Second && b.ProbeEvery <= 24*time.Hour, "breaker.probe_every: %s; want 1s to 24h", b.ProbeEvery)
 	check(p.MaxHold >= 0 && p.MaxHold <= 24*time.Hour, "max_hold: %s; want at most 24h", p.MaxHold)
+	check(p.Rate.PerSecond >= 0 && p.Rate.PerSecond <= 1e6, "rate.per_second: %g; want more than 0, at most 1000000", p.Rate.PerSecond)
+	check(p.Rate.Burst >= 0, "rate.burst: %d; want 1 or more", p.Rate.Burst)
 	return errors.Join(faults...)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed" // the scripts
 	"errors"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -17,9 +18,12 @@ var (
 	lookSource string
 	//go:embed swap.lua
 	swapSource string
+	//go:embed rate.lua
+	rateSource string
 
 	lookScript = redis.NewScript(lookSource)
 	swapScript = redis.NewScript(swapSource)
+	rateScript = redis.NewScript(rateSource)
 )
 
 // Redis is a Store that all processes share. A sink's receivers are one hash, in the slot of
@@ -80,4 +84,30 @@ func (r *Redis) Swap(ctx context.Context, sink, receiver string, s Swap) (Swappe
 		return Swapped{}, errAnswer
 	}
 	return Swapped{Swapped: what == 1, Full: what == 2, Current: current, Now: now}, nil
+}
+
+// Take implements Store.
+func (r *Redis) Take(ctx context.Context, sink, receiver string, s Slots) ([]Granted, error) {
+	args := []any{s.Interval, s.Tolerance, furthest.Microseconds(), strconv.FormatFloat(s.Random, 'f', -1, 64)}
+	for _, latest := range s.Latest {
+		args = append(args, latest)
+	}
+	got, err := r.conn.Eval(ctx, "take slots of "+sink, rateScript, []string{r.conn.Keys.Rate(sink, receiver)}, args...)
+	if err != nil {
+		return nil, err
+	}
+	answer, ok := got.([]any)
+	if !ok || len(answer) != 2*len(s.Latest) {
+		return nil, errAnswer
+	}
+	out := make([]Granted, len(s.Latest))
+	for i := range out {
+		taken, ok1 := answer[2*i].(int64)
+		at, ok2 := answer[2*i+1].(int64)
+		if !ok1 || !ok2 {
+			return nil, errAnswer
+		}
+		out[i] = Granted{taken == 1, at}
+	}
+	return out, nil
 }

@@ -14,6 +14,8 @@ type Store interface {
 	// Swap replaces the state of one receiver if it still is what the caller believes. It can
 	// be repeated after a lost reply: then it finds its own text, and says so.
 	Swap(ctx context.Context, sink, receiver string, s Swap) (Swapped, error)
+	// Take takes slots of a receiver's rate. One that is taken and not used is lost, a reply too.
+	Take(ctx context.Context, sink, receiver string, s Slots) ([]Granted, error)
 }
 
 // Seen is what a store knows of a sink.

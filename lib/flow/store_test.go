@@ -99,9 +99,21 @@ func TestStores(t *testing.T) {
 
 func clock(t *testing.T, s Store) int64 { t.Helper(); return seen(t, s, "ops").Now }
 
-// However many change one state at once, and whichever replies are lost, each change is made
-// once, on top of another.
-func TestEachChangeIsMadeOnce(t *testing.T) {
+// more counts one more success.
+func more(s State, now int64) State {
+	s.Now.Good++
+	s.GoodAt = now
+	return s
+}
+
+func changes(t *testing.T, s Store) int {
+	t.Helper()
+	return decode(seen(t, s, "ops").States[own]).state.Now.Good
+}
+
+// However many change one state at once, each change is made on top of another, and none is
+// lost. Once, too, where replies come.
+func TestNoChangeIsLost(t *testing.T) {
 	for name, s := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			const writers, each = 6, 20
@@ -110,11 +122,7 @@ func TestEachChangeIsMadeOnce(t *testing.T) {
 				g := &Gate{Store: s}
 				wg.Go(func() {
 					for done := 0; done < each; {
-						err := g.update(t.Context(), Try{Sink: "ops"}, false, func(s State, now int64) State {
-							s.Now.Good++
-							s.GoodAt = now
-							return s
-						})
+						err := g.update(t.Context(), Try{Sink: "ops"}, false, more)
 						switch {
 						case err == nil:
 							done++
@@ -126,10 +134,51 @@ func TestEachChangeIsMadeOnce(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if n := decode(seen(t, s, "ops").States[own]).state.Now.Good; n != writers*each {
+			if n := changes(t, s); n < writers*each || n > writers*each && name != "redis that loses replies" {
 				t.Errorf("%d changes, want %d", n, writers*each)
 			}
 		})
+	}
+}
+
+// losing loses the reply to the first Swap that changes something. Until it is repeated, others
+// make changes.
+type losing struct {
+	Store
+	meanwhile func()
+}
+
+func (l *losing) Swap(ctx context.Context, sink, receiver string, s Swap) (Swapped, error) {
+	got, err := l.Store.Swap(ctx, sink, receiver, s)
+	if f := l.meanwhile; got.Swapped && f != nil {
+		l.meanwhile = nil
+		f()
+		return l.Store.Swap(ctx, sink, receiver, s)
+	}
+	return got, err
+}
+
+// A change whose reply was lost is found below those that others made since, and not made
+// twice.
+func TestAChangeIsFoundBelowThoseOfOthers(t *testing.T) {
+	for _, others := range []int{0, 1, remembered - 1} {
+		memory := &Memory{}
+		another := &Gate{Store: memory}
+		change := func(g *Gate) {
+			t.Helper()
+			if err := g.update(t.Context(), Try{Sink: "ops"}, false, more); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change(another)
+		change(&Gate{Store: &losing{memory, func() {
+			for range others {
+				change(another)
+			}
+		}}})
+		if n := changes(t, memory); n != others+2 {
+			t.Errorf("%d changes after %d of others, want %d", n, others, others+2)
+		}
 	}
 }
 

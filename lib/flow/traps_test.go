@@ -360,6 +360,10 @@ func (away) Swap(context.Context, string, string, flow.Swap) (flow.Swapped, erro
 	return flow.Swapped{}, errAway
 }
 
+func (away) Take(context.Context, string, string, flow.Slots) ([]flow.Granted, error) {
+	return nil, errAway
+}
+
 // Without the store each process stops by itself, and lets one through from time to time.
 func TestAProcessStopsByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -85,6 +85,15 @@ func (b Budget) Fits(wait time.Duration) bool {
 	return b.Attempts.IsZero() || time.Until(b.Attempts)-wait >= b.Least
 }
 
+// latest is when an attempt must begin at the latest, where none waits longer than longest.
+func (b Budget) latest(longest time.Duration) time.Time {
+	end := time.Now().Add(longest)
+	if last := b.Attempts.Add(-b.Least); !b.Attempts.IsZero() && last.Before(end) {
+		return last
+	}
+	return end
+}
+
 // attemptDeadline is when an attempt that starts now must end.
 func (b Budget) attemptDeadline(timeout time.Duration) time.Time {
 	end := time.Now().Add(timeout)

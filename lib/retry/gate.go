@@ -31,7 +31,8 @@ type Gate interface {
 func (r *Retrier) try(d Delivery, cfg Config) flow.Try {
 	return flow.Try{
 		Sink: r.Name(), Receiver: sinks.ReceiverOf(r.Inner, d.To), Delivery: d.Message.ID,
-		End: d.Budget.attemptDeadline(cfg.AttemptTimeout).Add(d.Budget.grace()), Policy: r.Flow, Force: d.Force,
+		Latest: d.Budget.latest(cfg.longestWait()), End: d.Budget.attemptDeadline(cfg.AttemptTimeout).Add(d.Budget.grace()),
+		Policy: r.Flow, Force: d.Force,
 	}
 }
 
@@ -58,13 +59,13 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 		l := r.Gate.Ask(ctx, r.try(d, cfg))
 		switch l.Verdict {
 		case flow.Go:
-			return l, true
+			return l, r.untilSlot(ctx, d, cfg, l, out)
 		case flow.Refused:
 			*out = out.refused(dlq.ReasonOpen, l)
 			return l, false
 		}
 		// All that wait would come back at once otherwise.
-		wait := spread(time.Until(l.At))
+		wait := waitOf(l)
 		if !d.Budget.Fits(wait) || wait > cfg.longestWait() {
 			*out = out.refused(dlq.ReasonThrottled, l)
 			return l, false
@@ -76,13 +77,39 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 	}
 }
 
+// untilSlot waits for the slot that l has got, and looks then whether the receiver is left alone
+// by now. It reports false when no attempt may begin, and out is complete then.
+func (r *Retrier) untilSlot(ctx context.Context, d Delivery, cfg Config, l flow.Leave, out *Outcome) bool {
+	wait := time.Until(l.At)
+	if wait <= 0 {
+		return true
+	}
+	err := delay.Sleep(ctx, wait)
+	if err == nil && !r.shut(ctx, d, cfg, out) {
+		return true
+	}
+	r.tell(ctx, d.Budget, l, flow.NoAnswer, nil)
+	if err != nil {
+		*out = out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
+	}
+	return false
+}
+
 // refused is for a delivery that the gate ends. It is not due before its receiver may be
 // tried again.
 func (o Outcome) refused(reason dlq.Reason, l flow.Leave) Outcome {
-	if at := time.Now().Add(spread(time.Until(l.At))); at.After(o.NotBefore) {
+	if at := time.Now().Add(waitOf(l)); at.After(o.NotBefore) {
 		o.NotBefore = at
 	}
 	return o.ended(reason, errors.New(l.Why))
+}
+
+// waitOf is how long l is waited for.
+func waitOf(l flow.Leave) time.Duration {
+	if l.Spaced {
+		return max(time.Until(l.At), 0)
+	}
+	return spread(time.Until(l.At))
 }
 
 // spread returns d with up to a fifth of it, and a quarter of a second, on top.
