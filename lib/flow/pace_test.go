@@ -127,7 +127,11 @@ type counting struct {
 }
 
 func (c *counting) Take(ctx context.Context, sink, receiver string, s flow.Slots) ([]flow.Granted, error) {
-	time.Sleep(time.Millisecond)
+	select {
+	case <-time.After(time.Millisecond):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	c.mu.Lock()
 	c.takes, c.slots = c.takes+1, c.slots+len(s.Latest)
 	c.mu.Unlock()
