@@ -53,8 +53,10 @@ build-ReplayFunction:
 build-DlqApiFunction:
 	$(ARTIFACT) ./functions/dlq-api
 
-# Tests wait more than they compute: more of them at a time than there are processors.
-TEST := $(GO) test -p 3 -parallel 8
+# Tests wait more than they compute: more of them at a time than there are processors. Those with
+# the tag full run package by package: some kill what is late, and others take all processors.
+TEST      := $(GO) test -p 2 -parallel 8
+TEST_FULL := $(GO) test -p 1 -parallel 8 -tags full -timeout 20m
 
 .PHONY: test
 test: deps ## Run the tests that need Go and redis-server alone (installs it from Debian's packages when it can).
@@ -69,8 +71,8 @@ test-full: deps-full test template ## Run all tests (installs chromium too; need
 	$(GO) vet -tags full ./...
 	@tests() { $(GO) list "$$@" -f '{{.ImportPath}} {{.TestGoFiles}} {{.XTestGoFiles}}' ./... | sort; }; \
 	packages=$$(comm -13 <(tests) <(tests -tags full) | cut -d ' ' -f 1); \
-	echo $(TEST) -tags full -timeout 20m $$packages; \
-	$(TEST) -tags full -timeout 20m $${packages:?have the tag full}
+	echo $(TEST_FULL) $$packages; \
+	$(TEST_FULL) $${packages:?have the tag full}
 
 .PHONY: race
 race: deps ## Run the library's tests with the race detector.
@@ -86,7 +88,7 @@ lint: $(LINT) ## Check format and lint rules, with and without the build tag ful
 .PHONY: template
 template: deps-full ## Check template.yaml: cfn-lint, the SAM transform, and tests of what it becomes.
 	cfn-lint template.yaml
-	$(TEST) -tags full -timeout 20m ./internal/stack
+	$(TEST_FULL) ./internal/stack
 
 .PHONY: smoke-aws
 smoke-aws: ## Check a deployed stack, STACK=name, for what only AWS can show.
