@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -109,27 +111,23 @@ func TestWhatIsKeptIsReplayed(t *testing.T) {
 	before := slog.Default()
 	t.Cleanup(func() { slog.SetDefault(before) })
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	queue := dlq.NewMemory()
-	h, p := open(queue)
-	p.down = true
-	if _, err := publish(t, h, "sms"); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := h.ReplayDue(t.Context()); err != nil || s.Failed != 1 || count(t, queue) != 1 {
-		t.Errorf("while it is down: %+v, %v, %d kept", s, err, count(t, queue))
-	}
-	p.down = false
-	items, err := queue.Items(t.Context(), "sms", 0)
-	if err != nil || len(items) != 1 {
-		t.Fatalf("%d items, %v", len(items), err)
-	}
-	if err := queue.Unpark(t.Context(), items[0].ID); err != nil { // due now, not in a minute
-		t.Fatal(err)
-	}
-	s, err := h.ReplayDue(t.Context())
-	if err != nil || s.Delivered != 1 || count(t, queue) != 0 || len(p.taken) != 1 || p.taken[0] != "1 text" {
-		t.Errorf("when it is back: %+v, %v, %d kept, the carrier took %q", s, err, count(t, queue), p.taken)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		queue := dlq.NewMemory()
+		h, p := open(queue)
+		p.down = true
+		if _, err := publish(t, h, "sms"); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := h.ReplayDue(t.Context()); err != nil || s.Failed != 1 || count(t, queue) != 1 {
+			t.Errorf("while it is down: %+v, %v, %d kept", s, err, count(t, queue))
+		}
+		p.down = false
+		time.Sleep(2 * time.Minute) // due again after about one
+		s, err := h.ReplayDue(t.Context())
+		if err != nil || s.Delivered != 1 || count(t, queue) != 0 || len(p.taken) != 1 || p.taken[0] != "1 text" {
+			t.Errorf("when it is back: %+v, %v, %d kept, the carrier took %q", s, err, count(t, queue), p.taken)
+		}
+	})
 }
 
 // retrying retries by itself: the hub leaves it as it is.
