@@ -96,7 +96,7 @@ mutant 'replay settled before its record' lib/replay/settler.go \
   's/\ts\.engine\.noteDelivered\(ctx, delivered\.\.\.\)\n//' \
   ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
 mutant 'a paused sink is sent to' lib/delivery/sender.go \
-  's/case err == nil && target\.Paused:/case err == nil \&\& false:/' \
+  's/ && s\.Paused\(ctx, r\.Sink\):/ \&\& false:/' \
   ./lib/delivery 'TestAPausedSinkIsNotSentTo'
 mutant 'a FIFO group does not share its time' functions/send/handler/sqs.go \
   's/budget\.Share\(len\(group\)-n\)/budget.Share(len(group)-len(group)+min(n, 0))/' \
@@ -195,7 +195,7 @@ mutant 'flow: a probe that failed closes' lib/flow/state.go \
   's/Open:    \{Good: \(\*State\)\.halfClose, Bad: \(\*State\)\.stayOpen/Open:    {Good: (*State).halfClose, Bad: (*State).halfClose/' \
   ./lib/flow 'TestOnlyAnAnswer|TestEveryInterleaving'
 mutant 'flow: all come back at once after a hold' lib/flow/state.go \
-  's/case s\.Probe\.taken\(e\.now\):\n/case false:\n/' \
+  's/case s\.Probe\.taken\(e\.now\):(\n\t\treturn s, grant)/case false:$1/' \
   ./lib/flow 'TestAHoldIsEverybodys'
 mutant 'flow: terminal answers are failures' lib/retry/gate.go \
   's/(e\.Code == fault\.CodeSinkUnavailable \{\n\t\treturn flow\.)Good/$1Bad/' \
