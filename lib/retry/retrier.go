@@ -160,11 +160,12 @@ func (r *Retrier) DeadLetter(ctx context.Context, d Delivery, reason dlq.Reason,
 func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 	cfg, budget := r.Cfg.Normalize(), d.Budget
 	out = Outcome{Status: StatusHandedBack, DeliveryID: d.Message.ID}
-	var under *flow.Leave // of the attempt that the gate is not told of yet
+	var leave flow.Leave // of the attempt under way
+	untold := false      // the gate does not know yet what came of it
 	defer func() {
 		if p := recover(); p != nil {
-			if under != nil {
-				r.tell(ctx, budget, *under, flow.NoAnswer, nil)
+			if untold {
+				r.tell(ctx, budget, leave, flow.NoAnswer, nil)
 			}
 			r.logger().ErrorContext(ctx, "judging an attempt panicked", "sink", r.Name(), "delivery_id", out.DeliveryID,
 				"panic", panics.Text(p), "stack", string(debug.Stack()))
@@ -193,11 +194,9 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		if err := delay.Sleep(ctx, wait); err != nil {
 			return out.ended(endReason(err), fmt.Errorf("before attempt %d: %w", out.Attempts+1, err))
 		}
-		leave, ok := r.enter(ctx, d, cfg, &out)
-		if !ok {
+		if leave, untold = r.enter(ctx, d, cfg, &out); !untold {
 			return out
 		}
-		under = &leave
 
 		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
 		out.Attempts++
@@ -208,7 +207,7 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		cancel()
 		result := r.resultOf(ctx, cfg, err, timedOut)
 		r.tell(ctx, budget, leave, result, err)
-		under, out.failed = nil, result == flow.Bad
+		untold, out.failed = false, result == flow.Bad
 		if err == nil {
 			out.Status, out.Reason, out.Err, out.NotBefore = StatusDelivered, "", nil, time.Time{}
 			return out
