@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"backstop/client"
+	"backstop/lib/fault"
 )
 
 const (
@@ -95,8 +96,9 @@ func TestSignaturesAreTheSpecifications(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		requests <- seen{r, body}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, "{}")
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"code":"SINK_NOT_FOUND"}`)
 	}))
 	t.Cleanup(s.Close)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -126,8 +128,8 @@ func TestSignaturesAreTheSpecifications(t *testing.T) {
 			"lines": func() error { _, err := c.Import(t.Context(), []byte("{}\n")); return err },
 		} {
 			t.Run(name+session, func(t *testing.T) {
-				if err := call(); err != nil {
-					t.Fatal(err)
+				if err := call(); fault.CodeOf(err) != fault.CodeSinkNotFound {
+					t.Errorf("%v, want the server's refusal", err)
 				}
 				got := <-requests
 				m := authorization.FindStringSubmatch(got.r.Header.Get("Authorization"))

@@ -139,6 +139,10 @@ type request struct {
 	contentType string
 	// again reports whether the call may be made again after an error; nil: never.
 	again func(error) bool
+	// about reports whether the answer, decoded by then, is about this request. Every write has
+	// one: another server may answer everybody with JSON, and has done nothing. Nil: a read, or
+	// an answer without content.
+	about func() bool
 }
 
 // get is a read.
@@ -146,11 +150,16 @@ func get(path ...string) request { return request{method: http.MethodGet, path: 
 
 func post(path ...string) request { return request{method: http.MethodPost, path: path} }
 
+var errStranger = errors.New("its answer is not about the request: not Backstop's API")
+
 // call makes a call and decodes its answer into into; nil expects no content.
 func (c *Client) call(ctx context.Context, r request, into any) (http.Header, error) {
 	header, b, err := c.send(ctx, r)
-	if err != nil || into == nil {
+	if err != nil || into == nil && len(b) == 0 {
 		return header, err
+	}
+	if into == nil {
+		return header, c.stranger(errStranger)
 	}
 	if err := json.Unmarshal(b, into); err != nil {
 		return header, c.stranger(fmt.Errorf("the answer is not the API's: %w", err))
@@ -158,7 +167,16 @@ func (c *Client) call(ctx context.Context, r request, into any) (http.Header, er
 	if k, ok := into.(interface{ keep([]byte) }); ok {
 		k.keep(b)
 	}
+	if r.about != nil && !r.about() {
+		return header, c.stranger(errStranger)
+	}
 	return header, nil
+}
+
+// sameItem reports whether an answer's id is that of the item that was asked for, which may be
+// without its sink.
+func sameItem(answered, asked string) bool {
+	return answered == asked || strings.HasSuffix(answered, "~"+asked)
 }
 
 // send makes a call, again where it may be, and returns the answer's header and body, or the

@@ -137,10 +137,11 @@ func (c *Client) ItemsPage(ctx context.Context, f Filter, limit int, cursor stri
 // Item returns one dead letter in full. An item that is larger than an answer can be is
 // BODY_TOO_LARGE; lists show its beginning.
 func (c *Client) Item(ctx context.Context, id string) (Item, error) {
-	return c.item(ctx, get("dlq", "items", id))
+	return c.item(ctx, get("dlq", "items", id), id)
 }
 
-func (c *Client) item(ctx context.Context, r request) (it Item, err error) {
+func (c *Client) item(ctx context.Context, r request, id string) (it Item, err error) {
+	r.about = func() bool { return sameItem(it.ID, id) }
 	header, err := c.call(ctx, r, &it)
 	it.ETag = header.Get("Etag")
 	return it, err
@@ -173,7 +174,7 @@ func (c *Client) Discard(ctx context.Context, id string, o *ItemOptions) error {
 func (c *Client) Unpark(ctx context.Context, id string, o *ItemOptions) (Item, error) {
 	r := post("dlq", "items", id, "unpark")
 	r.header = o.header()
-	return c.item(ctx, r)
+	return c.item(ctx, r, id)
 }
 
 // ReplayOptions are the choices for one replay. The zero value, and nil, send the item through
@@ -207,6 +208,7 @@ func (c *Client) Replay(ctx context.Context, id string, o *ReplayOptions) (res R
 	}
 	r := post("dlq", "items", id, "replay")
 	r.body, r.header = o, (&ItemOptions{IfMatch: o.IfMatch}).header()
+	r.about = func() bool { return res.Status != "" && sameItem(res.ID, id) }
 	_, err = c.call(ctx, r, &res)
 	return res, err
 }

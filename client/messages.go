@@ -58,6 +58,7 @@ func (c *Client) Send(ctx context.Context, r SendRequest) (a SendAnswer, err err
 	}
 	call := post("messages")
 	call.body, call.again = r, Repeatable
+	call.about = func() bool { return a.Status != "" && a.DeliveryID == r.ID }
 	if _, err = c.call(ctx, call, &a); err != nil {
 		return SendAnswer{DeliveryID: r.ID}, err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"backstop/client"
 	"backstop/docs"
+	"backstop/lib/fault"
 )
 
 func document(t *testing.T) *openapi3.T {
@@ -324,15 +325,16 @@ func TestEveryRouteHasAMethod(t *testing.T) {
 		c, err := client.New("http://h", &client.Options{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			asked = r
 			w := httptest.NewRecorder()
-			w.Header().Set("Content-Type", "application/json")
-			_, err := io.WriteString(w, "{}")
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusNotFound)
+			_, err := io.WriteString(w, `{"code":"SINK_NOT_FOUND"}`)
 			return w.Result(), err
 		})})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := call(t.Context(), c); err != nil {
-			t.Errorf("%s: %v", id, err)
+		if err := call(t.Context(), c); fault.CodeOf(err) != fault.CodeSinkNotFound {
+			t.Errorf("%s: %v, want the server's refusal", id, err)
 			continue
 		}
 		route, _, err := router.FindRoute(asked)

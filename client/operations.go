@@ -117,6 +117,7 @@ func (c *Client) DryRun(ctx context.Context, r OperationRequest) (d DryRun, err 
 func (c *Client) CreateOperation(ctx context.Context, key string, r OperationRequest) (o Operation, err error) {
 	call := post(operations()...)
 	call.body = ask{r, false}
+	call.about = func() bool { return o.ID != "" && o.Status != "" }
 	if key != "" {
 		call.header = http.Header{"Idempotency-Key": {key}}
 	}
@@ -143,6 +144,8 @@ func (c *Client) Operation(ctx context.Context, id string) (o Operation, err err
 // CancelOperation stops a bulk operation before its next slice; what it did stays done, and one
 // that is over stays as it is.
 func (c *Client) CancelOperation(ctx context.Context, id string) (o Operation, err error) {
-	_, err = c.call(ctx, post(operations(id, "cancel")...), &o)
+	call := post(operations(id, "cancel")...)
+	call.about = func() bool { return o.ID == id }
+	_, err = c.call(ctx, call, &o)
 	return o, err
 }

@@ -65,8 +65,12 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.Header().Set("Backstop-Next-Cursor", re.next)
 	}
 	w.WriteHeader(re.status)
-	_, err = io.WriteString(w, re.body)
-	return w.Result(), err
+	var sent struct{ ID string }
+	if strings.Contains(re.body, "$id") { // that of the request
+		err = json.Unmarshal(body, &sent)
+	}
+	_, werr := io.WriteString(w, strings.ReplaceAll(re.body, "$id", sent.ID))
+	return w.Result(), errors.Join(err, werr)
 }
 
 func (a *api) client(t *testing.T, o client.Options) *client.Client {
@@ -224,7 +228,7 @@ func TestWaitsKeepTheContext(t *testing.T) {
 func TestSendKeepsItsIDOverItsTries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{replies: []reply{{err: io.EOF}, problem(409, "DELIVERY_IN_PROGRESS"), {status: 202, body: `{"status":"dead_lettered","delivery_id":"x","item_id":"mail~1-0"}`}}}
+		a := &api{replies: []reply{{err: io.EOF}, problem(409, "DELIVERY_IN_PROGRESS"), {status: 202, body: `{"status":"dead_lettered","delivery_id":"$id","item_id":"mail~1-0"}`}}}
 		answer, err := a.client(t, client.Options{}).Send(t.Context(), client.SendRequest{
 			Sink: "mail", Recipient: map[string]string{"address": "a<b@example.org"}, Message: client.SendMessage{Body: "<p>"},
 		})

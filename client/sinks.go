@@ -40,14 +40,19 @@ func (c *Client) Sinks(ctx context.Context) (s Sinks, err error) {
 
 // PauseSink stops a sink: sends go straight to the dead-letter queue, and the schedule leaves it
 // alone. An operator's replay still sends. Pausing a paused sink changes nothing.
-func (c *Client) PauseSink(ctx context.Context, name string) (s Sink, err error) {
-	_, err = c.call(ctx, post("sinks", name, "pause"), &s)
-	return s, err
+func (c *Client) PauseSink(ctx context.Context, name string) (Sink, error) {
+	return c.toggle(ctx, name, "pause")
 }
 
 // ResumeSink ends a pause: the schedule replays what is due from its next tick on.
-func (c *Client) ResumeSink(ctx context.Context, name string) (s Sink, err error) {
-	_, err = c.call(ctx, post("sinks", name, "resume"), &s)
+func (c *Client) ResumeSink(ctx context.Context, name string) (Sink, error) {
+	return c.toggle(ctx, name, "resume")
+}
+
+func (c *Client) toggle(ctx context.Context, name, how string) (s Sink, err error) {
+	r := post("sinks", name, how)
+	r.about = func() bool { return s.Name == name }
+	_, err = c.call(ctx, r, &s)
 	return s, err
 }
 

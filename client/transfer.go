@@ -73,6 +73,21 @@ type ImportLine struct {
 	Error      string       `json:"error"`
 }
 
+// complete reports whether each line has its result, and each result is counted.
+func (r ImportResult) complete(lines []byte) bool {
+	n, results := 0, r.Results
+	for line := range bytes.Lines(lines) {
+		if n++; len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if len(results) == 0 || results[0].Line != n {
+			return false
+		}
+		results = results[1:]
+	}
+	return len(results) == 0 && r.Stored+r.Exists+r.Skipped+r.Rejected+r.Failed == len(r.Results)
+}
+
 // Import stores exported dead letters: at most MaxImportLines lines and MaxImportBytes. Every
 // line has a result; look at Rejected and Failed. The call may be repeated, as long as records of
 // deliveries are kept (24 h by default): nothing is stored twice, and what was delivered
@@ -80,6 +95,7 @@ type ImportLine struct {
 func (c *Client) Import(ctx context.Context, lines []byte) (res ImportResult, err error) {
 	r := post("dlq", "import")
 	r.body, r.contentType = lines, ndjson
+	r.about = func() bool { return res.complete(lines) }
 	_, err = c.call(ctx, r, &res)
 	return res, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -179,7 +180,9 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(answer.status)
-	_, _ = io.WriteString(w, answer.body)
+	var sent struct{ ID string }
+	_ = json.Unmarshal(body, &sent) // not every request has an id
+	_, _ = io.WriteString(w, strings.ReplaceAll(answer.body, "$id", sent.ID))
 }
 
 // asked returns the calls so far.

@@ -18,7 +18,7 @@ import (
 	"backstop/client"
 )
 
-const delivered = `{"status":"delivered","delivery_id":"d1","attempts":1}`
+const delivered = `{"status":"delivered","delivery_id":"$id","attempts":1}`
 
 func TestSendMakesTheRequest(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "body.html")
@@ -51,7 +51,7 @@ func TestSendMakesTheRequest(t *testing.T) {
 func TestSendMakesTheIDAndKeepsItOverItsTries(t *testing.T) {
 	api := newAPI(t, problem(409, "DELIVERY_IN_PROGRESS"), reply{status: 504, body: `{"message":"Endpoint request timed out"}`}, ok(delivered))
 	r := run(t, "send", "--sink", "x", "--body", "b", "-o", "json")
-	r.want(t, 0, delivered+"\n", "sending the same id again in ")
+	r.want(t, 0, `{"status":"delivered","delivery_id":"`, "sending the same id again in ")
 	id := regexp.MustCompile(`^delivery ([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21})\n`).FindStringSubmatch(r.err)
 	if id == nil {
 		t.Fatalf("standard error does not begin with the delivery id:\n%s", r.err)
@@ -138,7 +138,26 @@ func TestCallsThatCanBeRepeatedWait(t *testing.T) {
 	}
 }
 
+// imported answers an import with what became of its lines, in their order.
+func imported(t *testing.T, lines ...client.ImportLine) reply {
+	t.Helper()
+	counts := map[client.ImportStatus]int{}
+	for i := range lines {
+		lines[i].Line = i + 1
+		counts[lines[i].Status]++
+	}
+	b, err := json.Marshal(map[string]any{
+		"stored": counts[client.ImportStored], "exists": counts[client.ImportExists], "skipped": counts[client.ImportSkipped],
+		"rejected": counts[client.ImportRejected], "failed": counts[client.ImportFailed], "results": lines,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok(string(b))
+}
+
 func TestImportSendsChunksAndNamesLines(t *testing.T) {
+	stored := client.ImportLine{Status: client.ImportStored}
 	var lines []string
 	for n := range 1003 {
 		b, _ := json.Marshal(map[string]int{"n": n})
@@ -151,8 +170,10 @@ func TestImportSendsChunksAndNamesLines(t *testing.T) {
 	}
 	api := newAPI(t,
 		problem(503, "SINK_DLQ_UNAVAILABLE"),
-		ok(`{"stored":999,"exists":1,"skipped":0,"rejected":0,"failed":0,"results":[]}`),
-		ok(`{"stored":0,"exists":0,"skipped":1,"rejected":1,"failed":1,"results":[{"line":1,"status":"skipped"},{"line":2,"status":"rejected","code":"INVALID_ARGUMENT","error":"sink: missing"},{"line":3,"status":"failed","code":"SINK_DLQ_OVERFLOW","error":"full"}]}`),
+		imported(t, append(slices.Repeat([]client.ImportLine{stored}, 999), client.ImportLine{Status: client.ImportExists})...),
+		imported(t, client.ImportLine{Status: client.ImportSkipped},
+			client.ImportLine{Status: client.ImportRejected, Code: "INVALID_ARGUMENT", Error: "sink: missing"},
+			client.ImportLine{Status: client.ImportFailed, Code: "SINK_DLQ_OVERFLOW", Error: "full"}),
 	)
 	r := run(t, "dlq", "import", file)
 	r.want(t, 1, "999     1              1                    1         1", "line 1003: rejected: sink: missing (INVALID_ARGUMENT)\nline 1004: failed: full (SINK_DLQ_OVERFLOW)\nbackstop: 2 lines not imported\n")
@@ -171,7 +192,7 @@ func TestImportSendsChunksAndNamesLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, from := range []string{file, "-"} {
-			api := newAPI(t, ok(`{"stored":3,"rejected":1,"results":[{"line":1,"status":"rejected","code":"INVALID_ARGUMENT","error":"bad"}]}`))
+			api := newAPI(t, imported(t, client.ImportLine{Status: client.ImportRejected, Code: "INVALID_ARGUMENT", Error: "bad"}, stored, stored, stored))
 			r := runWith(t, t.Context(), strings.NewReader(exported), &bytes.Buffer{}, "dlq", "import", from)
 			r.want(t, 1, "3 ", "line 4: rejected: bad")
 			var order []string
@@ -187,7 +208,7 @@ func TestImportSendsChunksAndNamesLines(t *testing.T) {
 	})
 
 	t.Run("by size, and without what is too large", func(t *testing.T) {
-		api := newAPI(t, ok(`{"stored":1}`))
+		api := newAPI(t, imported(t, stored))
 		big := fmt.Sprintf("{%q:1}\n", strings.Repeat("x", 2<<20))
 		in := strings.NewReader(big + fmt.Sprintf("%q\n", strings.Repeat("y", 5<<20)) + big)
 		r := runWith(t, t.Context(), in, &bytes.Buffer{}, "dlq", "import", "-")
