@@ -20,6 +20,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/redisclient"
 	"backstop/lib/replay"
 )
@@ -41,7 +42,6 @@ type App struct {
 	Engine  *replay.Engine
 
 	hangUp func() // nil: there are no connections
-	pauses pauses
 
 	trimMu  sync.Mutex
 	trimmed map[string]int // by sink, since the last report
@@ -84,8 +84,10 @@ func (a *App) compose() error {
 	a.Config = config.NewCache(a.Env.Sinks, options)
 
 	var operations replay.OperationStore
+	gate := &flow.Gate{Log: a.Log} // knows what is paused; no attempt asks it yet
 	if a.Env.RedisURL == nil {
 		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
+		gate.Store = &flow.Memory{Pause: a.pausedInMemory}
 		operations = replay.NewMemoryOperations()
 	} else {
 		client, connections, err := redisclient.New(redisOptions(a.Env, loadAWS))
@@ -102,11 +104,11 @@ func (a *App) compose() error {
 			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names))
 		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
 		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
+		gate.Store = flow.NewRedis(client, a.Env.KeyPrefix)
 	}
-	a.pauses.stats = a.Queue
 	a.Sender = &delivery.Sender{
 		// Dead letters that come together are pushed in one call.
-		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Paused: a.pauses.paused, Observer: counter{a.Metrics}, Log: a.Log,
+		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Paused: gate.Paused, Observer: counter{a.Metrics}, Log: a.Log,
 		Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
 	}
 	a.Engine = &replay.Engine{
@@ -114,6 +116,12 @@ func (a *App) compose() error {
 		Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
 	}
 	return nil
+}
+
+// pausedInMemory asks the queue, where no Redis has both.
+func (a *App) pausedInMemory(ctx context.Context, sink string) (bool, error) {
+	s, err := a.Queue.Stats(ctx, sink)
+	return s.Paused, err
 }
 
 func (a *App) noteTrimmed(sink string, n int) {

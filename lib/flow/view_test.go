@@ -1,4 +1,4 @@
-package app
+package flow
 
 import (
 	"context"
@@ -8,37 +8,36 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"backstop/lib/dlq"
 )
 
-// asked answers Stats and counts.
-type asked struct {
+// answering answers Look and counts.
+type answering struct {
+	Memory
 	n      atomic.Int64
 	paused atomic.Bool
 	err    error
 	takes  time.Duration
 }
 
-func (a *asked) Stats(ctx context.Context, _ string) (dlq.Stats, error) {
+func (a *answering) Look(ctx context.Context, _ string) (Seen, error) {
 	a.n.Add(1)
 	select {
 	case <-time.After(a.takes):
 	case <-ctx.Done():
-		return dlq.Stats{}, ctx.Err()
+		return Seen{}, ctx.Err()
 	}
-	return dlq.Stats{Paused: a.paused.Load()}, a.err
+	return Seen{Paused: a.paused.Load(), Now: time.Now().UnixMilli()}, a.err
 }
 
 func TestAPauseIsAskedForOnceInTwoSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &asked{takes: time.Millisecond}
+		a := &answering{takes: time.Millisecond}
 		a.paused.Store(true)
-		p := &pauses{stats: a}
+		g := &Gate{Store: a}
 		var wg sync.WaitGroup
 		for range 50 { // a cold process with a batch
 			wg.Go(func() {
-				if !p.paused(t.Context(), "ops") {
+				if !g.Paused(t.Context(), "ops") {
 					t.Error("a paused sink counts as running")
 				}
 			})
@@ -48,11 +47,11 @@ func TestAPauseIsAskedForOnceInTwoSeconds(t *testing.T) {
 			t.Errorf("asked %d times, want once", n)
 		}
 		a.paused.Store(false)
-		if !p.paused(t.Context(), "ops") {
+		if !g.Paused(t.Context(), "ops") {
 			t.Error("the answer was not kept for two seconds")
 		}
-		time.Sleep(pauseAge)
-		if p.paused(t.Context(), "ops") {
+		time.Sleep(viewAge)
+		if g.Paused(t.Context(), "ops") {
 			t.Error("the resume was not seen after two seconds")
 		}
 	})
@@ -60,20 +59,19 @@ func TestAPauseIsAskedForOnceInTwoSeconds(t *testing.T) {
 
 func TestARedisThatIsAwayPausesNothingAndCostsLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pauses{stats: &asked{takes: time.Hour}}
+		g := &Gate{Store: &answering{takes: time.Hour}}
 		start := time.Now()
-		if p.paused(t.Context(), "ops") {
+		if g.Paused(t.Context(), "ops") {
 			t.Error("a sink is paused by an unreachable Redis")
 		}
-		if took := time.Since(start); took != pauseWait {
-			t.Errorf("waited %s, want %s", took, pauseWait)
+		if took := time.Since(start); took != lookWait {
+			t.Errorf("waited %s, want %s", took, lookWait)
 		}
-		if p.paused(t.Context(), "ops"); time.Since(start) != pauseWait {
+		if g.Paused(t.Context(), "ops"); time.Since(start) != lookWait {
 			t.Error("asked again within two seconds")
 		}
-		p.stats = &asked{err: errors.New("away")}
-		p.known["ops"] = pause{paused: true}
-		if !p.paused(t.Context(), "ops") {
+		g = &Gate{Store: &answering{err: errors.New("away")}, sinks: map[string]view{"ops": {paused: true}}}
+		if !g.Paused(t.Context(), "ops") {
 			t.Error("a pause was forgotten because Redis went away")
 		}
 	})
@@ -82,19 +80,19 @@ func TestARedisThatIsAwayPausesNothingAndCostsLittle(t *testing.T) {
 // The question of a caller without time left is no answer, and stands for nobody else's.
 func TestAQuestionThatItsOwnCallerEndedIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &asked{takes: 100 * time.Millisecond}
+		a := &answering{takes: 100 * time.Millisecond}
 		a.paused.Store(true)
-		p := &pauses{stats: a}
+		g := &Gate{Store: a}
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 			defer cancel()
-			p.paused(ctx, "ops")
+			g.Paused(ctx, "ops")
 		})
 		synctest.Wait()
 		for range 10 { // of other invocations, which share the question
 			wg.Go(func() {
-				if !p.paused(t.Context(), "ops") {
+				if !g.Paused(t.Context(), "ops") {
 					t.Error("a paused sink counts as running, because somebody else had no time to ask")
 				}
 			})
