@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -24,7 +25,10 @@ func digestOf(kind string, raw map[string]any) digest {
 	return sha256.Sum256(b)
 }
 
-var commonKeys = []string{"fifo", "kind", "on_ambiguous", "replay", "retry"}
+var (
+	commonKeys = slices.Sorted(slices.Values(append([]string{"fifo", "kind", "on_ambiguous", "replay", "retry"}, flowKeys...)))
+	flowKeys   = []string{"breaker", "concurrency", "max_hold", "rate"}
+)
 
 // build makes the sink of one decoded block. prev is the sink of that name in the
 // previous snapshot, nil for none: sinks that did not change are taken over from it.
@@ -44,6 +48,7 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	d.reportIn("retry", err)
 	s.Replay = d.replay(raw)
 	s.Retry.OnAmbiguous = d.onAmbiguous(raw)
+	s.Flow = d.flow(raw)
 	s.FIFO = d.fifo(raw)
 
 	if s.Kind = d.kind(raw); s.Kind != "" {
@@ -111,6 +116,34 @@ func (d *decoder) replay(raw map[string]any) policy.Policy {
 		p.MaxDelay = max(p.MaxDelay, p.BaseDelay)
 	}
 	d.reportIn("replay", p.Validate())
+	return p
+}
+
+// flow reads the keys that say when a receiver is left alone. The breaker may be off: a text, or
+// YAML's boolean.
+func (d *decoder) flow(raw map[string]any) flow.Policy {
+	blocks, off := map[string]any{}, false
+	for _, key := range flowKeys {
+		value := raw[key]
+		off = off || key == "breaker" && (value == "off" || value == false)
+		block, isBlock := value.(map[string]any)
+		switch {
+		case value == nil, key == "breaker" && off:
+		case isBlock:
+			blocks[key] = withoutNil(block)
+		case key == "breaker":
+			d.fault(d.position(key), key, "want off, or a mapping of keys to values")
+		case key == "rate":
+			d.fault(d.position(key), key, "want a mapping of keys to values")
+		default:
+			blocks[key] = value
+		}
+	}
+	var keys FlowKeys
+	d.reportKeys(sinks.DecodeConfig(blocks, &keys))
+	p, err := keys.policy()
+	d.reportKeys(err)
+	p.Breaker.Off = off
 	return p
 }
 
@@ -216,6 +249,13 @@ func firstKey(path string) string {
 func (d *decoder) reportIn(block string, err error) {
 	for _, fault := range faults(err) {
 		d.reportFault(&sinks.ConfigError{Key: block + "." + fault.Key, Msg: fault.Msg, Known: fault.Known})
+	}
+}
+
+// reportKeys records what is wrong with common keys.
+func (d *decoder) reportKeys(err error) {
+	for _, fault := range faults(err) {
+		d.reportFault(fault)
 	}
 }
 

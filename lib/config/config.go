@@ -5,9 +5,9 @@
 // watches the source: a call finds the configuration no longer fresh and reads it again.
 // Check is for tools that say what is wrong. A kind is known where its package is imported.
 //
-// A sink's configuration is one YAML block. The keys kind, retry, replay, fifo and
-// on_ambiguous are common to all kinds and read here; every other key belongs to the
-// kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
+// A sink's configuration is one YAML block. The keys kind, retry, replay, breaker,
+// rate, concurrency, max_hold, fifo and on_ambiguous are common to all kinds and read here;
+// every other key belongs to the kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
 // file or parameter, line and column. Wherever a string is expected, {ssm: /path}
 // stands for the value of that parameter.
 //
@@ -20,6 +20,7 @@ import (
 	"slices"
 	"time"
 
+	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -38,6 +39,8 @@ type Sink struct {
 	Retry retry.Config
 	// Replay is normalized.
 	Replay policy.Policy
+	// Flow is normalized.
+	Flow flow.Policy
 	// FIFO is FIFOContinue (default) or FIFOHold.
 	FIFO string
 

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -37,7 +38,18 @@ replay:
   max_delay: 1h
   rate: 0.5
   concurrency: 7
+breaker:
+  failure_percent: 30
+  least: 9
+  window: 10s
+  probe_every: 2m
+max_hold: 1h
+rate: {per_second: 0.5, burst: 3}
+concurrency: 4
 `,
+		"off.yaml":     "kind: fake\nurl: x\nbreaker: off\n",
+		"quoted.yaml":  "kind: fake\nurl: x\nbreaker: \"off\"\n",
+		"false.yaml":   "kind: fake\nurl: x\nbreaker: false\nrate: {per_second: 2}\n",
 		"least.yml":    "kind: fake\nurl: x",
 		"json.yaml":    `{"kind": "fake", "url": "x", "size": 3, "strict": true}`,
 		"README.md":    "not a sink",
@@ -46,7 +58,7 @@ replay:
 	if got := texts(s.Findings()); len(got) != 0 {
 		t.Fatalf("findings %q, want none", got)
 	}
-	if got, want := s.Names(), []string{"full", "json", "least"}; !cmp.Equal(got, want) {
+	if got, want := s.Names(), []string{"false", "full", "json", "least", "off", "quoted"}; !cmp.Equal(got, want) {
 		t.Fatalf("names %q, want %q", got, want)
 	}
 
@@ -65,6 +77,21 @@ replay:
 	if diff := cmp.Diff(wantReplay, full.Replay); diff != "" {
 		t.Errorf("replay (-want +got)\n%s", diff)
 	}
+	wantFlow := flow.Policy{
+		Breaker: flow.Breaker{FailurePercent: 30, Least: 9, Window: 10 * time.Second, ProbeEvery: 2 * time.Minute},
+		MaxHold: time.Hour, Rate: flow.Rate{PerSecond: 0.5, Burst: 3}, Concurrency: 4,
+	}
+	if diff := cmp.Diff(wantFlow, full.Flow); diff != "" {
+		t.Errorf("flow (-want +got)\n%s", diff)
+	}
+	for _, name := range []string{"off", "quoted", "false"} {
+		if off, _ := s.Sink(name); !off.Flow.Breaker.Off {
+			t.Errorf("%s: the breaker is on", name)
+		}
+	}
+	if paced, _ := s.Sink("false"); paced.Flow.Rate != (flow.Rate{PerSecond: 2, Burst: 1}) {
+		t.Errorf("rate %+v", paced.Flow.Rate)
+	}
 	if full.FIFO != FIFOHold {
 		t.Errorf("fifo %q, want hold", full.FIFO)
 	}
@@ -73,6 +100,9 @@ replay:
 	}
 
 	least, _ := s.Sink("least")
+	if diff := cmp.Diff(flow.Policy{}.Normalize(), least.Flow); diff != "" {
+		t.Errorf("default flow (-want +got)\n%s", diff)
+	}
 	if least.FIFO != FIFOContinue {
 		t.Errorf("default fifo %q, want continue", least.FIFO)
 	}
@@ -139,7 +169,22 @@ func TestFaultsOfABlock(t *testing.T) {
 		"bad fifo":              {ok + "fifo: wait\n", []string{"s.yaml:3:1: s: fifo: want continue or hold"}},
 		"fifo that is no text":  {ok + "fifo: [hold]\n", []string{"s.yaml:3:1: s: fifo: want continue or hold"}},
 		"bad on_ambiguous":      {ok + "on_ambiguous: maybe\n", []string{"s.yaml:3:1: s: on_ambiguous: want resend or park"}},
-		"bad replay":            {ok + "replay:\n  on_success: forget\n  max_attempts: 0\n  max_replays: -1\n  base_delay: 7h\n  max_delay: 6h\n  rate: -1\n  concurrency: 0\n", []string{"s.yaml:4:3: s: replay.on_success: want discard or keep", "s.yaml:5:3: s: replay.max_attempts: want at least 1", "s.yaml:6:3: s: replay.max_replays: want at least 1", "s.yaml:8:3: s: replay.max_delay: want at least base_delay", "s.yaml:9:3: s: replay.rate: want 0 (no limit) or more", "s.yaml:10:3: s: replay.concurrency: want at least 1"}},
+		"bad replay":            {ok + "replay:\n  on_success: forget\n  max_attempts: 0\n  max_replays: -1\n  base_delay: 7h\n  max_delay: 6h\n  rate: -1\n  concurrency: 0\n", []string{"s.yaml:4:3: s: replay.on_success: want discard or keep", "s.yaml:5:3: s: replay.max_attempts: want at least 1", "s.yaml:6:3: s: replay.max_replays: want at least 1", "s.yaml:8:3: s: replay.max_delay: want at least base_delay", "s.yaml:9:3: s: replay.rate: want 0 (no limit), or 0.00001 to 1000000", "s.yaml:10:3: s: replay.concurrency: want at least 1"}},
+		"bad breaker":           {ok + "breaker:\n  failure_percent: 101\n  least: 0\n  window: 999ms\n  probe_every: 25h\n", []string{"s.yaml:5:3: s: breaker.least: want at least 1, got 0", "s.yaml:4:3: s: breaker.failure_percent: want 1 to 100, got 101", "s.yaml:6:3: s: breaker.window: want 1s to 24h, got 999ms", "s.yaml:7:3: s: breaker.probe_every: want 1s to 24h, got 25h0m0s"}},
+		"breaker of nothing":    {ok + "breaker:\n  failure_percent: 0\n  window: 0s\n  probe_every: 0s\n", []string{"s.yaml:4:3: s: breaker.failure_percent: want 1 to 100, got 0", "s.yaml:5:3: s: breaker.window: want 1s to 24h, got 0", "s.yaml:6:3: s: breaker.probe_every: want 1s to 24h, got 0"}},
+		"negative breaker":      {ok + "breaker: {failure_percent: -1, least: -5}\n", []string{"s.yaml:3:11: s: breaker.failure_percent: want 1 to 100, got -1", "s.yaml:3:32: s: breaker.least: want at least 1, got -5"}},
+		"breaker on":            {ok + "breaker: on\n", []string{"s.yaml:3:1: s: breaker: want off, or a mapping of keys to values"}},
+		"breaker true":          {ok + "breaker: true\n", []string{"s.yaml:3:1: s: breaker: want off, or a mapping of keys to values"}},
+		"misspelt breaker key":  {ok + "breaker:\n  percent: 3\n", []string{"s.yaml:4:3: s: breaker.percent: unknown key; known: failure_percent, least, probe_every, window"}},
+		"misspelt breaker":      {ok + "braker: off\n", []string{`s.yaml:3:1: s: braker: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "breaker"?`}},
+		"no rate":               {ok + "rate: {per_second: 0}\n", []string{"s.yaml:3:8: s: rate.per_second: want more than 0 (0.00001 to 1000000), got 0"}},
+		"negative rate":         {ok + "rate:\n  per_second: -1\n  burst: 0\n", []string{"s.yaml:5:3: s: rate.burst: want 1 to 1000000, got 0", "s.yaml:4:3: s: rate.per_second: want more than 0 (0.00001 to 1000000), got -1"}},
+		"a burst alone":         {ok + "rate: {burst: 2}\n", []string{"s.yaml:3:1: s: rate.per_second: required"}},
+		"a rate as a number":    {ok + "rate: 5\n", []string{"s.yaml:3:1: s: rate: want a mapping of keys to values"}},
+		"a rate as a text":      {ok + "rate: {per_second: fast}\n", []string{"s.yaml:3:8: s: rate.per_second: want a number, got a text"}},
+		"holds and shares":      {ok + "max_hold: 0s\nconcurrency: 0\n", []string{"s.yaml:3:1: s: max_hold: want more than 0, at most 24h, got 0", "s.yaml:4:1: s: concurrency: want at least 1, got 0"}},
+		"longer than a day":     {ok + "max_hold: 25h\nconcurrency: -1\n", []string{"s.yaml:3:1: s: max_hold: want more than 0, at most 24h, got 25h0m0s", "s.yaml:4:1: s: concurrency: want at least 1, got -1"}},
+		"a hold without a unit": {ok + "max_hold: 60\n", []string{"s.yaml:3:1: s: max_hold: want a duration with its unit, such as 250ms"}},
 		"fault below a key":     {ok + "headers:\n  X-A: b\n  Host: example.org\n", []string{"s.yaml:5:3: s: headers.Host: not allowed"}},
 		"fault in a list":       {ok + "signing_secrets:\n  - long enough\n  - short\n", []string{"s.yaml:5:5: s: signing_secrets[1]: too short"}},
 		"missing key":           {"\n# hello\nkind: fake\n", []string{"s.yaml:3:1: s: url: required"}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -16,6 +17,7 @@ type Common struct {
 	Replay      policy.Policy `json:"replay,omitempty" jsonschema_description:"How dead letters of this sink are replayed."`
 	OnAmbiguous string        `json:"on_ambiguous,omitempty" jsonschema:"enum=resend,enum=park" jsonschema_description:"What to do when the request was sent but no answer came: resend (may duplicate) or park (an operator decides). Default: the kind's own choice."`
 	FIFO        string        `json:"fifo,omitempty" jsonschema:"enum=continue,enum=hold,default=continue" jsonschema_description:"What a failed message of a FIFO queue does to its message group: continue (it is dead-lettered, and a replay comes after its successors) or hold (while it may pass, the group is handed back to the queue and waits)."`
+	FlowKeys
 }
 
 // What a failed message of a FIFO queue does to the rest of its message group.
@@ -33,6 +35,62 @@ type RetryKeys struct {
 	AttemptTimeout *time.Duration `json:"attempt_timeout,omitempty" jsonschema:"default=10s" jsonschema_description:"Bound of one attempt."`
 	MaxWait        *time.Duration `json:"max_wait,omitempty" jsonschema_description:"Longest wait for the next attempt; a longer one makes a dead letter that is due when it is over. Default: only the time that is left bounds waits."`
 }
+
+// FlowKeys are the keys that say when a receiver is left alone. Absent ones have the defaults of
+// flow.Policy.
+type FlowKeys struct {
+	Breaker     *BreakerKeys   `json:"breaker,omitempty" jsonschema_description:"When a receiver counts as down, and is then left alone but for single probes; off: never."`
+	MaxHold     *time.Duration `json:"max_hold,omitempty" jsonschema:"default=15m" jsonschema_description:"Longest time for which a receiver's Retry-After holds back everybody, at most 24h."`
+	Rate        *RateKeys      `json:"rate,omitempty" jsonschema_description:"Most attempts per second at a receiver, by all processes together, replays included. Default: no limit."`
+	Concurrency *int           `json:"concurrency,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most attempts at once at a receiver in one invocation. Default: half of what the invocation does at once."`
+}
+
+// BreakerKeys is the block breaker.
+type BreakerKeys struct {
+	FailurePercent *int           `json:"failure_percent,omitempty" jsonschema:"minimum=1,maximum=100,default=50" jsonschema_description:"Percentage of the outcomes in a window that must be failures."`
+	Least          *int           `json:"least,omitempty" jsonschema:"minimum=1,default=20" jsonschema_description:"Outcomes that must be known at least."`
+	Window         *time.Duration `json:"window,omitempty" jsonschema:"default=30s" jsonschema_description:"How long outcomes count, 1s to 24h."`
+	ProbeEvery     *time.Duration `json:"probe_every,omitempty" jsonschema:"default=30s" jsonschema_description:"Longest wait between two probes, 1s to 24h."`
+}
+
+// RateKeys is the block rate.
+type RateKeys struct {
+	PerSecond *float64 `json:"per_second" jsonschema:"minimum=0.00001,maximum=1000000" jsonschema_description:"Attempts per second in the long run."`
+	Burst     *int     `json:"burst,omitempty" jsonschema:"minimum=1,maximum=1000000,default=1" jsonschema_description:"Attempts that may begin at once after a pause."`
+}
+
+// policy checks the keys and returns them with defaults. Faults are *sinks.ConfigError.
+func (k FlowKeys) policy() (flow.Policy, error) {
+	p := flow.Policy{MaxHold: or(k.MaxHold, 0), Concurrency: or(k.Concurrency, 0)}
+	var zeros []error // zero would mean the default
+	refuse := func(zero bool, key, want string) {
+		if zero {
+			zeros = append(zeros, &sinks.ConfigError{Key: key, Msg: "want " + want + ", got 0"})
+		}
+	}
+	refuse(zero(k.MaxHold), "max_hold", "more than 0, at most 24h")
+	refuse(zero(k.Concurrency), "concurrency", "at least 1")
+	if b := k.Breaker; b != nil {
+		p.Breaker = flow.Breaker{
+			FailurePercent: or(b.FailurePercent, 0), Least: or(b.Least, 0), Window: or(b.Window, 0), ProbeEvery: or(b.ProbeEvery, 0),
+		}
+		refuse(zero(b.FailurePercent), "breaker.failure_percent", "1 to 100")
+		refuse(zero(b.Least), "breaker.least", "at least 1")
+		refuse(zero(b.Window), "breaker.window", "1s to 24h")
+		refuse(zero(b.ProbeEvery), "breaker.probe_every", "1s to 24h")
+	}
+	if r := k.Rate; r != nil {
+		p.Rate = flow.Rate{PerSecond: or(r.PerSecond, 0), Burst: or(r.Burst, 1)}
+		if r.PerSecond == nil {
+			zeros = append(zeros, &sinks.ConfigError{Key: "rate.per_second", Msg: "required"})
+		}
+		refuse(zero(r.Burst), "rate.burst", "1 to 1000000")
+	}
+	return p.Normalize(), errors.Join(append(zeros, p.Validate())...)
+}
+
+// zero is true for a key that was written as nothing.
+func zero[T int | time.Duration](p *T) bool { return p != nil && *p == 0 }
 
 // or returns what p points to, and otherwise when it is nil.
 func or[T any](p *T, otherwise T) T {

@@ -12,9 +12,9 @@ import (
 // alike. The zero value sets no bound.
 type Rate struct {
 	// PerSecond is how many attempts may begin per second, in the long run. Zero: no bound.
-	PerSecond float64
+	PerSecond float64 `json:"per_second"`
 	// Burst is how many may begin at once after a pause. Zero: 1.
-	Burst int
+	Burst int `json:"burst"`
 }
 
 // furthest is how far ahead what was refused is spread.

@@ -192,12 +192,19 @@ func TestPolicyNamesItsFaults(t *testing.T) {
 	if err := (Policy{}).Validate(); err != nil {
 		t.Errorf("the defaults: %v", err)
 	}
-	bad := Policy{MaxHold: 48 * time.Hour, Breaker: Breaker{FailurePercent: 101, Least: -1, Window: 10 * time.Millisecond, ProbeEvery: 48 * time.Hour}}
+	bad := Policy{
+		MaxHold: 48 * time.Hour, Rate: Rate{Burst: -1}, Concurrency: -1,
+		Breaker: Breaker{FailurePercent: 101, Least: -1, Window: 10 * time.Millisecond, ProbeEvery: 48 * time.Hour},
+	}
 	err := bad.Validate()
 	if err == nil {
 		t.Fatal("taken")
 	}
-	for _, want := range []string{"breaker.failure_percent: 101; want 1 to 100", "breaker.least: -1", "breaker.window: 10ms; want 1s", "breaker.probe_every: 48h0m0s; want 1s to 24h", "max_hold: 48h0m0s"} {
+	for _, want := range []string{
+		"breaker.failure_percent: want 1 to 100, got 101", "breaker.least: want at least 1, got -1", "breaker.window: want 1s to 24h, got 10ms",
+		"breaker.probe_every: want 1s to 24h, got 48h0m0s", "max_hold: want more than 0, at most 24h, got 48h0m0s",
+		"rate.per_second: want more than 0 (0.00001 to 1000000), got 0", "rate.burst: want 1 to 1000000, got -1", "concurrency: want at least 1, got -1",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nsays nothing of %q", err, want)
 		}

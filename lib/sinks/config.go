@@ -44,10 +44,10 @@ func Advice(s Sink) []*ConfigError {
 // DecodeConfig decodes raw strictly into the struct that into points to, by its json
 // tags: unknown keys and values of the wrong type are *ConfigError values, all of
 // them reported together (errors.Join), in the words of whoever wrote the
-// configuration: "want a text, got a number". A time.Duration (or a pointer to one) is
-// written as text with its unit: "250ms". A field may implement json.Unmarshaler,
-// whose errors are shown as they are, or encoding.TextUnmarshaler. Absent keys keep
-// the value that the struct had.
+// configuration: "want a text, got a number". A time.Duration is written as text with its
+// unit: "250ms". A field may be a pointer to what it takes, and may implement
+// json.Unmarshaler, whose errors are shown as they are, or encoding.TextUnmarshaler. Absent
+// keys keep the value that the struct had.
 func DecodeConfig(raw map[string]any, into any) error {
 	v := reflect.ValueOf(into)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
@@ -151,13 +151,13 @@ func decodeValue(key string, value any, v reflect.Value) []error {
 		}
 		v.Set(reflect.ValueOf(d))
 		return nil
-	case t == reflect.TypeFor[*time.Duration]():
-		d := reflect.New(t.Elem())
-		if faults = decodeValue(key, value, d.Elem()); faults == nil {
-			v.Set(d)
+	case decodesItself(t):
+	case t.Kind() == reflect.Pointer && value != nil:
+		to := reflect.New(t.Elem())
+		if faults = decodeValue(key, value, to.Elem()); faults == nil || t.Elem().Kind() == reflect.Struct {
+			v.Set(to)
 		}
 		return faults
-	case decodesItself(t):
 	case isList && t.Kind() == reflect.Slice:
 		out := reflect.MakeSlice(t, len(list), len(list))
 		for i, item := range list {

@@ -117,10 +117,20 @@ func block(r *jsonschema.Reflector, kind string) *jsonschema.Schema {
 	}
 	for p := common.Properties.Oldest(); p != nil; p = p.Next() {
 		if p.Key != "kind" {
-			s.Properties.Set(p.Key, p.Value)
+			s.Properties.Set(p.Key, orOff(p.Key, p.Value))
 		}
 	}
 	return s
+}
+
+// orOff lets a breaker be off.
+func orOff(key string, s *jsonschema.Schema) *jsonschema.Schema {
+	if key != "breaker" {
+		return s
+	}
+	block := *s
+	block.Description = ""
+	return &jsonschema.Schema{Description: s.Description, OneOf: []*jsonschema.Schema{&block, {Const: "off"}, {Const: false}}}
 }
 
 // custom returns the schema of a kind that somebody else registered: nothing is known

@@ -30,6 +30,12 @@ const (
 	DefaultConcurrency = 10
 )
 
+// The bounds of Rate: one replay in a day and a bit, and what one clock can tell apart.
+const (
+	minRate = 0.00001
+	maxRate = 1e6
+)
+
 // delayJitter spreads the delay after a failed replay evenly over 1-j to 1+j times its
 // length, so that what failed together does not come back together.
 const delayJitter = 0.2
@@ -52,8 +58,9 @@ type Policy struct {
 	// MaxDelay caps that wait before jitter. Default 6 h, or BaseDelay if that is
 	// longer.
 	MaxDelay time.Duration `json:"max_delay,omitempty" jsonschema:"default=6h" jsonschema_description:"Cap of the wait between replays."`
-	// Rate is the most sends per second, in this process. Default 0: no limit.
-	Rate float64 `json:"rate,omitempty" jsonschema:"minimum=0,default=0" jsonschema_description:"Most replays per second; 0 sets no limit."`
+	// Rate is the most replays per second, of all processes that share the engine's Gate.
+	// Default 0: no limit.
+	Rate float64 `json:"rate,omitempty" jsonschema:"minimum=0,maximum=1000000,default=0" jsonschema_description:"Most replays per second, by all processes together; 0 sets no limit."`
 	// Concurrency is the most sends at once, in one Run. Default 10.
 	Concurrency int `json:"concurrency,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most replays at once. Default: the replay function's."`
 }
@@ -100,7 +107,7 @@ func (p Policy) Validate() error {
 	refuse(p.BaseDelay < 1, "base_delay", positive)
 	refuse(p.MaxDelay < 1, "max_delay", positive)
 	refuse(p.MaxDelay >= 1 && p.MaxDelay < p.BaseDelay, "max_delay", "want at least base_delay")
-	refuse(!(p.Rate >= 0), "rate", "want 0 (no limit) or more")
+	refuse(p.Rate != 0 && !(p.Rate >= minRate && p.Rate <= maxRate), "rate", "want 0 (no limit), or 0.00001 to 1000000")
 	refuse(p.Concurrency < 1, "concurrency", atLeast1)
 	return errors.Join(errs...)
 }

@@ -63,7 +63,7 @@ func TestValidateNamesEachKeyOfACompletePolicy(t *testing.T) {
 		"base_delay: want a positive duration": func(p *Policy) { p.BaseDelay = 0 },
 		"max_delay: want a positive duration":  func(p *Policy) { p.MaxDelay = -1 },
 		"max_delay: want at least base_delay":  func(p *Policy) { p.BaseDelay = p.MaxDelay + 1 },
-		"rate: want 0 (no limit) or more":      func(p *Policy) { p.Rate = math.NaN() },
+		"rate: want 0 (no limit), or 0.00001 to 1000000":      func(p *Policy) { p.Rate = math.NaN() },
 		"concurrency: want at least 1":         func(p *Policy) { p.Concurrency = 0 },
 	} {
 		p := complete
