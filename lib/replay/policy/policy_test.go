@@ -57,14 +57,14 @@ func TestValidateNamesEachKeyOfACompletePolicy(t *testing.T) {
 		t.Errorf("the defaults: %v", err)
 	}
 	for want, change := range map[string]func(*Policy){
-		"on_success: want discard or keep":     func(p *Policy) { p.OnSuccess = "forget" },
-		"max_attempts: want at least 1":        func(p *Policy) { p.Attempts = 0 },
-		"max_replays: want at least 1":         func(p *Policy) { p.MaxReplays = 0 },
-		"base_delay: want a positive duration": func(p *Policy) { p.BaseDelay = 0 },
-		"max_delay: want a positive duration":  func(p *Policy) { p.MaxDelay = -1 },
-		"max_delay: want at least base_delay":  func(p *Policy) { p.BaseDelay = p.MaxDelay + 1 },
-		"rate: want 0 (no limit), or 0.00001 to 1000000":      func(p *Policy) { p.Rate = math.NaN() },
-		"concurrency: want at least 1":         func(p *Policy) { p.Concurrency = 0 },
+		"on_success: want discard or keep":               func(p *Policy) { p.OnSuccess = "forget" },
+		"max_attempts: want at least 1":                  func(p *Policy) { p.Attempts = 0 },
+		"max_replays: want at least 1":                   func(p *Policy) { p.MaxReplays = 0 },
+		"base_delay: want a positive duration":           func(p *Policy) { p.BaseDelay = 0 },
+		"max_delay: want a positive duration":            func(p *Policy) { p.MaxDelay = -1 },
+		"max_delay: want at least base_delay":            func(p *Policy) { p.BaseDelay = p.MaxDelay + 1 },
+		"rate: want 0 (no limit), or 0.00001 to 1000000": func(p *Policy) { p.Rate = math.NaN() },
+		"concurrency: want at least 1":                   func(p *Policy) { p.Concurrency = 0 },
 	} {
 		p := complete
 		change(&p)
