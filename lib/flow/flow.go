@@ -89,6 +89,8 @@ type Gate struct {
 	// Log is told when the process stops by itself, and when the store cannot be asked. Nil:
 	// slog.Default.
 	Log *slog.Logger
+	// Observer counts what this process changed. Nil: nobody does.
+	Observer Observer
 
 	asking singleflight.Group
 	own    Memory // the process's, for rates while the store is away
@@ -100,12 +102,21 @@ type Gate struct {
 	slots map[receiver]*gatherer
 }
 
+// Observer counts. It is called from many goroutines at once, with the context of the attempt.
+type Observer interface {
+	// BreakerOpened is called by the one process of all that opened a receiver's breaker.
+	BreakerOpened(ctx context.Context, sink string)
+	// Held is called by the process whose attempt was asked to wait for everybody, once for
+	// each hold.
+	Held(ctx context.Context, sink string)
+}
+
 type receiver struct{ sink, name string }
 
 // row is what this process saw of a receiver: failures in a row of different deliveries.
 type row struct {
 	failed map[string]bool
-	good   int64     // State.GoodAt when the row became long
+	good   int64     // State.news when the row became long
 	until  time.Time // it has stopped by itself until then; zero: it has not
 	wait   time.Duration
 	trying bool // it lets one through
@@ -225,7 +236,7 @@ func (g *Gate) alone(l Leave, s State, take bool) Leave {
 	if r == nil || r.until.IsZero() {
 		return l
 	}
-	if s.GoodAt > r.good {
+	if s.news() > r.good {
 		r.end()
 		return l
 	}
@@ -266,7 +277,7 @@ func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 		case l.token != "":
 			s = s.end(l.try.Policy, e)
 		case lifts:
-			s = State{Changes: s.Changes, GoodAt: now, Error: s.Error, BadAt: s.BadAt}
+			s = s.succeeded(now)
 		}
 		if t.Hold > 0 {
 			e.until = now + t.Hold.Milliseconds()
@@ -298,7 +309,7 @@ func (g *Gate) note(ctx context.Context, l Leave, o Outcome) (long bool, due []O
 			r.failed[o.Delivery] = true
 		}
 		if long = len(r.failed) >= suspects; long && !l.try.Policy.Breaker.Off {
-			g.stop(ctx, r, l, o.Error, s.GoodAt)
+			g.stop(ctx, r, l, o.Error, s.news())
 		}
 	}
 	// Of a receiver that is failing both sides count. What had a slot has said so already.

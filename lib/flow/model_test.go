@@ -41,7 +41,7 @@ func (w world) key(tb testing.TB) string {
 	since := s.Since
 	rel := func(at *int64) {
 		if *at != 0 {
-			*at = max(*at-w.now, -100_000)
+			*at = max(*at-w.now, -100_000) + 200_000 // now is not none
 		}
 	}
 	s.Seen, s.Under = slices.Clone(s.Seen), slices.Clone(s.Under)
@@ -56,7 +56,7 @@ func (w world) key(tb testing.TB) string {
 	for _, at := range []*int64{&s.Since, &s.Turn, &s.Next, &s.Held, &s.BadAt, &s.Probe.Until} {
 		rel(at)
 	}
-	s.GoodAt, s.Error = 0, ""
+	s.GoodAt, s.HeldAt, s.LiftedAt, s.Error = 0, 0, 0, ""
 	type try struct {
 		Current, Probe bool
 		Until          int64
@@ -132,6 +132,9 @@ func (w world) next(tb testing.TB) map[string]world {
 	}
 	if w.state.Held == 0 {
 		step("hold", func(c *world) { c.state = c.state.hold(small, event{now: c.now, until: c.now + 1000}) })
+	}
+	if !w.state.Well() {
+		step("lift", func(c *world) { c.state = c.state.lift(small, c.now) })
 	}
 	for _, d := range []int64{600, 2000} {
 		step(fmt.Sprint("wait ", d), func(c *world) { c.now += d })

@@ -60,8 +60,13 @@ type State struct {
 	Step  int    `json:"step,omitempty"`
 	Under []Slot `json:"under,omitempty"`
 
-	// Held: nothing goes until then, for the receiver said so, and then a probe.
-	Held int64 `json:"held,omitempty"`
+	// Held: nothing goes until then, for the receiver said so, and then a probe. HeldAt is when
+	// that began.
+	Held   int64 `json:"held,omitempty"`
+	HeldAt int64 `json:"held_at,omitempty"`
+
+	// LiftedAt is when an operator last lifted what held the receiver back.
+	LiftedAt int64 `json:"lifted_at,omitempty"`
 
 	// Changes names the last changes, the newest first: whoever lost the reply to one finds it
 	// here, also below those of others.
@@ -167,7 +172,7 @@ func (s *State) tidy(p Policy, now int64) {
 		return
 	}
 	if now-s.BadAt > window { // a window without a failure
-		*s = State{Held: s.Held, Probe: s.Probe, Changes: s.Changes, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
+		*s = s.lasting()
 		return
 	}
 	if since := now - s.Turn; since > window {
@@ -245,7 +250,17 @@ func (s *State) open(now int64) {
 // become begins an episode. It ends with its own numbers; what is known of the receiver stays.
 func (s *State) become(to Status, now int64) {
 	// An episode has its own name even where two begin within one millisecond.
-	*s = State{Status: to, Since: max(now, s.Since+1), Held: s.Held, Probe: s.Probe, Changes: s.Changes, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
+	since := max(now, s.Since+1)
+	*s = s.lasting()
+	s.Status, s.Since = to, since
+}
+
+// lasting is what no episode ends: what is known of the receiver, and its hold.
+func (s *State) lasting() State {
+	return State{
+		Held: s.Held, HeldAt: s.HeldAt, LiftedAt: s.LiftedAt, Probe: s.Probe, Changes: s.Changes,
+		Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt,
+	}
 }
 
 // probe: one at a time, and each later than the one before.
@@ -292,7 +307,8 @@ func (s *State) stepUp(p Policy, e event) {
 	s.drop(e.token)
 	s.GoodAt = e.now
 	if s.Step *= 2; s.Step >= p.Breaker.Least {
-		*s = State{Held: s.Held, Changes: s.Changes, Error: s.Error, BadAt: s.BadAt, GoodAt: s.GoodAt}
+		*s = s.lasting()
+		s.Probe = Slot{}
 	}
 }
 
@@ -354,7 +370,7 @@ func (s State) end(p Policy, e event) State {
 		return s
 	}
 	if s.Held > 0 && e.now >= s.Held && e.result != NoAnswer {
-		s.Held = 0 // the probe after a hold; its answer may hold again
+		s.Held, s.HeldAt = 0, 0 // the probe after a hold; its answer may hold again
 	}
 	if f := ended[s.Status][e.result]; f != nil {
 		f(&s, p, e)
@@ -368,8 +384,30 @@ func (s State) end(p Policy, e event) State {
 func (s State) hold(p Policy, e event) State {
 	s = s.clone()
 	s.tidy(p, e.now)
+	if s.Held <= e.now {
+		s.HeldAt = e.now
+	}
 	s.Held = max(s.Held, min(e.until, e.now+p.MaxHold.Milliseconds()))
 	return s
+}
+
+// lift returns s after an operator has lifted what holds the receiver back: the next attempt is
+// the probe, whatever was waited for, unless one is under way; processes that have stopped by
+// themselves go on.
+func (s State) lift(p Policy, now int64) State {
+	s = s.clone()
+	s.tidy(p, now)
+	s.LiftedAt, s.Held = now, min(s.Held, now)
+	if s.Status == Open {
+		s.Next, s.Wait = now, 2*firstProbe
+	}
+	return s
+}
+
+// succeeded returns s after a success that an operator forced: it lifts everything.
+func (s State) succeeded(now int64) State {
+	s = s.clone()
+	return State{Changes: s.Changes, GoodAt: now, LiftedAt: now, Error: s.Error, BadAt: s.BadAt}
 }
 
 func (s State) clone() State {
@@ -390,6 +428,9 @@ func (s State) Well() bool { return s.Status == OK && s.Held == 0 }
 
 // guarded reports whether an attempt needs a slot.
 func (s State) guarded() bool { return s.Status == Open || s.Status == Closing || s.Held > 0 }
+
+// news is when others last knew something better of the receiver than failures in a row.
+func (s State) news() int64 { return max(s.GoodAt, s.LiftedAt) }
 
 // why says what holds the receiver back.
 func (s State) why() string {

@@ -61,7 +61,7 @@ const remembered = 16
 // encode returns the text of a state after a change of that name; empty: there is nothing to
 // keep.
 func encode(s State, change string, now int64) (string, error) {
-	if s.Well() && len(s.Seen) == 0 && !s.Probe.taken(now) && now-max(s.BadAt, s.GoodAt) > forgotten {
+	if s.Well() && len(s.Seen) == 0 && !s.Probe.taken(now) && now-max(s.BadAt, s.GoodAt, s.LiftedAt) > forgotten {
 		return "", nil
 	}
 	s.Changes = append([]string{change}, s.Changes[:min(len(s.Changes), remembered-1)]...)

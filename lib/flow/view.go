@@ -167,11 +167,14 @@ func (g *Gate) update(ctx context.Context, t Try, always bool, f func(State, int
 		}
 		if got.Swapped {
 			g.learn(t.Sink, name, next, got.Now)
+			g.changed(ctx, t, k.state, next.state)
 			return nil
 		}
+		before := k.state
 		k, now = decode(got.Current), got.Now
 		if slices.Contains(k.state.Changes, change) { // the reply was lost, and others came since
 			g.learn(t.Sink, name, k, now)
+			g.changed(ctx, t, before, next.state)
 			return nil
 		}
 		if got.Full {
@@ -181,4 +184,123 @@ func (g *Gate) update(ctx context.Context, t Try, always bool, f func(State, int
 		g.learn(t.Sink, name, k, now)
 	}
 	return fmt.Errorf("receiver of sink %s: %w", t.Sink, errBusy)
+}
+
+// changed tells the log and the observer what this process has changed.
+func (g *Gate) changed(ctx context.Context, t Try, before, after State) {
+	about := []any{"sink", t.Sink, "receiver", t.Receiver}
+	switch {
+	case after.Status == before.Status:
+	case after.Status == Open:
+		if before.Status != Closing {
+			g.observe(func(o Observer) { o.BreakerOpened(ctx, t.Sink) })
+		}
+		g.log().WarnContext(ctx, "a receiver is left alone by all processes", append(about, "error", after.Error)...)
+	case after.Status == Closing:
+		g.log().InfoContext(ctx, "a receiver is back, and gets more step by step", about...)
+	case after.Status == OK && before.Status == Closing:
+		g.log().InfoContext(ctx, "a receiver is well again", about...)
+	}
+	if after.HeldAt > before.HeldAt {
+		g.observe(func(o Observer) { o.Held(ctx, t.Sink) })
+		g.log().WarnContext(ctx, "a receiver asked everybody to wait", append(about, "until", time.UnixMilli(after.Held).UTC())...)
+	}
+}
+
+func (g *Gate) observe(f func(Observer)) {
+	if g.Observer != nil {
+		f(g.Observer)
+	}
+}
+
+// Receiver is one receiver of a sink, as an operator sees it. What the store does not know is
+// zero: of a receiver that is well no success is counted.
+type Receiver struct {
+	Name   string // empty: the sink's own
+	Status ReceiverStatus
+	// Since is when Status began, NextProbe when an attempt may find out whether it still holds.
+	Since, NextProbe time.Time
+	LastError        string
+	LastErrorAt      time.Time
+	LastSuccessAt    time.Time
+}
+
+// ReceiverStatus is what a receiver gets.
+type ReceiverStatus string
+
+// The statuses. A breaker that closes step by step is still open.
+const (
+	ReceiverOK      ReceiverStatus = "ok"
+	ReceiverFailing ReceiverStatus = "failing" // deliveries fail; both sides are counted
+	ReceiverOpen    ReceiverStatus = "open"    // it is left alone but for probes
+	ReceiverHeld    ReceiverStatus = "held"    // it asked everybody to wait
+)
+
+// Receivers returns what is known of a sink's own receiver, first, and of those that are not
+// well, by name. It asks the store, whose error it returns.
+func (g *Gate) Receivers(ctx context.Context, sink string, p Policy) ([]Receiver, error) {
+	seen, err := g.Store.Look(ctx, sink)
+	if err != nil {
+		return nil, err
+	}
+	p = p.Normalize()
+	all := []Receiver{{Status: ReceiverOK}}
+	for _, name := range slices.Sorted(maps.Keys(seen.States)) {
+		s := decode(seen.States[name]).state
+		s.tidy(p, seen.Now)
+		r := s.receiver(seen.Now)
+		switch {
+		case name == own:
+			all[0] = r
+		case r.Status != ReceiverOK:
+			r.Name = name
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
+
+func (s State) receiver(now int64) Receiver {
+	r := Receiver{Status: ReceiverOK, LastError: s.Error, LastErrorAt: at(s.BadAt), LastSuccessAt: at(s.GoodAt)}
+	switch {
+	case s.Status == Open || s.Status == Closing:
+		r.Status, r.Since, r.NextProbe = ReceiverOpen, at(s.Since), s.NextProbe()
+	case s.Held > now:
+		r.Status, r.Since, r.NextProbe = ReceiverHeld, at(s.HeldAt), at(s.Held)
+	case s.Status == Failing:
+		r.Status, r.Since = ReceiverFailing, at(s.Since)
+	}
+	return r
+}
+
+// at is a time of the store; 0: none.
+func at(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// Lift lifts what holds back the receivers of a sink, as an operator asks for: the next attempt
+// at each is the probe, and processes that have stopped by themselves go on within two seconds.
+// The error is the store's; what was lifted before it stays so.
+func (g *Gate) Lift(ctx context.Context, sink string, p Policy) error {
+	all, err := g.Receivers(ctx, sink, p)
+	if err != nil {
+		return err
+	}
+	g.see(ctx, sink)
+	var errs []error
+	for _, r := range all {
+		t := Try{Sink: sink, Receiver: r.Name, Policy: p.Normalize()}
+		errs = append(errs, g.update(ctx, t, true, func(s State, now int64) State { return s.lift(t.Policy, now) }))
+	}
+	return errors.Join(errs...)
+}
+
+// Slot takes a slot of a rate that all processes share under a name of the sink, besides the
+// rates of its receivers. It reports false where none is due at latest; one that is taken and
+// not used is lost. Where the store cannot be asked, the process keeps the rate by itself.
+func (g *Gate) Slot(ctx context.Context, sink, name string, r Rate, latest time.Time) (at time.Time, taken bool) {
+	return g.slot(ctx, Try{Sink: sink, Receiver: name, Latest: latest, Policy: Policy{Rate: r}})
 }
