@@ -40,6 +40,7 @@ type App struct {
 	Records delivery.Store
 	Sender  *delivery.Sender
 	Engine  *replay.Engine
+	Gate    *flow.Gate // what all processes together may send
 
 	hangUp func() // nil: there are no connections
 
@@ -84,10 +85,10 @@ func (a *App) compose() error {
 	a.Config = config.NewCache(a.Env.Sinks, options)
 
 	var operations replay.OperationStore
-	gate := &flow.Gate{Log: a.Log} // knows what is paused; no attempt asks it yet
+	a.Gate = &flow.Gate{Log: a.Log, Observer: counter{a.Metrics}}
 	if a.Env.RedisURL == nil {
 		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
-		gate.Store = &flow.Memory{Pause: a.pausedInMemory}
+		a.Gate.Store = &flow.Memory{Pause: a.pausedInMemory}
 		operations = replay.NewMemoryOperations()
 	} else {
 		client, connections, err := redisclient.New(redisOptions(a.Env, loadAWS))
@@ -104,16 +105,16 @@ func (a *App) compose() error {
 			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names))
 		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
 		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
-		gate.Store = flow.NewRedis(client, a.Env.KeyPrefix)
+		a.Gate.Store = flow.NewRedis(client, a.Env.KeyPrefix)
 	}
 	a.Sender = &delivery.Sender{
 		// Dead letters that come together are pushed in one call.
-		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Paused: gate.Paused, Observer: counter{a.Metrics}, Log: a.Log,
-		Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
+		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Gate: a.Gate, Paused: a.Gate.Paused,
+		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
 	}
 	a.Engine = &replay.Engine{
-		Store: a.Queue, Targets: a, Operations: operations, Records: a.Records, Observer: counter{a.Metrics}, Log: a.Log,
-		Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
+		Store: a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
+		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
 	}
 	return nil
 }
@@ -158,7 +159,7 @@ func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) 
 	if err != nil {
 		return delivery.Target{}, err
 	}
-	return delivery.Target{Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, ConfigErr: s.Err, Hold: s.FIFO == config.FIFOHold}, nil
+	return delivery.Target{Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, Flow: s.Flow, ConfigErr: s.Err, Hold: s.FIFO == config.FIFOHold}, nil
 }
 
 // Names implements delivery.Targets.

@@ -7,14 +7,21 @@ import (
 
 	"backstop/internal/observe"
 	"backstop/internal/problem"
+	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/retry"
 )
 
-// Begin notes the start of an invocation under ctx and returns what ends it: the metrics
-// are written, with what is counted outside single deliveries.
+// Begin notes the start of an invocation under ctx and returns what ends it: what was seen of
+// receivers that are failing is shared, and the metrics are written, with what is counted
+// outside single deliveries.
 func (a *App) Begin(ctx context.Context) (end func()) {
 	a.Metrics.Begin()
+	budget := retry.NewBudget(ctx, a.Env.Reserve)
 	return func() {
+		shared, cancel := budget.AnswerContext(ctx)
+		a.Gate.Flush(shared)
+		cancel()
 		a.report(ctx)
 		a.Metrics.End(ctx)
 		a.flush(ctx)
@@ -57,6 +64,21 @@ type counter struct{ *observe.Metrics }
 
 // Unguarded implements delivery.Observer.
 func (c counter) Unguarded(sink string) { c.Add(observe.Unguarded, sink, 1) }
+
+// BreakerOpened implements flow.Observer.
+func (c counter) BreakerOpened(_ context.Context, sink string) {
+	c.Add(observe.BreakerOpened, sink, 1)
+}
+
+// Held implements flow.Observer.
+func (c counter) Held(_ context.Context, sink string) { c.Add(observe.Held, sink, 1) }
+
+// ReplayRefused implements replay.Observer.
+func (c counter) ReplayRefused(_ context.Context, sink string, reason dlq.Reason) {
+	if reason == dlq.ReasonThrottled {
+		c.Add(observe.Throttled, sink, 1)
+	}
+}
 
 // ReplayDelivered implements replay.Observer.
 func (c counter) ReplayDelivered(_ context.Context, sink string) {

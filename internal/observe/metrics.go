@@ -35,6 +35,9 @@ var (
 	ReplayDelivered = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
 	ReplayFailed    = Metric{"ReplayFailed", "Count"}          // replays that failed
 	Parked          = Metric{"Parked", "Count"}                // dead letters that a replay parked
+	BreakerOpened   = Metric{"BreakerOpened", "Count"}         // receivers that were found to be down, once in the whole system
+	Held            = Metric{"Held", "Count"}                  // times that a receiver asked everybody to wait
+	Throttled       = Metric{"Throttled", "Count"}             // deliveries and replays that found no slot, or a wait, that fits
 	ReplayRuns      = Metric{"ReplayRuns", "Count"}            // replay runs that finished with a configuration: the schedule's heartbeat
 	ConfigAge       = Metric{"ConfigAge", "Seconds"}           // age of the sink configuration in use
 	ConfigMissing   = Metric{"ConfigMissing", "Count"}         // 1 for an invocation that had no sink configuration, else 0

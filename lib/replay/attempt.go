@@ -24,6 +24,7 @@ const (
 	StatusParked    Status = "parked"    // failed too often: the schedule leaves it alone
 
 	statusDropped Status = "discarded" // by a bulk operation, unsent
+	statusPutOff  Status = "put_off"   // its receiver is left alone
 )
 
 // attempt is what one replay of a leased item is made with.
@@ -47,6 +48,9 @@ type replayed struct {
 	elapsed    time.Duration
 	// sinkFailed: the failure says something of the sink, not of this message alone.
 	sinkFailed bool
+	// refused: the gate let nothing go, and may do so at notBefore.
+	refused   bool
+	notBefore time.Time
 }
 
 // replay sends a leased item and decides how to settle it.
@@ -54,9 +58,11 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
 	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
-	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = e.Reserve, e.log(), e.Gate, a.target.Flow
+	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = e.Reserve, e.log(), e.gate(), a.target.Flow
 	var out retry.Outcome
-	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+	var to sinks.Recipient
+	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, decoded sinks.Recipient, m sinks.Message) error {
+		to = decoded
 		out = retrier.Carry(ctx, retry.Delivery{To: to, Message: m, Budget: withinLease(a.budget, l.Lease), Force: a.force})
 		return nil
 	})
@@ -72,10 +78,32 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		if a.onSuccess == OnSuccessKeep {
 			rep.settlement.Action = dlq.ActionKeep
 		}
-	case out.Attempts > 0, refused(out):
+	case refused(out):
+		rep.refused, rep.notBefore = true, out.NotBefore
+		if a.operation == "" && sinks.HasReceivers(a.target.Sink) {
+			e.putOff(&rep, sinks.ReceiverOf(a.target.Sink, to))
+		}
+	case out.Attempts > 0:
 		e.failed(a, &rep, out.NotBefore)
 	}
 	return rep
+}
+
+// mostPutOff is the longest that an item whose receiver is left alone is put off.
+const mostPutOff = time.Hour
+
+// putOff decides how an item is settled whose own receiver is left alone while others of its
+// sink may be well: out of the way, uncharged, and for the longer the longer it has waited, so
+// that a backlog of one receiver does not keep the schedule busy. What belongs to the sink's
+// own receiver comes back with the next probe.
+func (e *Engine) putOff(rep *replayed, receiver string) {
+	rep.status = statusPutOff
+	s := &rep.settlement
+	s.Action, s.Delay = dlq.ActionRetry, max(time.Until(rep.notBefore), 0)
+	if it := rep.leased.Item; rep.reason == dlq.ReasonOpen && receiver != "" {
+		spread := 0.8 + 0.4*e.rand()
+		s.Delay = max(s.Delay, min(mostPutOff, time.Duration(spread*float64(time.Since(it.At)/8))))
+	}
 }
 
 // refused reports whether the gate let nothing go.
@@ -162,8 +190,12 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 		e.log().WarnContext(ctx, "replay not recorded", append(attrs, "error", err.Error())...)
 		return
 	}
-	if rep.status == statusDropped {
+	switch rep.status {
+	case statusDropped:
 		e.log().InfoContext(ctx, "discarded", attrs...)
+		return
+	case statusPutOff:
+		e.log().InfoContext(ctx, "replay put off", attrs...)
 		return
 	}
 	e.log().InfoContext(ctx, "replay", attrs...)

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/time/rate"
 
 	"backstop/internal/delay"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/flow"
 	"backstop/lib/retry"
 )
 
@@ -31,7 +31,6 @@ type lane struct {
 	attempt attempt
 	need    time.Duration // what a send must have left to start; 0: no deadline
 	until   time.Time     // no send starts after it; zero: no such bound
-	limiter *rate.Limiter // nil: no pacing
 	settler *settler
 	sends   sync.WaitGroup
 	// turn is held by who starts the next item, and guards the three below. (A mutex would
@@ -43,6 +42,8 @@ type lane struct {
 	// suspects are leased and sent later, each alone. Only the lane's own goroutine uses them.
 	suspects []dlq.Leased
 	inARow   atomic.Int64 // failures of the sink since its last success
+	refused  atomic.Int64 // items in a row that the gate did not let go
+	shut     atomic.Bool  // the sink's only receiver is left alone
 	// recorded counts outcomes, unsettled those that could not be recorded, fenced those
 	// that must not be.
 	recorded, unsettled, fenced atomic.Int64
@@ -53,7 +54,6 @@ func (r *run) newLane(ctx context.Context, name string, t delivery.Target, b ret
 		run: r, sink: name,
 		attempt: attempt{target: t, budget: b, onSuccess: t.Replay.OnSuccess, operation: operation},
 		turn:    make(slots, 1),
-		limiter: r.limiter(name, t.Replay.Rate),
 	}
 	if r.request.OnSuccess != "" {
 		l.attempt.onSuccess = r.request.OnSuccess
@@ -63,28 +63,9 @@ func (r *run) newLane(ctx context.Context, name string, t delivery.Target, b ret
 		// be charged to the item: it is not started. An invocation shorter than a whole
 		// attempt makes do with half of itself.
 		l.need = min(t.Retry.AttemptTimeout, r.whole/2)
+		l.attempt.budget.Least = max(b.Least, l.need)
 	}
 	l.settler = newSettler(ctx, r.Engine, r.budget, func(rep replayed, err error) { l.settled(ctx, rep, err) })
-	return l
-}
-
-// limiter returns the pace of a sink; nil: none.
-func (e *Engine) limiter(sink string, perSecond float64) *rate.Limiter {
-	if perSecond == 0 {
-		return nil
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.limiters == nil {
-		e.limiters = map[string]*rate.Limiter{}
-	}
-	l := e.limiters[sink]
-	if l == nil {
-		l = rate.NewLimiter(rate.Limit(perSecond), 1)
-		e.limiters[sink] = l
-	} else if l.Limit() != rate.Limit(perSecond) {
-		l.SetLimit(rate.Limit(perSecond))
-	}
 	return l
 }
 
@@ -164,6 +145,9 @@ func (l *lane) first(ctx context.Context) (dlq.Leased, bool) {
 func (l *lane) gate(ctx context.Context, token string) bool {
 	cfg, p := l.attempt.target.Retry, l.attempt.target.Replay
 	ttl := time.Duration(p.Attempts)*cfg.AttemptTimeout + time.Duration(p.Attempts-1)*2*cfg.MaxBackoff + 5*time.Second
+	if l.run.Gate != nil {
+		ttl += cfg.MaxBackoff // for a slot, or the end of a hold
+	}
 	if p.Rate > 0 {
 		ttl += time.Duration(float64(time.Second) / p.Rate)
 	}
@@ -233,7 +217,7 @@ func (l *lane) claimAhead(ctx context.Context) <-chan []dlq.Leased {
 
 // goesOn reports whether another send may be started.
 func (l *lane) goesOn(ctx context.Context) bool {
-	return ctx.Err() == nil && l.fits(0) && (l.until.IsZero() || time.Now().Before(l.until)) && !l.broken()
+	return ctx.Err() == nil && l.fits(0) && (l.until.IsZero() || time.Now().Before(l.until)) && !l.broken() && !l.shut.Load()
 }
 
 func (l *lane) broken() bool {
@@ -331,18 +315,32 @@ func (l *lane) start(ctx context.Context, item dlq.Leased) bool {
 	return true
 }
 
-// pace waits for the sink's rate; false when the wait does not fit.
+// pace waits for the sink's rate of replays; false when the wait does not fit.
 func (l *lane) pace(ctx context.Context) bool {
-	if l.limiter == nil {
+	r := l.attempt.target.Replay.Rate
+	if r == 0 {
 		return true
 	}
-	turn := l.limiter.Reserve()
-	if wait := turn.Delay(); wait > 0 && (!l.fits(wait) || delay.Sleep(ctx, wait) != nil) {
-		turn.Cancel()
-		return false
+	latest := time.Now().Add(longestPace)
+	if b := l.attempt.budget; !b.Attempts.IsZero() {
+		latest = b.Attempts.Add(-max(l.need, b.Least))
 	}
-	return true
+	at, taken := l.run.pacer().Slot(ctx, l.sink, replaysSlot, flow.Rate{PerSecond: r}, latest)
+	return taken && delay.Sleep(ctx, max(time.Until(at), 0)) == nil
 }
+
+const (
+	// replaysSlot names the rate of a sink's replays among those of its receivers.
+	replaysSlot = "replays of "
+	// longestPace bounds the wait for a slot where nothing else does.
+	longestPace = 24 * time.Hour
+	// soon is how long an item whose receiver is left alone may be waited for, under its lease:
+	// a breaker that closes step by step lets more go within a second.
+	soon = 2 * time.Second
+	// mostRefused is how many items in a row, of receivers that are left alone, a lane puts off
+	// before it leaves the rest to the next run.
+	mostRefused = 1000
+)
 
 // send replays a started item and hands its outcome to the settler.
 func (l *lane) send(ctx context.Context, item dlq.Leased) replayed {
@@ -350,19 +348,43 @@ func (l *lane) send(ctx context.Context, item dlq.Leased) replayed {
 	// settle is not given more to settle.
 	defer l.run.slots.give()
 	rep := l.run.replay(ctx, l.attempt, item)
+	for rep.status == "" && rep.refused && l.again(ctx, item, time.Until(rep.notBefore)) {
+		rep = l.run.replay(ctx, l.attempt, item)
+	}
+	l.count(ctx, rep)
 	if rep.status == "" {
 		l.giveBack(ctx, []dlq.Leased{item})
 		l.sends.Done()
 		rep.sinkFailed = true // nothing was learned: nobody follows
 		return rep
 	}
-	if rep.sinkFailed {
-		l.inARow.Add(1)
-	} else {
-		l.inARow.Store(0)
-	}
 	l.settler.in <- rep
 	return rep
+}
+
+// again waits for a receiver that may be attempted soon; false when nobody should.
+func (l *lane) again(ctx context.Context, item dlq.Leased, wait time.Duration) bool {
+	return l.attempt.operation == "" && wait <= soon && l.fits(wait) && delay.Sleep(ctx, wait) == nil && l.goesOn(ctx) && l.covers(item.Lease)
+}
+
+// count notes what a replay says of the sink, for those that follow.
+func (l *lane) count(ctx context.Context, rep replayed) {
+	switch {
+	case rep.refused:
+		if o := l.run.Observer; o != nil {
+			o.ReplayRefused(ctx, l.sink, rep.reason)
+		}
+		if rep.status == "" || l.refused.Add(1) >= mostRefused {
+			l.shut.Store(true)
+			l.run.tally.heldBack(l.sink, rep.err, rep.notBefore)
+		}
+		return
+	case rep.sinkFailed:
+		l.inARow.Add(1)
+	case rep.status != "":
+		l.inARow.Store(0)
+	}
+	l.refused.Store(0)
 }
 
 // settled counts an outcome. It is called by the settler, once for every send.
@@ -380,7 +402,7 @@ func (l *lane) settled(ctx context.Context, rep replayed, err error) {
 	}
 	l.run.tally.sink(l.sink, func(s *SinkSummary) {
 		switch {
-		case err != nil:
+		case err != nil, rep.status == statusPutOff:
 			s.Skipped++
 		case rep.status == StatusDelivered:
 			s.Delivered++

@@ -16,11 +16,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/retry"
 )
 
@@ -37,9 +36,11 @@ type Engine struct {
 	Targets delivery.Targets
 	// Operations holds the bulk operations. Nil: there are none, and none can be created.
 	Operations OperationStore
-	// Gate is asked before every attempt (see retry.Retrier.Gate): what it refuses is put off,
-	// uncharged. ReplayOne does not ask it: an operator knows better. Nil: nobody is asked.
-	Gate retry.Gate
+	// Gate is asked before every attempt (see retry.Retrier.Gate), and hands out the slots of
+	// Policy.Rate. What it refuses stays as it was, or is put off, uncharged. ReplayOne does not
+	// ask it: an operator knows better. Nil: nobody is asked, and the rate holds in this process
+	// alone.
+	Gate Gate
 	// Records is told when a dead letter is delivered, before it is settled, and when it
 	// is discarded or imported. Nil: nobody is.
 	Records Records
@@ -57,8 +58,34 @@ type Engine struct {
 	// Nil: math/rand/v2.
 	Rand func() float64
 
-	mu       sync.Mutex
-	limiters map[string]*rate.Limiter // by sink; paces all runs of this process together
+	alone     sync.Once
+	aloneGate *flow.Gate // paces all runs of this process together where there is no Gate
+}
+
+// Gate decides when a receiver may be attempted, and paces replays; a *flow.Gate is one. It is
+// safe for concurrent use.
+type Gate interface {
+	retry.Gate
+	// Slot takes a slot of a rate that is shared under a name of the sink, and says when it is;
+	// false where none is due at latest.
+	Slot(ctx context.Context, sink, name string, r flow.Rate, latest time.Time) (at time.Time, taken bool)
+}
+
+// gate returns what retries ask; nil: nobody.
+func (e *Engine) gate() retry.Gate {
+	if e.Gate == nil {
+		return nil
+	}
+	return e.Gate
+}
+
+// pacer returns what hands out the slots of rates.
+func (e *Engine) pacer() Gate {
+	if e.Gate != nil {
+		return e.Gate
+	}
+	e.alone.Do(func() { e.aloneGate = &flow.Gate{Store: &flow.Memory{}, Log: e.log()} })
+	return e.aloneGate
 }
 
 // Store is what the engine needs of a queue of dead letters; every dlq.Store has it.
@@ -90,6 +117,9 @@ type Observer interface {
 	ReplayFailed(ctx context.Context, sink string)
 	// Parked is called besides ReplayFailed when the item is parked.
 	Parked(ctx context.Context, sink string)
+	// ReplayRefused is called for every replay that the Gate did not let go, for reason open or
+	// throttled.
+	ReplayRefused(ctx context.Context, sink string, reason dlq.Reason)
 }
 
 func (e *Engine) log() *slog.Logger {

@@ -11,7 +11,9 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/retry"
+	"backstop/lib/sinks"
 )
 
 // maxBatches is the number of sinks, in one Run, that may hold items which are claimed
@@ -167,6 +169,10 @@ func (r *run) schedule(ctx context.Context, name string, until time.Time) error 
 		}
 		return nil
 	}
+	if r.leftAlone(ctx, name, target) {
+		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Remaining })
+		return nil
+	}
 	l := r.newLane(ctx, name, target, r.budget, "")
 	l.until = until
 	defer l.close(ctx)
@@ -174,6 +180,21 @@ func (r *run) schedule(ctx context.Context, name string, until time.Time) error 
 		l.drain(ctx)
 	}
 	return nil
+}
+
+// leftAlone reports whether nothing of a sink can go in this run: its only receiver is down, or
+// asked everybody to wait for longer. Then its dead letters are not touched.
+func (r *run) leftAlone(ctx context.Context, name string, t delivery.Target) bool {
+	if r.Gate == nil || sinks.HasReceivers(t.Sink) {
+		return false
+	}
+	l, shut := r.Gate.Shut(ctx, flow.Try{Sink: name, Policy: t.Flow})
+	wait := time.Until(l.At)
+	if l.Verdict == flow.Go || shut && wait <= soon || !shut && r.budget.Fits(wait) {
+		return false
+	}
+	r.tally.heldBack(name, errors.New(l.Why), l.At)
+	return true
 }
 
 // remaining counts what is left in the sinks that were worked on.

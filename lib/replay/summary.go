@@ -1,6 +1,10 @@
 package replay
 
-import "sync"
+import (
+	"errors"
+	"sync"
+	"time"
+)
 
 // Counts are the numbers of a Run, in all or of one sink.
 type Counts struct {
@@ -11,8 +15,8 @@ type Counts struct {
 	Delivered int64 `json:"delivered"`
 	Failed    int64 `json:"failed"`
 	Parked    int64 `json:"parked"`
-	// Skipped items were claimed and given back, or lost to another replayer, or are
-	// due in a sink that is paused or not configured.
+	// Skipped items were claimed and given back, or put off, or lost to another replayer, or
+	// are due in a sink that is paused, not configured, or left alone (see HeldBack).
 	Skipped int64 `json:"skipped"`
 	// Remaining items will be replayed by the schedule, now or later. -1: unknown.
 	Remaining int64 `json:"remaining"`
@@ -22,6 +26,10 @@ type Counts struct {
 type SinkSummary struct {
 	Counts
 	Paused bool `json:"paused,omitempty"`
+	// HeldBack says why the sink's receiver is left alone: it is down, or asked everybody to
+	// wait. An attempt may find out at NextProbe whether it still holds.
+	HeldBack  string    `json:"held_back,omitempty"`
+	NextProbe time.Time `json:"next_probe,omitzero"`
 	// Error says why the sink was left out or left early.
 	Error string `json:"error,omitempty"`
 }
@@ -56,6 +64,17 @@ func (t *tally) fail(name string, err error) {
 		if s.Error == "" {
 			s.Error = err.Error()
 		}
+	})
+}
+
+// heldBack notes why a sink's receiver is left alone, and until when.
+func (t *tally) heldBack(name string, why error, next time.Time) {
+	text := why.Error()
+	if cause := errors.Unwrap(why); cause != nil { // below "not attempted"
+		text = cause.Error()
+	}
+	t.sink(name, func(s *SinkSummary) {
+		s.HeldBack, s.NextProbe = text, next.UTC().Truncate(time.Millisecond)
 	})
 }
 

@@ -227,6 +227,12 @@ type Receivers interface {
 	Receiver(to Recipient) string
 }
 
+// HasReceivers reports whether s, or the sink that it wraps, may have several receivers.
+func HasReceivers(s Sink) bool {
+	_, ok := as[Receivers](s)
+	return ok
+}
+
 // ReceiverOf names the receiver of s, or of the sink that it wraps, for a recipient; empty: its
 // own, also where naming it panics.
 func ReceiverOf(s Sink, to Recipient) string {

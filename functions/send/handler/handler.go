@@ -14,6 +14,7 @@ import (
 	"backstop/internal/observe"
 	"backstop/internal/strictjson"
 	"backstop/lib/delivery"
+	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
 )
@@ -134,6 +135,9 @@ func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.An
 		h.app.Metrics.AddReason(observe.HandedBack, sink, reason, 1)
 	case a.Status == delivery.StatusDeadLettered:
 		h.app.Metrics.AddReason(observe.DeadLettered, sink, reason, 1)
+		if a.Reason == dlq.ReasonThrottled {
+			h.app.Metrics.Add(observe.Throttled, sink, 1)
+		}
 	default:
 		h.app.Metrics.Add(observe.Delivered, sink, 1)
 	}
