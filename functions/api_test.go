@@ -310,7 +310,7 @@ func TestOneCauseIsReplayedInBulkAndNothingElse(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = in.Close() })
 	for name, path := range map[string]string{"orders": orders, "mails": mails} {
-		text := "kind: webhook\nurl: " + in.URL + path + "\nretry: {max_attempts: 1}\nreplay: {concurrency: 20}\n"
+		text := "kind: webhook\nurl: " + in.URL + path + "\nretry: {max_attempts: 1}\nreplay: {concurrency: 20}\nbreaker: off\n"
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,8 @@ package functions_test
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -38,8 +40,9 @@ func TestAFunctionSurvivesAPathThatDiedSilently(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			proxies, env := begin(t)
+			in, dir := onesThatFail(t)
 			s := start(t, local.Options{
-				RedisURL: "redis://" + proxies[0].Addr, Env: env, Timeout: faultTimeout, QueueTimeout: faultTimeout, ReplayTimeout: 2 * faultTimeout,
+				Sinks: "file:" + dir, RedisURL: "redis://" + proxies[0].Addr, Env: env, Timeout: faultTimeout, QueueTimeout: faultTimeout, ReplayTimeout: 2 * faultTimeout,
 			})
 			kept := 0
 			keep := func(what, sink string, ids []string) {
@@ -59,7 +62,7 @@ func TestAFunctionSurvivesAPathThatDiedSilently(t *testing.T) {
 			}
 			for round := range 2 {
 				id := func(what string) string { return fmt.Sprintf("%s-%d", what, round) }
-				s.Inbox.HTTP.Set(local.PathDown, inbox.Always(inbox.Reply{Status: http.StatusServiceUnavailable}))
+				in.HTTP.Set(local.PathDown, inbox.Always(inbox.Reply{Status: http.StatusServiceUnavailable}))
 				// Each process opens what a busy one has: while answers take their time, all
 				// records of a batch ask at once.
 				for _, p := range proxies {
@@ -70,7 +73,7 @@ func TestAFunctionSurvivesAPathThatDiedSilently(t *testing.T) {
 				for _, p := range proxies {
 					p.Set(faultproxy.Faults{})
 				}
-				s.Inbox.HTTP.Heal(local.PathDown)
+				in.HTTP.Heal(local.PathDown)
 				tick("a tick over a path that lives", 50)
 				if got := call(t, s, "GET", "/v1/dlq/items?limit=1", ""); got.status != http.StatusOK {
 					t.Fatalf("list: %d %s", got.status, got.raw)
@@ -106,4 +109,26 @@ func TestAFunctionSurvivesAPathThatDiedSilently(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onesThatFail returns an inbox and a folder of sinks that post to it: one whose messages are
+// refused for good, and one that may be down and is tried all the same.
+func onesThatFail(t *testing.T) (*inbox.Inbox, string) {
+	t.Helper()
+	in, err := inbox.Start(t.Context(), inbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close() })
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"webhook-gone": "kind: webhook\nurl: " + in.URL + local.PathGone + "\n",
+		"webhook-down": "kind: webhook\nurl: " + in.URL + local.PathDown + "\nretry: {max_attempts: 2, base_backoff: 200ms}\nbreaker: off\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.HTTP.Set(local.PathGone, inbox.Always(inbox.Reply{Status: http.StatusNotFound}))
+	return in, dir
 }

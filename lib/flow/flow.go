@@ -118,6 +118,7 @@ type row struct {
 	failed map[string]bool
 	good   int64     // State.news when the row became long
 	until  time.Time // it has stopped by itself until then; zero: it has not
+	why    string    // the last failure
 	wait   time.Duration
 	trying bool // it lets one through
 	policy Policy
@@ -241,7 +242,7 @@ func (g *Gate) alone(l Leave, s State, take bool) Leave {
 		return l
 	}
 	if now := wall(); now.Before(r.until) || r.trying {
-		l.Verdict, l.At, l.Why = Refused, r.until, "this process saw five deliveries in a row fail"
+		l.Verdict, l.At, l.Why = Refused, r.until, whyAlone+r.why
 		if r.trying {
 			l.At = now.Add(time.Second)
 		}
@@ -252,6 +253,8 @@ func (g *Gate) alone(l Leave, s State, take bool) Leave {
 	}
 	return l
 }
+
+const whyAlone = "this process leaves the receiver alone since five deliveries in a row failed: "
 
 func (r *row) end() {
 	r.failed, r.until, r.wait, r.trying = nil, time.Time{}, 0, false
@@ -335,7 +338,7 @@ func (g *Gate) stop(ctx context.Context, r *row, l Leave, why string, good int64
 	default:
 		return // an attempt that was under way when it stopped
 	}
-	r.until = wall().Add(r.wait)
+	r.until, r.why = wall().Add(r.wait), why
 }
 
 // key is where the row of a receiver stands. Those that callers make up share one in the end.

@@ -178,7 +178,7 @@ func (several) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 	return name, err
 }
 
-func (several) Receiver(to sinks.Recipient) string { return to.(string) }
+func (several) Receiver(to sinks.Recipient) string { return fmt.Sprint(to) }
 
 // Of a sink with several receivers those that are well get theirs, and what belongs to the
 // one that is down is put off: uncharged, unnoted, and for longer when it has waited longer.
