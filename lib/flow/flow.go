@@ -124,7 +124,9 @@ type row struct {
 	policy Policy
 
 	pending  []Outcome // to be shared
-	reported time.Time // when that was last done
+	urgent   bool      // now, not with others that come
+	sharing  bool      // somebody is at it
+	reported time.Time // when that was last begun
 }
 
 // While a receiver is failing, a process shares what it sees this often.
@@ -266,10 +268,8 @@ func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 		return
 	}
 	o := Outcome{Result: t.Result, Delivery: hash(l.try.Delivery), Mark: l.mark, Error: t.Error}
-	var due []Outcome
-	if o.Row, due = g.note(ctx, l, o); len(due) > 0 {
-		g.report(ctx, l.try, due)
-	}
+	o.Row = g.note(ctx, l, o)
+	g.share(ctx, l.try)
 	lifts := l.try.Force && t.Result == Good
 	if l.token == "" && t.Hold <= 0 && !lifts {
 		return
@@ -290,9 +290,8 @@ func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 	})
 }
 
-// note counts an outcome in the process. It reports whether there is a row of failures, and
-// returns what is to be shared now.
-func (g *Gate) note(ctx context.Context, l Leave, o Outcome) (long bool, due []Outcome) {
+// note counts an outcome in the process. It reports whether there is a row of failures.
+func (g *Gate) note(ctx context.Context, l Leave, o Outcome) (long bool) {
 	s, _ := g.have(l.try.Sink).of(l.try)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -319,11 +318,8 @@ func (g *Gate) note(ctx context.Context, l Leave, o Outcome) (long bool, due []O
 	if l.mark != 0 && l.token == "" && o.Result != NoAnswer {
 		o.Row = long
 		r.pending = append(r.pending, o)
-		if now := wall(); len(r.pending) >= reportMost || now.Sub(r.reported) >= reportEvery {
-			due, r.pending, r.reported = r.pending, nil, now
-		}
 	}
-	return long, due
+	return long
 }
 
 // stop leaves the receiver alone for a while, by this process.
@@ -367,22 +363,50 @@ func (g *Gate) row(t Try) *row {
 // forget drops a row that says nothing.
 func (g *Gate) forget(t Try) {
 	k := g.key(t)
-	if r := g.rows[k]; r != nil && len(r.failed) == 0 && len(r.pending) == 0 && !r.trying {
+	if r := g.rows[k]; r != nil && len(r.failed) == 0 && len(r.pending) == 0 && !r.trying && !r.sharing {
 		delete(g.rows, k)
 	}
 }
 
-// Lost says that a delivery to a receiver has failed for now and was dead-lettered. It reports
-// what the process has seen since.
+// Lost says that a delivery to a receiver has failed for now and was dead-lettered. What the
+// process has seen is shared: by this call, or by another one that is at it.
 func (g *Gate) Lost(ctx context.Context, t Try, why string) {
 	t.Policy = t.Policy.Normalize()
+	if t.Policy.Breaker.Off {
+		return
+	}
 	g.mu.Lock()
 	r := g.row(t)
-	outcomes := append(r.pending, Outcome{Result: Bad, Delivery: hash(t.Delivery), Lost: true, Error: why})
-	r.pending, r.reported = nil, wall()
-	g.forget(t)
+	r.pending = append(r.pending, Outcome{Result: Bad, Delivery: hash(t.Delivery), Lost: true, Error: why})
+	r.urgent = true
 	g.mu.Unlock()
-	g.report(ctx, t, outcomes)
+	g.share(ctx, t)
+}
+
+// share reports what the process has seen of a receiver, where that is due. One caller does it
+// for all: those of a batch would only get into each other's way.
+func (g *Gate) share(ctx context.Context, t Try) {
+	mine := false
+	for {
+		g.mu.Lock()
+		r := g.rows[g.key(t)]
+		if r == nil || r.sharing && !mine {
+			g.mu.Unlock()
+			return
+		}
+		now := wall()
+		due := r.urgent || len(r.pending) >= reportMost || now.Sub(r.reported) >= reportEvery
+		if len(r.pending) == 0 || !due || ctx.Err() != nil {
+			r.sharing = false
+			g.forget(t)
+			g.mu.Unlock()
+			return
+		}
+		outcomes := r.pending
+		r.pending, r.urgent, r.sharing, r.reported, mine = nil, false, true, now, true
+		g.mu.Unlock()
+		g.report(ctx, t, outcomes)
+	}
 }
 
 // Flush reports what the process has seen of receivers that are failing. An invocation ends
@@ -397,7 +421,7 @@ func (g *Gate) Flush(ctx context.Context) {
 	for k, r := range g.rows {
 		if len(r.pending) > 0 {
 			all = append(all, batch{Try{Sink: k.sink, Receiver: k.name, Policy: r.policy}, r.pending})
-			r.pending = nil
+			r.pending, r.urgent = nil, false
 		}
 	}
 	g.mu.Unlock()
