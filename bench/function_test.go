@@ -34,9 +34,22 @@ type function struct {
 // startFunction starts a function whose one sink "ops" posts to url.
 func startFunction(b *testing.B, name, url, redisURL string, env ...string) *function {
 	b.Helper()
+	return startFunctions(b, name, url, redisURL, setup{}, env...)
+}
+
+// setup is what a function may be started with besides. The zero value is one process, and a
+// sink by its defaults.
+type setup struct {
+	sink      string // more keys of the sink
+	processes int
+}
+
+// startFunctions starts a function that may have several processes.
+func startFunctions(b *testing.B, name, url, redisURL string, s setup, env ...string) *function {
+	b.Helper()
 	ok(b, build())
 	sinks := b.TempDir()
-	ok(b, os.WriteFile(filepath.Join(sinks, "ops.yaml"), []byte("kind: webhook\nurl: "+url+"\n"), 0o600))
+	ok(b, os.WriteFile(filepath.Join(sinks, "ops.yaml"), []byte("kind: webhook\nurl: "+url+"\n"+s.sink), 0o600))
 	environment := map[string]string{
 		"BACKSTOP_SINKS": "file:" + sinks, "BACKSTOP_REDIS_URL": redisURL, "AWS_EC2_METADATA_DISABLED": "true",
 		"AWS_LAMBDA_LOG_FORMAT": "JSON",
@@ -46,7 +59,7 @@ func startFunction(b *testing.B, name, url, redisURL string, env ...string) *fun
 		environment[key] = value
 	}
 	host, err := lambdahost.Start(context.Background(), lambdahost.Options{}, lambdahost.Function{
-		Name: name, Path: filepath.Join(binaries, name, "bootstrap"), Env: environment, Timeout: 55 * time.Second, Concurrency: 1, MemoryMB: 512,
+		Name: name, Path: filepath.Join(binaries, name, "bootstrap"), Env: environment, Timeout: 55 * time.Second, Concurrency: max(s.processes, 1), MemoryMB: 512,
 	})
 	ok(b, err)
 	b.Cleanup(func() {

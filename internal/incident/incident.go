@@ -61,9 +61,9 @@ func Start(ctx context.Context, dir string, rate int) (*Incident, error) {
 		return nil, err
 	}
 	for name, text := range map[string]string{
-		"orders": fmt.Sprintf("kind: webhook\nurl: %s%s\nretry: {max_attempts: 1}\nreplay: {rate: %d}\n", in.URL, path, rate),
+		"orders": fmt.Sprintf("kind: webhook\nurl: %s%s\nretry: {max_attempts: 1}\nreplay: {rate: %d}\nbreaker: off\n", in.URL, path, rate),
 		// Port 1 is nobody's.
-		"alerts": "kind: webhook\nurl: http://127.0.0.1:1/alerts\nretry: {max_attempts: 1}\n",
+		"alerts": "kind: webhook\nurl: http://127.0.0.1:1/alerts\nretry: {max_attempts: 1}\nbreaker: off\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
 			_ = in.Close()

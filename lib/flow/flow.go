@@ -267,6 +267,9 @@ func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 	if l.Verdict != Go {
 		return
 	}
+	if t.Result == Good && l.token == "" && l.mark == 0 && t.Hold <= 0 && !l.try.Force && !g.noted(l.try) {
+		return // as nearly all are
+	}
 	o := Outcome{Result: t.Result, Delivery: hash(l.try.Delivery), Mark: l.mark, Error: t.Error}
 	o.Row = g.note(ctx, l, o)
 	g.share(ctx, l.try)
@@ -360,6 +363,13 @@ func (g *Gate) row(t Try) *row {
 	return r
 }
 
+// noted reports whether the process has noted anything of a receiver.
+func (g *Gate) noted(t Try) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rows[g.key(t)] != nil
+}
+
 // forget drops a row that says nothing.
 func (g *Gate) forget(t Try) {
 	k := g.key(t)
@@ -430,7 +440,12 @@ func (g *Gate) Flush(ctx context.Context) {
 	}
 }
 
+// report shares outcomes. It does not where the store did not answer last: whoever has to tell
+// callers that it is away has no time for it, and a report that is lost is one less.
 func (g *Gate) report(ctx context.Context, t Try, outcomes []Outcome) {
+	if v := g.have(t.Sink); v.asked.After(v.told) {
+		return
+	}
 	g.save(ctx, t, false, func(s State, now int64) State {
 		for _, o := range outcomes {
 			s = s.report(t.Policy, event{now: now, process: g.process(), outcome: o})

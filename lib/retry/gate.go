@@ -160,7 +160,7 @@ func (r *Retrier) tell(ctx context.Context, b Budget, l flow.Leave, result flow.
 
 // lost tells the gate of a delivery that its receiver failed, once it is stored.
 func (r *Retrier) lost(ctx context.Context, d Delivery, out Outcome) {
-	if r.Gate == nil || !out.failed {
+	if r.Gate == nil || !out.failed || out.Status != StatusDeadLettered {
 		return
 	}
 	ctx, cancel := d.Budget.AnswerContext(ctx)
