@@ -77,8 +77,11 @@ func encode(m client.SendRequest) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
+// errUnanswered hands back a message of which the queue's answer says nothing.
+var errUnanswered = errors.New("the queue's answer does not name the message")
+
 // flush sends a batch and returns what the queue did not take. SQS may take some of a batch
-// and refuse others; without an answer, all are taken for refused.
+// and refuse others; only those that its answer names as taken are safe.
 func (q *Queue) flush(ctx context.Context, b batch) (back []HandedBack) {
 	if len(b.messages) == 0 {
 		return nil
@@ -94,14 +97,21 @@ func (q *Queue) flush(ctx context.Context, b batch) (back []HandedBack) {
 		}
 		return back
 	}
+	taken := map[string]bool{}
+	for _, s := range out.Successful {
+		taken[aws.ToString(s.Id)] = aws.ToString(s.MessageId) != ""
+	}
 	refused := map[string]types.BatchResultErrorEntry{}
 	for _, f := range out.Failed {
 		refused[aws.ToString(f.Id)] = f
 	}
 	for i, m := range b.messages {
-		if f, ok := refused[strconv.Itoa(i)]; ok {
+		id := strconv.Itoa(i)
+		if f, ok := refused[id]; ok {
 			err := fmt.Errorf("%s: %s", aws.ToString(f.Code), aws.ToString(f.Message))
 			back = append(back, HandedBack{Message: m, Err: err, Again: !f.SenderFault})
+		} else if !taken[id] {
+			back = append(back, HandedBack{Message: m, Err: errUnanswered, Again: true})
 		}
 	}
 	return back
