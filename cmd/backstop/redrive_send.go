@@ -153,6 +153,9 @@ func (r *redrive) move(ctx context.Context, m types.Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
 	out, err := r.queues.SendMessage(ctx, r.copyOf(m))
+	if err == nil && aws.ToString(out.MessageId) == "" {
+		err = errors.New("the answer of the main queue has no MessageId, so nothing says that it took the message")
+	}
 	if err != nil {
 		return fmt.Errorf("message %s stays in the redrive queue: %w", aws.ToString(m.MessageId), err)
 	}
