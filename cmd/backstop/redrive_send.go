@@ -173,8 +173,10 @@ func (r *redrive) copyOf(m types.Message) *sqs.SendMessageInput {
 		QueueUrl: &r.to, MessageBody: aws.String(withID(aws.ToString(m.Body), aws.ToString(m.MessageId))),
 		MessageAttributes: m.MessageAttributes,
 	}
+	if group := m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]; group != "" {
+		in.MessageGroupId = &group // a standard queue is fair to groups
+	}
 	if strings.HasSuffix(r.to, ".fifo") {
-		in.MessageGroupId = aws.String(m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)])
 		// Not the message's own deduplication id: within five minutes of its first use SQS
 		// would accept the message and drop it.
 		in.MessageDeduplicationId = aws.String("redrive-" + aws.ToString(m.MessageId))

@@ -88,7 +88,11 @@ func (q *Queue) flush(ctx context.Context, b batch) (back []HandedBack) {
 	}
 	in := &sqs.SendMessageBatchInput{QueueUrl: &q.URL}
 	for i, body := range b.bodies {
-		in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &body})
+		in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), MessageBody: &body,
+			// A backlog of one sink then holds up no other: SQS is fair to message groups.
+			MessageGroupId: &b.messages[i].Sink,
+		})
 	}
 	out, err := q.Client.SendMessageBatch(ctx, in)
 	if err != nil {

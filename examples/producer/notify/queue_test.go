@@ -25,13 +25,15 @@ import (
 // says nothing.
 type queue struct {
 	calls  [][]string // bodies
+	groups []string   // of all messages
 	broken bool       // from the second call on
 }
 
 func (q *queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	type entry struct {
-		ID   string `json:"Id"`
-		Body string `json:"MessageBody,omitempty"`
+		ID    string `json:"Id"`
+		Body  string `json:"MessageBody,omitempty"`
+		Group string `json:"MessageGroupId,omitempty"`
 
 		MessageID   string `json:"MessageId,omitempty"`
 		MD5         string `json:"MD5OfMessageBody,omitempty"`
@@ -54,6 +56,7 @@ func (q *queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var out struct{ Successful, Failed []entry }
 	for _, e := range in.Entries {
 		bodies = append(bodies, e.Body)
+		q.groups = append(q.groups, e.Group)
 		switch {
 		case strings.Contains(e.Body, "refuse-sender"):
 			out.Failed = append(out.Failed, entry{ID: e.ID, SenderFault: true, Code: "InvalidMessageContents", Message: "no"})
@@ -116,6 +119,19 @@ func TestMessagesGoInTheBatchesThatSQSTakes(t *testing.T) {
 	}
 	if back := q.sender(t).Send(t.Context()); len(back) > 0 || len(q.calls) != 4 {
 		t.Errorf("no message made %d calls; handed back %v", len(q.calls)-4, back)
+	}
+}
+
+// SQS is fair to message groups, so a sink with a backlog does not hold up the others.
+func TestTheGroupOfAMessageIsItsSink(t *testing.T) {
+	q := &queue{}
+	mail, chat := message("order-1", "x"), message("order-2", "x")
+	chat.Sink = "support"
+	if back := q.sender(t).Send(t.Context(), mail, chat); len(back) > 0 {
+		t.Fatalf("handed back %v", back)
+	}
+	if want := []string{"orders", "support"}; !slices.Equal(q.groups, want) {
+		t.Errorf("groups %q, want %q", q.groups, want)
 	}
 }
 
