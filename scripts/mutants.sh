@@ -99,8 +99,14 @@ mutant 'a paused sink is sent to' lib/delivery/sender.go \
   's/ && s\.Paused\(ctx, r\.Sink\):/ \&\& false:/' \
   ./lib/delivery 'TestAPausedSinkIsNotSentTo'
 mutant 'a FIFO group does not share its time' functions/send/handler/sqs.go \
-  's/budget\.Share\(len\(group\)-n\)/budget.Share(len(group)-len(group)+min(n, 0))/' \
+  's/Followers: len\(group\) - n - 1/Followers: 0/' \
   ./functions/send/handler 'TestAGroupSharesItsTime'
+mutant 'a receiver has no share' lib/delivery/sender.go \
+  's/plan\.sends && r\.Turn != nil/false/' \
+  ./lib/delivery 'TestAReceiverThatHangsHoldsUpNoOther'
+mutant 'what waits for its share holds a slot' lib/delivery/batch.go \
+  's/\t<-t\.batch\.slots\n\tdefer [^\n]*\n//' \
+  ./lib/delivery 'TestAReceiverThatHangsHoldsUpNoOther'
 mutant 'a failed search is not noted' lib/delivery/sender.go \
   's/if fault\.CodeOf\(err\) != fault\.CodeDLQNotFound \{\n\t+s\.unguarded/if false {\n\t\t\t\ts.unguarded/' \
   ./lib/delivery 'TestAFailedSearchIsNoted'

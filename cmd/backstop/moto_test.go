@@ -162,7 +162,10 @@ func put(t *testing.T, c *sqs.Client, queue, body, group string) string {
 		MessageAttributes: map[string]sqstypes.MessageAttributeValue{"tenant": {DataType: aws.String("String"), StringValue: aws.String("acme")}},
 	}
 	if group != "" {
-		in.MessageGroupId, in.MessageDeduplicationId = &group, aws.String("dedup-"+body)
+		in.MessageGroupId = &group
+	}
+	if strings.HasSuffix(queue, ".fifo") {
+		in.MessageDeduplicationId = aws.String("dedup-" + body)
 	}
 	out, err := c.SendMessage(t.Context(), in)
 	if err != nil {
@@ -199,7 +202,7 @@ func TestRedriveAgainstAQueue(t *testing.T) {
 	c := sqs.NewFromConfig(useMoto(t))
 	from, to := newQueue(t, c, "redrive"), newQueue(t, c, "main")
 	noID := put(t, c, from, `{"sink":"mail","message":{"body":"a"}}`, "")
-	put(t, c, from, `{"id":"order-1","sink":"mail","message":{"body":"b"}}`, "")
+	put(t, c, from, `{"id":"order-1","sink":"mail","message":{"body":"b"}}`, "mail") // a standard queue is fair to groups
 	put(t, c, from, "no request \x1b[31m at all", "")
 
 	t.Run("list shows and gives back", func(t *testing.T) {
@@ -230,9 +233,12 @@ func TestRedriveAgainstAQueue(t *testing.T) {
 		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "2 messages sent back\n", "")
 		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to, "--yes").want(t, 0, "0 messages sent back\n", "")
 		run(t, "redrive", "send", "--redrive-queue", from, "--queue", to).want(t, 0, "", "The redrive queue is empty.\n")
-		var bodies []string
+		var bodies, groups []string
 		for _, m := range drain(t, c, to) {
 			bodies = append(bodies, *m.Body)
+			if group := m.Attributes["MessageGroupId"]; group != "" {
+				groups = append(groups, group)
+			}
 			if v := m.MessageAttributes["tenant"].StringValue; aws.ToString(v) != "acme" {
 				t.Errorf("attribute %v of %s, want it kept", v, *m.Body)
 			}
@@ -241,6 +247,9 @@ func TestRedriveAgainstAQueue(t *testing.T) {
 		want := []string{"no request \x1b[31m at all", `{"id":"order-1","sink":"mail","message":{"body":"b"}}`, `{"sink":"mail","message":{"body":"a"},"id":"` + noID + `"}`}
 		if !slices.Equal(bodies, want) {
 			t.Errorf("the main queue has\n%q, want\n%q", bodies, want)
+		}
+		if !slices.Equal(groups, []string{"mail"}) {
+			t.Errorf("groups %q, want the one that there was", groups)
 		}
 		if left := drain(t, c, from); len(left) > 0 {
 			t.Errorf("%d messages are still in the redrive queue", len(left))

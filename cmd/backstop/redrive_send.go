@@ -153,6 +153,9 @@ func (r *redrive) move(ctx context.Context, m types.Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
 	out, err := r.queues.SendMessage(ctx, r.copyOf(m))
+	if err == nil && aws.ToString(out.MessageId) == "" {
+		err = errors.New("the answer of the main queue has no MessageId, so nothing says that it took the message")
+	}
 	if err != nil {
 		return fmt.Errorf("message %s stays in the redrive queue: %w", aws.ToString(m.MessageId), err)
 	}
@@ -170,8 +173,10 @@ func (r *redrive) copyOf(m types.Message) *sqs.SendMessageInput {
 		QueueUrl: &r.to, MessageBody: aws.String(withID(aws.ToString(m.Body), aws.ToString(m.MessageId))),
 		MessageAttributes: m.MessageAttributes,
 	}
+	if group := m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]; group != "" {
+		in.MessageGroupId = &group // a standard queue is fair to groups
+	}
 	if strings.HasSuffix(r.to, ".fifo") {
-		in.MessageGroupId = aws.String(m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)])
 		// Not the message's own deduplication id: within five minutes of its first use SQS
 		// would accept the message and drop it.
 		in.MessageDeduplicationId = aws.String("redrive-" + aws.ToString(m.MessageId))

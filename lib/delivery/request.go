@@ -28,6 +28,11 @@ type Request struct {
 	Trace string
 	// Budget is the time for it. Zero: what the context has left, less Sender.Reserve.
 	Budget retry.Budget
+	// Followers is how many requests wait for this one in order to begin. It leaves them their
+	// part of Budget, once it has begun itself.
+	Followers int
+	// Turn is the caller's in a Batch. Nil: nothing bounds how many go to a receiver at once.
+	Turn *Turn
 	// Fresh says that the ID was made for this request, so nobody can have used it.
 	Fresh bool
 	// KeepUnsendable dead-letters a request that can never be sent, because its caller
@@ -52,6 +57,17 @@ func (r Request) delivery() retry.Delivery {
 		d.Received = json.RawMessage("null")
 	}
 	return d
+}
+
+// part is the request's of its budget, which its followers share.
+func (r Request) part() retry.Budget { return r.Budget.Share(1 + r.Followers) }
+
+// inTime is NOT_ATTEMPTED when no attempt fits any more.
+func (r Request) inTime() error {
+	if r.part().Fits(0) {
+		return nil
+	}
+	return &fault.Error{Code: fault.CodeNotAttempted, Msg: "no time was left for this delivery"}
 }
 
 // size counts what would be kept of the request.

@@ -15,6 +15,7 @@ import (
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
+	"backstop/lib/sinks"
 )
 
 // Sender delivers requests. Its fields are set before its first use and never changed;
@@ -88,18 +89,35 @@ func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
 	if r.Budget.IsZero() {
 		r.Budget = retry.NewBudget(ctx, s.Reserve)
 	}
-	if !r.Budget.Fits(0) {
-		return Answer{}, &fault.Error{Code: fault.CodeNotAttempted, Msg: "no time was left for this delivery"}
+	if err := r.inTime(); err != nil {
+		return Answer{}, err
 	}
 	target, err := s.Targets.Target(ctx, r.Sink)
 	if err != nil {
 		return Answer{}, err
 	}
-	send, err := s.plan(ctx, target, r)
+	plan, err := s.plan(ctx, target, r)
 	if err != nil {
 		return Answer{}, err
 	}
-	return s.once(retry.WithTrace(ctx, r.Trace), r, send)
+	if plan.sends && r.Turn != nil {
+		to := receiver{r.Sink, sinks.ReceiverOf(target.Sink, plan.to)}
+		leave, waited, err := r.Turn.enter(ctx, r.Budget, to, target.Flow.Concurrency)
+		if err != nil {
+			return Answer{}, err
+		}
+		defer leave()
+		if waited {
+			if err := r.inTime(); err != nil {
+				return Answer{}, err
+			}
+			if plan, err = s.plan(ctx, target, r); err != nil { // the sink may be paused by now
+				return Answer{}, err
+			}
+		}
+	}
+	r.Budget = r.part()
+	return s.once(retry.WithTrace(ctx, r.Trace), r, plan.carry)
 }
 
 // errPaused is why a delivery to a paused sink was not attempted. Its reason is config,
@@ -110,11 +128,21 @@ var errPaused = &fault.Error{Code: fault.CodeNotAttempted, Msg: "an operator has
 // after the successors.
 func heldBack(reason dlq.Reason) bool { return reason.Due() }
 
+// plan is how a request is handled.
+type plan struct {
+	carry func(context.Context, retry.Budget) retry.Outcome
+	sends bool            // there are to be attempts
+	to    sinks.Recipient // decoded
+}
+
 // plan decides how r is handled; an error refuses it.
-func (s *Sender) plan(ctx context.Context, target Target, r Request) (func(context.Context) retry.Outcome, error) {
+func (s *Sender) plan(ctx context.Context, target Target, r Request) (plan, error) {
 	retrier, d := s.retrier(target, r), r.delivery()
-	deadLetter := func(reason dlq.Reason, why error) func(context.Context) retry.Outcome {
-		return func(ctx context.Context) retry.Outcome { return retrier.DeadLetter(ctx, d, reason, why) }
+	deadLetter := func(reason dlq.Reason, why error) plan {
+		return plan{carry: func(ctx context.Context, b retry.Budget) retry.Outcome {
+			d.Budget = b
+			return retrier.DeadLetter(ctx, d, reason, why)
+		}}
 	}
 	if why := target.ConfigErr; why != nil {
 		return deadLetter(dlq.ReasonConfig, why), nil
@@ -125,11 +153,15 @@ func (s *Sender) plan(ctx context.Context, target Target, r Request) (func(conte
 		return deadLetter(dlq.ReasonConfig, errPaused), nil
 	case err == nil:
 		d.To = to
-		return func(ctx context.Context) retry.Outcome { return retrier.Carry(ctx, d) }, nil
+		carry := func(ctx context.Context, b retry.Budget) retry.Outcome {
+			d.Budget = b
+			return retrier.Carry(ctx, d)
+		}
+		return plan{carry: carry, sends: true, to: to}, nil
 	case r.KeepUnsendable:
 		return deadLetter(dlq.ReasonInvalid, err), nil
 	}
-	return nil, err
+	return plan{}, err
 }
 
 // guard is a delivery's hold on its record.
@@ -145,7 +177,7 @@ type guard struct {
 // once sends r unless its record says that it was, or is being, sent already. A record
 // that cannot be read or written never stops a delivery: at-least-once is the promise,
 // the record narrows duplicates.
-func (s *Sender) once(ctx context.Context, r Request, send func(context.Context) retry.Outcome) (Answer, error) {
+func (s *Sender) once(ctx context.Context, r Request, send func(context.Context, retry.Budget) retry.Outcome) (Answer, error) {
 	g := &guard{
 		key: Key{Sink: r.Sink, ID: r.ID}, token: uuid.NewString(),
 		fingerprint: dlq.ContentFingerprint(r.Recipient, r.Message.Subject, r.Message.Body, r.Message.Metadata),
@@ -157,7 +189,7 @@ func (s *Sender) once(ctx context.Context, r Request, send func(context.Context)
 		}
 	}
 
-	out := send(ctx)
+	out := send(ctx, r.Budget)
 	actx, cancel := r.Budget.AnswerContext(ctx)
 	defer cancel()
 	a := answerTo(out)

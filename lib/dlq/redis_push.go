@@ -148,10 +148,12 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 				learned = append(learned, fact)
 			}
 			again = append(again, p)
-		default:
+		case "stored", "exists":
 			p.entry.native = native
 			p.entry.setNotBefore(fmt.Sprint(more))
 			stored[p.at] = p.entry.stored(p.item)
+		default:
+			errs[p.at] = redisconn.Unexpected("push", answer)
 		}
 	}
 	if trimmed := number(a[0]); trimmed > 0 {

@@ -62,3 +62,29 @@ func TestWhatGoesOverAllSinksDoesNotWaitLongForOne(t *testing.T) {
 		})
 	}
 }
+
+// vague is a Redis that knows a sink and answers each push with a status of its own.
+type vague struct{ unanswering }
+
+func (vague) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		switch c := cmd.(type) {
+		case *redis.Cmd:
+			c.SetVal([]any{int64(0), "received", "1-1", ""})
+		case *redis.IntCmd:
+			c.SetVal(1)
+		}
+		return nil
+	}
+}
+
+// What Redis does not call stored is not: the caller keeps it.
+func TestAnAnswerThatDoesNotSayStoredStoresNothing(t *testing.T) {
+	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}})
+	client.AddHook(vague{})
+	defer client.Close()
+	it, err := dlq.NewRedis(client).Add(t.Context(), dlq.Item{DeliveryID: "m", Sink: "a"})
+	if fault.CodeOf(err) != fault.CodeInternal || it.ID != "" {
+		t.Errorf("stored as %q, %v; want INTERNAL", it.ID, err)
+	}
+}

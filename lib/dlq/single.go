@@ -96,7 +96,7 @@ func (s Single) Replay(ctx context.Context) error {
 		s.BeforeSettle(after, l, settlement)
 	}
 	results, err := s.Store.Settle(after, []Settlement{settlement})
-	if err == nil && results[0] == SettleFenced {
+	if err == nil && (len(results) != 1 || results[0] != SettleApplied) {
 		err = lostError(s.ID, "the replay was recorded")
 	}
 	return err

@@ -273,6 +273,11 @@ func (e *Engine) settle(ctx context.Context, s []dlq.Settlement) (results []dlq.
 	if err == nil && len(results) != len(s) {
 		err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("settle: %d results for %d items", len(results), len(s))}
 	}
+	for _, r := range results {
+		if err == nil && r != dlq.SettleApplied && r != dlq.SettleFenced {
+			err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("settle: unknown result %q", r)}
+		}
+	}
 	return results, err
 }
 

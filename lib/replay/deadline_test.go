@@ -227,6 +227,30 @@ func TestALateHolderChangesNothingAndReportsIt(t *testing.T) {
 	}
 }
 
+// vague is a store that settles, and does not say so.
+type vague struct{ dlq.Store }
+
+func (s vague) Settle(ctx context.Context, settlements []dlq.Settlement) ([]dlq.SettleResult, error) {
+	_, err := s.Store.Settle(ctx, settlements)
+	return make([]dlq.SettleResult, len(settlements)), err
+}
+
+func TestAnOutcomeIsRecordedOnlyWhereTheStoreSaysSo(t *testing.T) {
+	store, sink := dlq.NewMemory(), &receiver{name: "a"}
+	ids := push(t, store, "a", "m", 2)
+	e := engine(vague{store}, configured(replay.Policy{}, sink))
+	log := logged(e)
+	if _, err := e.ReplayOne(t.Context(), ids[0], replay.OneOptions{}); err == nil {
+		t.Error("an operator's replay counts as recorded")
+	}
+	if s, err := e.Run(t.Context(), replay.Request{}); fault.CodeOf(err) != fault.CodeInternal || s.Skipped != 1 || s.Delivered != 0 {
+		t.Errorf("%+v, %v; want 1 skipped, and INTERNAL", s, err)
+	}
+	if !strings.Contains(log.String(), "not recorded") {
+		t.Errorf("nothing in the log: %s", log)
+	}
+}
+
 func asJSON(tb testing.TB, v any) string {
 	tb.Helper()
 	b, err := json.Marshal(v)

@@ -77,15 +77,22 @@ func encode(m client.SendRequest) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
+// errUnanswered hands back a message of which the queue's answer says nothing.
+var errUnanswered = errors.New("the queue's answer does not name the message")
+
 // flush sends a batch and returns what the queue did not take. SQS may take some of a batch
-// and refuse others; without an answer, all are taken for refused.
+// and refuse others; only those that its answer names as taken are safe.
 func (q *Queue) flush(ctx context.Context, b batch) (back []HandedBack) {
 	if len(b.messages) == 0 {
 		return nil
 	}
 	in := &sqs.SendMessageBatchInput{QueueUrl: &q.URL}
 	for i, body := range b.bodies {
-		in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &body})
+		in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), MessageBody: &body,
+			// A backlog of one sink then holds up no other: SQS is fair to message groups.
+			MessageGroupId: &b.messages[i].Sink,
+		})
 	}
 	out, err := q.Client.SendMessageBatch(ctx, in)
 	if err != nil {
@@ -94,14 +101,21 @@ func (q *Queue) flush(ctx context.Context, b batch) (back []HandedBack) {
 		}
 		return back
 	}
+	taken := map[string]bool{}
+	for _, s := range out.Successful {
+		taken[aws.ToString(s.Id)] = aws.ToString(s.MessageId) != ""
+	}
 	refused := map[string]types.BatchResultErrorEntry{}
 	for _, f := range out.Failed {
 		refused[aws.ToString(f.Id)] = f
 	}
 	for i, m := range b.messages {
-		if f, ok := refused[strconv.Itoa(i)]; ok {
+		id := strconv.Itoa(i)
+		if f, ok := refused[id]; ok {
 			err := fmt.Errorf("%s: %s", aws.ToString(f.Code), aws.ToString(f.Message))
 			back = append(back, HandedBack{Message: m, Err: err, Again: !f.SenderFault})
+		} else if !taken[id] {
+			back = append(back, HandedBack{Message: m, Err: errUnanswered, Again: true})
 		}
 	}
 	return back

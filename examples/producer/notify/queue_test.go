@@ -21,16 +21,19 @@ import (
 )
 
 // queue is SQS, as far as batches of messages go. It does not take bodies that contain
-// "refuse" or, at the second and later calls, anything.
+// "refuse" or, at the second and later calls, anything; of those with "forget" its answer
+// says nothing.
 type queue struct {
 	calls  [][]string // bodies
+	groups []string   // of all messages
 	broken bool       // from the second call on
 }
 
 func (q *queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	type entry struct {
-		ID   string `json:"Id"`
-		Body string `json:"MessageBody,omitempty"`
+		ID    string `json:"Id"`
+		Body  string `json:"MessageBody,omitempty"`
+		Group string `json:"MessageGroupId,omitempty"`
 
 		MessageID   string `json:"MessageId,omitempty"`
 		MD5         string `json:"MD5OfMessageBody,omitempty"`
@@ -53,11 +56,15 @@ func (q *queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var out struct{ Successful, Failed []entry }
 	for _, e := range in.Entries {
 		bodies = append(bodies, e.Body)
+		q.groups = append(q.groups, e.Group)
 		switch {
 		case strings.Contains(e.Body, "refuse-sender"):
 			out.Failed = append(out.Failed, entry{ID: e.ID, SenderFault: true, Code: "InvalidMessageContents", Message: "no"})
 		case strings.Contains(e.Body, "refuse-queue"):
 			out.Failed = append(out.Failed, entry{ID: e.ID, Code: "InternalError", Message: "later"})
+		case strings.Contains(e.Body, "forget-id"): // named, but without the message's id
+			out.Successful = append(out.Successful, entry{ID: e.ID})
+		case strings.Contains(e.Body, "forget"):
 		default:
 			sum := md5.Sum([]byte(e.Body))
 			out.Successful = append(out.Successful, entry{ID: e.ID, MessageID: "m" + e.ID, MD5: hex.EncodeToString(sum[:])})
@@ -115,13 +122,27 @@ func TestMessagesGoInTheBatchesThatSQSTakes(t *testing.T) {
 	}
 }
 
+// SQS is fair to message groups, so a sink with a backlog does not hold up the others.
+func TestTheGroupOfAMessageIsItsSink(t *testing.T) {
+	q := &queue{}
+	mail, chat := message("order-1", "x"), message("order-2", "x")
+	chat.Sink = "support"
+	if back := q.sender(t).Send(t.Context(), mail, chat); len(back) > 0 {
+		t.Fatalf("handed back %v", back)
+	}
+	if want := []string{"orders", "support"}; !slices.Equal(q.groups, want) {
+		t.Errorf("groups %q, want %q", q.groups, want)
+	}
+}
+
 func TestOnlyWhatTheQueueDidNotTakeIsHandedBack(t *testing.T) {
 	q := &queue{broken: true}
 	all := []client.SendRequest{
 		message("taken", "x"), message("not allowed!", "x"), message("sender", "refuse-sender"),
 		message("queue", "refuse-queue"), message("too-large", strings.Repeat("x", 1<<20)),
+		message("forgotten", "forget"), message("no-id", "forget-id"),
 	}
-	for i := range 8 { // the last of them goes in a call of its own
+	for i := range 6 { // the last of them goes in a call of its own
 		all = append(all, message("more-"+strconv.Itoa(i), "x"))
 	}
 	got := map[string]notify.HandedBack{}
@@ -137,7 +158,9 @@ func TestOnlyWhatTheQueueDidNotTakeIsHandedBack(t *testing.T) {
 		"too-large":    {false, "the queue takes 1048576", fault.CodeBodyTooLarge},
 		"sender":       {false, "InvalidMessageContents: no", ""},
 		"queue":        {true, "InternalError: later", ""},
-		"more-7":       {true, "ServiceUnavailable", ""},
+		"forgotten":    {true, "does not name the message", ""},
+		"no-id":        {true, "does not name the message", ""},
+		"more-5":       {true, "ServiceUnavailable", ""},
 	} {
 		h, ok := got[id]
 		if !ok || h.Again != want.again || !strings.Contains(h.Err.Error(), want.text) || fault.CodeOf(h.Err) != want.code {

@@ -6,19 +6,18 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/aws/aws-lambda-go/events"
-	"golang.org/x/sync/errgroup"
-
 	"backstop/internal/app"
 	"backstop/internal/strictjson"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
+	"github.com/aws/aws-lambda-go/events"
 )
 
-// sqs handles a batch. Records run at once, bounded, each on its own; on a FIFO queue
-// the records of a message group follow each other. The answer names exactly the
-// records that are not safe yet: the queue keeps those.
+// sqs handles a batch. Records run at once, each on its own, as many in all and at one
+// receiver as the Batch lets go; on a FIFO queue the records of a message group follow each
+// other. The answer names exactly the records that are not known to be safe: the queue keeps
+// those.
 func (h *handler) sqs(ctx context.Context, payload []byte) ([]byte, error) {
 	var e events.SQSEvent
 	if err := strictjson.DecodePart(payload, &e); err != nil {
@@ -33,30 +32,28 @@ func (h *handler) sqs(ctx context.Context, payload []byte) ([]byte, error) {
 	budget := retry.NewBudget(ctx, h.app.Env.Reserve)
 	records := distinct(e.Records)
 
-	failed := make([]bool, len(records))
-	var g errgroup.Group
-	g.SetLimit(h.app.Env.Concurrency)
+	safe := make([]bool, len(records))
+	batch := delivery.NewBatch(h.app.Env.Concurrency)
 	for _, group := range groups(records) {
-		g.Go(func() error {
+		batch.Go(func(turn *delivery.Turn) {
 			for n, i := range group {
-				if failed[i] = !h.record(ctx, budget.Share(len(group)-n), records[i]); failed[i] {
+				place := delivery.Request{Turn: turn, Budget: budget, Followers: len(group) - n - 1}
+				if safe[i] = h.record(ctx, place, records[i]); !safe[i] {
 					// The order of the group would be lost if a later record went first.
 					for _, rest := range group[n+1:] {
-						failed[rest] = true
 						h.skip(ctx, records[rest])
 					}
-					break
+					return
 				}
 			}
-			return nil
 		})
 	}
-	_ = g.Wait() // the goroutines return no error
+	batch.Wait()
 
 	resp := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 	reported := map[string]bool{}
 	for i, rec := range records {
-		if failed[i] && !reported[rec.MessageId] {
+		if !safe[i] && !reported[rec.MessageId] {
 			reported[rec.MessageId] = true
 			resp.BatchItemFailures = append(resp.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: rec.MessageId})
 		}
@@ -117,8 +114,8 @@ func groups(records []events.SQSMessage) [][]int {
 	return all
 }
 
-// record delivers one record and reports whether it is safe.
-func (h *handler) record(ctx context.Context, budget retry.Budget, rec events.SQSMessage) bool {
+// record delivers one record, which has its place in the batch, and reports whether it is safe.
+func (h *handler) record(ctx context.Context, place delivery.Request, rec events.SQSMessage) bool {
 	r, err := parseRequest([]byte(rec.Body))
 	if err == nil {
 		err = identify(&r, rec.MessageId)
@@ -133,7 +130,8 @@ func (h *handler) record(ctx context.Context, budget retry.Budget, rec events.SQ
 	if a := rec.MessageAttributes["traceparent"]; a.StringValue != nil { // where tracing libraries put it
 		headers["traceparent"] = *a.StringValue
 	}
-	r.Trace, r.Budget = traceFrom(ctx, headers), budget
+	r.Turn, r.Budget, r.Followers = place.Turn, place.Budget, place.Followers
+	r.Trace = traceFrom(ctx, headers)
 	r.KeepUnsendable, r.ComesAgain = true, comesAgain(rec, h.app.Env.QueueReceives)
 	_, err = h.deliver(ctx, r)
 	return err == nil

@@ -76,6 +76,17 @@ func TestAMessageThatIsTwiceInABatchIsHandledAndReportedOnce(t *testing.T) {
 	}
 }
 
+// A standard queue is fair to message groups, which are no order there: one that is handed back
+// holds up no other of its group.
+func TestAGroupOfAStandardQueueIsNoOrder(t *testing.T) {
+	b := newBench()
+	fair := func(rec *events.SQSMessage) { rec.Attributes["MessageGroupId"] = "ops" }
+	bad := func(rec *events.SQSMessage) { rec.Body = "x" }
+	if failed := b.batch(t, t.Context(), record("a", fair, bad), record("b", fair)); !slices.Equal(failed, []string{"a"}) || b.sink.sent != 1 {
+		t.Errorf("%v handed back after %d sends, want a alone after 1", failed, b.sink.sent)
+	}
+}
+
 func TestAnEmptyBatchIsASuccess(t *testing.T) {
 	h := newHandler(t)
 	for _, in := range []string{`{"Records":[]}`, `{ "Records" : [ ] }`} {
