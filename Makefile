@@ -130,6 +130,10 @@ SEED ?= 0
 soak: deps ## Account for N=100000 deliveries under faults; SEED=n repeats a run.
 	$(GO) test ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
 
+.PHONY: outage
+outage: ## Play outages with 200 processes on a synthetic clock, some 5 minutes; SEED=n repeats a run.
+	$(GO) test ./internal/outage -run TestOutage -count=1 -timeout 30m -v -outage.processes=200 -outage.hour=1h -outage.seed=$(SEED)
+
 .PHONY: release
 release: ## Make release VERSION=v1.2.3: zips, checksums, changelog, commit, tag; pushes nothing (DRY=1: only the files).
 	@$(GO) run ./internal/release $(if $(DRY),-n) "$(VERSION)"

@@ -203,6 +203,18 @@ mutant 'flow: a probe that failed closes' lib/flow/state.go \
 mutant 'flow: all come back at once after a hold' lib/flow/state.go \
   's/case s\.Probe\.taken\(e\.now\):(\n\t\treturn s, grant)/case false:$1/' \
   ./lib/flow 'TestAHoldIsEverybodys'
+mutant 'flow: a hold for longer than was asked' lib/flow/state.go \
+  's/min\(e\.until, e\.now\+p\.MaxHold\.Milliseconds\(\)\)/e.now+p.MaxHold.Milliseconds()/' \
+  ./internal/outage 'TestOutage'
+mutant 'flow: a tenth more than the rate' lib/flow/rate.go \
+  's/(m\.Real = max\(m\.Real, now\) \+ s\.Interval)\n/$1*9\/10\n/' \
+  ./internal/outage 'TestOutage'
+mutant 'flow: what is known is twenty seconds old' lib/flow/view.go \
+  's/viewAge = 2 \* time/viewAge = 20 * time/' \
+  ./internal/outage 'TestOutage'
+mutant 'flow: a process that is alone tries each second' lib/flow/flow.go \
+  's/r\.wait = min\(2\*r\.wait, /r.wait = min(r.wait, /' \
+  ./internal/outage 'TestOutage'
 mutant 'flow: terminal answers are failures' lib/retry/gate.go \
   's/(e\.Code == fault\.CodeSinkUnavailable \{\n\t\treturn flow\.)Good/$1Bad/' \
   ./lib/flow 'TestTerminalAnswers'
