@@ -18,10 +18,14 @@ import (
 // them, as "file: function", and why.
 var asleep = map[string]string{
 	"bench/config_test.go: BenchmarkConfig":                                          "look-ups come at a pace",
+	"bench/outage_test.go: BenchmarkRate":                                            "senders and replayers that come at a pace",
+	"bench/outage_test.go: BenchmarkRecovery":                                        "a schedule's ticks",
+	"bench/outage_test.go: newPatient":                                               "a receiver that takes its time is what is measured",
 	"bench/receiver_test.go: newReceiver":                                            "a receiver that takes its time is what is measured",
 	"internal/lambdahost/host_test.go: hostToBeKilled":                               "a process that waits to be killed",
 	"lib/config/fake_test.go: begin":                                                 "in bubbles, through an interface",
 	"lib/dlq/batcher_test.go: AddBatch":                                              "in a bubble, through an interface",
+	"lib/flow/share_test.go: Swap":                                                   "in bubbles, through an interface",
 	"lib/replay/concurrent_test.go: TestRunsCanceledAtAnyMomentLoseAndRepeatNothing": "sends of random length, so that runs end at any moment",
 	"lib/replay/deadline_test.go: Settle":                                            "in bubbles, through an interface",
 	"lib/sinks/email/conformance_test.go: message":                                   "a server that answers slowly",

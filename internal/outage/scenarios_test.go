@@ -276,10 +276,11 @@ func scenarios(c scale) []scenario {
 			return fmt.Sprintf("while deliveries came: used %.1f%%, %d fresh, %d replayed; then empty after %s", 100*w.used(), fresh, replayed, (w.drained - w.plan.traffic).Round(time.Second))
 		},
 		claims: func(g, _ *world) []string {
-			fresh, _ := g.sides()
+			fresh, replayed := g.sides()
 			return []string{
 				claim(g.used() >= 0.95, "%.1f%% of the rate used, want 95%%", 100*g.used()),
 				claim(fresh >= int(g.plan.traffic.Seconds()), "%d fresh ones: the backlog starves them", fresh),
+				claim(replayed >= int(g.plan.traffic.Seconds())/2, "%d replayed: the fresh ones starve the backlog", replayed),
 				claim(g.drained > 0, "the backlog was never drained"),
 			}
 		},

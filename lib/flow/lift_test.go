@@ -21,8 +21,8 @@ func try(id string) flow.Try {
 	return flow.Try{Sink: "ops", Delivery: id, End: time.Now().Add(10 * time.Second)}
 }
 
-// down lets deliveries of several processes fail until their receiver's breaker is open.
-func down(t *testing.T, why string, processes ...*flow.Gate) {
+// failUntilOpen lets deliveries of several processes fail until their receiver's breaker is open.
+func failUntilOpen(t *testing.T, why string, processes ...*flow.Gate) {
 	t.Helper()
 	for n := range 20 {
 		for _, g := range processes {
@@ -61,7 +61,7 @@ func TestReceiversShowWhatHoldsThemBack(t *testing.T) {
 			t.Errorf("at first %+v", got)
 		}
 		start := time.Now()
-		down(t, "HTTP 503", several...)
+		failUntilOpen(t, "HTTP 503", several...)
 		got := see()
 		if got.Status != flow.ReceiverOpen || got.LastError != "HTTP 503" || got.Since.Before(start) || got.NextProbe.IsZero() || !got.LastSuccessAt.IsZero() {
 			t.Errorf("while it is down: %+v", got)

@@ -144,6 +144,7 @@ func TestAProcessKeepsTheRateByItself(t *testing.T) {
 		r := &receiver{answer: answers(nil)}
 		one := process(away{}, r, dlq.NewMemory())
 		one.Flow.Rate = flow.Rate{PerSecond: 2}
+		one.SlotWait = 10 * time.Second
 		start := time.Now()
 		var wg sync.WaitGroup
 		for i := range 21 {

@@ -35,6 +35,7 @@ type attempt struct {
 	operation string // the bulk operation it belongs to; empty: none
 	elsewhere bool   // target is not the item's own sink
 	force     bool   // the gate is told, and not asked
+	gate      Gate   // asked instead of the engine's; nil: that one
 }
 
 // replayed is the outcome of a replay, before it is settled.
@@ -58,7 +59,8 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
 	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
-	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = e.Reserve, e.log(), e.gate(), a.target.Flow
+	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = e.Reserve, e.log(), e.gate(a.gate), a.target.Flow
+	retrier.SlotWait = slotWait
 	var out retry.Outcome
 	var to sinks.Recipient
 	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, decoded sinks.Recipient, m sinks.Message) error {

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,9 @@ func (r *run) newLane(ctx context.Context, name string, t delivery.Target, b ret
 		// attempt makes do with half of itself.
 		l.need = min(t.Retry.AttemptTimeout, r.whole/2)
 		l.attempt.budget.Least = max(b.Least, l.need)
+	}
+	if t.Flow.Rate.PerSecond > 0 && r.Gate != nil {
+		l.attempt.gate = inTurn{r.Gate, make(slots, waiters(t))}
 	}
 	l.settler = newSettler(ctx, r.Engine, r.budget, func(rep replayed, err error) { l.settled(ctx, rep, err) })
 	return l
@@ -146,7 +150,7 @@ func (l *lane) gate(ctx context.Context, token string) bool {
 	cfg, p := l.attempt.target.Retry, l.attempt.target.Replay
 	ttl := time.Duration(p.Attempts)*cfg.AttemptTimeout + time.Duration(p.Attempts-1)*2*cfg.MaxBackoff + 5*time.Second
 	if l.run.Gate != nil {
-		ttl += cfg.MaxBackoff // for a slot, or the end of a hold
+		ttl += slotWait // or the end of a hold
 	}
 	if p.Rate > 0 {
 		ttl += time.Duration(float64(time.Second) / p.Rate)
@@ -341,6 +345,39 @@ const (
 	// before it leaves the rest to the next run.
 	mostRefused = 1000
 )
+
+// slotWait is how long a replay waits for a slot of its receiver's rate: longer than a fresh
+// delivery (retry.DefaultSlotWait), or it would find none where those take all that are near.
+const slotWait = 30 * time.Second
+
+// waiters is how many replays of a sink may wait for slots at once. Of the slots for which
+// fresh deliveries wait, one replayer has a quarter, so that a backlog drains and they go on.
+func waiters(t delivery.Target) int {
+	near := min(retry.DefaultSlotWait, t.Retry.MaxBackoff)
+	if t.Retry.MaxWait > 0 {
+		near = min(near, t.Retry.MaxWait)
+	}
+	return max(1, int(math.Ceil(t.Flow.Rate.PerSecond*near.Seconds()/4)))
+}
+
+// inTurn lets so many wait for a slot at once.
+type inTurn struct {
+	Gate
+	waiting slots
+}
+
+// Ask implements retry.Gate. It returns when the slot is there.
+func (g inTurn) Ask(ctx context.Context, t flow.Try) flow.Leave {
+	if !g.waiting.take(ctx) {
+		return g.Gate.Ask(ctx, t) // it ends by itself
+	}
+	defer g.waiting.give()
+	l := g.Gate.Ask(ctx, t)
+	if l.Verdict == flow.Go && !l.At.IsZero() {
+		_ = delay.Sleep(ctx, max(time.Until(l.At), 0)) // whoever ended it sees so himself
+	}
+	return l
+}
 
 // send replays a started item and hands its outcome to the settler.
 func (l *lane) send(ctx context.Context, item dlq.Leased) replayed {

@@ -71,12 +71,15 @@ type Gate interface {
 	Slot(ctx context.Context, sink, name string, r flow.Rate, latest time.Time) (at time.Time, taken bool)
 }
 
-// gate returns what retries ask; nil: nobody.
-func (e *Engine) gate() retry.Gate {
-	if e.Gate == nil {
-		return nil
+// gate returns what retries ask: own, else the engine's. Nil: nobody.
+func (e *Engine) gate(own Gate) retry.Gate {
+	switch {
+	case own != nil:
+		return own
+	case e.Gate != nil:
+		return e.Gate
 	}
-	return e.Gate
+	return nil
 }
 
 // pacer returns what hands out the slots of rates.

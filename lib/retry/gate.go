@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ type Gate interface {
 func (r *Retrier) try(d Delivery, cfg Config) flow.Try {
 	return flow.Try{
 		Sink: r.Name(), Receiver: sinks.ReceiverOf(r.Inner, d.To), Delivery: d.Message.ID,
-		Latest: d.Budget.latest(cfg.longestWait()), End: d.Budget.attemptDeadline(cfg.AttemptTimeout).Add(d.Budget.grace()),
+		Latest: d.Budget.latest(r.slotWait(cfg)), End: d.Budget.attemptDeadline(cfg.AttemptTimeout).Add(d.Budget.grace()),
 		Policy: r.Flow, Force: d.Force,
 	}
 }
@@ -64,9 +65,10 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 			*out = out.refused(dlq.ReasonOpen, l)
 			return l, false
 		}
-		// All that wait would come back at once otherwise.
+		// All that wait would come back at once otherwise. Whoever finds no slot comes back when
+		// it is his turn: waiting for it here takes one from nobody, and costs.
 		wait := waitOf(l)
-		if !d.Budget.Fits(wait) || wait > cfg.longestWait() {
+		if l.Spaced || !d.Budget.Fits(wait) || wait > cfg.longestWait() {
 			*out = out.refused(dlq.ReasonThrottled, l)
 			return l, false
 		}
@@ -80,11 +82,10 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 // untilSlot waits for the slot that l has got, and looks then whether the receiver is left alone
 // by now. It reports false when no attempt may begin, and out is complete then.
 func (r *Retrier) untilSlot(ctx context.Context, d Delivery, cfg Config, l flow.Leave, out *Outcome) bool {
-	wait := time.Until(l.At)
-	if wait <= 0 {
+	if l.At.IsZero() {
 		return true
 	}
-	err := delay.Sleep(ctx, wait)
+	err := delay.Sleep(ctx, max(time.Until(l.At), 0))
 	if err == nil && !r.shut(ctx, d, cfg, out) {
 		return true
 	}
@@ -116,6 +117,13 @@ func waitOf(l flow.Leave) time.Duration {
 func spread(d time.Duration) time.Duration {
 	d = max(d, 0)
 	return d + rand.N(d/5+250*time.Millisecond)
+}
+
+// DefaultSlotWait is the longest wait for a slot of a receiver's rate.
+const DefaultSlotWait = 5 * time.Second
+
+func (r *Retrier) slotWait(cfg Config) time.Duration {
+	return cmp.Or(r.SlotWait, min(DefaultSlotWait, cfg.longestWait()))
 }
 
 // longestWait is the longest wait for another attempt.

@@ -38,6 +38,11 @@ type Retrier struct {
 	Gate Gate
 	// Flow is the policy by which Gate decides.
 	Flow flow.Policy
+	// SlotWait is the longest wait for a slot of the receiver's rate: who finds none within it
+	// comes back later. What is replayed waits for longer than what is fresh, so that it gets
+	// slots where fresh messages take all that are near. Zero: DefaultSlotWait, or the longest
+	// wait for another attempt where that is shorter.
+	SlotWait time.Duration
 	// IsTransientFn decides which failures are tried again. Nil: sinks.IsTransient.
 	IsTransientFn func(error) bool
 	// Reserve is the time kept before the deadline for the dead-letter write and the
