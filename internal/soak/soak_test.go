@@ -126,6 +126,9 @@ func TestSoak(t *testing.T) {
 	if r.evicted == 0 || r.reused == 0 {
 		t.Errorf("%d records were evicted and %d ids found used: the run was too short for that", r.evicted, r.reused)
 	}
+	if r.reasons["open"] == 0 || r.reasons["throttled"] == 0 {
+		t.Errorf("dead letters by reason: %v; no breaker opened, or no rate held", r.reasons)
+	}
 	for _, fault := range r.faults {
 		t.Error(fault)
 	}

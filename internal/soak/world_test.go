@@ -45,7 +45,8 @@ func sometimes(p float64, r reply) func(float64) reply {
 }
 
 var classes = []class{
-	{"ok", 720, always(reply{status: 200}), false},
+	{"ok", 710, always(reply{status: 200}), false},
+	{"paced", 10, always(reply{status: 200}), false}, // more than its rate
 	{"flaky", 120, sometimes(0.4, reply{status: 503}), false},
 	{"down", 60, always(reply{status: 503}), false},
 	{"gone", 30, always(reply{status: 404}), false},
@@ -184,6 +185,9 @@ func (w *world) sinks(tb testing.TB) string {
 	dir := tb.TempDir()
 	for _, c := range classes {
 		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 3, base_backoff: 10ms, attempt_timeout: 300ms}\nreplay: {concurrency: 16}\n", w.url, c.name)
+		if c.name == "paced" {
+			text += fmt.Sprintf("rate: {per_second: %d}\n", max(2, len(w.class)/25_000))
+		}
 		if err := os.WriteFile(filepath.Join(dir, c.name+".yaml"), []byte(text), 0o600); err != nil {
 			tb.Fatal(err)
 		}
