@@ -122,8 +122,8 @@ func onesThatFail(t *testing.T) (*inbox.Inbox, string) {
 	t.Cleanup(func() { _ = in.Close() })
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"webhook-gone": "kind: webhook\nurl: " + in.URL + local.PathGone + "\n",
-		"webhook-down": "kind: webhook\nurl: " + in.URL + local.PathDown + "\nretry: {max_attempts: 2, base_backoff: 200ms}\nbreaker: off\n",
+		"webhook-gone": "kind: webhook\nurl: " + in.URL + local.PathGone + "\nconcurrency: 50\n",
+		"webhook-down": "kind: webhook\nurl: " + in.URL + local.PathDown + "\nretry: {max_attempts: 2, base_backoff: 200ms}\nbreaker: off\nconcurrency: 50\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
