@@ -291,8 +291,7 @@ func (l *lane) sender(ctx context.Context) {
 			return
 		}
 		item := l.waiting[0]
-		barred := l.prober.bars(item)
-		ok := barred || l.start(ctx, item)
+		ok := l.start(ctx, item)
 		if ok {
 			l.waiting = l.waiting[1:]
 		}
@@ -301,7 +300,7 @@ func (l *lane) sender(ctx context.Context) {
 			l.waiting = nil
 		}
 		l.turn.give()
-		if ok && !barred {
+		if ok {
 			l.send(ctx, item)
 		}
 	}

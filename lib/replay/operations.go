@@ -528,7 +528,7 @@ func (w *worker) members(ctx context.Context, l *lane, p *SinkProgress) (ids []s
 		switch shut, barred := l.prober.shuts(it); {
 		case !shut:
 			ids = append(ids, it.ID)
-		case !barred && !triedBy(w.counters(), it):
+		case !barred:
 			putOff++
 		}
 	}

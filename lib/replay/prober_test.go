@@ -306,7 +306,7 @@ func TestStopAfterIsChecked(t *testing.T) {
 // What the gate refuses stays a member, untried, and goes at a later Run.
 func TestMembersThatTheGateRefusesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := dlq.NewMemory()
+		store := &counting{Memory: dlq.NewMemory()}
 		until := time.Now().Add(10 * time.Minute)
 		sink := &receiver{name: "a", answer: func(context.Context, sinks.Message) error {
 			if left := time.Until(until); left > 0 {
@@ -325,6 +325,9 @@ func TestMembersThatTheGateRefusesWait(t *testing.T) {
 				t.Fatalf("operation %+v, want one failed and 249 waiting until after %s", got, until)
 			}
 			time.Sleep(time.Minute)
+		}
+		if n := store.claims.Load(); n > 30 { // two visits a run, and the schedule
+			t.Errorf("%d claims in nine runs: what is behind the first that waits need not be asked for", n)
 		}
 		tried := 0
 		for _, id := range ids {
@@ -479,7 +482,7 @@ func TestOtherReceiversGoWhileOneIsHeld(t *testing.T) {
 // A Run does not read a long queue through for receivers that are left alone.
 func TestARunReadsLittleForReceiversThatAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &countingPages{Memory: dlq.NewMemory()}
+		store := &counting{Memory: dlq.NewMemory()}
 		sink := &receiver{name: "a", answer: func(context.Context, sinks.Message) error { return sinks.Hold(errDown, time.Hour) }}
 		push(t, store, "a", "held", 20_000, idle, toReceiver("held.example"))
 		push(t, store, "a", "new", 10, idle, toReceiver("held.example"))
@@ -497,14 +500,20 @@ func TestARunReadsLittleForReceiversThatAreLeftAlone(t *testing.T) {
 	})
 }
 
-type countingPages struct {
+// counting counts what is asked of a store.
+type counting struct {
 	*dlq.Memory
-	pages atomic.Int64
+	pages, claims atomic.Int64
 }
 
-func (c *countingPages) Page(ctx context.Context, q dlq.Query) (dlq.Page, error) {
+func (c *counting) Page(ctx context.Context, q dlq.Query) (dlq.Page, error) {
 	c.pages.Add(1)
 	return c.Memory.Page(ctx, q)
+}
+
+func (c *counting) Claim(ctx context.Context, q dlq.Claim) ([]dlq.Leased, error) {
+	c.claims.Add(1)
+	return c.Memory.Claim(ctx, q)
 }
 
 // Of more receivers than a record holds, those that are well are forgotten first.
@@ -522,8 +531,29 @@ func TestThousandsOfReceivers(t *testing.T) {
 		if got.Status != replay.OperationCompleted || got.OperationCounts != counts(4200, 4200, 0, 0, 0) {
 			t.Errorf("operation %+v, want all delivered", got.OperationCounts)
 		}
-		if n := len(got.Sinks["a"].Receivers); n > 201 {
+		if n := len(got.Sinks["a"].Receivers); n > 200 {
 			t.Errorf("%d receivers in the record", n)
+		}
+	})
+}
+
+// Those that are not well are kept, as long as there is room, and the rest counts together.
+func TestThousandsOfReceiversThatAreDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := dlq.NewMemory()
+		sink := &receiver{name: "a", answer: fails(errDown)}
+		for i := range 300 {
+			push(t, store, "a", fmt.Sprintf("r%d-", i), 2, idle, toReceiver(fmt.Sprintf("r%d.example", i)))
+		}
+		e := engine(store, hubs(replay.Policy{Concurrency: 1, BaseDelay: 10 * time.Hour, MaxDelay: 10 * time.Hour}, sink))
+		op := start(t, e, replayAll())
+		run(t, e, replay.Request{})
+		got := progress(t, e, op.ID)
+		if n := len(got.Sinks["a"].Receivers); n != 201 || got.Status != replay.OperationStopped {
+			t.Errorf("%s with %d receivers in the record, want it stopped with 200 and the rest", got.Status, n)
+		}
+		if want := "sink a: receiver (others) stopped after 5 failures in a row: SINK_UNAVAILABLE: HTTP 503"; got.Error != want || got.Failed != 405 {
+			t.Errorf("%d failed, error %q; want two of each and five of the rest, %q", got.Failed, got.Error, want)
 		}
 	})
 }
@@ -671,26 +701,37 @@ func TestABulkReplayByIDsProbesToo(t *testing.T) {
 	})
 }
 
-// A Run that ends in the middle of a step has its part of it counted.
-func TestAStepOutlastsShortInvocations(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, sink := dlq.NewMemory(), &receiver{name: "a", answer: takes(4*time.Second, errDown)}
-		push(t, store, "a", "a", 50, idle)
-		e := engine(store, configured(replay.Policy{BaseDelay: 100 * time.Hour, MaxDelay: 100 * time.Hour}, sink))
-		op := start(t, e, replayAll())
-		runs := 0
-		for ; runs < 10 && progress(t, e, op.ID).Status != replay.OperationStopped; runs++ {
-			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
-			if _, err := e.Run(ctx, replay.Request{}); err != nil {
-				t.Fatal(err)
-			}
-			cancel()
-			time.Sleep(time.Minute)
-		}
-		if got := progress(t, e, op.ID); got.Status != replay.OperationStopped || got.Failed != 5 || runs < 2 {
-			t.Errorf("after %d runs: %+v, want it stopped after 5 failures, over several runs", runs, got)
-		}
-	})
+// A Run that ends in the middle of a step, or of a slice, has its part counted.
+func TestFailuresInARowOutlastShortInvocations(t *testing.T) {
+	for _, good := range []int{0, 10} {
+		t.Run(fmt.Sprint("after ", good, " good ones"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := dlq.NewMemory()
+				var n atomic.Int64
+				sink := &receiver{name: "a", answer: func(ctx context.Context, m sinks.Message) error {
+					if int(n.Add(1)) <= good {
+						return nil
+					}
+					return takes(4*time.Second, errDown)(ctx, m)
+				}}
+				push(t, store, "a", "a", 50, idle)
+				e := engine(store, configured(replay.Policy{Concurrency: 1, BaseDelay: 100 * time.Hour, MaxDelay: 100 * time.Hour}, sink))
+				op := start(t, e, replayAll())
+				runs := 0
+				for ; runs < 10 && progress(t, e, op.ID).Status != replay.OperationStopped; runs++ {
+					ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+					if _, err := e.Run(ctx, replay.Request{}); err != nil {
+						t.Fatal(err)
+					}
+					cancel()
+					time.Sleep(time.Minute)
+				}
+				if got := progress(t, e, op.ID); got.Status != replay.OperationStopped || got.OperationCounts != counts(int64(good)+5, int64(good), 5, 0, 0) || runs < 2 {
+					t.Errorf("after %d runs: %+v, want it stopped after 5 failures, over several runs", runs, got)
+				}
+			})
+		})
+	}
 }
 
 // Before an operator replays, a preview says when one of the items was last tried, and what
