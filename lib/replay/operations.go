@@ -355,7 +355,7 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 		defer w.mu.Unlock()
 		w.moved = w.moved || l.recorded.Load() > 0
 	}()
-	idle, sent := 0, int64(0)
+	idle, sent := 0, int64(-1) // the first wait is for free
 	for !p.over() && l.goesOn(ctx) && !w.stopped() && idle < idleSlices {
 		recorded, putOff := l.recorded.Load(), p.PutOff
 		waits, err := w.slice(ctx, l, &p)
