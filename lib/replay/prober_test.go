@@ -794,3 +794,24 @@ func TestAPreviewSaysWhenItsItemsWereLastTried(t *testing.T) {
 		}
 	})
 }
+
+// Who resumes at once need not wait for a tick: the second for which this process leaves the
+// receiver alone by itself is waited for.
+func TestAnOperationThatIsResumedAtOnceGoesOnAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, sink := dlq.NewMemory(), &receiver{name: "a", answer: fails(errDown)}
+		push(t, store, "a", "a", 30, idle)
+		e := engine(store, configured(replay.Policy{BaseDelay: 10 * time.Hour, MaxDelay: 10 * time.Hour}, sink))
+		e.Gate = &flow.Gate{Store: &flow.Memory{}, Log: e.Log}
+		op := start(t, e, replayAll())
+		run(t, e, replay.Request{Operation: op.ID})
+		sink.set(nil)
+		if _, err := e.ResumeOperation(t.Context(), op.ID); err != nil {
+			t.Fatal(err)
+		}
+		run(t, e, replay.Request{Operation: op.ID})
+		if got := progress(t, e, op.ID); got.Status != replay.OperationCompleted || got.Delivered != 30 {
+			t.Errorf("operation %+v, want it completed in one run", got)
+		}
+	})
+}
