@@ -59,6 +59,7 @@ var shapes = []shape{
 		DryRun bool `json:"dry_run"` // which method is called says it
 	}{}},
 	{[]string{"DryRun"}, client.DryRun{}},
+	{[]string{"LastTried"}, client.LastTried{}},
 	{[]string{"Operation"}, client.Operation{}},
 	{[]string{"OperationSink"}, client.OperationSink{}},
 	{[]string{"Operations"}, client.Operations{}},
@@ -222,7 +223,7 @@ func TestTheWordsAreTheDocuments(t *testing.T) {
 		{"ReplayRequest", "on_success", texts([]client.OnSuccess{client.OnSuccessDiscard, client.OnSuccessKeep})},
 		{"ReplayResult", "status", texts([]client.ReplayStatus{client.ReplayDelivered, client.ReplayFailed, client.ReplayParked})},
 		{"OperationRequest", "action", texts([]client.Action{client.ActionReplay, client.ActionDiscard})},
-		{"Operation", "status", texts([]client.OperationStatus{client.OperationQueued, client.OperationRunning, client.OperationCompleted, client.OperationCanceled, client.OperationFailed})},
+		{"Operation", "status", texts([]client.OperationStatus{client.OperationQueued, client.OperationRunning, client.OperationStopped, client.OperationCompleted, client.OperationCanceled, client.OperationFailed})},
 		{"ImportLine", "status", texts([]client.ImportStatus{client.ImportStored, client.ImportExists, client.ImportSkipped, client.ImportRejected, client.ImportFailed})},
 	} {
 		if got := enum(c.schema, c.property); !slices.Equal(got, c.want) {
@@ -276,6 +277,10 @@ var calls = map[string]func(context.Context, *client.Client) error{
 		return err
 	},
 	"getOperation": func(ctx context.Context, c *client.Client) error { _, err := c.Operation(ctx, "op-1"); return err },
+	"resumeOperation": func(ctx context.Context, c *client.Client) error {
+		_, err := c.ResumeOperation(ctx, "op-1")
+		return err
+	},
 	"cancelOperation": func(ctx context.Context, c *client.Client) error {
 		_, err := c.CancelOperation(ctx, "op-1")
 		return err

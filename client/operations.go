@@ -10,9 +10,11 @@ import (
 type OperationRequest struct {
 	Action Action   `json:"action"`
 	Filter *Filter  `json:"filter,omitempty"`
-	IDs    []string `json:"ids,omitempty"`    // at most 1,000, instead of a filter
-	All    bool     `json:"all,omitempty"`    // needed where the filter is empty
-	Reason string   `json:"reason,omitempty"` // why, in the operator's words; it is kept
+	IDs    []string `json:"ids,omitempty"` // at most 1,000, instead of a filter
+	All    bool     `json:"all,omitempty"` // needed where the filter is empty
+	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil: 5.
+	StopAfter *int   `json:"stop_after,omitempty"`
+	Reason    string `json:"reason,omitempty"` // why, in the operator's words; it is kept
 }
 
 // DryRun is what a bulk operation would do.
@@ -24,6 +26,18 @@ type DryRun struct {
 	Complete bool   `json:"complete"` // false: there may be more
 	Scanned  int64  `json:"scanned"`
 	Sample   []Item `json:"sample"` // the first 10, newest first
+	// LastTried is the newest replay among the first Looked ones; nil: none was replayed.
+	LastTried *LastTried `json:"last_tried"`
+	Looked    int64      `json:"looked"`
+}
+
+// LastTried is the newest replay of some dead letters. What a replay delivered and removed is not
+// among them any more.
+type LastTried struct {
+	At        time.Time `json:"at"`
+	Error     string    `json:"error"`     // what came of it; empty when Delivered
+	Delivered bool      `json:"delivered"` // and kept
+	Operation string    `json:"operation"` // that tried it; empty: none
 }
 
 // Operation is a bulk operation and its progress.
@@ -35,23 +49,29 @@ type Operation struct {
 	IDs           []string        `json:"ids"` // not in lists of operations
 	All           bool            `json:"all"`
 	Reason        string          `json:"reason"`
-	Actor         string          `json:"actor"` // who asked: an ARN, an e-mail address or a subject
+	Actor         string          `json:"actor"`      // who asked: an ARN, an e-mail address or a subject
+	StopAfter     int             `json:"stop_after"` // 0: never
+	Round         int             `json:"round"`      // from 1; each resumption begins the next
 	Status        OperationStatus `json:"status"`
 	CreatedAt     time.Time       `json:"created_at"`
 	StartedAt     time.Time       `json:"started_at"`
-	FinishedAt    time.Time       `json:"finished_at"`
+	FinishedAt    time.Time       `json:"finished_at"` // or when it was stopped
 	Total         int64           `json:"total"`
 	TotalComplete bool            `json:"total_complete"` // false: Total is the least
 	OperationCounts
-	Error string                   `json:"error"`
-	Sinks map[string]OperationSink `json:"sinks"`
+	// Waiting dead letters may not go now, as far as is known: another replay holds them, or
+	// their receivers are left alone until WaitingUntil (zero: none of them).
+	Waiting      int64                    `json:"waiting"`
+	WaitingUntil time.Time                `json:"waiting_until"`
+	Error        string                   `json:"error"`
+	Sinks        map[string]OperationSink `json:"sinks"`
 }
 
 // OperationCounts are the counters of an operation.
 type OperationCounts struct {
 	Settled   int64 `json:"settled"` // delivered, failed and discarded ones
 	Delivered int64 `json:"delivered"`
-	Failed    int64 `json:"failed"` // sent in vain; they stay in the queue
+	Failed    int64 `json:"failed"` // sent in vain, in this round; they stay in the queue
 	Discarded int64 `json:"discarded"`
 	Skipped   int64 `json:"skipped"` // not touched
 }
@@ -60,11 +80,14 @@ type OperationCounts struct {
 type OperationSink struct {
 	Done bool `json:"done"`
 	OperationCounts
-	Waiting int64  `json:"waiting"` // held by another replay
-	Error   string `json:"error"`
+	Waiting      int64     `json:"waiting"` // as in the operation
+	WaitingUntil time.Time `json:"waiting_until"`
+	Stopped      bool      `json:"stopped"`
+	Error        string    `json:"error"`
 }
 
-// Final reports whether the operation is over.
+// Final reports whether the operation is over. One that is stopped is not, but nobody works on
+// it until it is resumed.
 func (o Operation) Final() bool {
 	return o.Status == OperationCompleted || o.Status == OperationCanceled || o.Status == OperationFailed
 }
@@ -76,14 +99,6 @@ func (o Operation) Gone() int64 {
 		return 0
 	}
 	return max(0, o.Total-o.Settled-o.Skipped)
-}
-
-// Waiting is how many dead letters are held by other replays.
-func (o Operation) Waiting() (n int64) {
-	for _, s := range o.Sinks {
-		n += s.Waiting
-	}
-	return n
 }
 
 // Operations are the newest bulk operations.
@@ -134,17 +149,27 @@ func (c *Client) Operations(ctx context.Context, limit int) (o Operations, err e
 	return o, err
 }
 
-// Operation returns one bulk operation with its progress as of now. It is kept for 30 days
-// after its last change.
+// Operation returns one bulk operation with its progress as of now. It is kept until it is over,
+// and then for 30 days.
 func (c *Client) Operation(ctx context.Context, id string) (o Operation, err error) {
 	_, err = c.call(ctx, get(operations(id)...), &o)
 	return o, err
 }
 
-// CancelOperation stops a bulk operation before its next slice; what it did stays done, and one
-// that is over stays as it is.
+// CancelOperation ends a bulk operation before its next slice, a stopped one too; what it did stays
+// done, and one that is over stays as it is.
 func (c *Client) CancelOperation(ctx context.Context, id string) (o Operation, err error) {
 	call := post(operations(id, "cancel")...)
+	call.about = func() bool { return o.ID == id }
+	_, err = c.call(ctx, call, &o)
+	return o, err
+}
+
+// ResumeOperation begins the next round of a stopped bulk operation: what failed is tried again,
+// and what was not reached follows. INVALID_ARGUMENT for one that is not stopped, so that a call
+// whose answer was lost may find it resumed.
+func (c *Client) ResumeOperation(ctx context.Context, id string) (o Operation, err error) {
+	call := post(operations(id, "resume")...)
 	call.about = func() bool { return o.ID == id }
 	_, err = c.call(ctx, call, &o)
 	return o, err

@@ -48,6 +48,14 @@ func TestAnAnswerAboutSomethingElseAcknowledgesNothing(t *testing.T) {
 			[]string{`{}`, `{"id":"op-2","status":"canceled"}`},
 			`{"id":"op-1","status":"canceled"}`,
 		},
+		"resume operation": {
+			func(c *client.Client) error {
+				_, err := c.ResumeOperation(t.Context(), "op-1")
+				return err
+			},
+			[]string{`{}`, `{"id":"op-2","status":"queued"}`},
+			`{"id":"op-1","status":"queued"}`,
+		},
 		"pause": {
 			func(c *client.Client) error { _, err := c.PauseSink(t.Context(), "mail"); return err },
 			[]string{`{}`, `{"name":"sms"}`},

@@ -85,6 +85,7 @@ type OperationStatus string
 const (
 	OperationQueued    OperationStatus = "queued"
 	OperationRunning   OperationStatus = "running"
+	OperationStopped   OperationStatus = "stopped"   // a receiver failed too often in a row; it waits to be resumed or canceled
 	OperationCompleted OperationStatus = "completed" // every item was settled or skipped
 	OperationCanceled  OperationStatus = "canceled"
 	OperationFailed    OperationStatus = "failed" // some sink could not be worked on

@@ -185,6 +185,21 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	c.want(200, "", "POST", "/v1/dlq/operations/"+op.text("id")+"/cancel", "")
 	c.want(404, "SINK_DLQ_NOT_FOUND", "GET", "/v1/dlq/operations/op-"+strings.Repeat("0", 32), "")
 
+	c.want(202, "", "POST", "/v1/messages", `{"id":"down","sink":"webhook-down","message":{"body":"x"}}`)
+	stops := c.want(202, "", "POST", "/v1/dlq/operations", `{"action":"replay","filter":{"sink":"webhook-down"},"stop_after":1}`)
+	resume := "/v1/dlq/operations/" + stops.text("id") + "/resume"
+	c.want(400, "INVALID_ARGUMENT", "POST", resume, "")
+	invoke(t, s, local.Replay, []byte(`{"operation":"`+stops.text("id")+`"}`))
+	if a := c.want(200, "", "GET", "/v1/dlq/operations/"+stops.text("id"), ""); a.text("status") != "stopped" || a.number("failed") != 1 {
+		t.Errorf("a replay to what is down: %s, want it stopped", a.raw)
+	}
+	if a := c.want(200, "", "POST", "/v1/dlq/operations", `{"action":"replay","filter":{"sink":"webhook-down"},"dry_run":true}`); !strings.Contains(a.raw, `"last_tried":{"at":`) {
+		t.Errorf("dry run: %s, want when it was last tried", a.raw)
+	}
+	if a := c.want(200, "", "POST", resume, ""); a.text("status") != "queued" || a.number("round") != 2 {
+		t.Errorf("resumed: %s", a.raw)
+	}
+
 	served := c.want(200, "", "GET", "/v1/openapi.yaml", "")
 	if source, err := os.ReadFile(filepath.Join("..", "docs", "openapi.yaml")); err != nil || served.raw != string(source) {
 		t.Errorf("the document served is not docs/openapi.yaml (%v)", err)
@@ -203,7 +218,7 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := strings.NewReplacer(ids[0], "{id}", ids[1], "{id}", op.text("id"), "{op}", "webhook-gone", "{name}")
+	name := strings.NewReplacer(ids[0], "{id}", ids[1], "{id}", op.text("id"), "{op}", stops.text("id"), "{op}", "webhook-gone", "{name}")
 	done := map[string]bool{}
 	for route := range c.asked {
 		done[name.Replace(route)] = true

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"backstop/client"
 	"backstop/internal/delay"
@@ -21,6 +23,8 @@ type bulk struct {
 
 	all, dryRun, yes, wait bool
 	why                    string
+	stopAfter              int
+	flags                  *pflag.FlagSet
 }
 
 const bulkHelp = `Without ids, the filters select the dead letters: a dry run counts them first, then you are asked (--yes
@@ -29,8 +33,15 @@ progress is shown. Which dead letters belong to it is fixed when it begins: what
 operation is durable: Ctrl-C only stops watching ('dlq operations wait' goes on, 'dlq operations cancel' stops
 it).`
 
+const probingHelp = `Each receiver gets one dead letter first, then five, then all. What the breaker, a receiver's own wish or a rate
+holds back waits and goes later. After --stop-after failures in a row of a receiver the operation is stopped, and says
+why: 'dlq operations resume' begins again with one and tries again what failed. The question says when the dead
+letters were last tried, and what came of it.
+
+The exit code is 1 when one failed again, and when the operation was stopped.`
+
 // bulkNames are the flags that go with a filter and not with ids. --yes does no harm there.
-var bulkNames = append([]string{"all", "dry-run", "wait", "reason-text"}, filterNames...)
+var bulkNames = append([]string{"all", "dry-run", "wait", "reason-text", "stop-after"}, filterNames...)
 
 func addBulk(c *cobra.Command, conn *connection, action client.Action) *bulk {
 	b := &bulk{action: action, filters: addFilter(c, conn)}
@@ -40,12 +51,21 @@ func addBulk(c *cobra.Command, conn *connection, action client.Action) *bulk {
 	f.BoolVarP(&b.yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&b.wait, "wait", true, "show progress until it is done; --wait=false only starts it")
 	f.StringVar(&b.why, "reason-text", "", "why you do it, such as a ticket; it is kept with the operation")
+	if b.flags = f; action == client.ActionReplay {
+		f.IntVar(&b.stopAfter, "stop-after", 5, "stop after so many failures in a row of one receiver; 0: never")
+	}
 	return b
 }
 
 // request is what the flags ask for.
 func (b *bulk) request(ctx context.Context, api session, now time.Time) (client.OperationRequest, error) {
 	r := client.OperationRequest{Action: b.action, Reason: b.why, All: b.all}
+	if b.flags.Changed("stop-after") {
+		if b.stopAfter < 0 {
+			return r, usage("--stop-after %d: want 0 (never) or more", b.stopAfter)
+		}
+		r.StopAfter = &b.stopAfter
+	}
 	f, err := b.filters.filter(ctx, api, now)
 	if err != nil {
 		return r, err
@@ -81,6 +101,9 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 	if preview.Count == 0 && preview.Complete {
 		note(c, "No dead letters%s: nothing to %s.", describe(filterOf(r)), b.action)
 		return nil
+	}
+	if tried := lastTried(preview, time.Now()); !b.yes && tried != "" && b.action == client.ActionReplay {
+		note(c, "%s", tried)
 	}
 	question := "Replay " + what + "?"
 	if b.action == client.ActionDiscard {
@@ -120,11 +143,45 @@ func countOf(d client.DryRun) string {
 	return s
 }
 
+// lastTried says when one of the dead letters was last tried, and what came of it; empty where
+// nothing is known.
+func lastTried(d client.DryRun, now time.Time) string {
+	whole := d.Complete && d.Looked >= d.Count
+	last := d.LastTried
+	switch {
+	case d.Looked == 0:
+		return ""
+	case last == nil && whole && d.Count == 1:
+		return "It was never tried again since it failed."
+	case last == nil && whole:
+		return "None of them was ever tried again since it failed."
+	case last == nil:
+		return fmt.Sprintf("None of the newest %d was ever tried again since it failed.", d.Looked)
+	}
+	text := "Last tried " + age(now, last.At) + " ago: "
+	if last.Delivered {
+		text += "delivered, and kept"
+	} else {
+		text += "failed: " + clipTo(last.Error, 160)
+	}
+	if last.Operation != "" {
+		text += " (operation " + oneLine(last.Operation) + ")"
+	}
+	if !whole {
+		text += fmt.Sprintf("; the newest %d were looked at", d.Looked)
+	}
+	return text + "."
+}
+
 func (b *bulk) show(api session, d client.DryRun, what string) error {
 	if api.json {
 		return printJSON(api.out, d.JSON)
 	}
-	if _, err := fmt.Fprintf(api.out, "Would %s %s.\n", b.action, what); err != nil || len(d.Sample) == 0 {
+	text := fmt.Sprintf("Would %s %s.\n", b.action, what)
+	if tried := lastTried(d, time.Now()); tried != "" && b.action == client.ActionReplay {
+		text += tried + "\n"
+	}
+	if _, err := fmt.Fprint(api.out, text); err != nil || len(d.Sample) == 0 {
 		return err
 	}
 	if _, err := fmt.Fprintln(api.out); err != nil {
@@ -179,17 +236,34 @@ func follow(c *cobra.Command, api session, op client.Operation) error {
 }
 
 func remark(op client.Operation) string {
+	var parts []string
 	switch {
-	case op.Status == "queued":
+	case op.Status == client.OperationQueued:
 		return "queued: begins with the schedule's next tick"
 	case op.Gone() > 0:
 		return fmt.Sprintf("%d settled by others", op.Gone())
-	case op.Failed > 0:
-		return fmt.Sprintf("%d failed", op.Failed)
-	case op.Waiting() > 0:
-		return fmt.Sprintf("%d held by another replay: they come with the schedule's next tick", op.Waiting())
 	}
-	return ""
+	if op.Failed > 0 {
+		parts = append(parts, fmt.Sprintf("%d failed", op.Failed))
+	}
+	if text := waits(op); text != "" {
+		parts = append(parts, text)
+	}
+	if op.Status == client.OperationStopped {
+		parts = append(parts, "stopped")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// waits says what waits, and for what; empty: nothing does.
+func waits(op client.Operation) string {
+	switch {
+	case op.Waiting == 0:
+		return ""
+	case op.WaitingUntil.IsZero():
+		return fmt.Sprintf("%d held by another replay: they come with the schedule's next tick", op.Waiting)
+	}
+	return fmt.Sprintf("%d waiting until %s", op.Waiting, op.WaitingUntil.UTC().Format("15:04:05Z"))
 }
 
 const (
@@ -199,7 +273,7 @@ const (
 	watchFailures = 12
 )
 
-// watch polls an operation until it is over. Polls that fail and may be repeated are, for
+// watch polls an operation until it is over, or stopped. Polls that fail and may be repeated are, for
 // a while.
 func watch(ctx context.Context, get func(context.Context) (client.Operation, error), show func(client.Operation)) (client.Operation, error) {
 	failures := 0
@@ -209,7 +283,7 @@ func watch(ctx context.Context, get func(context.Context) (client.Operation, err
 		case err == nil:
 			failures = 0
 			show(op)
-			if op.Final() {
+			if op.Final() || op.Status == client.OperationStopped {
 				return op, nil
 			}
 		case !client.Repeatable(err) || failures == watchFailures:
@@ -231,6 +305,12 @@ func outcome(op client.Operation, conn *connection) error {
 	switch {
 	case op.Status == "failed":
 		return failed("operation %s failed: %s", op.ID, op.Error)
+	case op.Status == client.OperationStopped:
+		return &exitError{
+			code: exitFailed,
+			err:  fmt.Errorf("operation %s is stopped: %s", op.ID, op.Error),
+			hint: fmt.Sprintf("Once that is cured, go on with\n  backstop dlq operations resume %[1]s%[2]s\nor give it up with\n  backstop dlq operations cancel %[1]s%[2]s", op.ID, conn.flags()),
+		}
 	case op.Status == "canceled":
 		return failed("operation %s was canceled; what it did stays done", op.ID)
 	case op.Failed > 0:
@@ -257,6 +337,9 @@ func printOperation(w io.Writer, op client.Operation) error {
 		t.add("who", op.Actor)
 	}
 	t.add("status", op.Status)
+	if op.Round > 1 {
+		t.add("round", op.Round)
+	}
 	total := fmt.Sprint(op.Total)
 	if !op.TotalComplete {
 		total = "at least " + total
@@ -271,12 +354,17 @@ func printOperation(w io.Writer, op client.Operation) error {
 			t.add(n.what, n.count)
 		}
 	}
+	if text := waits(op); text != "" {
+		t.add("waiting", text)
+	}
 	if n := op.Gone(); n > 0 {
 		t.add("gone", fmt.Sprintf("%d (settled meanwhile, by another replay or operator)", n))
 	}
 	t.add("created", clock(op.CreatedAt))
-	if !op.FinishedAt.IsZero() {
-		t.add("finished", clock(op.FinishedAt))
+	if at := clock(op.FinishedAt); op.Status == client.OperationStopped {
+		t.add("stopped", at)
+	} else if at != "" {
+		t.add("finished", at)
 	}
 	if op.Error != "" {
 		t.add("error", op.Error)

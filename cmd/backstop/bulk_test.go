@@ -29,6 +29,16 @@ func created() reply {
 	return r
 }
 
+// with returns a reply with more members.
+func with(r reply, members ...string) reply {
+	r.body = strings.TrimSuffix(r.body, "}") + "," + strings.Join(members, ",") + "}"
+	return r
+}
+
+func tried(ago time.Duration, what string) string {
+	return fmt.Sprintf(`"last_tried":{"at":%q,%s}`, time.Now().Add(-ago-time.Second).UTC().Format(time.RFC3339), what)
+}
+
 const (
 	askDry    = `POST /v1/dlq/operations {"action":"replay","filter":{"sink":"mail","reason":"exhausted"},"reason":"INC-42","dry_run":true}`
 	askCreate = `POST /v1/dlq/operations {"action":"replay","filter":{"sink":"mail","reason":"exhausted"},"reason":"INC-42"}`
@@ -68,7 +78,7 @@ func TestBulkWork(t *testing.T) {
 		},
 		{
 			name: "what another replay holds is waited for", typed: "y\n",
-			replies: []reply{dryRun(3), created(), ok(strings.Replace(operation("running", 1, 0).body, `"sinks":{}`, `"sinks":{"mail":{"waiting":2}}`, 1)), operation("completed", 1, 0)},
+			replies: []reply{dryRun(3), created(), with(operation("running", 1, 0), `"waiting":2`), operation("completed", 1, 0)},
 			calls:   []string{askDry, askCreate, askState, askState},
 			out:     "gone       2 (settled meanwhile, by another replay or operator)",
 			err:     "1/3 33%  2 held by another replay: they come with the schedule's next tick\rreplay [########################] 3/3 100%  2 settled by others",
@@ -84,6 +94,41 @@ func TestBulkWork(t *testing.T) {
 		{
 			name: "so is a canceled operation", args: []string{"-y"}, replies: []reply{dryRun(3), created(), operation("canceled", 1, 0)},
 			calls: []string{askDry, askCreate, askState}, code: exitFailed, err: "operation op-1 was canceled; what it did stays done",
+		},
+		{
+			name: "what the receiver makes wait is shown with its time", typed: "y\n",
+			replies: []reply{dryRun(3), created(), with(operation("running", 1, 1), `"waiting":2,"waiting_until":"2026-01-01T02:03:04Z"`), operation("completed", 3, 0)},
+			calls:   []string{askDry, askCreate, askState, askState},
+			err:     "1/3 33%  1 failed, 2 waiting until 02:03:04Z",
+		},
+		{
+			name: "a stopped one ends the watch, says why, and how to go on", args: []string{"-y"},
+			replies: []reply{dryRun(3), created(), with(operation("stopped", 2, 2), `"error":"sink mail: stopped after 2 failures in a row: HTTP 503","finished_at":"2026-01-01T02:03:04Z"`)},
+			calls:   []string{askDry, askCreate, askState}, code: exitFailed, out: "stopped    2026-01-01 02:03:04Z",
+			err: "backstop: operation op-1 is stopped: sink mail: stopped after 2 failures in a row: HTTP 503\nOnce that is cured, go on with\n  backstop dlq operations resume op-1",
+		},
+		{
+			name: "the progress line shows that it is stopped", typed: "y\n", replies: []reply{dryRun(3), created(), operation("stopped", 2, 2)},
+			calls: []string{askDry, askCreate, askState}, code: exitFailed, err: "2/3 66%  2 failed, stopped\n",
+		},
+		{
+			name: "--stop-after is passed on", args: []string{"-y", "--stop-after", "0"}, replies: []reply{dryRun(3), created(), operation("completed", 3, 0)},
+			calls: []string{strings.Replace(askDry, `"reason":"INC`, `"stop_after":0,"reason":"INC`, 1), strings.Replace(askCreate, `"reason":"INC`, `"stop_after":0,"reason":"INC`, 1), askState},
+		},
+		{name: "--stop-after is checked", args: []string{"-y", "--stop-after", "-1"}, code: exitUsage, err: "--stop-after -1: want 0 (never) or more"},
+		{
+			name: "the question says that they were never tried again", typed: "n\n", replies: []reply{with(dryRun(3), `"looked":3`)}, calls: []string{askDry}, code: exitFailed,
+			err: "None of them was ever tried again since it failed.\nReplay 3 dead letters of sink mail, reason exhausted? [y/N] ",
+		},
+		{
+			name: "or when they were, and what came of it", typed: "n\n",
+			replies: []reply{with(dryRun(3), tried(4*time.Minute, `"error":"HTTP 503\nfrom \u001bmail","operation":"op-0"`), `"looked":3`)}, calls: []string{askDry}, code: exitFailed,
+			err: "Last tried 4m ago: failed: HTTP 503 from \ufffdmail (operation op-0).\nReplay 3 dead letters",
+		},
+		{
+			name: "so does a dry run, which may not have looked at all", args: []string{"--dry-run"},
+			replies: []reply{with(dryRun(812), tried(3*time.Hour, `"delivered":true`), `"looked":500`)}, calls: []string{askDry},
+			out: "Would replay 812 dead letters of sink mail, reason exhausted.\nLast tried 3h ago: delivered, and kept; the newest 500 were looked at.\n\nID ",
 		},
 		{
 			name: "and a failed one", args: []string{"-y"}, replies: []reply{dryRun(3), created(), ok(`{"id":"op-1","status":"failed","error":"mail: not configured"}`)},
@@ -125,7 +170,7 @@ func TestBulkWork(t *testing.T) {
 			}
 			keys := map[string]bool{}
 			for i, call := range api.asked() {
-				if call == askCreate {
+				if strings.HasPrefix(call, "POST") && !strings.Contains(call, "dry_run") {
 					keys[api.headers[i].Get("Idempotency-Key")] = true
 				}
 			}
@@ -209,4 +254,39 @@ func TestWatchEndsWithTheOperationOrAfterHalfAMinuteOfFailures(t *testing.T) {
 			t.Errorf("%v, %v after %d polls, want the completed operation after about 1200", op.Status, err, polls)
 		}
 	})
+}
+
+// A resumption shows its progress, like the operation's first round.
+func TestResumingAnOperation(t *testing.T) {
+	const call = "POST /v1/dlq/operations/op-1/resume"
+	for _, c := range []struct {
+		name     string
+		args     []string
+		replies  []reply
+		calls    []string
+		code     int
+		out, err string
+	}{
+		{
+			name: "it is watched", replies: []reply{with(operation("queued", 1, 0), `"round":2`), operation("running", 1, 0), with(operation("completed", 3, 0), `"round":2`)},
+			calls: []string{call, askState, askState}, out: "status     completed\nround      2\n", err: "operation op-1: round 2\n",
+		},
+		{
+			name: "it is stopped again", replies: []reply{operation("queued", 1, 0), operation("stopped", 2, 1)},
+			calls: []string{call, askState}, code: exitFailed, err: "operation op-1 is stopped",
+		},
+		{name: "without waiting", args: []string{"--wait=false"}, replies: []reply{operation("queued", 1, 0)}, calls: []string{call}, out: "status     queued"},
+		{name: "one that is not stopped", replies: []reply{problem(400, "INVALID_ARGUMENT")}, calls: []string{call}, code: exitUsage, err: "the detail (INVALID_ARGUMENT)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := newAPI(t, c.replies...)
+			r := run(t, append([]string{"dlq", "operations", "resume", "op-1"}, c.args...)...)
+			r.want(t, c.code, c.out, c.err)
+			if got := api.asked(); !slices.Equal(got, c.calls) {
+				t.Errorf("calls %q, want %q", got, c.calls)
+			}
+		})
+	}
+	r := run(t, "dlq", "operations", "resume", "op-1", "--api", "http://127.0.0.1:1")
+	r.want(t, exitUnavailable, "", "Whether it was resumed is not known; its status tells:\n  backstop dlq operations show op-1")
 }

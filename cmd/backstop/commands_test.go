@@ -132,6 +132,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 			replies: []reply{ok(`{"id":"op-1","action":"replay","status":"completed","total":520,"total_complete":true,"settled":256,"delivered":256,"sinks":{}}`)},
 			calls:   []string{"GET /v1/dlq/operations/op-1"}, out: []string{"delivered  256", "gone       264 (settled meanwhile, by another replay or operator)"},
 		},
+		{name: "dlq operations resume", args: "dlq operations resume op-1 --wait=false -o json", replies: []reply{ok(oneOp)}, calls: []string{"POST /v1/dlq/operations/op-1/resume"}, out: []string{oneOp + "\n"}},
 		{name: "dlq operations cancel", args: "dlq operations cancel op-1 -o json", replies: []reply{ok(oneOp)}, calls: []string{"POST /v1/dlq/operations/op-1/cancel"}, out: []string{oneOp + "\n"}},
 		{
 			name: "dlq export", args: "dlq export --sink mail",

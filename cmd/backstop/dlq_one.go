@@ -22,11 +22,12 @@ replays it meanwhile.
 
 With ids, each is sent in turn and its outcome printed; the exit code is 1 when one failed again.
 
-` + bulkHelp,
+` + bulkHelp + "\n\n" + probingHelp,
 		Example: `  backstop dlq replay ops-slack~1767225600000-0
   backstop dlq replay ops-slack~1767225600000-0 --to-sink ops-mail --on-success keep
   backstop dlq replay --group 2f6a54c1d001 --dry-run
   backstop dlq replay --sink ops-slack --reason exhausted --reason-text "Slack is back, INC-42"
+  backstop dlq replay --sink orders-hook --stop-after 20
   backstop dlq replay --all --yes --wait=false -o json | jq -r .id`,
 	}
 	b := addBulk(c, conn, client.ActionReplay)
@@ -142,7 +143,7 @@ replay failed, leaves them to you) or scheduled. The schedule's next tick replay
 // one does not keep it from the next, unless the next must fail too.
 func eachID(c *cobra.Command, conn *connection, ids []string, do func(context.Context, session, string) error) error {
 	if given(c, bulkNames...) {
-		return usage("give either ids or filters (and --all, --dry-run, --wait, --reason-text, which go with filters)")
+		return usage("give either ids or filters (and --all, --dry-run, --wait, --reason-text, --stop-after, which go with filters)")
 	}
 	api, err := conn.open(c)
 	if err != nil {

@@ -28,7 +28,7 @@ const (
 
 const exitCodesHelp = `Exit codes:
   0    done
-  1    failed: something was tried and did not work (a replay that failed again, a finding)
+  1    failed: something was tried and did not work (a replay that failed again, an operation that was stopped, a finding)
   2    wrong usage, or the API refused the request as wrong
   3    not found
   4    conflict: a replay holds the dead letter, it changed or was delivered already

@@ -58,6 +58,7 @@ func TestEveryCommandThatOffersJSONPrintsNothingElse(t *testing.T) {
 		"backstop dlq operations list":   {"", []reply{ok(`{"operations":[]}`)}, 0, 1},
 		"backstop dlq operations show":   {"op-1", []reply{ok(oneOp)}, 0, 1},
 		"backstop dlq operations wait":   {"op-1", []reply{operation("running", 1, 0), operation("completed", 3, 1)}, 1, 1},
+		"backstop dlq operations resume": {"op-1", []reply{operation("queued", 0, 0), operation("completed", 3, 1)}, 1, 1},
 		"backstop dlq operations cancel": {"op-1", []reply{ok(oneOp)}, 0, 1},
 	}
 	for name, c := range cases {

@@ -132,3 +132,34 @@ func TestTheOperatorsStory(t *testing.T) {
 		}
 	}
 }
+
+// A bulk replay to a receiver that is down is stopped after two failures, and resumed once it is
+// back, against the functions' real binaries: no schedule runs, the operation starts by itself.
+func TestAStoppedReplayIsResumedByItsOperator(t *testing.T) {
+	stack, err := local.Start(context.Background(), local.Options{Bin: built(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stack.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	t.Setenv("BACKSTOP_API", stack.APIURL)
+	for _, id := range []string{"down-1", "down-2", "down-3", "down-4"} {
+		run(t, "send", "--sink", "webhook-down", "--id", id, "--body", "b").want(t, 0, "dead_lettered", "")
+	}
+	run(t, "dlq", "replay", "--sink", "webhook-down", "--dry-run").want(t, 0, "Would replay 4 dead letters of sink webhook-down.\nNone of them was ever tried again since it failed.\n", "")
+	r := run(t, "dlq", "replay", "--sink", "webhook-down", "--stop-after", "2", "--yes")
+	id := regexp.MustCompile(`op-[0-9a-f-]{32,36}`).FindString(r.out)
+	r.want(t, exitFailed, "status     stopped\ntotal      4\ndone       2\nfailed     2\n", "is stopped: sink webhook-down: stopped after 2 failures in a row: SINK_UNAVAILABLE: POST http")
+	r.want(t, exitFailed, "", "go on with\n  backstop dlq operations resume "+id+"\n")
+	tried := regexp.MustCompile(`Last tried \d+s ago: failed: SINK_UNAVAILABLE: .*HTTP 503.* \(operation ` + id + `\)\.\n`)
+	if r := run(t, "dlq", "replay", "--sink", "webhook-down", "--dry-run"); !tried.MatchString(r.out) {
+		t.Errorf("the dry run says %q, want when they were last tried", r.out)
+	}
+	stack.Inbox.HTTP.Heal(local.PathDown)
+	run(t, "dlq", "operations", "resume", id).want(t, 0, "status     completed\nround      2\ntotal      4\ndone       4\ndelivered  4\n", "operation "+id+": round 2\n")
+	run(t, "dlq", "count").want(t, 0, "(all)          0\n", "")
+	run(t, "dlq", "operations", "resume", id).want(t, exitUsage, "", "operation "+id+" is completed and is over; start another one: INVALID_ARGUMENT: only a stopped operation is resumed")
+}

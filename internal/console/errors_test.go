@@ -208,6 +208,38 @@ func TestAnOperationSurvivesAnOutage(t *testing.T) {
 	}
 }
 
+// What waits for its receiver is shown with its time, in the operation and by sink; a refused
+// resumption is a problem on the page.
+func TestWhatAnOperationWaitsFor(t *testing.T) {
+	const op = `{"id":"op-00000000000000000000000000000001","action":"replay","all":true,"created_at":"2026-01-01T00:00:00Z","total":9,"total_complete":true,"discarded":0,"skipped":0,"settled":5,"delivered":4,"failed":1,"stop_after":0,"round":1,`
+	waits := `"waiting":4,"waiting_until":"2026-01-01T02:03:04Z"`
+	var resumed atomic.Bool
+	p := newTab(t, start(t, routes{
+		"GET /v1/sinks":      says(aSink),
+		"GET /v1/dlq/groups": says(noCare),
+		"GET /v1/dlq/items":  says(list("null", aLetter("1-0", "2026-01-01T00:00:00Z"))),
+		"GET /v1/dlq/operations/op-00000000000000000000000000000001": func(w http.ResponseWriter, _ *http.Request, _ string) {
+			if resumed.Load() {
+				_, _ = io.WriteString(w, op+`"status":"stopped","waiting":0,"error":"sink hook: stopped after 3 failures in a row: HTTP 503","sinks":{"hook":{"done":false,"stopped":true,"settled":5,"delivered":4,"failed":1,"discarded":0,"skipped":0,"waiting":0,"error":"stopped after 3"}}}`)
+				return
+			}
+			_, _ = io.WriteString(w, op+`"status":"running",`+waits+`,"sinks":{"hook":{"done":false,"settled":5,"delivered":4,"failed":1,"discarded":0,"skipped":0,`+waits+`}}}`)
+		},
+		"POST /v1/dlq/operations/op-00000000000000000000000000000001/resume": func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"title":"The request is invalid","status":400,"detail":"only a stopped operation is resumed","code":"INVALID_ARGUMENT"}`)
+		},
+	}.serve(t)).URL)
+	p.goTo("#/operations/op-00000000000000000000000000000001")
+	p.says("Running: 5 of 9.", "4 items waiting: their receiver is left alone or asked to wait, until ", "4 waiting until ", "Stops after")
+	p.says("never")
+	resumed.Store(true)
+	p.says("Stopped: 4 delivered, 1 failed.", "sink hook: stopped after 3 failures in a row: HTTP 503")
+	p.click("button", "Resume the operation")
+	p.says("only a stopped operation is resumed")
+}
+
 // Work that the page does one by one stops when the API as a whole does not answer, and
 // says how far it came; a single failure does not stop the others.
 func TestOneByOneStopsAtAnOutage(t *testing.T) {

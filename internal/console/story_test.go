@@ -11,6 +11,7 @@ import (
 	"backstop/client"
 
 	"backstop/internal/incident"
+	"backstop/internal/local"
 )
 
 // The story, against a `backstop dev` of its own: 1,000 failures with three causes over two
@@ -97,6 +98,34 @@ func TestBulkDiscardOfASelectionAsksForItsNumber(t *testing.T) {
 	}
 	if n := len(b.accepted()); n != 0 {
 		t.Errorf("%d messages were sent by a discard", n)
+	}
+}
+
+// A receiver that stays down stops the operation, which says why; it is resumed in its view once
+// the receiver is back. The question says when they were last tried.
+func TestAStoppedOperationIsResumed(t *testing.T) {
+	b := startBackstop(t, true)
+	b.seed(t, cause("webhook-down", "exhausted", errDown, "down", 12)...)
+	p := newTab(t, b.console)
+	p.goTo("#/items?sink=webhook-down&reason=exhausted")
+	p.click("button", "Replay all…")
+	p.says("12 dead letters will be sent again.", "None of them was ever tried again since it failed.", "After five failures in a row")
+	p.click("button", "Replay 12")
+	p.says("Stopped: 0 delivered, 5 failed.", "sink webhook-down: stopped after 5 failures in a row: SINK_UNAVAILABLE", "HTTP 503")
+	p.wait("the focus on Close", `document.activeElement.innerText === "Close"`)
+	p.accessible("a stopped operation's dialog")
+	p.click("button", "Close")
+
+	p.click("button", "Replay all…")
+	p.says("Last tried", "failed: SINK_UNAVAILABLE", "HTTP 503")
+	p.click("a", "Open the operation that tried it")
+	p.says("Operation op-", "Stopped: 0 delivered, 5 failed.", "5 failures in a row of a receiver", "stopped")
+	p.accessible("a stopped operation")
+	b.Inbox.HTTP.Heal(local.PathDown)
+	p.click("button", "Resume the operation")
+	p.says("Completed: 12 delivered, 0 failed.", "Round")
+	if n := b.counts(t)["exhausted"]; n != 0 {
+		t.Errorf("%d are left, want none", n)
 	}
 }
 

@@ -79,7 +79,8 @@ func CheckPrefix(prefix string) error {
 //	{...}:rate:<hash>   string, TTL   "<real> <spaced>", Unix us: the cursors of a receiver's rate
 //	                                  (lib/flow: rate)
 //	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claim, take) or s (settled; settle)
-//	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle), with a TTL
+//	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle); those of a
+//	                                  round after the first: <operation>.<round>. With a TTL
 //	                                  once the operation is final (EndOperation): a cache may
 //	                                  evict what has one
 //
@@ -94,16 +95,18 @@ func CheckPrefix(prefix string) error {
 //	                                  Record's fields, token (its owner), until_ms (the end of
 //	                                  the owner's lease, Unix ms), taken_over (from another owner)
 //
-// Bulk operations (lib/replay; operation_create, _take, _save, _cancel). An id is in ops:open
+// Bulk operations (lib/replay; operation_create, _take, _save, _cancel, _resume). An id is in ops:open
 // before its hash exists, so that no operation is forgotten:
 //
 //	<prefix>:op:<id>          hash, with a TTL once it is final: a cache may evict what has one
 //	    doc                           the operation as created, JSON, its sinks included (create)
-//	    status, error                 as in Operation (create, take, save, cancel)
+//	    status, error                 as in Operation (create, take, save, cancel, resume)
 //	    started, finished             Unix ms (take; save, cancel)
+//	    round, resumed                as in Operation, absent before the second; token of the call
+//	                                  that began it (resume)
 //	    owner, until                  who works on it, and until when, Unix ms (take, save)
 //	    stalled                       how often it was taken since it last got on (take, save)
-//	    sink:<name>                   SinkProgress, JSON, once there is any (save)
+//	    sink:<name>                   SinkProgress, JSON, once there is any (save, resume)
 //	<prefix>:ops              zset    ids by creation (Unix ms); old ones go once they are not open
 //	<prefix>:ops:open         zset    the same of those that are not final, and perhaps others
 type Keys struct{ prefix string }

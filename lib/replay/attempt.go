@@ -32,7 +32,7 @@ type attempt struct {
 	target    delivery.Target
 	budget    retry.Budget
 	onSuccess OnSuccess
-	operation string // the bulk operation it belongs to; empty: none
+	operation string // the bulk operation's round that it belongs to; empty: none
 	elsewhere bool   // target is not the item's own sink
 	force     bool   // the gate is told, and not asked
 	gate      Gate   // asked instead of the engine's; nil: that one

@@ -30,6 +30,7 @@ type lane struct {
 	run     *run
 	sink    string
 	attempt attempt
+	prober  *prober       // of a bulk replay; nil: of anything else
 	need    time.Duration // what a send must have left to start; 0: no deadline
 	until   time.Time     // no send starts after it; zero: no such bound
 	settler *settler
@@ -384,13 +385,21 @@ func (l *lane) send(ctx context.Context, item dlq.Leased) replayed {
 	// The slot is held until the settler takes the outcome: a store that does not
 	// settle is not given more to settle.
 	defer l.run.slots.give()
-	rep := l.run.replay(ctx, l.attempt, item)
+	replay := func() replayed { return l.run.replay(ctx, l.attempt, item) }
+	var rep replayed
+	if l.prober == nil {
+		rep = replay()
+	} else {
+		rep = l.prober.replay(item, replay)
+	}
 	for rep.status == "" && rep.refused && l.again(ctx, item, time.Until(rep.notBefore)) {
-		rep = l.run.replay(ctx, l.attempt, item)
+		rep = replay()
 	}
 	l.count(ctx, rep)
 	if rep.status == "" {
-		l.giveBack(ctx, []dlq.Leased{item})
+		if l.prober == nil { // else it knows
+			l.giveBack(ctx, []dlq.Leased{item})
+		}
 		l.sends.Done()
 		rep.sinkFailed = true // nothing was learned: nobody follows
 		return rep
@@ -410,6 +419,9 @@ func (l *lane) count(ctx context.Context, rep replayed) {
 	case rep.refused:
 		if o := l.run.Observer; o != nil {
 			o.ReplayRefused(ctx, l.sink, rep.reason)
+		}
+		if l.prober != nil { // others may go
+			return
 		}
 		if rep.status == "" || l.refused.Add(1) >= mostRefused {
 			l.shut.Store(true)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -34,8 +35,9 @@ type OperationStatus string
 
 // The states. The last three are final.
 const (
-	OperationQueued    OperationStatus = "queued"    // no Run has worked on it yet
+	OperationQueued    OperationStatus = "queued"    // no Run has worked on it yet, or on its round
 	OperationRunning   OperationStatus = "running"   // a Run works on it, or the next one will
+	OperationStopped   OperationStatus = "stopped"   // a receiver failed too often in a row; Error says which. It waits to be resumed or canceled
 	OperationCompleted OperationStatus = "completed" // every item was settled or skipped
 	OperationCanceled  OperationStatus = "canceled"  // it was stopped; what was done stays done
 	OperationFailed    OperationStatus = "failed"    // some sink could not be worked on; Error says which
@@ -86,6 +88,9 @@ type OperationRequest struct {
 	All bool `json:"all,omitempty"`
 	// DryRun only says what would be done.
 	DryRun bool `json:"dry_run,omitempty"`
+	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil:
+	// DefaultStopAfter.
+	StopAfter *int `json:"stop_after,omitempty"`
 	// Reason is why, in the operator's words.
 	Reason string `json:"reason,omitempty"`
 	// Actor is who asks, as the authorizer knows them.
@@ -99,6 +104,14 @@ type OperationRequest struct {
 func (r OperationRequest) validate() error {
 	if r.Action != OperationReplay && r.Action != OperationDiscard {
 		return invalid("action: want replay or discard, got %.40q", r.Action)
+	}
+	if r.StopAfter != nil {
+		if r.Action != OperationReplay {
+			return invalid("stop_after: a %s sends nothing that could fail; leave it out", r.Action)
+		}
+		if *r.StopAfter < 0 {
+			return invalid("stop_after: want 0 (never) or more, got %d", *r.StopAfter)
+		}
 	}
 	if len(r.IDs) > 0 {
 		if r.Filter != nil || r.All {
@@ -134,6 +147,17 @@ func (r OperationRequest) validate() error {
 	return nil
 }
 
+// stopAfter returns the number with its default.
+func (r OperationRequest) stopAfter() int {
+	switch {
+	case r.Action != OperationReplay:
+		return 0
+	case r.StopAfter == nil:
+		return DefaultStopAfter
+	}
+	return *r.StopAfter
+}
+
 // Operation is the durable record of a bulk operation.
 type Operation struct {
 	ID     string          `json:"id"`
@@ -145,17 +169,27 @@ type Operation struct {
 	Reason string          `json:"reason,omitempty"`
 	Actor  string          `json:"actor,omitempty"`
 
-	Status     OperationStatus `json:"status"`
-	CreatedAt  time.Time       `json:"created_at"`
-	StartedAt  time.Time       `json:"started_at,omitzero"`
-	FinishedAt time.Time       `json:"finished_at,omitzero"`
+	// StopAfter is how many failures in a row of one receiver stop it; 0: none do.
+	StopAfter int `json:"stop_after"`
+	// Round counts from 1; a resumption begins the next one.
+	Round int `json:"round"`
+
+	Status    OperationStatus `json:"status"`
+	CreatedAt time.Time       `json:"created_at"`
+	StartedAt time.Time       `json:"started_at,omitzero"`
+	// FinishedAt is when it became final, or was stopped.
+	FinishedAt time.Time `json:"finished_at,omitzero"`
 	// Total is the number of items that the preview found at the creation: all of
 	// them when TotalComplete is set, else at least so many.
 	Total         int64 `json:"total"`
 	TotalComplete bool  `json:"total_complete"`
 	// The counters are sums over Sinks.
 	OperationCounts
-	// Error says which sinks could not be worked on.
+	// Waiting is how many members may not go now, as far as is known: another replayer holds
+	// them, or the gate leaves their receivers alone until WaitingUntil (zero: none of them).
+	Waiting      int64     `json:"waiting"`
+	WaitingUntil time.Time `json:"waiting_until,omitzero"`
+	// Error says which sinks could not be worked on, or why it is stopped.
 	Error string `json:"error,omitempty"`
 	// Sinks is the progress by sink.
 	Sinks map[string]SinkProgress `json:"sinks,omitempty"`
@@ -169,6 +203,9 @@ type Operation struct {
 // store, in the same step as each settlement, so no crash makes them wrong.
 type OperationCounts struct {
 	dlq.OperationCounts
+	// Failed items of an earlier round (see Operation.Round) are not counted: they are tried
+	// again.
+	//
 	// Skipped items were not settled: those that a replay delivered before the
 	// operation and that were kept, that cannot be decoded, or that another replayer
 	// would not let go of. Items that vanished meanwhile are not counted.
@@ -188,22 +225,64 @@ type SinkProgress struct {
 	// them at LeftSince.
 	Left      []string  `json:"left,omitempty"`
 	LeftSince time.Time `json:"left_since,omitzero"`
-	Done      bool      `json:"done"`
+	// Members is how many the preview found at the creation.
+	Members int64 `json:"members,omitempty"`
+	// Receivers is how far a replay has felt its way to each of them. Absent: not at all.
+	Receivers map[string]ReceiverProgress `json:"receivers,omitempty"`
+	// PutOff are members that the slices were gone through without, in a sink with several
+	// receivers: all slices are visited once more for them.
+	PutOff int64 `json:"put_off,omitempty"`
+	// Waiting is how many members the gate would not let go, until WaitingUntil.
+	Waiting      int64     `json:"waiting,omitempty"`
+	WaitingUntil time.Time `json:"waiting_until,omitzero"`
+	Done         bool      `json:"done"`
+	// Stopped is set when a receiver failed too often in a row and all others are done with.
+	Stopped bool `json:"stopped,omitempty"`
 	OperationCounts
-	// Error says why the sink could not be worked on.
+	// Error says why the sink could not be worked on, or was stopped.
 	Error string `json:"error,omitempty"`
+}
+
+// over reports whether the round has nothing to do in the sink any more.
+func (p SinkProgress) over() bool { return p.Done || p.Stopped }
+
+// again returns the progress with which another round begins.
+func (p SinkProgress) again() SinkProgress {
+	out := SinkProgress{NewestID: p.NewestID, Members: p.Members, OperationCounts: p.OperationCounts}
+	out.Settled, out.Failed, out.Skipped = out.Settled-out.Failed, 0, 0
+	return out
 }
 
 // sum fills in the counters from those of the sinks.
 func (o *Operation) sum() {
-	o.OperationCounts = OperationCounts{}
+	o.OperationCounts, o.Waiting, o.WaitingUntil = OperationCounts{}, 0, time.Time{}
 	for _, p := range o.Sinks {
+		o.wait(p)
 		o.Settled += p.Settled
 		o.Delivered += p.Delivered
 		o.Failed += p.Failed
 		o.Discarded += p.Discarded
 		o.Skipped += p.Skipped
 	}
+}
+
+// wait adds what waits in a sink.
+func (o *Operation) wait(p SinkProgress) {
+	if p.over() || o.Status.Final() || o.Status == OperationStopped {
+		return
+	}
+	o.Waiting += p.Waiting + int64(len(p.Left))
+	if until := p.WaitingUntil; !until.IsZero() && (o.WaitingUntil.IsZero() || until.Before(o.WaitingUntil)) {
+		o.WaitingUntil = until
+	}
+}
+
+// counters names what the settlements of a round are counted under, and marked with.
+func (o *Operation) counters(round int) string {
+	if round <= 1 {
+		return o.ID
+	}
+	return o.ID + "." + strconv.Itoa(round)
 }
 
 // filter returns the filter; the zero one when none was given.
@@ -230,7 +309,7 @@ func (o *Operation) sameRequest(other Operation) bool {
 	a, b := o.filter(), other.filter()
 	sameTime := a.Since.Equal(b.Since) && a.Until.Equal(b.Until)
 	a.Since, a.Until, b.Since, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	return sameTime && a == b && o.Action == other.Action && o.All == other.All && slices.Equal(o.IDs, other.IDs)
+	return sameTime && a == b && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && slices.Equal(o.IDs, other.IDs)
 }
 
 var operationID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^op-[0-9a-f-]{32,36}$`) })
@@ -255,8 +334,8 @@ func operationNotFound(id string) error {
 	return &fault.Error{Code: fault.CodeDLQNotFound, Msg: fmt.Sprintf("no operation %.60q; final ones are kept for %s", id, dlq.OperationRetention)}
 }
 
-// markedBy returns the failure's text for the item's history, naming the operation: so
-// that one which resumes after a crash knows the items that it has tried.
+// markedBy returns the failure's text for the item's history, naming the operation's round:
+// so that one which goes on after a crash knows the items that it has tried.
 func markedBy(operation string, err error) string {
 	if operation == "" {
 		return err.Error()
@@ -264,15 +343,25 @@ func markedBy(operation string, err error) string {
 	return "operation " + operation + ": " + err.Error()
 }
 
-// triedBy reports whether the operation has tried the item, and not delivered it.
+// unmarked returns a failure's text without the mark, and the operation that set it.
+func unmarked(text string) (operation, plain string) {
+	rest, ok := strings.CutPrefix(text, "operation ")
+	name, plain, found := strings.Cut(rest, ": ")
+	if id, _, _ := strings.Cut(name, "."); ok && found && checkOperationID(id) == nil {
+		return id, plain
+	}
+	return "", text
+}
+
+// triedBy reports whether the operation's round has tried the item, and not delivered it.
 func triedBy(operation string, it dlq.Item) bool {
 	return slices.ContainsFunc(it.History, func(r dlq.ReplayRecord) bool {
 		return strings.HasPrefix(r.Error, "operation "+operation+": ")
 	})
 }
 
-// OperationStore keeps the records of bulk operations until they are final, and then for
-// dlq.OperationRetention. It is safe for concurrent use, across processes too. Errors are
+// OperationStore keeps the records of bulk operations until they are final, stopped ones too,
+// and then for dlq.OperationRetention. It is safe for concurrent use, across processes too. Errors are
 // SINK_DLQ_UNAVAILABLE, and SINK_DLQ_NOT_FOUND for unknown ids. A store that has a network
 // repeats what that lost; its callers do not.
 type OperationStore interface {
@@ -282,15 +371,15 @@ type OperationStore interface {
 	Get(ctx context.Context, id string) (Operation, error)
 	// List returns operations, newest first.
 	List(ctx context.Context, limit int) ([]Operation, error)
-	// Unfinished returns the ids of operations that are not final, oldest first. It
-	// may name final ones too.
+	// Unfinished returns the ids of operations that are not final, oldest first, stopped ones
+	// among them. It may name final ones too.
 	Unfinished(ctx context.Context) ([]string, error)
 	// Take makes owner the one who works on the operation, for the length of ttl; then
-	// it is running, and Stalled is one more. False when it is final, or another owner's
-	// time is not over.
+	// it is running, and Stalled is one more. False when it is final or stopped, or another
+	// owner's time is not over.
 	Take(ctx context.Context, id, owner string, ttl time.Duration) (Operation, bool, error)
 	// Save records progress and prolongs (or with a TTL <= 0 ends) the owner's time; what
-	// has a Sink, or has Moved, sets Stalled to 0.
+	// has a Sink and is not Still, or has Moved, sets Stalled to 0.
 	// It returns the status after that: OperationCanceled when somebody canceled the
 	// operation meanwhile, and ErrOperationTaken when owner is not its owner any more,
 	// which changes nothing.
@@ -298,6 +387,10 @@ type OperationStore interface {
 	// Cancel makes an operation canceled unless it is final. Its owner is told at its
 	// next Save.
 	Cancel(ctx context.Context, id string) (Operation, error)
+	// Resume makes a stopped operation queued again for its next round, which begins with the
+	// given progress of each sink; who owned it before can save nothing any more. Any other is
+	// ErrNotStopped.
+	Resume(ctx context.Context, id string, sinks map[string]SinkProgress) (Operation, error)
 }
 
 // OperationChange is what an owner saves.
@@ -307,12 +400,28 @@ type OperationChange struct {
 	// Sink and Progress replace the progress of one sink. Sink empty: none.
 	Sink     string
 	Progress SinkProgress
-	// Moved says that something was done, although no slice was finished.
-	Moved bool
-	// Status is the final status. Empty: it goes on.
+	// Moved says that something was done, although no slice was finished. Still says that
+	// nothing was, although there is a Sink.
+	Moved, Still bool
+	// Status is the final status, or OperationStopped. Empty: it goes on.
 	Status OperationStatus
 	// Error becomes Operation.Error, with a Status.
 	Error string
+}
+
+// moved reports whether the operation got on.
+func (c OperationChange) moved() bool { return c.Moved || c.Sink != "" && !c.Still }
+
+// ErrNotStopped is what ResumeOperation returns for an operation that is not stopped. Its code
+// is INVALID_ARGUMENT.
+var ErrNotStopped error = &fault.Error{Code: fault.CodeInvalidArgument, Msg: "only a stopped operation is resumed"}
+
+func notStopped(id string, s OperationStatus) error {
+	text := "goes on by itself"
+	if s.Final() {
+		text = "is over; start another one"
+	}
+	return fmt.Errorf("operation %s is %s and %s: %w", id, s, text, ErrNotStopped)
 }
 
 // ErrOperationTaken is what OperationStore.Save returns when somebody else works on the

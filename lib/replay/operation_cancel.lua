@@ -4,7 +4,7 @@
 -- returns  its status after that, or 'missing'
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
-if status == 'queued' or status == 'running' then
+if status == 'queued' or status == 'running' or status == 'stopped' then
   local t = redis.call('TIME')
   status = 'canceled'
   redis.call('HSET', KEYS[1], 'status', status, 'finished', string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)))

@@ -60,6 +60,15 @@ func TestNothingOfAnUnfinishedOperationHasATTL(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantTTL("after a slice", record, -1)
+			if _, err := ops.Save(t.Context(), op.ID, "me", replay.OperationChange{Status: replay.OperationStopped}); err != nil {
+				t.Fatal(err)
+			}
+			wantTTL("stopped", record, -1)
+			wantTTL("stopped", counters, -1)
+			if _, err := e.ResumeOperation(t.Context(), op.ID); err != nil {
+				t.Fatal(err)
+			}
+			wantTTL("resumed", record, -1)
 			end(t, e, op.ID)
 			if got := progress(t, e, op.ID); !got.Status.Final() || got.Delivered < 1 {
 				t.Fatalf("operation %+v, want it final", got)

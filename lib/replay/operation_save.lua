@@ -6,7 +6,7 @@
 -- ARGV[4]  field of the progress in one sink, '' for none
 -- ARGV[5]  its value
 -- ARGV[6]  '1' when it got on
--- ARGV[7]  the final status, '' when it goes on
+-- ARGV[7]  the final status or 'stopped', '' when it goes on
 -- ARGV[8]  error
 -- returns  the status, 'missing', or 'lost' when somebody else is the owner
 local f = redis.call('HMGET', KEYS[1], 'status', 'owner')
@@ -20,6 +20,6 @@ if ARGV[6] == '1' then redis.call('HDEL', KEYS[1], 'stalled') end
 if ARGV[7] ~= '' and (f[1] == 'queued' or f[1] == 'running') then
   f[1] = ARGV[7]
   redis.call('HSET', KEYS[1], 'status', ARGV[7], 'error', ARGV[8], 'finished', string.format('%.0f', now))
-  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  if ARGV[7] ~= 'stopped' then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end -- that one waits for an operator
 end
 return f[1]

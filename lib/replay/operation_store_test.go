@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -17,7 +18,7 @@ import (
 func operation(n int) replay.Operation {
 	return replay.Operation{
 		ID: fmt.Sprintf("op-%032d", n), Action: replay.OperationReplay, Filter: &replay.Filter{Sink: "a", Reason: dlq.ReasonTerminal},
-		Reason: "healed", Actor: "me", Status: replay.OperationQueued, CreatedAt: time.UnixMilli(1_700_000_000_000 + int64(n)).UTC(), Total: 7,
+		Reason: "healed", Actor: "me", StopAfter: 4, Round: 1, Status: replay.OperationQueued, CreatedAt: time.UnixMilli(1_700_000_000_000 + int64(n)).UTC(), Total: 7,
 		Sinks: map[string]replay.SinkProgress{"a": {NewestID: "5-1"}, "b": {NewestID: "6-1"}},
 	}
 }
@@ -64,7 +65,8 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 		_, _, take := s.Take(t.Context(), "op-x", "me", time.Minute)
 		_, save := s.Save(t.Context(), "op-x", "me", replay.OperationChange{})
 		_, cancel := s.Cancel(t.Context(), "op-x")
-		for _, err := range []error{get, take, save, cancel} {
+		_, resume := s.Resume(t.Context(), "op-x", nil)
+		for _, err := range []error{get, take, save, cancel, resume} {
 			if fault.CodeOf(err) != fault.CodeDLQNotFound {
 				t.Errorf("got %v, want SINK_DLQ_NOT_FOUND", err)
 			}
@@ -200,12 +202,99 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 			save(replay.OperationChange{})
 			want("given back", n)
 		}
+		save(replay.OperationChange{Sink: "a", Progress: replay.SinkProgress{Cursor: "b"}, Still: true})
+		want("after progress in which nothing was done", 3)
 		save(replay.OperationChange{Sink: "a", Progress: replay.SinkProgress{Cursor: "c"}})
 		want("after a slice", 0)
 		owner = "another"
 		take(t, s, op.ID, owner, time.Minute)
 		save(replay.OperationChange{Moved: true})
 		want("after a part of a slice", 0)
+	})
+	t.Run("a stopped operation is nobody's until it is resumed for its next round", func(t *testing.T) {
+		t.Parallel()
+		_, s := open(t)
+		op := operation(1)
+		create(t, s, op)
+		resume := func(sinks map[string]replay.SinkProgress) (replay.Operation, error) {
+			t.Helper()
+			return s.Resume(t.Context(), op.ID, sinks)
+		}
+		if _, err := resume(nil); !errors.Is(err, replay.ErrNotStopped) {
+			t.Errorf("resumed while queued: %v", err)
+		}
+		take(t, s, op.ID, "me", time.Minute)
+		if _, err := resume(nil); !errors.Is(err, replay.ErrNotStopped) {
+			t.Errorf("resumed while running: %v", err)
+		}
+		p := replay.SinkProgress{NewestID: "5-1", Cursor: "c", Stopped: true, Error: "why", Receivers: map[string]replay.ReceiverProgress{"x": {InARow: 5, Stopped: true}}}
+		if _, err := s.Save(t.Context(), op.ID, "me", replay.OperationChange{TTL: time.Minute, Sink: "a", Progress: p}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // as after a lost answer
+			status, err := s.Save(t.Context(), op.ID, "me", replay.OperationChange{Status: replay.OperationStopped, Error: "why"})
+			if err != nil || status != replay.OperationStopped {
+				t.Fatalf("got %s, %v; want stopped", status, err)
+			}
+		}
+		got, err := s.Get(t.Context(), op.ID)
+		if err != nil || got.Status != replay.OperationStopped || got.Error != "why" || got.FinishedAt.IsZero() || asJSON(t, got.Sinks["a"]) != asJSON(t, p) || got.Status.Final() {
+			t.Errorf("got %+v, %v; want it stopped with its error", got, err)
+		}
+		if take(t, s, op.ID, "me", time.Minute).ok || take(t, s, op.ID, "other", time.Minute).ok {
+			t.Error("a stopped operation was taken")
+		}
+		if ids, err := s.Unfinished(t.Context()); err != nil || !slices.Equal(ids, []string{op.ID}) {
+			t.Errorf("Unfinished: %v, %v; want it: it is not over", ids, err)
+		}
+		begin := replay.SinkProgress{NewestID: "5-1"}
+		begin.Settled, begin.Delivered = 3, 3
+		got, err = resume(map[string]replay.SinkProgress{"a": begin})
+		if err != nil || got.Status != replay.OperationQueued || got.Round != 2 || got.Error != "" || !got.FinishedAt.IsZero() ||
+			asJSON(t, got.Sinks["a"]) != asJSON(t, begin) || got.Sinks["b"].NewestID != "6-1" || got.Delivered != 3 {
+			t.Errorf("got %s, %v; want its second round queued", asJSON(t, got), err)
+		}
+		if _, err := resume(nil); !errors.Is(err, replay.ErrNotStopped) {
+			t.Errorf("resumed again: %v", err)
+		}
+		if _, err := s.Save(t.Context(), op.ID, "me", replay.OperationChange{Sink: "a", Progress: p}); !errors.Is(err, replay.ErrOperationTaken) {
+			t.Errorf("the owner of the first round saved: %v", err)
+		}
+		if !take(t, s, op.ID, "other", time.Minute).ok {
+			t.Error("a resumed operation cannot be taken")
+		}
+	})
+	t.Run("a stopped operation can be canceled, and then not be resumed", func(t *testing.T) {
+		t.Parallel()
+		_, s := open(t)
+		op := operation(1)
+		create(t, s, op)
+		take(t, s, op.ID, "me", time.Minute)
+		if _, err := s.Save(t.Context(), op.ID, "me", replay.OperationChange{Status: replay.OperationStopped, Error: "why"}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Cancel(t.Context(), op.ID); err != nil || got.Status != replay.OperationCanceled || got.Error != "why" {
+			t.Errorf("got %+v, %v; want canceled", got, err)
+		}
+		if _, err := s.Resume(t.Context(), op.ID, nil); !errors.Is(err, replay.ErrNotStopped) {
+			t.Errorf("resumed when canceled: %v", err)
+		}
+		if ids, err := s.Unfinished(t.Context()); err != nil || len(ids) != 0 {
+			t.Errorf("Unfinished: %v, %v; want none", ids, err)
+		}
+	})
+	t.Run("a cancellation that comes before the stop wins", func(t *testing.T) {
+		t.Parallel()
+		_, s := open(t)
+		op := operation(1)
+		create(t, s, op)
+		take(t, s, op.ID, "me", time.Minute)
+		if _, err := s.Cancel(t.Context(), op.ID); err != nil {
+			t.Fatal(err)
+		}
+		if status, err := s.Save(t.Context(), op.ID, "me", replay.OperationChange{Status: replay.OperationStopped}); err != nil || status != replay.OperationCanceled {
+			t.Errorf("got %s, %v; want canceled", status, err)
+		}
 	})
 	t.Run("a cancellation wins over its owner, whose progress is kept", func(t *testing.T) {
 		t.Parallel()

@@ -2,9 +2,10 @@
 -- KEYS[1]  the operation (hash)
 -- ARGV[1]  owner
 -- ARGV[2]  the owner's time in ms
--- returns  'taken', 'busy' (another owner's time is not over), 'final', 'missing'
+-- returns  'taken', 'busy' (another owner's time is not over), 'stopped', 'final', 'missing'
 local f = redis.call('HMGET', KEYS[1], 'status', 'owner', 'until', 'started')
 if not f[1] then return 'missing' end
+if f[1] == 'stopped' then return 'stopped' end
 if f[1] ~= 'queued' and f[1] ~= 'running' then return 'final' end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)

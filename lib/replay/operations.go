@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"backstop/internal/delay"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -30,6 +31,12 @@ const (
 	// leftFor is how long items that another replayer holds are waited for: longer than
 	// any lease.
 	leftFor = 20 * time.Minute
+	// shortWait is how long a Run waits for a receiver that comes back step by step, as long as
+	// it gets on.
+	shortWait = 2 * time.Second
+	// idleSlices is how many slices in a row, all of whose receivers are left alone, a Run goes
+	// through.
+	idleSlices = 50
 )
 
 // CreateOperation starts a bulk operation: its members are fixed now, and every later
@@ -52,6 +59,11 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 		return Operation{}, err
 	}
 	op.Total, op.TotalComplete = p.Count, p.Complete
+	for name, n := range p.bySink {
+		progress := op.Sinks[name]
+		progress.Members = n
+		op.Sinks[name] = progress
+	}
 	if r.DryRun {
 		op.Preview, op.Status, op.FinishedAt = &p, OperationCompleted, op.CreatedAt
 		return op, nil
@@ -81,7 +93,7 @@ func (e *Engine) Operation(ctx context.Context, id string) (Operation, error) {
 		if p.Done {
 			continue
 		}
-		if p.OperationCounts.OperationCounts, err = e.Store.Progress(ctx, id, name); err != nil {
+		if p.OperationCounts.OperationCounts, err = e.counted(ctx, &op, name); err != nil {
 			return Operation{}, err
 		}
 		op.Sinks[name] = p
@@ -90,14 +102,45 @@ func (e *Engine) Operation(ctx context.Context, id string) (Operation, error) {
 	return op, nil
 }
 
+// counted returns an operation's counters in one sink. Each round has its own: what failed in an
+// earlier one is tried again, and counts no more. A late holder's settlement counts in its round.
+func (e *Engine) counted(ctx context.Context, op *Operation, sink string) (sum dlq.OperationCounts, err error) {
+	for round := 1; round <= max(op.Round, 1); round++ {
+		c, err := e.Store.Progress(ctx, op.counters(round), sink)
+		if err != nil {
+			return sum, err
+		}
+		sum.Delivered += c.Delivered
+		sum.Discarded += c.Discarded
+		sum.Failed = c.Failed
+	}
+	sum.Settled = sum.Delivered + sum.Discarded + sum.Failed
+	return sum, nil
+}
+
 // ListOperations returns the newest bulk operations, with their progress as of their
 // last slices. limit <= 0 means 20.
 func (e *Engine) ListOperations(ctx context.Context, limit int) ([]Operation, error) {
 	return e.operationStore().List(ctx, positive(limit, 20))
 }
 
-// CancelOperation stops a bulk operation before its next slice. A final one stays as
-// it is. The errors are those of Operation.
+// ResumeOperation begins the next round of a stopped bulk operation: the next Run works on it,
+// tries again what failed in the round before, feels its way anew, and goes on with what was
+// not reached. Errors: ErrNotStopped, and those of Operation.
+func (e *Engine) ResumeOperation(ctx context.Context, id string) (Operation, error) {
+	op, err := e.Operation(ctx, id)
+	if err != nil {
+		return Operation{}, err
+	}
+	begin := make(map[string]SinkProgress, len(op.Sinks))
+	for name, p := range op.Sinks {
+		begin[name] = p.again()
+	}
+	return e.operationStore().Resume(ctx, id, begin)
+}
+
+// CancelOperation ends a bulk operation before its next slice, a stopped one too. A final one
+// stays as it is. The errors are those of Operation.
 func (e *Engine) CancelOperation(ctx context.Context, id string) (Operation, error) {
 	if err := checkOperationID(id); err != nil {
 		return Operation{}, err
@@ -113,8 +156,10 @@ func (e *Engine) CancelOperation(ctx context.Context, id string) (Operation, err
 // good, which costs some bytes.
 func (e *Engine) retire(ctx context.Context, op Operation) {
 	for name := range op.Sinks {
-		if err := e.Store.EndOperation(ctx, op.ID, name); err != nil {
-			e.log().WarnContext(ctx, "operation's counters stay", "operation", op.ID, "sink", name, "error", err.Error())
+		for round := 1; round <= max(op.Round, 1); round++ {
+			if err := e.Store.EndOperation(ctx, op.counters(round), name); err != nil {
+				e.log().WarnContext(ctx, "operation's counters stay", "operation", op.ID, "sink", name, "error", err.Error())
+			}
 		}
 	}
 }
@@ -148,9 +193,11 @@ func (r *run) unfinished(ctx context.Context) (moving, stalled []string, err err
 			// creator is just at it, which the next run sees.)
 			r.log().ErrorContext(ctx, "bulk operation lost: its record is gone before it was final", "operation", id)
 		}
-		if err == nil && op.Stalled >= stalledAfter {
+		switch {
+		case err == nil && op.Status == OperationStopped: // until it is resumed
+		case err == nil && op.Stalled >= stalledAfter:
 			stalled = append(stalled, id)
-		} else {
+		default:
 			moving = append(moving, id)
 		}
 	}
@@ -184,7 +231,7 @@ func (r *run) operation(ctx context.Context, b retry.Budget, id string) error {
 	var lanes sync.WaitGroup
 	at := make(slots, operationSinks)
 	for name, p := range op.Sinks {
-		if p.Done {
+		if p.over() {
 			continue
 		}
 		lanes.Go(func() {
@@ -209,9 +256,12 @@ type worker struct {
 	progress map[string]SinkProgress
 	moved    bool // something was settled
 	final    bool // canceled, or ended here
-	over     bool // canceled, taken over, or its progress cannot be saved
+	over     bool // canceled, stopped, taken over, or its progress cannot be saved
 	err      error
 }
+
+// counters names what the settlements of this round are counted under.
+func (w *worker) counters() string { return w.op.counters(w.op.Round) }
 
 func (w *worker) lease() time.Duration { return min(w.run.budget.Lease(), operationLease) }
 
@@ -242,28 +292,16 @@ func (w *worker) save(ctx context.Context, c OperationChange) {
 	if c.Sink != "" {
 		w.progress[c.Sink] = c.Progress
 	}
-	w.over, w.final = status.Final(), status.Final()
+	w.final = status.Final()
+	w.over = w.final || status == OperationStopped
 }
 
-// end makes the operation final when nothing is left of it, and else leaves it to the
-// next run.
+// end makes the operation final, or stopped, when nothing is left to do of it, and else leaves
+// it to the next run.
 func (w *worker) end(ctx context.Context) error {
-	c := OperationChange{Status: OperationCompleted}
-	var faults []string
-	for _, name := range slices.Sorted(maps.Keys(w.progress)) {
-		p := w.progress[name]
-		if !p.Done {
-			c.Status = ""
-			break
-		}
-		if p.Error != "" {
-			c.Status = OperationFailed
-			faults = append(faults, "sink "+name+": "+p.Error)
-		}
-	}
-	c.Error = strings.Join(faults, "; ")
-	c.Moved = w.moved
-	if c.Status != "" || w.final {
+	status, why := verdict(w.progress)
+	c := OperationChange{Status: status, Error: why, Moved: w.moved}
+	if c.Status.Final() || w.final {
 		w.run.retire(ctx, w.op)
 	}
 	w.save(ctx, c)
@@ -272,8 +310,31 @@ func (w *worker) end(ctx context.Context) error {
 	sum := Operation{Sinks: w.progress}
 	sum.sum()
 	w.run.log().InfoContext(ctx, "operation", "operation", w.op.ID, "action", string(w.op.Action),
-		"settled", sum.Settled, "delivered", sum.Delivered, "failed", sum.Failed, "discarded", sum.Discarded, "skipped", sum.Skipped)
+		"settled", sum.Settled, "delivered", sum.Delivered, "failed", sum.Failed, "discarded", sum.Discarded, "skipped", sum.Skipped,
+		"waiting", sum.Waiting, "status", string(c.Status))
 	return w.err
+}
+
+// verdict is the status of an operation whose round nobody works on any more, and why; empty
+// while there is something to do.
+func verdict(sinks map[string]SinkProgress) (OperationStatus, string) {
+	status := OperationCompleted
+	var faults []string
+	for _, name := range slices.Sorted(maps.Keys(sinks)) {
+		switch p := sinks[name]; {
+		case !p.over():
+			return "", ""
+		case p.Stopped:
+			status = OperationStopped
+			faults = append(faults, "sink "+name+": "+p.Error)
+		case p.Error != "":
+			if status == OperationCompleted {
+				status = OperationFailed
+			}
+			faults = append(faults, "sink "+name+": "+p.Error)
+		}
+	}
+	return status, strings.Join(faults, "; ")
 }
 
 // work goes through the members in one sink, slice by slice.
@@ -289,11 +350,14 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 	}
 	defer func() {
 		l.close(ctx)
+		l.giveBack(ctx, itemsOf(l.prober.takeUnsent()))
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.moved = w.moved || l.recorded.Load() > 0
 	}()
-	for !p.Done && l.goesOn(ctx) && !w.stopped() {
+	idle, sent := 0, int64(-1) // the first wait is for free
+	for !p.over() && l.goesOn(ctx) && !w.stopped() && idle < idleSlices {
+		recorded, putOff := l.recorded.Load(), p.PutOff
 		waits, err := w.slice(ctx, l, &p)
 		if err != nil {
 			// The slice is visited again: what it settled is recognised.
@@ -303,16 +367,28 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 			return
 		}
 		w.save(ctx, OperationChange{TTL: w.lease(), Sink: name, Progress: p})
+		if idle++; l.recorded.Load() > recorded || p.PutOff == putOff {
+			idle = 0
+		}
 		if waits {
-			return
+			if l.recorded.Load() == sent || !l.waitShortly(ctx, p.WaitingUntil) {
+				return
+			}
+			sent = l.recorded.Load()
 		}
 	}
+}
+
+// waitShortly waits for a receiver that comes back step by step; false when that is too long.
+func (l *lane) waitShortly(ctx context.Context, until time.Time) bool {
+	wait := time.Until(until)
+	return !until.IsZero() && wait <= shortWait && l.fits(wait) && delay.Sleep(ctx, wait) == nil
 }
 
 // lane returns what sends, or only settles, the items of a sink.
 func (w *worker) lane(ctx context.Context, name string) (*lane, error) {
 	if w.op.Action == OperationDiscard {
-		l := w.run.newLane(ctx, name, delivery.Target{Replay: Policy{Concurrency: sliceSize / 2}.Normalize()}, w.budget, w.op.ID)
+		l := w.run.newLane(ctx, name, delivery.Target{Replay: Policy{Concurrency: sliceSize / 2}.Normalize()}, w.budget, w.counters())
 		l.need = 0
 		return l, nil
 	}
@@ -320,80 +396,157 @@ func (w *worker) lane(ctx context.Context, name string) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w.run.newLane(ctx, name, t, w.budget, w.op.ID), nil
+	l := w.run.newLane(ctx, name, t, w.budget, w.counters())
+	l.prober = newProber(t.Sink, w.op.StopAfter, w.op.Sinks[name].Receivers)
+	return l, nil
 }
 
 // errUnfinished means that a slice was not finished, for lack of time.
 var errUnfinished = errors.New("the slice was not finished")
 
+// sliced is what came of a slice.
+type sliced struct {
+	left    []string // items that another replayer holds
+	skipped int
+	away    int // members that the gate would not let go
+}
+
 // slice works on the next slice and moves p past it. It reports whether what is left
-// must wait for other replayers.
+// must wait: for other replayers, or until the gate lets it go.
 func (w *worker) slice(ctx context.Context, l *lane, p *SinkProgress) (waits bool, err error) {
-	var ids []string
 	next := *p
-	if p.Read {
-		ids, next.Left = p.Left, nil
-	} else if ids, err = w.page(ctx, l.sink, &next); err != nil {
-		return false, err
-	}
-	left, skipped, err := w.settle(ctx, l, ids)
+	ids, putOff, err := w.members(ctx, l, &next)
 	if err != nil {
 		return false, err
 	}
-	next.Left = append(slices.Clone(next.Left), left...)
-	next.Skipped += int64(skipped)
+	got, err := w.settle(ctx, l, ids, p)
+	if err != nil {
+		w.note(ctx, l, p)
+		return false, err
+	}
+	if next.OperationCounts.OperationCounts, err = w.run.counted(ctx, &w.op, l.sink); err != nil {
+		return false, err
+	}
+	if l.prober == nil {
+		return p.finish(next, got, ""), nil
+	}
+	next.Receivers = l.prober.known()
+	failing := stopped(next.Receivers)
+	if l.prober.several {
+		if next.PutOff += int64(putOff + got.away); next.PutOff > 0 {
+			next.Waiting, next.WaitingUntil = max(next.Waiting, next.PutOff), l.prober.until()
+		}
+		return p.finish(next, got, failing), nil
+	}
+	// What the sink's only receiver does not get holds up all that is behind it: the slice is
+	// visited again.
+	p.Receivers, p.OperationCounts.OperationCounts = next.Receivers, next.OperationCounts.OperationCounts
+	switch {
+	case failing != "":
+		p.Skipped += int64(got.skipped)
+		p.stop(failing)
+		return false, nil
+	case got.away > 0:
+		p.Waiting, p.WaitingUntil = max(int64(got.away), p.Members-p.Settled-p.Skipped), l.prober.until()
+		return true, nil
+	}
+	next.Waiting, next.WaitingUntil = 0, time.Time{}
+	return p.finish(next, got, ""), nil
+}
+
+func (p *SinkProgress) stop(why string) {
+	p.Stopped, p.Error = true, why
+	p.Waiting, p.WaitingUntil = 0, time.Time{}
+}
+
+// finish moves p to next, past a slice. failing says which receivers failed too often in a row.
+// It reports whether what is left must wait.
+func (p *SinkProgress) finish(next SinkProgress, got sliced, failing string) (waits bool) {
+	next.Left = append(slices.Clone(next.Left), got.left...)
+	next.Skipped += int64(got.skipped)
 	if len(next.Left) > 0 && next.LeftSince.IsZero() {
 		next.LeftSince = time.Now().UTC()
+	}
+	if next.Read && next.PutOff > 0 {
+		// Another pass, over all of them: what is done with is recognised.
+		next.Cursor, next.Read, next.Left, next.LeftSince = "", false, nil, time.Time{}
+		next.Waiting, next.PutOff, next.Skipped = next.PutOff, 0, 0
+		*p = next
+		return true
 	}
 	if next.Read {
 		if time.Since(next.LeftSince) > leftFor {
 			next.Skipped += int64(len(next.Left))
 			next.Left = nil
 		}
-		next.Done = len(next.Left) == 0
+		next.Waiting, next.WaitingUntil = 0, time.Time{}
+		switch {
+		case len(next.Left) > 0:
+		case failing != "":
+			next.stop(failing)
+		default:
+			next.Done = true
+		}
 	}
-	if next.OperationCounts.OperationCounts, err = w.run.Store.Progress(ctx, w.op.ID, l.sink); err != nil {
-		return false, err
-	}
+	waits = p.Read && !next.over()
 	*p = next
-	return p.Read && !p.Done, nil
+	return waits
 }
 
-// page returns the ids of the next slice and moves p's cursor past it.
-func (w *worker) page(ctx context.Context, sink string, p *SinkProgress) ([]string, error) {
+// note saves what is known of the receivers, although the slice is not finished.
+func (w *worker) note(ctx context.Context, l *lane, p *SinkProgress) {
+	if l.prober == nil {
+		return
+	}
+	if known := l.prober.known(); !maps.Equal(known, p.Receivers) {
+		p.Receivers = known
+		w.save(ctx, OperationChange{TTL: w.lease(), Sink: l.sink, Progress: *p, Still: l.recorded.Load() == 0})
+	}
+}
+
+// members returns the ids of the next slice and moves p's cursor past it. putOff are members
+// that it leaves out, for the gate does not let them go.
+func (w *worker) members(ctx context.Context, l *lane, p *SinkProgress) (ids []string, putOff int, err error) {
+	if p.Read {
+		ids, p.Left = p.Left, nil
+		return ids, 0, nil
+	}
 	if p.NewestID == "" {
-		ids := w.op.idsOf(sink)
+		ids := w.op.idsOf(l.sink)
 		from, _ := strconv.Atoi(p.Cursor) // empty at the start
 		to := min(from+sliceSize, len(ids))
 		p.Cursor, p.Read = strconv.Itoa(to), to == len(ids)
-		return ids[from:to], nil
+		return ids[from:to], 0, nil
 	}
-	q := w.op.filter().query(sink, map[string]string{sink: p.NewestID})
+	q := w.op.filter().query(l.sink, map[string]string{l.sink: p.NewestID})
 	q.Limit, q.Cursor = sliceSize, p.Cursor
 	page, err := w.run.Store.Page(ctx, q)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	ids := make([]string, len(page.Items))
-	for i, it := range page.Items {
-		ids[i] = it.ID
+	for _, it := range page.Items {
+		switch shut, barred := l.prober.shuts(it); {
+		case !shut:
+			ids = append(ids, it.ID)
+		case !barred:
+			putOff++
+		}
 	}
 	p.Cursor, p.Read = page.NextCursor, page.NextCursor == ""
-	return ids, nil
+	return ids, putOff, nil
 }
 
-// settle replays or discards the given items, and returns when all of it is recorded.
-// Left are those that another replayer holds. An error means that some were not
-// worked on.
-func (w *worker) settle(ctx context.Context, l *lane, ids []string) (left []string, skipped int, err error) {
+// settle replays or discards the given items, and returns when all of it is recorded. An error
+// means that some were not worked on. What is learned of receivers is noted in p.
+func (w *worker) settle(ctx context.Context, l *lane, ids []string, p *SinkProgress) (got sliced, err error) {
 	defer l.wait()
 	fenced, unsettled := l.fenced.Load(), l.unsettled.Load()
 	var absent []string
-	for len(ids) > 0 {
+	for len(ids) > 0 && !l.prober.over() {
 		batch := ids[:min(len(ids), l.batchSize())]
 		leased, err := l.claim(ctx, dlq.Claim{IDs: batch, Limit: len(batch), Force: w.op.Action == OperationDiscard})
 		if err != nil {
-			return nil, 0, err
+			return got, err
 		}
 		// An answer is bounded by bytes: what follows the last item is asked for again.
 		if n := len(leased); n > 0 {
@@ -402,31 +555,45 @@ func (w *worker) settle(ctx context.Context, l *lane, ids []string) (left []stri
 		ids = ids[len(batch):]
 		absent = append(absent, without(batch, leased)...)
 		work, refused, undecodable := w.choose(leased)
-		skipped += undecodable
+		got.skipped += undecodable
 		l.giveBack(ctx, refused)
-		if !w.start(ctx, l, work) {
-			return nil, 0, errUnfinished
+		if !w.start(ctx, l, work, p) {
+			return got, errUnfinished
 		}
 	}
-	if !l.sendSuspects(ctx) {
-		return nil, 0, errUnfinished
+	if !l.sendSuspects(ctx) || l.unsettled.Load() > unsettled {
+		return got, errUnfinished
 	}
-	if l.unsettled.Load() > unsettled {
-		return nil, 0, errUnfinished
+	l.wait()
+	over := l.prober.over()
+	if unsent := l.prober.takeUnsent(); len(unsent) > 0 {
+		l.giveBack(ctx, itemsOf(unsent))
+		for _, u := range unsent {
+			switch {
+			case u.away:
+				got.away++
+			case !u.barred:
+				return got, errUnfinished
+			}
+		}
 	}
-	skipped += int(l.fenced.Load() - fenced)
+	if over {
+		got.away += len(ids)
+		return got, nil // the slice is visited again
+	}
+	got.skipped += int(l.fenced.Load() - fenced)
 	for _, id := range absent {
 		held, skip, err := w.whyAbsent(ctx, id)
 		switch {
 		case err != nil:
-			return nil, 0, err
+			return got, err
 		case held:
-			left = append(left, id)
+			got.left = append(got.left, id)
 		case skip:
-			skipped++
+			got.skipped++
 		}
 	}
-	return left, skipped, nil
+	return got, nil
 }
 
 // without returns the ids that are not among the leased items.
@@ -442,7 +609,7 @@ func without(ids []string, leased []dlq.Leased) []string {
 func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, undecodable int) {
 	for _, l := range leased {
 		switch {
-		case triedBy(w.op.ID, l.Item):
+		case triedBy(w.counters(), l.Item):
 			refused = append(refused, l)
 		case w.op.Action == OperationReplay && l.Item.DecodeError != "":
 			refused = append(refused, l)
@@ -454,17 +621,35 @@ func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, undeco
 	return work, refused, undecodable
 }
 
-// start sends the items, or has them removed. It reports whether all were started.
-func (w *worker) start(ctx context.Context, l *lane, leased []dlq.Leased) bool {
+// start sends the items, or has them removed. It reports whether all were started that may go.
+func (w *worker) start(ctx context.Context, l *lane, leased []dlq.Leased, p *SinkProgress) bool {
 	if w.op.Action == OperationReplay {
-		return l.sendAll(ctx, l.screen(leased))
+		return w.probe(ctx, l, leased, p)
 	}
 	for _, item := range leased {
 		l.sends.Add(1)
 		l.settler.in <- replayed{
 			leased: item, status: statusDropped,
-			settlement: dlq.Settlement{Lease: item.Lease, Action: dlq.ActionDrop, Operation: w.op.ID},
+			settlement: dlq.Settlement{Lease: item.Lease, Action: dlq.ActionDrop, Operation: w.counters()},
 		}
+	}
+	return true
+}
+
+// probe sends the items as many at once as their receivers may get, and waits for what came of
+// them where that decides about the next ones.
+func (w *worker) probe(ctx context.Context, l *lane, work []dlq.Leased, p *SinkProgress) bool {
+	for len(work) > 0 {
+		now, later, probing := l.prober.next(work)
+		if !l.sendAll(ctx, l.screen(now)) {
+			l.giveBack(ctx, later)
+			return false
+		}
+		if probing {
+			l.wait()
+			w.note(ctx, l, p)
+		}
+		work = later
 	}
 	return true
 }

@@ -113,7 +113,7 @@ func (s *MemoryOperations) Take(_ context.Context, id, owner string, ttl time.Du
 		return Operation{}, false, err
 	}
 	now := time.Now()
-	if m.op.Status.Final() || m.owner != "" && m.owner != owner && now.Before(m.until) {
+	if m.op.Status.Final() || m.op.Status == OperationStopped || m.owner != "" && m.owner != owner && now.Before(m.until) {
 		return m.view(), false, nil
 	}
 	if m.owner != owner {
@@ -142,10 +142,10 @@ func (s *MemoryOperations) Save(_ context.Context, id, owner string, c Operation
 	if c.Sink != "" {
 		m.op.Sinks[c.Sink] = c.Progress
 	}
-	if c.Moved || c.Sink != "" {
+	if c.moved() {
 		m.op.Stalled = 0
 	}
-	if c.Status != "" && !m.op.Status.Final() {
+	if c.Status != "" && !m.op.Status.Final() && m.op.Status != OperationStopped {
 		m.op.Status, m.op.Error, m.op.FinishedAt = c.Status, c.Error, now.UTC()
 	}
 	return m.op.Status, nil
@@ -162,5 +162,23 @@ func (s *MemoryOperations) Cancel(_ context.Context, id string) (Operation, erro
 	if !m.op.Status.Final() {
 		m.op.Status, m.op.FinishedAt = OperationCanceled, time.Now().UTC()
 	}
+	return m.view(), nil
+}
+
+// Resume implements OperationStore.
+func (s *MemoryOperations) Resume(_ context.Context, id string, sinks map[string]SinkProgress) (Operation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, err := s.find(id)
+	if err != nil {
+		return Operation{}, err
+	}
+	if m.op.Status != OperationStopped {
+		return Operation{}, notStopped(id, m.op.Status)
+	}
+	maps.Copy(m.op.Sinks, sinks)
+	m.op.Status, m.op.Error, m.op.FinishedAt, m.op.Stalled = OperationQueued, "", time.Time{}, 0
+	m.op.Round++
+	m.owner = ""
 	return m.view(), nil
 }

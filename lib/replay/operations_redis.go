@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/redisconn"
@@ -32,11 +33,15 @@ var saveLua string
 //go:embed operation_cancel.lua
 var cancelLua string
 
+//go:embed operation_resume.lua
+var resumeLua string
+
 var (
 	createScript = redis.NewScript(createLua)
 	takeScript   = redis.NewScript(takeLua)
 	saveScript   = redis.NewScript(saveLua)
 	cancelScript = redis.NewScript(cancelLua)
+	resumeScript = redis.NewScript(resumeLua)
 )
 
 // RedisOperations is an OperationStore on Redis or Valkey (the keys stand in
@@ -143,9 +148,12 @@ func decodeOperation(id string, fields map[string]string) (Operation, error) {
 	if len(fields) == 0 {
 		return Operation{}, operationNotFound(id)
 	}
-	var op Operation
+	op := Operation{StopAfter: DefaultStopAfter, Round: 1} // of earlier versions, which had none
 	if err := json.Unmarshal([]byte(fields["doc"]), &op); err != nil {
 		return Operation{}, fmt.Errorf("operation %s: %w", id, err)
+	}
+	if round, err := strconv.Atoi(fields["round"]); err == nil { // absent until it is resumed
+		op.Round = round
 	}
 	op.Status, op.Error = OperationStatus(fields["status"]), fields["error"]
 	op.Stalled, _ = strconv.Atoi(fields["stalled"]) // absent: 0
@@ -248,7 +256,7 @@ func (s *RedisOperations) Save(ctx context.Context, id, owner string, c Operatio
 		field = sinkField + c.Sink
 	}
 	moved := "0"
-	if c.Moved || c.Sink != "" {
+	if c.moved() {
 		moved = "1"
 	}
 	answer, err := s.run(ctx, "save", saveScript, id, dlq.OperationRetention.Milliseconds(), owner,
@@ -275,6 +283,47 @@ func (s *RedisOperations) Cancel(ctx context.Context, id string) (Operation, err
 	}
 	if err := s.closed(ctx, id, OperationStatus(answer)); err != nil {
 		return Operation{}, err
+	}
+	return s.Get(ctx, id)
+}
+
+// Resume implements OperationStore. It is in both lists still, unless an earlier version has
+// taken it off.
+func (s *RedisOperations) Resume(ctx context.Context, id string, sinks map[string]SinkProgress) (Operation, error) {
+	op, err := s.Get(ctx, id)
+	if err != nil {
+		return Operation{}, err
+	}
+	fields := make(map[string]string, len(sinks))
+	for name, p := range sinks {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return Operation{}, err
+		}
+		fields[sinkField+name] = string(text)
+	}
+	begin, err := json.Marshal(fields)
+	if err != nil {
+		return Operation{}, err
+	}
+	if op.Status == OperationStopped {
+		z := redis.Z{Score: float64(op.CreatedAt.UnixMilli()), Member: id}
+		for _, list := range []string{s.conn.Keys.OpenOperations(), s.conn.Keys.Operations()} {
+			if err := s.conn.Do(ctx, "operations: resume", func(ctx context.Context) error {
+				return s.conn.Client.ZAddNX(ctx, list, z).Err()
+			}); err != nil {
+				return Operation{}, err
+			}
+		}
+	}
+	answer, err := s.run(ctx, "resume", resumeScript, id, uuid.NewString(), begin)
+	switch {
+	case err != nil:
+		return Operation{}, err
+	case answer == "missing":
+		return Operation{}, operationNotFound(id)
+	case answer != "resumed":
+		return Operation{}, notStopped(id, OperationStatus(answer))
 	}
 	return s.Get(ctx, id)
 }

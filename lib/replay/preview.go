@@ -30,6 +30,41 @@ type Preview struct {
 	Scanned int64 `json:"scanned"`
 	// Sample is the first items, newest first.
 	Sample []dlq.Item `json:"sample"`
+	// LastTried is the newest replay among the Looked first items; nil: none was replayed.
+	LastTried *LastTried `json:"last_tried,omitempty"`
+	// Looked is how many items were looked at for it: the first ones, at most Count.
+	Looked int64 `json:"looked"`
+
+	bySink map[string]int64
+}
+
+// LastTried is the newest replay of some dead letters. What a replay delivered and removed is
+// not among them any more.
+type LastTried struct {
+	At time.Time `json:"at"`
+	// Error is what came of it; empty when Delivered.
+	Error string `json:"error,omitempty"`
+	// Delivered: it was delivered, and kept.
+	Delivered bool `json:"delivered,omitempty"`
+	// Operation is the bulk operation that tried it; empty: none.
+	Operation string `json:"operation,omitempty"`
+}
+
+// look counts an item, and notes when it was last tried.
+func (p *Preview) look(it dlq.Item) {
+	if len(p.Sample) < previewSample {
+		p.Sample = append(p.Sample, it)
+	}
+	p.Looked++
+	if len(it.History) == 0 {
+		return
+	}
+	last := it.History[len(it.History)-1]
+	if p.LastTried != nil && !last.At.After(p.LastTried.At) {
+		return
+	}
+	p.LastTried = &LastTried{At: last.At, Delivered: last.Error == ""}
+	p.LastTried.Operation, p.LastTried.Error = unmarked(last.Error)
 }
 
 // Preview counts what a bulk operation with this request would work on, through the
@@ -51,6 +86,7 @@ func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, erro
 func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, error) {
 	op := Operation{
 		Action: r.Action, Filter: r.Filter, All: r.All, DryRun: r.DryRun, Reason: r.Reason, Actor: r.Actor,
+		StopAfter: r.stopAfter(), Round: 1,
 		Status: OperationQueued, CreatedAt: time.Now().UTC(), Sinks: map[string]SinkProgress{},
 	}
 	if len(r.IDs) > 0 {
@@ -77,7 +113,7 @@ func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, err
 			mu.Lock()
 			defer mu.Unlock()
 			if st.NewestID != "" {
-				op.Sinks[name] = SinkProgress{NewestID: st.NewestID}
+				op.Sinks[name] = SinkProgress{NewestID: st.NewestID, Members: st.Depth}
 				op.Total += st.Depth
 			}
 			return nil
@@ -118,7 +154,7 @@ func (e *Engine) freezeIDs(ctx context.Context, ids []string, op *Operation) err
 
 // preview counts the members of a frozen operation.
 func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
-	p := Preview{Complete: true, Sample: []dlq.Item{}}
+	p := Preview{Complete: true, Sample: []dlq.Item{}, bySink: map[string]int64{}}
 	if len(op.IDs) > 0 {
 		return p, e.previewIDs(ctx, op, &p)
 	}
@@ -128,9 +164,6 @@ func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 	}
 	q := f.query(f.Sink, upTo)
 	q.Limit, q.MaxScan = previewPage, previewPerCall
-	if f.everything() {
-		q.Limit = previewSample // whole queues are counted by their depths
-	}
 	for end := time.Now().Add(previewTime); ; {
 		page, err := e.Store.Page(ctx, q)
 		if err != nil {
@@ -138,11 +171,14 @@ func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 		}
 		p.Scanned += int64(page.Scanned)
 		p.Count += int64(len(page.Items))
-		p.Sample = append(p.Sample, page.Items[:min(len(page.Items), previewSample-len(p.Sample))]...)
+		for _, it := range page.Items {
+			p.look(it)
+			p.bySink[it.Sink]++
+		}
 		q.Cursor = page.NextCursor
 		switch {
-		case f.everything():
-			p.Count = op.Total
+		case f.everything(): // whole queues are counted by their depths
+			p.Count, p.bySink = op.Total, nil
 			return p, nil
 		case q.Cursor == "":
 			return p, nil
@@ -164,9 +200,8 @@ func (e *Engine) previewIDs(ctx context.Context, op Operation, p *Preview) error
 		}
 		p.Scanned++
 		p.Count++
-		if len(p.Sample) < previewSample {
-			p.Sample = append(p.Sample, it)
-		}
+		p.look(it)
+		p.bySink[it.Sink]++
 	}
 	return nil
 }

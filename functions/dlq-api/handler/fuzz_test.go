@@ -59,6 +59,8 @@ func FuzzAPI(f *testing.F) {
 		{0, "/v1/dlq/operations", "limit=100", "", ""},
 		{0, "/v1/dlq/operations/OP", "", "", ""},
 		{2, "/v1/dlq/operations/OP/cancel", "", "", ""},
+		{2, "/v1/dlq/operations/OP/resume", "", "", ""},
+		{2, "/v1/dlq/operations", "", `{"action":"replay","all":true,"stop_after":-1}`, ""},
 		{0, "/v1/dlq/operations/op-ffffffff-ffff-ffff-ffff-ffffffffffff", "", "", ""},
 		{0, "/v1/dlq/export", "limit=1", "", ""},
 		{2, "/v1/dlq/import", "", `{"sink":"hook","delivery_id":"x","at":"2026-01-01T00:00:00Z","message":{"body":"x"},"parked":true,"replays":9223372036854775807}` + "\n", ""},

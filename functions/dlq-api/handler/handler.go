@@ -79,6 +79,7 @@ func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	h.handle("POST /v1/dlq/operations", h.createOperation)
 	h.handle("GET /v1/dlq/operations/{op}", h.getOperation)
 	h.handle("POST /v1/dlq/operations/{op}/cancel", h.cancelOperation)
+	h.handle("POST /v1/dlq/operations/{op}/resume", h.resumeOperation)
 	h.handle("GET /v1/dlq/export", h.exportItems)
 	h.handle("POST /v1/dlq/import", h.importItems)
 	h.handle("GET /v1/openapi.yaml", getDocument)

@@ -1,7 +1,9 @@
 package handler
 
 import (
+	"context"
 	"net/http"
+	"time"
 	"unicode/utf8"
 
 	"backstop/internal/app"
@@ -30,14 +32,20 @@ type operationView struct {
 type operationSink struct {
 	Done bool `json:"done"`
 	replay.OperationCounts
-	Waiting int    `json:"waiting"` // held by another replayer
-	Error   string `json:"error,omitempty"`
+	Waiting      int64     `json:"waiting"` // held by another replayer, or the gate does not let them go
+	WaitingUntil time.Time `json:"waiting_until,omitzero"`
+	Stopped      bool      `json:"stopped,omitempty"`
+	Error        string    `json:"error,omitempty"`
 }
 
 func viewOperation(op replay.Operation) operationView {
 	v := operationView{Operation: op, Sinks: make(map[string]operationSink, len(op.Sinks))}
 	for name, p := range op.Sinks {
-		v.Sinks[name] = operationSink{Done: p.Done, OperationCounts: p.OperationCounts, Waiting: len(p.Left), Error: p.Error}
+		sink := operationSink{Done: p.Done, OperationCounts: p.OperationCounts, Stopped: p.Stopped, Error: p.Error}
+		if !op.Status.Final() && op.Status != replay.OperationStopped {
+			sink.Waiting, sink.WaitingUntil = p.Waiting+int64(len(p.Left)), p.WaitingUntil
+		}
+		v.Sinks[name] = sink
 	}
 	return v
 }
@@ -64,12 +72,17 @@ func (h *api) createOperation(w http.ResponseWriter, r *http.Request) error {
 		return answerDryRun(w, op)
 	}
 	h.audit(r.Context(), "operation created", "operation", op.ID, "action", string(op.Action), "total", op.Total, "why", op.Reason)
-	if !op.Status.Final() {
-		h.starter.start(r.Context(), op.ID)
-	}
+	h.start(r.Context(), op)
 	// Relative, so that it is right behind any stage and mapping.
 	w.Header().Set("Location", "operations/"+op.ID)
 	return answer(w, http.StatusAccepted, viewOperation(op))
+}
+
+// start begins an operation early that the schedule would begin later.
+func (h *api) start(ctx context.Context, op replay.Operation) {
+	if op.Status == replay.OperationQueued || op.Status == replay.OperationRunning {
+		h.starter.start(ctx, op.ID)
+	}
 }
 
 // checkOperation refuses what the engine takes but nobody means, or what would make its
@@ -93,14 +106,17 @@ func checkOperation(o replay.OperationRequest) error {
 }
 
 func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
+	p := op.Preview
 	body := struct {
-		DryRun   bool                   `json:"dry_run"`
-		Action   replay.OperationAction `json:"action"`
-		Count    int64                  `json:"count"`
-		Complete bool                   `json:"complete"`
-		Scanned  int64                  `json:"scanned"`
-		Sample   []summary              `json:"sample"`
-	}{true, op.Action, op.Preview.Count, op.Preview.Complete, op.Preview.Scanned, summarize(op.Preview.Sample)}
+		DryRun    bool                   `json:"dry_run"`
+		Action    replay.OperationAction `json:"action"`
+		Count     int64                  `json:"count"`
+		Complete  bool                   `json:"complete"`
+		Scanned   int64                  `json:"scanned"`
+		Sample    []summary              `json:"sample"`
+		LastTried *replay.LastTried      `json:"last_tried,omitempty"`
+		Looked    int64                  `json:"looked"`
+	}{true, op.Action, p.Count, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked}
 	return answer(w, http.StatusOK, body)
 }
 
@@ -136,5 +152,15 @@ func (h *api) cancelOperation(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	h.audit(r.Context(), "operation canceled", "operation", op.ID, "status", string(op.Status))
+	return answer(w, http.StatusOK, viewOperation(op))
+}
+
+func (h *api) resumeOperation(w http.ResponseWriter, r *http.Request) error {
+	op, err := h.engine.ResumeOperation(r.Context(), r.PathValue("op"))
+	if err != nil {
+		return err
+	}
+	h.audit(r.Context(), "operation resumed", "operation", op.ID, "round", op.Round)
+	h.start(r.Context(), op)
 	return answer(w, http.StatusOK, viewOperation(op))
 }

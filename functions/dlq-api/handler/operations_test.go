@@ -25,10 +25,18 @@ func recorded(body []byte) *httptest.ResponseRecorder {
 type operation struct {
 	ID, Status, Action                          string
 	Total, Settled, Delivered, Discarded, Count int
-	IDs                                         []string
-	Sinks                                       map[string]struct {
-		Done    bool
-		Settled int
+	Failed, Waiting, Round, Looked              int
+	StopAfter                                   int       `json:"stop_after"`
+	WaitingUntil                                time.Time `json:"waiting_until"`
+	Error                                       string
+	LastTried                                   *struct {
+		At               time.Time
+		Error, Operation string
+	} `json:"last_tried"`
+	IDs   []string
+	Sinks map[string]struct {
+		Done, Stopped    bool
+		Settled, Waiting int
 	}
 	Sample []struct{ ID string }
 }
@@ -92,6 +100,54 @@ func TestAnOperationIsPreviewedRecordedAndFollowed(t *testing.T) {
 	if len(one.Operations) != 1 {
 		t.Errorf("%d operations with limit 1", len(one.Operations))
 	}
+}
+
+// A stopped operation says why, when it was last tried is said before the next one, and a
+// resumption is started at once.
+func TestAStoppedOperationIsResumed(t *testing.T) {
+	f := newFixture(t)
+	for n := range 20 {
+		f.add(t, item(n))
+	}
+	l := &fakeLambda{}
+	f.api = newAPI(f.app, nil, &starter{function: "replay-fn", client: l, log: slog.New(slog.DiscardHandler)})
+	const all = `{"action":"replay","all":true`
+	var dry operation
+	f.ask(t, "POST", "/v1/dlq/operations", all+`,"dry_run":true}`).want(200, "").into(&dry)
+	if dry.LastTried != nil || dry.Looked != 20 {
+		t.Errorf("dry run: %+v, want 20 looked at, and none tried", dry)
+	}
+	f.status.Store(http.StatusServiceUnavailable)
+	var op operation
+	f.ask(t, "POST", "/v1/dlq/operations", all+`,"stop_after":3}`).want(202, "").into(&op)
+	if op.StopAfter != 3 || op.Round != 1 || len(l.got) != 1 {
+		t.Errorf("created: %+v, started %d times", op, len(l.got))
+	}
+	f.ask(t, "POST", "/v1/dlq/operations/"+op.ID+"/resume", "").want(400, "INVALID_ARGUMENT")
+	if _, err := f.app.Engine.Run(t.Context(), replay.Request{Operation: op.ID}); err != nil {
+		t.Fatal(err)
+	}
+	f.ask(t, "GET", "/v1/dlq/operations/"+op.ID, "").want(200, "").into(&op)
+	if op.Status != "stopped" || op.Failed != 3 || !op.Sinks["hook"].Stopped || !strings.Contains(op.Error, "sink hook: stopped after 3 failures in a row: ") {
+		t.Errorf("after the run: %+v, want it stopped", op)
+	}
+	f.ask(t, "POST", "/v1/dlq/operations", all+`,"dry_run":true}`).want(200, "").into(&dry)
+	if last := dry.LastTried; last == nil || last.Operation != op.ID || time.Since(last.At) > time.Minute || !strings.Contains(op.Error, last.Error) || last.Error == "" {
+		t.Errorf("dry run: last tried %+v, want what operation %s met", last, op.ID)
+	}
+	f.status.Store(http.StatusOK)
+	f.ask(t, "POST", "/v1/dlq/operations/"+op.ID+"/resume", "").want(200, "").into(&op)
+	if op.Status != "queued" || op.Round != 2 || len(l.got) != 2 {
+		t.Errorf("resumed: %+v, started %d times", op, len(l.got))
+	}
+	if _, err := f.app.Engine.Run(t.Context(), replay.Request{Operation: op.ID}); err != nil {
+		t.Fatal(err)
+	}
+	f.ask(t, "GET", "/v1/dlq/operations/"+op.ID, "").want(200, "").into(&op)
+	if op.Status != "completed" || op.Delivered != 20 || op.Failed != 0 {
+		t.Errorf("after the second round: %+v, want all delivered", op)
+	}
+	f.ask(t, "POST", "/v1/dlq/operations/"+op.ID+"/resume", "").want(400, "INVALID_ARGUMENT")
 }
 
 func list(t *testing.T, f *fixture) []operation {

@@ -72,5 +72,6 @@ export const api = {
   dryRun: (request, signal) => post("dlq/operations", { body: { ...request, dry_run: true }, signal }),
   // operate may be repeated with the same key: it is one operation.
   operate: (request, key, signal) => post("dlq/operations", { body: request, headers: { "Idempotency-Key": key }, signal }),
+  resumeOperation: (id, signal) => post(`dlq/operations/${encodeURIComponent(id)}/resume`, { signal }),
   cancel: (id, signal) => post(`dlq/operations/${encodeURIComponent(id)}/cancel`, { signal }),
 };

@@ -4,9 +4,9 @@ import { api } from "./api.js";
 import { buttons, closeButton, dialog } from "./dialog.js";
 import { announce, h } from "./dom.js";
 import { drive, idsOf } from "./drive.js";
-import { filterText, num, plural } from "./format.js";
+import { filterText, num, plural, relative } from "./format.js";
 import { button, facts, loading, note, problemBox, reasonTag } from "./parts.js";
-import { cancelButton, drop, final, follow, progressPanel } from "./progress.js";
+import { cancelButton, drop, follow, progressPanel, still } from "./progress.js";
 import { to } from "./router.js";
 
 const WORDS = {
@@ -88,15 +88,31 @@ function question(job, dry) {
 }
 
 // consequences says what would be done to what.
-function consequences({ action, scope, request, what }, dry) {
+function consequences({ action, scope, request, what, box }, dry) {
   return [
     h("p", { class: "count" }, h("strong", {}, found(dry)), ` will be ${action === "unpark" ? "due now" : action === "replay" ? "sent again" : "removed for good"}.`),
     request.all && note("warn", h("strong", {}, "This is every dead letter in every sink.")),
     !scope.ids && !request.all && facts([["Filter", what]]),
     !dry.complete && note("warn", `The search stopped after ${num(dry.scanned)} entries: there may be more, and they are included.`),
     action === "replay" && mayHaveArrived(scope, dry) && note("warn", h("strong", {}, "Some may have arrived: "), "they were sent and got no answer (reason ambiguous). Their receivers may get them twice."),
+    action === "replay" && lastTried(dry, box),
     h("p", { class: "muted" }, HELP[action]),
     sample(dry),
+  ];
+}
+
+// lastTried says when one of them was last tried, and what came of it.
+function lastTried(dry, box) {
+  if (!dry.looked) return null;
+  const whole = dry.complete && dry.looked >= dry.count;
+  const last = dry.last_tried;
+  if (!last) return h("p", {}, whole
+    ? (dry.count === 1 ? "It was never tried again since it failed." : "None of them was ever tried again since it failed.")
+    : `None of the newest ${num(dry.looked)} was ever tried again since it failed.`);
+  return [
+    h("p", {}, h("strong", {}, `Last tried ${relative(new Date(last.at))}: `),
+      last.delivered ? "delivered, and kept" : `failed: ${last.error}`, whole ? "." : `; the newest ${num(dry.looked)} were looked at.`),
+    last.operation && h("p", {}, h("a", { href: to(["operations", last.operation]), onclick: box.close }, "Open the operation that tried it")),
   ];
 }
 
@@ -149,7 +165,7 @@ async function operate(job, dry, reason) {
   const open = h("a", { href: to(["operations", op.id]), onclick: box.close }, "Open the operation");
   const shown = (now) => {
     panel.update(now);
-    if (!final(now)) return;
+    if (!still(now)) return;
     goesOn.remove();
     drop(cancel, close);
   };
@@ -203,7 +219,7 @@ async function replayThrough({ box }, id, sink, keep) {
 }
 
 const HELP = {
-  replay: "Each one is sent once. One that fails again stays in the queue.",
+  replay: "Each one is sent once; one that fails again stays in the queue. A receiver gets one first, then five, then all. After five failures in a row it gets no more, and the operation stops until it is resumed.",
   discard: "They cannot be brought back. One that a replay holds is waited for.",
   unpark: "Also those that are parked, held or never due by themselves. The schedule replays them from its next tick on. This page does it one by one: leave it open.",
 };

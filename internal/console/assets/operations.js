@@ -2,9 +2,9 @@
 
 import { api } from "./api.js";
 import { h, replace, table } from "./dom.js";
-import { filterText, num, plural } from "./format.js";
+import { clock, filterText, num, plural } from "./format.js";
 import { empty, facts, panel, problemBox, tag, when } from "./parts.js";
-import { cancelButton, doneOf, drop, final, follow, outcome, progressPanel, share, statusTag } from "./progress.js";
+import { cancelButton, doneOf, drop, final, follow, outcome, progressPanel, resumeButton, share, statusTag, still } from "./progress.js";
 import { to } from "./router.js";
 
 const LIMIT = 50;
@@ -60,29 +60,40 @@ export const operation = {
     const shown = (now) => {
       progress.update(now);
       replace(sinks, bySink(now));
-      if (final(now)) drop(cancel, document.querySelector("h1"));
+      if (!final(now)) return;
+      if (resume) drop(resume, cancel);
+      drop(cancel, document.querySelector("h1"));
     };
     const cancel = cancelButton(op.id, { signal: view.signal, onchange: shown, onproblem: wrong });
+    const resume = op.status === "stopped" && resumeButton(op.id, { signal: view.signal, onproblem: wrong, onchange: () => resumed(view) });
     replace(content,
-      panel("Progress", { actions: final(op) ? null : cancel }, progress.node, trouble),
+      panel("Progress", { actions: final(op) ? null : h("span", { class: "buttons" }, resume, cancel) }, progress.node, trouble),
       h("div", { class: "columns" },
         panel("Request", {}, facts([
           ["Action", op.action],
           ["What", scopeText(op)],
           ["Reason", op.reason],
           ["By", op.actor],
+          ["Stops after", op.action !== "replay" ? null : op.stop_after ? `${plural(op.stop_after, "failure")} in a row of a receiver` : "never"],
+          ["Round", op.round > 1 ? num(op.round) : null],
           ["Created", when(op.created_at)],
           ["Started", op.started_at ? when(op.started_at) : null],
-          ["Finished", op.finished_at ? when(op.finished_at) : null],
+          [op.status === "stopped" ? "Stopped" : "Finished", op.finished_at ? when(op.finished_at) : null],
         ]), op.filter && h("p", {}, h("a", { href: to(["items"], op.filter) }, "Dead letters that match now"))),
         panel("By sink", {}, sinks)));
     shown(op);
-    if (!final(op)) {
+    if (!still(op)) {
       follow(op, { signal: view.signal, onchange: shown, ontrouble: progress.trouble })
-        .then((now) => { if (!view.signal.aborted && final(now)) view.reload(); }, (err) => { if (!view.signal.aborted) wrong(err); });
+        .then((now) => { if (!view.signal.aborted && still(now)) view.reload(); }, (err) => { if (!view.signal.aborted) wrong(err); });
     }
   },
 };
+
+// resumed shows the next round.
+async function resumed(view) {
+  await view.reload();
+  document.querySelector("[data-key=cancel-operation]")?.focus();
+}
 
 function bySink(op) {
   const rows = Object.entries(op.sinks ?? {}).sort(([a], [b]) => a.localeCompare(b));
@@ -91,7 +102,16 @@ function bySink(op) {
   return table("Progress by sink", columns, rows.map(([name, s]) => ({
     cells: [
       name, num(op.action === "replay" ? s.delivered : s.discarded), num(s.failed), num(s.skipped),
-      s.error ? tag("failed", "bad", s.error) : s.done ? tag("done", "good") : s.waiting ? tag(`${num(s.waiting)} held by a replay`, "warn") : tag("open"),
+      sinkTag(s),
     ],
   })));
+}
+
+function sinkTag(s) {
+  if (s.stopped) return tag("stopped", "bad", s.error);
+  if (s.error) return tag("failed", "bad", s.error);
+  if (s.done) return tag("done", "good");
+  if (s.waiting && s.waiting_until) return tag(`${num(s.waiting)} waiting until ${clock(new Date(s.waiting_until))}`, "warn", "Their receiver is left alone or asked to wait.");
+  if (s.waiting) return tag(`${num(s.waiting)} held by a replay`, "warn");
+  return tag("open");
 }

@@ -2,7 +2,7 @@
 
 import { api, Problem } from "./api.js";
 import { announce, h, replace } from "./dom.js";
-import { num, plural } from "./format.js";
+import { clock, num, plural } from "./format.js";
 import { button, note, tag } from "./parts.js";
 
 const EVERY = 1000; // ms between two looks at a running operation
@@ -12,7 +12,10 @@ const SAY_EVERY = 10_000; // ms between two announcements
 
 export const final = (op) => ["completed", "canceled", "failed"].includes(op.status);
 
-const TONES = { completed: "good", canceled: "warn", failed: "bad", running: "run", queued: "" };
+// still reports whether nobody works on it: it is over, or waits to be resumed.
+export const still = (op) => final(op) || op.status === "stopped";
+
+const TONES = { completed: "good", canceled: "warn", failed: "bad", stopped: "bad", running: "run", queued: "" };
 
 export const statusTag = (op) => tag(op.status, TONES[op.status] ?? "");
 
@@ -40,11 +43,17 @@ function headline(op) {
   switch (op.status) {
     case "queued": return `Waiting to start. The schedule takes it up within a minute.`;
     case "running": return `Running: ${share(op)}.`;
+    case "stopped": return `Stopped: ${outcome(op)}. What failed and what was not reached goes on when it is resumed.`;
     case "completed": return `Completed: ${outcome(op)}.`;
     case "canceled": return `Canceled: ${outcome(op)}. What was done stays done.`;
     default: return `Failed: ${outcome(op)}.`;
   }
 }
+
+// waits says what waits, and for what.
+const waits = (op) => (op.waiting_until
+  ? `${plural(op.waiting, "item")} waiting: their receiver is left alone or asked to wait, until ${clock(new Date(op.waiting_until))}.`
+  : `${plural(op.waiting, "item")} held by another replay; waiting for it.`);
 
 // progressPanel shows an operation: {node, update(op), trouble(problem)}. What a screen
 // reader hears is held back to changes of the status and now and then a number.
@@ -63,15 +72,14 @@ export function progressPanel(label) {
   return {
     node: h("div", { class: "progress" }, head, bar, detail, extra),
     update(op) {
-      const over = final(op);
+      const over = still(op);
       bar.max = Math.max(1, op.total);
       if (op.status === "queued" && op.total) bar.removeAttribute("value");
       else bar.value = op.status === "completed" ? bar.max : Math.min(doneOf(op), bar.max);
       head.textContent = headline(op);
       detail.textContent = over ? "" : `${outcome(op)} so far`;
-      const waiting = Object.values(op.sinks ?? {}).reduce((n, s) => n + s.waiting, 0);
       replace(extra,
-        waiting > 0 && !over && h("p", { class: "muted" }, `${plural(waiting, "item")} held by another replay; waiting for it.`),
+        op.waiting > 0 && !over && h("p", { class: "muted" }, waits(op)),
         op.failed > 0 && over && h("p", {}, `${plural(op.failed, "item")} failed again and stayed in the queue.`),
         op.error && note("bad", op.error));
       say(op.status, headline(op));
@@ -82,11 +90,11 @@ export function progressPanel(label) {
   };
 }
 
-// follow looks at an operation until it is over or signal is aborted.
+// follow looks at an operation until it is over, or stopped, or signal is aborted.
 export async function follow(op, { signal, onchange, ontrouble }) {
   const since = Date.now();
   let pause = EVERY;
-  while (!final(op)) {
+  while (!still(op)) {
     await wait(pause, signal);
     if (signal.aborted) return op;
     pause = Date.now() - since > LONG ? LATER : EVERY;
@@ -103,20 +111,26 @@ export async function follow(op, { signal, onchange, ontrouble }) {
   return op;
 }
 
-// cancelButton cancels an operation. It is not disabled meanwhile: it would lose the focus.
-export function cancelButton(id, { signal, onchange, onproblem }) {
+// cancelButton cancels an operation.
+export const cancelButton = (id, how) => act("Cancel the operation", api.cancel, id, how, { kind: "danger", key: "cancel-operation" });
+
+// resumeButton resumes a stopped one.
+export const resumeButton = (id, how) => act("Resume the operation", api.resumeOperation, id, how, { kind: "primary", key: "resume-operation" });
+
+// act is a button that changes an operation. It is not disabled meanwhile: it would lose the focus.
+function act(label, change, id, { signal, onchange, onproblem }, look) {
   let busy = false;
-  return button("Cancel the operation", async () => {
+  return button(label, async () => {
     if (busy) return;
     busy = true;
     try {
-      onchange(await api.cancel(id, signal));
+      onchange(await change(id, signal));
     } catch (err) {
       if (!signal.aborted) onproblem(err);
     } finally {
       busy = false;
     }
-  }, { kind: "danger", key: "cancel-operation" });
+  }, look);
 }
 
 // drop removes an element and hands its focus on.
