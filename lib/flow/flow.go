@@ -63,6 +63,8 @@ type Leave struct {
 	// Probe says that this attempt finds out whether the receiver is back: no other follows it
 	// in the same delivery.
 	Probe bool
+	// Closing says that it was refused although the receiver is back: others go, step by step.
+	Closing bool
 	// Why says what holds the receiver back; empty where nothing does.
 	Why string
 
@@ -224,7 +226,7 @@ func (g *Gate) take(ctx context.Context, l Leave) Leave {
 }
 
 func (l Leave) refused(v view, g grant) Leave {
-	l.Verdict, l.At = g.verdict, time.UnixMilli(g.at-v.ahead)
+	l.Verdict, l.Closing, l.At = g.verdict, g.closing, time.UnixMilli(g.at-v.ahead)
 	return l
 }
 

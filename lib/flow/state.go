@@ -160,6 +160,7 @@ type grant struct {
 	verdict Verdict
 	slot    bool  // the attempt has a slot, and must end it
 	probe   bool  // the attempt is a probe: one, and no other after it
+	closing bool  // it is refused because others go, step by step
 	at      int64 // when to ask again
 }
 
@@ -280,7 +281,7 @@ func (s *State) probe(p Policy, e event) grant {
 // step: as many at once as the step allows.
 func (s *State) step(_ Policy, e event) grant {
 	if len(s.Under) >= s.Step {
-		return grant{verdict: Refused, at: e.now + firstProbe}
+		return grant{verdict: Refused, closing: true, at: e.now + firstProbe}
 	}
 	s.Under = append(s.Under, Slot{e.token, e.until})
 	return grant{verdict: Go, slot: true, probe: true}

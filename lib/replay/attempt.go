@@ -83,7 +83,7 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	case refused(out):
 		rep.refused, rep.notBefore = true, out.NotBefore
 		if a.operation == "" && sinks.HasReceivers(a.target.Sink) {
-			e.putOff(&rep, sinks.ReceiverOf(a.target.Sink, to))
+			e.putOff(&rep, out, sinks.ReceiverOf(a.target.Sink, to))
 		}
 	case out.Attempts > 0:
 		e.failed(a, &rep, out.NotBefore)
@@ -97,12 +97,13 @@ const mostPutOff = time.Hour
 // putOff decides how an item is settled whose own receiver is left alone while others of its
 // sink may be well: out of the way, uncharged, and for the longer the longer it has waited, so
 // that a backlog of one receiver does not keep the schedule busy. What belongs to the sink's
-// own receiver comes back with the next probe.
-func (e *Engine) putOff(rep *replayed, receiver string) {
+// own receiver comes back with the next probe, and what a receiver that is back did not get
+// yet, with the next step.
+func (e *Engine) putOff(rep *replayed, out retry.Outcome, receiver string) {
 	rep.status = statusPutOff
 	s := &rep.settlement
 	s.Action, s.Delay = dlq.ActionRetry, max(time.Until(rep.notBefore), 0)
-	if it := rep.leased.Item; rep.reason == dlq.ReasonOpen && receiver != "" {
+	if it := rep.leased.Item; out.Reason == dlq.ReasonOpen && !out.Closing && receiver != "" {
 		spread := 0.8 + 0.4*e.rand()
 		s.Delay = max(s.Delay, min(mostPutOff, time.Duration(spread*float64(time.Since(it.At)/8))))
 	}
