@@ -137,8 +137,8 @@ func (c Config) longestWait() time.Duration {
 }
 
 // resultOf says what an attempt's end tells of its receiver. Whatever it answered, it is
-// there, and a failure that may pass is one; but what ended with our own end, or never left
-// the process, tells nothing.
+// there, and a failure that may pass is one; but what ended with our own end, never left the
+// process, or failed for good before the receiver could judge the message, tells nothing.
 func (r *Retrier) resultOf(ctx context.Context, cfg Config, err error, timedOut bool) flow.Result {
 	switch {
 	case err == nil:
@@ -147,6 +147,8 @@ func (r *Retrier) resultOf(ctx context.Context, cfg Config, err error, timedOut 
 		return flow.NoAnswer
 	case sinks.IsAmbiguous(err), r.again(cfg, err, timedOut):
 		return flow.Bad
+	case sinks.IsUnreached(err):
+		return flow.NoAnswer
 	}
 	if e, ok := errors.AsType[*fault.Error](err); ok && e.Code == fault.CodeSinkUnavailable {
 		return flow.Good

@@ -44,6 +44,7 @@ type mark struct {
 	transient  bool
 	ambiguous  bool
 	ours       bool
+	unreached  bool
 	retryAfter time.Duration
 	hold       bool
 }
@@ -56,6 +57,12 @@ func Transient(err error) error { return marked(err, mark{transient: true}) }
 
 // Terminal marks err as one that no further attempt can cure. Terminal(nil) is nil.
 func Terminal(err error) error { return marked(err, mark{}) }
+
+// Unreached marks err as terminal and as no answer: the receiver neither took the message
+// nor refused it, like a server whose certificate is not valid, or that lets nobody log in.
+// Other terminal failures are answers, and show that a receiver is there again.
+// Unreached(nil) is nil.
+func Unreached(err error) error { return marked(err, mark{unreached: true}) }
 
 // Ambiguous marks err as an outcome that cannot be known: the request was fully
 // sent and no answer came, so the message may or may not have been taken. Sending
@@ -101,6 +108,12 @@ func IsAmbiguous(err error) bool {
 func IsOurs(err error) bool {
 	m, ok := errors.AsType[*mark](err)
 	return ok && m.ours
+}
+
+// IsUnreached reports whether the outermost mark on err is Unreached.
+func IsUnreached(err error) bool {
+	m, ok := errors.AsType[*mark](err)
+	return ok && m.unreached
 }
 
 // HoldOf returns how long the receiver asked everybody to wait; 0 when it did not.

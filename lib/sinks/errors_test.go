@@ -61,6 +61,7 @@ func TestMarksKeepTheCauseAndTheText(t *testing.T) {
 		"Ambiguous":  {sinks.Ambiguous(cause), false, true, false, 0},
 		"RetryAfter": {sinks.RetryAfter(cause, time.Minute), true, false, false, time.Minute},
 		"Ours":       {sinks.Ours(cause), true, false, true, 0},
+		"Unreached":  {sinks.Unreached(cause), false, false, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, err := range []error{c.err, fmt.Errorf("sink: %w", c.err)} {
@@ -72,6 +73,9 @@ func TestMarksKeepTheCauseAndTheText(t *testing.T) {
 				}
 				if got := sinks.IsOurs(err); got != c.ours {
 					t.Errorf("IsOurs = %v, want %v", got, c.ours)
+				}
+				if got := sinks.IsUnreached(err); got != (name == "Unreached") {
+					t.Errorf("IsUnreached = %v", got)
 				}
 				if got := sinks.RetryAfterOf(err); got != c.wait {
 					t.Errorf("RetryAfterOf = %s, want %s", got, c.wait)
@@ -90,7 +94,7 @@ func TestMarksKeepTheCauseAndTheText(t *testing.T) {
 func TestMarksOfNilAreNil(t *testing.T) {
 	for name, err := range map[string]error{
 		"Transient": sinks.Transient(nil), "Terminal": sinks.Terminal(nil), "Ambiguous": sinks.Ambiguous(nil),
-		"RetryAfter": sinks.RetryAfter(nil, time.Second), "Ours": sinks.Ours(nil),
+		"RetryAfter": sinks.RetryAfter(nil, time.Second), "Ours": sinks.Ours(nil), "Unreached": sinks.Unreached(nil),
 	} {
 		if err != nil {
 			t.Errorf("%s(nil) = %#v", name, err)

@@ -196,7 +196,7 @@ func (s *Sink) failure(ctx context.Context, err error, written bool) error {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &certificate):
-		return sinks.Terminal(s.unavailable("the certificate is not valid"))
+		return sinks.Unreached(s.unavailable("the certificate is not valid"))
 	case written:
 		return sinks.Ambiguous(s.unavailable("the request was sent and not answered"))
 	case ctx.Err() != nil: // the attempt's time is over; whoever ended it says what that means

@@ -41,6 +41,7 @@ type conversation struct {
 	private bool              // within TLS
 	offers  map[string]string // the server's extensions, in upper case, with their parameters
 	shown   []string          // what was sent to log in: it belongs in no error text
+	ready   bool              // it has come as far as the message
 }
 
 func (c *conversation) over(conn net.Conn) {

@@ -112,6 +112,29 @@ func TestAServersLimitsCountInAnyCase(t *testing.T) {
 	}
 }
 
+// A server that refuses everybody before it knows of a message has not judged this one: it
+// counts as an answer only from the message on.
+func TestARefusalBeforeTheMessageIsNoAnswer(t *testing.T) {
+	for b, unreached := range map[sinktest.Behaviour]bool{
+		"greeting 554 no service here":                        true,
+		"AUTH 535 5.7.8 no":                                   true,
+		`EHLO 250 scripted`:                                   true, // no way to log in
+		`EHLO 250-scripted\r\n250-auth plain\r\n250 size 100`: false,
+		"MAIL 550 no":                                         false,
+		"RCPT 550 5.1.1 no such user":                         false,
+		". 554 no":                                            false,
+		"greeting 421 busy":                                   false, // it may pass
+	} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			err := sinkTo(t, newScripted(t, b), nil).Send(t.Context(), recipient, sinks.Message{ID: "d", Body: "x"})
+			if err == nil || sinks.IsUnreached(err) != unreached {
+				t.Errorf("Send = %v, unreached %v, want %v", err, sinks.IsUnreached(err), unreached)
+			}
+		})
+	}
+}
+
 // A server that offers more than it knows says 504, or 534 for a mechanism that it
 // thinks too weak: the next one is tried over the same connection. LOGIN sends what PLAIN
 // sends, so it is tried after it even where it was not offered.

@@ -62,7 +62,7 @@ func (f *protocolError) Error() string { return f.why }
 func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) error {
 	raw, err := sockets.Process().Dial(ctx, &net.Dialer{}, "tcp", s.addr, nil)
 	if err != nil {
-		return s.failure(ctx, "connect", err, "")
+		return s.failure(ctx, &conversation{}, "connect", err, "")
 	}
 	l := &line{Conn: raw, left: maxReplies}
 	defer l.Close()
@@ -92,7 +92,7 @@ func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) erro
 		}
 		return sinks.Ambiguous(s.unavailable("the message was sent and not answered: " + why))
 	case replied && r.class() == 5:
-		return sinks.Terminal(s.unavailable(stage + ": " + s.show(r, c, to)))
+		return c.terminal(s.unavailable(stage + ": " + s.show(r, c, to)))
 	case replied:
 		return sinks.Transient(s.unavailable(stage + ": " + s.show(r, c, to)))
 	}
@@ -100,7 +100,15 @@ func (s *Sink) transmit(ctx context.Context, to *mail.Address, text []byte) erro
 	if l.left == maxReplies && s.mode != TLSImplicit && (ctx.Err() != nil || s.port == portImplicit) {
 		hint = "; the server said nothing: if it waits for TLS, set tls: implicit"
 	}
-	return s.failure(ctx, stage, err, hint)
+	return s.failure(ctx, c, stage, err, hint)
+}
+
+// terminal marks a failure for good. Before the message, it was not this one that failed.
+func (c *conversation) terminal(err error) error {
+	if c.ready {
+		return sinks.Terminal(err)
+	}
+	return sinks.Unreached(err)
 }
 
 // understood reports whether the server and the sink still understand each other: it has
@@ -123,6 +131,7 @@ func (s *Sink) converse(ctx context.Context, c *conversation, l *line, to *mail.
 	if stage, err := s.open(ctx, c, l); err != nil {
 		return stage, err
 	}
+	c.ready = true
 	return s.handOver(c, to, text)
 }
 
@@ -204,18 +213,18 @@ func addressLiteral(a net.Addr) string {
 
 // failure classifies an error of a stage before the final dot that is not a reply. hint
 // is what may have led to it.
-func (s *Sink) failure(ctx context.Context, stage string, err error, hint string) error {
+func (s *Sink) failure(ctx context.Context, c *conversation, stage string, err error, hint string) error {
 	record, notTLS := errors.AsType[tls.RecordHeaderError](err)
 	f, own := errors.AsType[*protocolError](err)
 	switch {
 	case stage == handshake && notTLS && string(record.RecordHeader[:2]) == "22":
-		return sinks.Terminal(s.unavailable(stage + ": the server greets in the clear: set tls: starttls"))
+		return c.terminal(s.unavailable(stage + ": the server greets in the clear: set tls: starttls"))
 	case neterr.Short(err):
 		return sinks.Ours(s.unavailable(stage + ": " + describe(err)))
 	case neterr.Certificate(err):
-		return sinks.Terminal(s.unavailable(stage + ": " + describe(err)))
+		return c.terminal(s.unavailable(stage + ": " + describe(err)))
 	case own:
-		return sinks.Terminal(s.unavailable(stage + ": " + f.why))
+		return c.terminal(s.unavailable(stage + ": " + f.why))
 	case ctx.Err() != nil:
 		e := s.unavailable(stage + ": ended before the message was sent" + hint)
 		e.Cause = ctx.Err()

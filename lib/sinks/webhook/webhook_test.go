@@ -312,6 +312,9 @@ func TestCertificatesAreVerified(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) || sinks.IsTransient(err) != c.again || sinks.IsAmbiguous(err) {
 				t.Errorf("Send = %v, want %q, transient %v", err, c.want, c.again)
 			}
+			if sinks.IsUnreached(err) == c.again {
+				t.Errorf("Send = %v counts as an answer: %v", err, !sinks.IsUnreached(err))
+			}
 		})
 	}
 }

@@ -235,7 +235,7 @@ func (a *attempt) failure(label string, err error) error {
 	why := neterr.Describe(err)
 	switch taken := a.taken(err); {
 	case neterr.Certificate(err), neterr.Plain(err):
-		return sinks.Terminal(unavailable(label, why))
+		return sinks.Unreached(unavailable(label, why))
 	case taken && errors.Is(err, errInterim):
 		return sinks.Ambiguous(unavailable(label, "the request was sent, and only interim answers came"))
 	case taken && a.began.Load() && a.Err() != nil:

@@ -93,7 +93,7 @@ type Response struct {
 // Post sends r once. An error means that no status came back; it is coded
 // SINK_UNAVAILABLE and marked:
 //
-//   - Terminal: the certificate is not valid, or the peer does not speak TLS;
+//   - Unreached: the certificate is not valid, or the peer does not speak TLS;
 //   - Ambiguous: the request was fully written, so it may have been taken, and no answer
 //     came, or one that could not be read;
 //   - Ours: the process had no connection or descriptor left;
