@@ -46,6 +46,7 @@ var shapes = []shape{
 	{[]string{"Delivery"}, client.Delivery{}},
 	{[]string{"Sinks"}, client.Sinks{}},
 	{[]string{"Sink"}, client.Sink{}},
+	{[]string{"Receiver"}, client.Receiver{}},
 	{[]string{"Item", "ItemSummary"}, client.Item{}}, // one type for both
 	{[]string{"ReplayRecord"}, client.ReplayRecord{}},
 	{[]string{"ItemPage"}, client.ItemPage{}},
@@ -218,6 +219,8 @@ func TestTheWordsAreTheDocuments(t *testing.T) {
 	}{
 		{"Reason", "", texts(client.Reasons)},
 		{"State", "", texts(client.States)},
+		{"SinkState", "", texts(client.SinkStates)},
+		{"Receiver", "state", texts([]client.SinkState{client.SinkFailing, client.SinkOpen, client.SinkHeld})},
 		{"SendResult", "status", texts([]client.DeliveryStatus{client.DeliveryDelivered, client.DeliveryDeadLettered})},
 		{"Delivery", "status", texts([]client.DeliveryStatus{client.DeliveryInProgress, client.DeliveryDelivered, client.DeliveryDeadLettered, client.DeliveryDiscarded})},
 		{"ReplayRequest", "on_success", texts([]client.OnSuccess{client.OnSuccessDiscard, client.OnSuccessKeep})},

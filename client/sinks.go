@@ -18,9 +18,10 @@ type Sink struct {
 	Raw
 	Name             string          `json:"name"`
 	Kind             string          `json:"kind"`
+	State            SinkState       `json:"state"`        // empty: not known, or not configured
 	Configured       bool            `json:"configured"`   // false: there are dead letters, but no configuration
 	ConfigError      string          `json:"config_error"` // its sends are dead-lettered
-	QueueError       string          `json:"queue_error"`  // why Depth and Due are unknown
+	QueueError       string          `json:"queue_error"`  // why the rest is unknown
 	Depth            int64           `json:"depth"`        // -1: unknown
 	Due              int64           `json:"due"`          // -1: unknown
 	Parked           int64           `json:"parked"`       // replayed too often; an operator decides
@@ -30,6 +31,34 @@ type Sink struct {
 	States           map[State]int64 `json:"states"` // a state without any is missing; may lag for a while
 	OldestAt         time.Time       `json:"oldest_at"`
 	OldestAgeSeconds int64           `json:"oldest_age_seconds"`
+	// Waiting are due dead letters that wait for the receiver, because it is open or held. -1:
+	// unknown.
+	Waiting int64 `json:"waiting"`
+	// ReceiverState is that of the sink's own receiver; Since is of State.
+	ReceiverState
+	// Receivers are those besides the sink's own that are not well, the worst first, and
+	// MoreReceivers how many more there are.
+	Receivers     []Receiver `json:"receivers"`
+	MoreReceivers int64      `json:"more_receivers"`
+}
+
+// ReceiverState is what is known of a receiver. A time that nobody knows is zero.
+type ReceiverState struct {
+	Since time.Time `json:"since"`
+	// NextProbe is when an attempt may find out whether the receiver is back. Zero while it is
+	// open: it answers again, and gets more step by step.
+	NextProbe   time.Time `json:"next_probe"`
+	LastError   string    `json:"last_error"`
+	LastErrorAt time.Time `json:"last_error_at"`
+	// LastSuccessAt is noted while the receiver fails only.
+	LastSuccessAt time.Time `json:"last_success_at"`
+}
+
+// Receiver is one receiver of a sink that has several.
+type Receiver struct {
+	Name  string    `json:"name"`  // "rest" stands for all beyond the first 1,000
+	State SinkState `json:"state"` // SinkFailing, SinkOpen or SinkHeld
+	ReceiverState
 }
 
 // Sinks lists the sinks, sorted by name. One whose configuration is wrong says so.
@@ -44,7 +73,9 @@ func (c *Client) PauseSink(ctx context.Context, name string) (Sink, error) {
 	return c.toggle(ctx, name, "pause")
 }
 
-// ResumeSink ends a pause: the schedule replays what is due from its next tick on.
+// ResumeSink ends a pause and lifts what holds back the sink's receivers: the schedule replays
+// what is due from its next tick on, and the first delivery to a receiver that was down is the
+// probe. After an error the sink may be resumed in part; call it again.
 func (c *Client) ResumeSink(ctx context.Context, name string) (Sink, error) {
 	return c.toggle(ctx, name, "resume")
 }

@@ -1,5 +1,22 @@
 package client
 
+// SinkState says how a sink is.
+type SinkState string
+
+// The states of a sink. The first that holds of SinkMisconfigured and SinkPaused is a sink's, or
+// else what its own receiver gets.
+const (
+	SinkOK            SinkState = "ok"
+	SinkFailing       SinkState = "failing"       // deliveries fail; both sides are counted
+	SinkOpen          SinkState = "open"          // the receiver is down, and left alone but for one probe at a time
+	SinkHeld          SinkState = "held"          // the receiver asked everybody to wait
+	SinkPaused        SinkState = "paused"        // by an operator
+	SinkMisconfigured SinkState = "misconfigured" // its sends are dead-lettered
+)
+
+// SinkStates are all states of a sink.
+var SinkStates = []SinkState{SinkOK, SinkFailing, SinkOpen, SinkHeld, SinkPaused, SinkMisconfigured}
+
 // Reason says why a delivery failed.
 type Reason string
 

@@ -47,6 +47,13 @@ func TestEveryReasonAndStateIsEverywhere(t *testing.T) {
 		}
 		same(t, "operating.md, table of "+v.header, found, v.want)
 	}
+	sinkStates, err := d.Enum("SinkState")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(console, "export const SINK_STATES = {\n")
+	table, _, _ = strings.Cut(table, "\n};")
+	same(t, "format.js, SINK_STATES", matches(`(?m)^  (\w+): `, table), sinkStates)
 	enum, err := d.Enum("Reason")
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
 )
@@ -29,6 +30,7 @@ type api struct {
 	app     *app.App
 	queue   queue
 	records records
+	gate    gate
 	engine  *replay.Engine // sends, discards and imports
 	starter *starter
 	mux     *http.ServeMux
@@ -52,6 +54,12 @@ type records interface {
 	Get(ctx context.Context, k delivery.Key) (delivery.Record, bool, error)
 }
 
+// gate knows the receivers of each sink, and lets them be tried again.
+type gate interface {
+	Receivers(ctx context.Context, sink string, p flow.Policy) ([]flow.Receiver, error)
+	Lift(ctx context.Context, sink string, p flow.Policy) error
+}
+
 // New returns the function over a. With broken set, which says why it cannot work at all,
 // every request is answered with that.
 func New(ctx context.Context, a *app.App, broken error) lambda.Handler {
@@ -63,10 +71,10 @@ func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	if broken != nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.From(broken).Write(w) })
 	}
-	h := &api{app: a, queue: a.Queue, records: a.Records, engine: a.Engine, starter: s, mux: http.NewServeMux()}
+	h := &api{app: a, queue: a.Queue, records: a.Records, gate: a.Gate, engine: a.Engine, starter: s, mux: http.NewServeMux()}
 	h.handle("GET /v1/sinks", h.listSinks)
-	h.handle("POST /v1/sinks/{name}/pause", h.pause(true))
-	h.handle("POST /v1/sinks/{name}/resume", h.pause(false))
+	h.handle("POST /v1/sinks/{name}/pause", h.pauseSink)
+	h.handle("POST /v1/sinks/{name}/resume", h.resumeSink)
 	h.handle("GET /v1/deliveries", h.getDelivery)
 	h.handle("GET /v1/dlq/items", h.listItems)
 	h.handle("GET /v1/dlq/count", h.count)

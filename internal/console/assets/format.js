@@ -69,6 +69,19 @@ export const STATES = {
   due: { tone: "", why: "The schedule replays it at its next tick." },
 };
 
+// SINK_STATES are the states of sinks, and of receivers.
+export const SINK_STATES = {
+  ok: { tone: "good", why: "Nothing holds it back." },
+  failing: { tone: "warn", why: "Deliveries fail. It is watched, and left alone if most of them do." },
+  open: { tone: "bad", why: "It is down, and left alone by all but one probe at a time. Once a probe is answered, the schedule replays by itself." },
+  held: { tone: "warn", why: "It asked everybody to wait." },
+  paused: { tone: "warn", why: "Sends are dead-lettered at once; the schedule skips it." },
+  misconfigured: { tone: "bad", why: "What is sent to it becomes a dead letter with reason config." },
+};
+
+// down reports whether a receiver is left alone.
+export const down = (r) => r.state === "open" || r.state === "held";
+
 // filterOf picks a filter's members from query parameters; empty ones are left out.
 export function filterOf(params) {
   const filter = {};
