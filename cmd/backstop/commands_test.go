@@ -14,8 +14,9 @@ const (
 	oneRow    = `{"id":"mail~1-0","sink":"mail","at":"2026-01-01T00:00:00Z","message":{"subject":"Hi","body_bytes":3,"body_preview":"abc"},"attempts":5,"last_error":"gone\u001b]0;x\u0007","reason":"terminal","state":"waiting"}`
 	twoGroups = `{"groups":[{"id":"2f6a54c1d001","sink":"a","reason":"exhausted","fingerprint":"HTTP 503","count":12},` +
 		`{"id":"2e0000000000","sink":"b","reason":"","fingerprint":"(other)","count":1}],"complete":true}`
-	oneSink = `{"name":"mail","kind":"email","configured":true,"depth":3,"due":2,"parked":1,"kept":0,"trimmed":0,"paused":true,"oldest_age_seconds":7200}`
-	oneOp   = `{"id":"op-1","action":"replay","status":"completed","created_at":"2026-01-01T00:00:00Z","total":3,"total_complete":true,"settled":3,"delivered":3,"failed":0,"discarded":0,"skipped":0,"sinks":{}}`
+	oneSink  = `{"name":"mail","kind":"email","configured":true,"depth":3,"due":2,"parked":1,"kept":0,"trimmed":0,"paused":true,"oldest_age_seconds":7200}`
+	downSink = `{"name":"hook","kind":"webhook","state":"open","configured":true,"depth":602,"due":602,"waiting":590,"paused":false,"oldest_age_seconds":7200,"since":"2026-01-01T00:00:00Z","next_probe":"2026-01-01T00:00:01Z"}`
+	oneOp    = `{"id":"op-1","action":"replay","status":"completed","created_at":"2026-01-01T00:00:00Z","total":3,"total_complete":true,"settled":3,"delivered":3,"failed":0,"discarded":0,"skipped":0,"sinks":{}}`
 )
 
 func TestEachCommandAsksAndPrints(t *testing.T) {
@@ -39,11 +40,15 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		{
 			name: "sinks", args: "sinks", replies: []reply{ok(`{"sinks":[` + oneSink + `,{"name":"x","configured":false,"due":-1},{"name":"y","configured":true,"config_error":"url: missing"}],"config_age_seconds":12,"config_error":"ssm: throttled"}`)},
 			calls: []string{"GET /v1/sinks"}, err: "cannot be refreshed: ssm: throttled\nThe one in use was read 12s ago.\n",
-			out: []string{"mail  email  3      2    1       2h      paused", "x     -      0      ?    0       -       not configured", "misconfigured: url: missing"},
+			out: []string{"mail  email  3      2    0        1       2h      paused", "x     -      0      ?    0        0       -       not configured", "misconfigured: url: missing"},
 		},
 		{name: "sinks list", args: "sinks list -o json", replies: []reply{ok(`{"sinks":[], "config_age_seconds":-1}`)}, calls: []string{"GET /v1/sinks"}, out: []string{`{"sinks":[], "config_age_seconds":-1}` + "\n"}},
 		{name: "sinks pause", args: "sinks pause mail", replies: []reply{ok(oneSink)}, calls: []string{"POST /v1/sinks/mail/pause"}, out: []string{"paused"}, err: "backstop sinks resume mail"},
-		{name: "sinks resume", args: "sinks resume mail", replies: []reply{ok(oneSink)}, calls: []string{"POST /v1/sinks/mail/resume"}, err: "the schedule replays 2 dead letters"},
+		{name: "sinks resume", args: "sinks resume mail", replies: []reply{ok(oneSink)}, calls: []string{"POST /v1/sinks/mail/resume"}, err: "mail is resumed: the schedule replays 2 dead letters"},
+		{
+			name: "sinks resume, of one that is down", args: "sinks resume hook", replies: []reply{ok(downSink)}, calls: []string{"POST /v1/sinks/hook/resume"},
+			out: []string{"hook  webhook  602    602  590      0       2h      open"}, err: "hook is resumed: the next delivery to its receiver is the probe. If it is answered, the schedule replays 602 dead letters.",
+		},
 		{
 			name: "dlq list", args: "dlq list --sink mail --reason terminal --q gone --delivery d --fingerprint f --since 2026-01-01T01:00:00+01:00 --until 2026-01-02T00:00:00Z --limit 7 --cursor c",
 			replies: []reply{ok(`{"items":[` + oneRow + `],"next_cursor":"next","complete":true,"scanned":9}`), ok(`{"items":[],"next_cursor":null,"complete":true,"scanned":0}`)},

@@ -268,7 +268,10 @@ func (d *demo) replay(ctx context.Context) error {
 	type counts struct{ Claimed, Delivered, Failed, Parked, Skipped, Remaining int }
 	var summary struct {
 		counts
-		Sinks map[string]counts
+		Sinks map[string]struct {
+			counts
+			HeldBack string `json:"held_back"` // why its receiver is left alone
+		}
 	}
 	if err := json.Unmarshal(res.Payload, &summary); err != nil {
 		return err
@@ -278,7 +281,11 @@ func (d *demo) replay(ctx context.Context) error {
 		rows = append(rows, []string{name, fmt.Sprint(c.Claimed), fmt.Sprint(c.Delivered), fmt.Sprint(c.Failed), fmt.Sprint(c.Remaining)})
 	}
 	for _, name := range sortedKeys(summary.Sinks) {
-		line(name, summary.Sinks[name])
+		s := summary.Sinks[name]
+		line(name, s.counts)
+		if s.HeldBack != "" {
+			d.wrong = append(d.wrong, name+": "+s.HeldBack)
+		}
 	}
 	line("(all)", summary.counts)
 	d.replayed = summary.Delivered

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,11 +17,16 @@ func newSinks() *cobra.Command {
 		Use:   "sinks",
 		Short: "List the sinks; pause and resume one",
 		Long: `Sinks shows every sink that is configured or has dead letters: how many, how old, how many of them the
-schedule will replay (due), how many it gave up on (parked), and what is wrong with its configuration.
+schedule will replay (due), how many of those wait because the receiver is down or asked for a wait (waiting),
+how many it gave up on (parked), and how the sink and its receivers are.
+
+A receiver that is open is down: everybody leaves it alone but for one probe at a time, and what is sent to it
+is dead-lettered at once. Once a probe is answered, the schedule replays by itself.
 
 ` + connectHelp,
 		Example: `  backstop sinks
   backstop sinks -o json | jq -r '.sinks[] | select(.depth > 0) | .name'
+  backstop sinks -o json | jq '.sinks[] | select(.state == "open") | {name, since, next_probe, last_error}'
   backstop sinks pause ops-slack`,
 	}
 	conn := addConnection(c)
@@ -55,13 +63,14 @@ func listSinks(c *cobra.Command, conn *connection) error {
 }
 
 func printSinks(w io.Writer, sinks []client.Sink) error {
-	t := newTable("SINK", "KIND", "DEPTH", "DUE", "PARKED", "OLDEST", "STATE")
+	t := newTable("SINK", "KIND", "DEPTH", "DUE", "WAITING", "PARKED", "OLDEST", "STATE")
+	now := time.Now()
 	for _, s := range sinks {
 		oldest := ""
 		if s.Depth > 0 {
 			oldest = span(time.Duration(s.OldestAgeSeconds) * time.Second)
 		}
-		t.add(s.Name, s.Kind, known(s.Depth), known(s.Due), s.Parked, oldest, sinkState(s))
+		t.add(s.Name, s.Kind, known(s.Depth), known(s.Due), known(s.Waiting), s.Parked, oldest, sinkState(now, s))
 	}
 	return t.print(w)
 }
@@ -74,18 +83,65 @@ func known(n int64) any {
 	return n
 }
 
-func sinkState(s client.Sink) string {
+// sinkState tells how a sink is, and what comes.
+func sinkState(now time.Time, s client.Sink) string {
 	switch {
 	case s.QueueError != "":
 		return clipTo("its queue cannot be read: "+s.QueueError, 120)
 	case s.ConfigError != "":
 		return clipTo("misconfigured: "+s.ConfigError, 120)
 	case s.Paused:
-		return "paused"
-	case !s.Configured:
+		return string(client.SinkPaused)
+	case !s.Configured && s.State == "":
 		return "not configured"
 	}
-	return "ok"
+	text := receiverState(now, cmp.Or(s.State, client.SinkOK), s.ReceiverState)
+	if !s.Configured {
+		text = "not configured, " + text
+	}
+	if n := int64(len(s.Receivers)) + s.MoreReceivers; n > 0 {
+		verb := "receivers are not"
+		if n == 1 {
+			verb = "receiver is not"
+		}
+		if s.State == client.SinkOK {
+			text += fmt.Sprintf(", %d %s: ", n, verb)
+		} else {
+			text += fmt.Sprintf("; %d other %s well: ", n, verb)
+		}
+		first := s.Receivers[0]
+		text += first.Name + " " + receiverState(now, first.State, first.ReceiverState)
+		if n > 1 {
+			text += fmt.Sprintf("; %d more (-o json)", n-1)
+		}
+	}
+	return text
+}
+
+// receiverState tells how a receiver is.
+func receiverState(now time.Time, state client.SinkState, r client.ReceiverState) string {
+	if state == client.SinkOK {
+		return string(state)
+	}
+	text := string(state)
+	if !r.Since.IsZero() {
+		text += " since " + age(now, r.Since)
+	}
+	switch {
+	case state == client.SinkOpen && r.NextProbe.IsZero():
+		return text + ": it answers again, and gets more step by step"
+	case state == client.SinkHeld:
+		text += ": it asked everybody to wait"
+	case r.LastError != "":
+		text += ": " + clipTo(strings.TrimPrefix(r.LastError, "SINK_UNAVAILABLE: "), 80)
+	}
+	switch {
+	case r.NextProbe.IsZero():
+		return text
+	case r.NextProbe.After(now):
+		return text + "; next probe in " + span(r.NextProbe.Sub(now).Round(time.Second))
+	}
+	return text + "; the next delivery is the probe"
 }
 
 func newPause(conn *connection, paused bool) *cobra.Command {
@@ -98,8 +154,12 @@ attempt, and the schedule replays nothing until it is resumed. A replay that you
 	}
 	done := "paused: sends are dead-lettered at once, the schedule skips it. Resume it with\n  backstop sinks resume "
 	if !paused {
-		c.Use, c.Short = "resume NAME", "Resume a paused sink: the schedule replays what has gathered"
-		c.Long = "Resume a paused sink. Sends are attempted again, and the next tick of the schedule begins to replay what has gathered."
+		c.Use, c.Short = "resume NAME", "Resume a sink that is paused, open or held: the schedule replays what has gathered"
+		c.Long = `Resume a sink: its pause ends, and what holds back its receivers is lifted, a wait that they asked for and a breaker
+that is open. Sends are attempted again, and the next tick of the schedule begins to replay what has gathered.
+
+The next delivery to a receiver that was down is the probe, and nobody waits for its time. If it is answered, the others follow
+step by step; if it fails, the receiver is left alone as before. It does no harm where nothing is held back.`
 		c.Example = "  backstop sinks resume ops-slack"
 	}
 	c.Args = cobra.ExactArgs(1)
@@ -123,9 +183,21 @@ attempt, and the schedule replays nothing until it is resumed. A replay that you
 		if paused {
 			note(c, "%s is %s%s%s", s.Name, done, s.Name, conn.flags())
 		} else {
-			note(c, "%s is resumed: the schedule replays %s.", s.Name, plural(s.Due, "dead letter"))
+			note(c, "%s is resumed: %s.", s.Name, resumed(s))
 		}
 		return printSinks(api.out, []client.Sink{s})
 	}
 	return c
+}
+
+// resumed says what comes first at a sink that was resumed.
+func resumed(s client.Sink) string {
+	replays := "the schedule replays " + plural(s.Due, "dead letter")
+	switch {
+	case s.State != client.SinkOpen:
+		return replays
+	case s.NextProbe.IsZero():
+		return "its receiver answers again, and gets more step by step; " + replays
+	}
+	return "the next delivery to its receiver is the probe. If it is answered, " + replays
 }

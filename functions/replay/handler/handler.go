@@ -64,6 +64,9 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		if why := summary.Sinks[name].Error; why != "" {
 			h.app.Log.WarnContext(ctx, "sink left out, or left early", "sink", name, "error", why)
 		}
+		if s := summary.Sinks[name]; s.HeldBack != "" {
+			h.app.Log.InfoContext(ctx, "sink left alone", "sink", name, "why", s.HeldBack, "next_probe", s.NextProbe)
+		}
 	}
 	if h.app.Config.Age() >= 0 { // without a configuration nothing is replayed, however well that went
 		h.app.Metrics.Add(observe.ReplayRuns, "", 1)

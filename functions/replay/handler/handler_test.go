@@ -15,6 +15,7 @@ import (
 	"backstop/internal/app"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/flow"
 	"backstop/lib/sinks"
 )
 
@@ -36,11 +37,14 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// newHandler returns the function over a queue in memory, with one sink called known.
+// newHandler returns the function over a queue in memory, with two sinks: known, and down, which has one receiver.
 func newHandler(t *testing.T) (h *handler, out, log *buffer) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "known.yaml"), []byte("kind: webhook\nurl: https://receiver.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "down.yaml"), []byte("kind: slack\nwebhook_url: https://hooks.slack.com/services/T0/B0/x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("BACKSTOP_SINKS", "file:"+dir)
@@ -136,5 +140,35 @@ func TestWhatASummarySaysOfASinkIsLogged(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), `"sink":"typo"`) || !strings.Contains(log.String(), "SINK_NOT_FOUND") || strings.Contains(log.String(), `"sink":"known"`) {
 		t.Errorf("the log says %s", log)
+	}
+}
+
+// A run that leaves a sink alone says so, why and until when: it is not the schedule that does
+// not work.
+func TestASinkThatIsLeftAloneIsLogged(t *testing.T) {
+	h, _, log := newHandler(t)
+	it := dlq.Item{Sink: "down", DeliveryID: "d", Reason: dlq.ReasonExhausted, LastError: "x", Message: sinks.Message{ID: "d", Body: "x"}}
+	if _, err := h.app.Queue.Add(t.Context(), it); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := h.app.Gate.Store.Look(t.Context(), "down")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := time.UnixMilli(seen.Now + 60_000)
+	state, err := json.Marshal(flow.State{Status: flow.Open, Since: seen.Now, Next: next.UnixMilli(), Error: "HTTP 503"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.app.Gate.Store.Swap(t.Context(), "down", "sink", flow.Swap{New: string(state), At: seen.Now}); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := h.Invoke(t.Context(), []byte(`{}`))
+	if err != nil || !strings.Contains(string(answer), `"held_back":"the receiver is left alone since it failed: HTTP 503"`) {
+		t.Fatalf("got %s, %v", answer, err)
+	}
+	want := `"level":"INFO","msg":"sink left alone","sink":"down","why":"the receiver is left alone since it failed: HTTP 503","next_probe":"` + next.UTC().Format("2006-01-02T15:04")
+	if !strings.Contains(log.String(), want) {
+		t.Errorf("the log lacks %s: %s", want, log)
 	}
 }

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"backstop/client"
+)
+
+// STATE says what holds a sink back and what comes: a receiver that is left alone never looks
+// like a schedule that does nothing.
+func TestTheStateOfASinkSaysWhatComes(t *testing.T) {
+	now := time.Date(2026, 1, 1, 2, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	down := client.ReceiverState{Since: ago(4 * time.Minute), NextProbe: ago(-12 * time.Second), LastError: "SINK_UNAVAILABLE: HTTP 503", LastErrorAt: ago(18 * time.Second)}
+	sink := func(state client.SinkState, r client.ReceiverState) client.Sink {
+		return client.Sink{Name: "hook", Configured: true, State: state, ReceiverState: r}
+	}
+	with := func(s client.Sink, more int64, receivers ...client.Receiver) client.Sink {
+		s.Receivers, s.MoreReceivers = receivers, more
+		return s
+	}
+	unreadable, wrong, paused := sink("", client.ReceiverState{}), sink(client.SinkMisconfigured, down), sink(client.SinkPaused, down)
+	unreadable.QueueError, wrong.ConfigError, paused.Paused = "its slot moves", "url: missing", true
+	one := client.Receiver{Name: "https://one.example", State: client.SinkOpen, ReceiverState: down}
+	two := client.Receiver{Name: "https://two.example", State: client.SinkFailing}
+	for _, c := range []struct {
+		sink client.Sink
+		want string
+	}{
+		{sink(client.SinkOK, client.ReceiverState{LastError: "an old one"}), "ok"},
+		{sink(client.SinkOpen, down), "open since 4m: HTTP 503; next probe in 12s"},
+		{sink(client.SinkOpen, client.ReceiverState{Since: ago(3 * time.Hour), NextProbe: ago(time.Second)}), "open since 3h; the next delivery is the probe"},
+		{sink(client.SinkOpen, client.ReceiverState{Since: ago(3 * time.Second), LastError: "HTTP 503"}), "open since 3s: it answers again, and gets more step by step"},
+		{sink(client.SinkHeld, down), "held since 4m: it asked everybody to wait; next probe in 12s"},
+		{sink(client.SinkFailing, client.ReceiverState{Since: ago(20 * time.Second), LastError: "HTTP 503"}), "failing since 20s: HTTP 503"},
+		{with(sink(client.SinkOK, client.ReceiverState{}), 0, one), "ok, 1 receiver is not: https://one.example open since 4m: HTTP 503; next probe in 12s"},
+		{with(sink(client.SinkOK, client.ReceiverState{}), 3, one, two), "ok, 5 receivers are not: https://one.example open since 4m: HTTP 503; next probe in 12s; 4 more (-o json)"},
+		{with(sink(client.SinkHeld, client.ReceiverState{}), 0, two), "held: it asked everybody to wait; 1 other receiver is not well: https://two.example failing"},
+		{unreadable, "its queue cannot be read: its slot moves"},
+		{wrong, "misconfigured: url: missing"},
+		{paused, "paused"},
+		{client.Sink{}, "not configured"},
+		{client.Sink{State: client.SinkOpen, ReceiverState: down}, "not configured, open since 4m: HTTP 503; next probe in 12s"},
+	} {
+		if got := sinkState(now, c.sink); got != c.want {
+			t.Errorf("%s\nwant %s", got, c.want)
+		}
+	}
+	if got := sinkState(now, sink(client.SinkFailing, client.ReceiverState{LastError: fmt.Sprintf("%0500d", 1)})); len([]rune(got)) > 100 {
+		t.Errorf("a long error is shown in %d characters", len([]rune(got)))
+	}
+}
