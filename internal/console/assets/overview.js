@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { bulk } from "./bulk.js";
 import { axis, bars, count, scale } from "./chart.js";
 import { h, replace, table } from "./dom.js";
-import { clock, day, num, plural, relative, span } from "./format.js";
+import { clock, day, down, num, plural, relative, SINK_STATES, span } from "./format.js";
 import { button, empty, note, panel, problemBox, reasonTag, tag, when } from "./parts.js";
 import { to } from "./router.js";
 import { pauseSink } from "./single.js";
@@ -70,10 +70,11 @@ function totals(sinks) {
   const failing = sinks.filter((s) => s.depth > s.kept).length;
   const oldest = Math.max(0, ...sinks.filter((s) => s.depth > 0).map((s) => s.oldest_age_seconds));
   const unknown = sinks.some((s) => s.due < 0);
+  const waiting = sum("waiting");
   const stat = (label, value, remark) => h("div", { class: "stat" }, h("dt", {}, label), h("dd", {}, h("span", { class: "value" }, value), remark && h("small", { class: "muted" }, remark)));
   return h("dl", { class: "stats", "aria-label": "All sinks together" },
     stat("Dead letters", `${unknown ? "≥ " : ""}${num(depth)}`, kept ? `${num(kept)} of them delivered and kept` : `in ${plural(failing, "sink")}`),
-    stat("Due", `${unknown ? "≥ " : ""}${num(sum("due"))}`, "the schedule replays them"),
+    stat("Due", `${unknown ? "≥ " : ""}${num(sum("due"))}`, waiting ? `${num(waiting)} of them wait for a receiver` : "the schedule replays them"),
     stat("Left to you", unknown ? "?" : num(Math.max(0, depth - kept - sum("due"))), sum("parked") ? `${num(sum("parked"))} of them parked` : "the schedule does not"),
     stat("Oldest", depth ? span(oldest) : "–", depth ? "since its failure" : "none"),
     trimmed > 0 && stat("Lost to overflow", num(trimmed), "trimmed, ever"));
@@ -152,13 +153,56 @@ function sinkPanel(data, view) {
   return panel("Sinks", {}, table("Sinks, with the most dead letters first", columns, order.map((k) => ({
     class: k.depth ? null : "calm",
     cells: [
-      h("span", { class: "sink" }, h("a", { href: to(["items"], { sink: k.name }), "data-key": `sink ${k.name}` }, k.name), " ", k.kind && h("small", { class: "muted" }, k.kind), flags(k)),
-      k.depth < 0 ? "?" : num(k.depth), k.due < 0 ? "?" : num(k.due), num(k.parked),
+      [
+        h("span", { class: "sink" }, h("a", { href: to(["items"], { sink: k.name }), "data-key": `sink ${k.name}` }, k.name), " ", k.kind && h("small", { class: "muted" }, k.kind), flags(k)),
+        receivers(k, data.now, view),
+      ],
+      k.depth < 0 ? "?" : num(k.depth),
+      k.due < 0 ? "?" : k.waiting > 0 ? h("span", { class: "stacked" }, h("span", {}, num(k.due)), h("small", { class: "muted" }, `${num(k.waiting)} wait`)) : num(k.due),
+      num(k.parked),
       k.depth > 0 && k.oldest_at ? when(k.oldest_at, { stacked: true }) : h("span", { class: "muted" }, "–"),
       spark(k, data, s),
-      button(k.paused ? "Resume…" : "Pause…", () => pauseSink(k, view.reload), { kind: "quiet", key: `pause ${k.name}`, describe: `${k.paused ? "Resume" : "Pause"} ${k.name}` }),
+      h("span", { class: "buttons" }, switches(k, view)),
     ],
   }))), h("p", { class: "muted small" }, age < 0 ? "There is no sink configuration." : `The configuration was read ${span(age)} ago.`));
+}
+
+// switches are the buttons that pause a sink, and resume what an operator or its receiver holds
+// back.
+function switches(k, view) {
+  const back = down(k) || (k.receivers ?? []).some(down);
+  const one = (pause) => button(pause ? "Pause…" : "Resume…", () => pauseSink(k, pause, view.reload),
+    { kind: "quiet", key: `${pause ? "pause" : "resume"} ${k.name}`, describe: `${pause ? "Pause" : "Resume"} ${k.name}` });
+  return [(k.paused || back) && one(false), !k.paused && one(true)];
+}
+
+// receivers tells how the receivers of a sink are that are not well. The list stays as it was
+// opened when the page is fetched again.
+function receivers(k, now, view) {
+  const others = k.receivers ?? [];
+  const own = down(k) || k.state === "failing";
+  if (!own && others.length === 0) return null;
+  const more = k.more_receivers ?? 0;
+  const opened = view.memory.opened ??= new Set();
+  return h("div", { class: "receivers" },
+    own && condition(k, now),
+    others.length > 0 && h("details", { open: opened.has(k.name), ontoggle: (e) => (e.target.open ? opened.add(k.name) : opened.delete(k.name)) },
+      h("summary", { "data-key": `receivers ${k.name}` }, `${plural(others.length + more, own ? "other receiver" : "receiver")} ${others.length + more === 1 ? "is" : "are"} not well`),
+      h("ul", {}, others.map((r) => h("li", {}, h("code", {}, r.name), " ", stateOfReceiver(r), condition(r, now)))),
+      more > 0 && h("p", { class: "muted" }, `and ${num(more)} more`)));
+}
+
+const stateOfReceiver = (r) => tag(r.state, SINK_STATES[r.state]?.tone, SINK_STATES[r.state]?.why);
+
+// condition is what is known of a receiver: since when it is as it is, what comes, and what
+// came last.
+function condition(r, now) {
+  const ago = (iso, before) => iso && `${before} ${relative(new Date(iso), now)}`;
+  const soon = r.next_probe && new Date(r.next_probe) > now;
+  const next = soon ? ago(r.next_probe, "next probe") : r.next_probe ? "the next delivery is the probe"
+    : r.state === "open" && "it answers again, and gets more step by step";
+  const facts = [r.since && `since ${span((now - new Date(r.since)) / 1000)}`, next, ago(r.last_error_at, "last failure"), ago(r.last_success_at, "last success")];
+  return [r.last_error && h("p", { class: "error" }, r.last_error.replace(/^SINK_UNAVAILABLE: /, "")), h("p", { class: "muted" }, facts.filter(Boolean).join(" · "))];
 }
 
 function flags(k) {
@@ -166,7 +210,8 @@ function flags(k) {
     k.queue_error && tag("unreadable", "bad", k.queue_error),
     k.config_error && tag("misconfigured", "bad", k.config_error),
     !k.configured && tag("not configured", "warn", "There are dead letters, but no configuration."),
-    k.paused && tag("paused", "warn", "Sends are dead-lettered at once; the schedule skips it."),
+    k.paused && tag("paused", SINK_STATES.paused.tone, SINK_STATES.paused.why),
+    (down(k) || k.state === "failing") && stateOfReceiver(k),
     k.kept > 0 && tag(`${num(k.kept)} kept`, "good", "Delivered, and kept on request."),
     k.trimmed > 0 && tag(`${num(k.trimmed)} lost`, "bad", "Removed by overflow since the sink exists."));
 }

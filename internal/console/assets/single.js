@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { buttons, closeButton, dialog } from "./dialog.js";
 import { announce, h } from "./dom.js";
-import { absolute, relative } from "./format.js";
+import { absolute, down, relative } from "./format.js";
 import { button, loading, note, problemBox } from "./parts.js";
 
 // ask opens a dialog with a question. act does the work and returns what to show; null
@@ -90,14 +90,15 @@ export function unparkOne(item, etag, ondone) {
   });
 }
 
-// pauseSink pauses a sink, or resumes it.
-export function pauseSink(sink, ondone) {
-  const pause = !sink.paused;
+// pauseSink pauses a sink, or resumes one that is paused or whose receivers are left alone.
+export function pauseSink(sink, pause, ondone) {
+  const left = down(sink) || (sink.receivers ?? []).some(down);
   ask({
     title: `${pause ? "Pause" : "Resume"} ${sink.name}`,
     text: pause
       ? ["A message to it becomes a dead letter at once, without an attempt, and the schedule leaves it alone. Nothing is lost.", "A replay that you ask for still goes out."]
-      : ["It is sent to again, and the schedule replays what is due from its next tick on."],
+      : ["It is sent to again, and the schedule replays what is due from its next tick on.",
+        left && "The next delivery to a receiver that is left alone is the probe. If it is answered, the others follow step by step; if not, it is left alone as before."].filter(Boolean),
     label: pause ? "Pause" : "Resume", ondone,
     act: async (signal) => {
       await api.pause(sink.name, pause, signal);
