@@ -376,9 +376,9 @@ func TestAlarmsNotifyTheTopicAndSayWhatSilenceMeans(t *testing.T) {
 	for name, params := range variants {
 		s := resolve(t, params)
 		alarms := s.of("AWS::CloudWatch::Alarm")
-		want := 16
+		want := 17
 		if params["RedisUrl"] == "" {
-			want = 19
+			want = 20
 		}
 		if len(alarms) != want {
 			t.Errorf("%s: %d alarms, want %d", name, len(alarms), want)

@@ -118,14 +118,17 @@ func (w *world) putParameters(t *testing.T) {
 		path + "down":                           "kind: webhook\nurl: " + w.inbox.URL + "/down\nretry: {max_attempts: 2, base_backoff: 10ms}\n",
 		path + "dead":                           "kind: webhook\nurl: " + w.inbox.URL + "/dead\nretry: {max_attempts: 1}\nreplay: {max_replays: 1}\n",
 		path + "gone":                           "kind: webhook\nurl: " + w.inbox.URL + "/gone\n",
+		path + "broken":                         "kind: webhook\nurl: " + w.inbox.URL + "/broken\nretry: {max_attempts: 1}\nbreaker: {least: 1}\n",
+		path + "busy":                           "kind: webhook\nurl: " + w.inbox.URL + "/busy\n",
 	} {
 		if _, err := w.ssm.PutParameter(t.Context(), &ssm.PutParameterInput{Name: &name, Value: &value, Type: ssmtypes.ParameterTypeSecureString}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for path, status := range map[string]int{"/down": 503, "/dead": 503, "/gone": 404} {
+	for path, status := range map[string]int{"/down": 503, "/dead": 503, "/gone": 404, "/broken": 500} {
 		w.inbox.HTTP.Set(path, inbox.Always(inbox.Reply{Status: status}))
 	}
+	w.inbox.HTTP.Set("/busy", inbox.Always(inbox.Reply{Status: 429, RetryAfter: "3600"}))
 }
 
 // startFunctions starts the four functions and the API, as the template describes them.
@@ -500,6 +503,24 @@ func TestTheDeployedStackWorks(t *testing.T) {
 	})
 	t.Run("the commands of the incident page work", func(t *testing.T) { w.operating(t, cli, "shipped", "docs", "operating.md") })
 	t.Run("and those of the README", func(t *testing.T) { w.operating(t, cli, "returned", "README.md") })
+	t.Run("a receiver that is down, and one that asks to wait, are left alone", func(t *testing.T) {
+		send := 0
+		for sink, want := range map[string]string{"broken": "open", "busy": "held"} {
+			eventually(t, sink+" is "+want, func() bool {
+				send++
+				if status, out := w.http(t, "POST", "/v1/messages", message(fmt.Sprint("h-left-", send), sink)); status != 202 {
+					t.Fatalf("%d %v", status, out)
+				}
+				_, out := w.http(t, "GET", "/v1/sinks", "")
+				for _, s := range array(out["sinks"]) {
+					if obj(s)["name"] == sink {
+						return obj(s)["state"] == want
+					}
+				}
+				return false
+			})
+		}
+	})
 	t.Run("an asynchronous event that cannot be handled is kept as it was", func(t *testing.T) {
 		event := message("a-1", "no-such-sink")
 		if _, err := w.host.InvokeAsync(lambdahost.Invocation{Function: text(w.stack.attribute("SendFunction", "Ref")), Payload: []byte(event)}); err != nil {
@@ -593,8 +614,8 @@ func (w *world) checkParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out.Parameters) != 4 {
-		t.Errorf("%d sinks, want 4", len(out.Parameters))
+	if len(out.Parameters) != 6 {
+		t.Errorf("%d sinks, want 6", len(out.Parameters))
 	}
 	for _, p := range out.Parameters {
 		if p.Type != ssmtypes.ParameterTypeSecureString || !strings.HasPrefix(aws.ToString(p.Value), "kms:") {

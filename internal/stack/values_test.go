@@ -162,6 +162,7 @@ func TestAlarmsRingWhenTheirSectionsSayTheyDo(t *testing.T) {
 		"DepthAlarm":            "100 * depth / 1001 of depth=Maximum of DLQDepth " + above + " 80, 1 x 300 s",
 		"TrimmedAlarm":          "Sum of Trimmed " + above + " 0, 1 x 300 s",
 		"ParkedAlarm":           "Sum of Parked " + above + " 0, 1 x 300 s",
+		"ReceiverDownAlarm":     "Sum of BreakerOpened " + above + " 0, 1 of 3 x 300 s",
 		"RedriveAlarm":          "Maximum of ApproximateNumberOfMessagesVisible " + above + " 0, 1 x 300 s",
 		"AsyncFailuresAlarm":    "Maximum of ApproximateNumberOfMessagesVisible " + above + " 0, 1 x 300 s",
 		"TickFailuresAlarm":     "Sum of NumberOfMessagesSent " + above + " 2, 1 x 900 s",
@@ -201,7 +202,11 @@ func rings(p object) string {
 		}
 		what += " of " + strings.Join(of, ", ")
 	}
-	return fmt.Sprintf("%s %v %s, %s x %s s", what, p["ComparisonOperator"], plain(p["Threshold"]), plain(p["EvaluationPeriods"]), period)
+	periods := plain(p["EvaluationPeriods"])
+	if least, ok := p["DatapointsToAlarm"]; ok {
+		periods = plain(least) + " of " + periods
+	}
+	return fmt.Sprintf("%s %v %s, %s x %s s", what, p["ComparisonOperator"], plain(p["Threshold"]), periods, period)
 }
 
 // Each of a metric alarm's functions and queues is the one that its name says.
