@@ -90,6 +90,7 @@ func TestAReceiverThatIsDownShows(t *testing.T) {
 	p.says("The next delivery to a receiver that is left alone is the probe.")
 	p.click("button", "Resume")
 	p.wait("the sink to be resumed", `!document.body.innerText.includes("640 of them wait")`)
+	p.wait("the focus on what is left", `document.activeElement.getAttribute("aria-label") === "Pause hook"`)
 	mu.Lock()
 	defer mu.Unlock()
 	if !resumed {

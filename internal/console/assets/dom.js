@@ -28,11 +28,11 @@ function build(el, props, children) {
 }
 
 // replace puts nodes in the place of el's children. The focus stays on the element with
-// the same data-key.
+// the same data-key, or where that is gone, goes to the one that its data-near names.
 export function replace(el, ...nodes) {
-  const key = el.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const { key, near } = el.contains(document.activeElement) ? document.activeElement.dataset : {};
   el.replaceChildren(...nodes.flat(Infinity).filter((n) => n !== null && n !== undefined && n !== false));
-  if (key !== undefined) focusKey(key);
+  if (key !== undefined && !focusKey(key) && near !== undefined) focusKey(near);
 }
 
 // focusKey focuses the element with a data-key, and reports whether there is one.

@@ -168,12 +168,16 @@ function sinkPanel(data, view) {
 }
 
 // switches are the buttons that pause a sink, and resume what an operator or its receiver holds
-// back.
+// back. The focus stays among them: one that is alone has the key of the other.
 function switches(k, view) {
-  const back = down(k) || (k.receivers ?? []).some(down);
-  const one = (pause) => button(pause ? "Pause…" : "Resume…", () => pauseSink(k, pause, view.reload),
-    { kind: "quiet", key: `${pause ? "pause" : "resume"} ${k.name}`, describe: `${pause ? "Pause" : "Resume"} ${k.name}` });
-  return [(k.paused || back) && one(false), !k.paused && one(true)];
+  const one = (pause, key) => {
+    const el = button(pause ? "Pause…" : "Resume…", () => pauseSink(k, pause, view.reload),
+      { kind: "quiet", key, describe: `${pause ? "Pause" : "Resume"} ${k.name}` });
+    el.dataset.near = `pause ${k.name}`;
+    return el;
+  };
+  if (k.paused) return one(false, `pause ${k.name}`);
+  return [(down(k) || (k.receivers ?? []).some(down)) && one(false, `resume ${k.name}`), one(true, `pause ${k.name}`)];
 }
 
 // receivers tells how the receivers of a sink are that are not well. The list stays as it was
