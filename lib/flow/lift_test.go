@@ -162,3 +162,28 @@ func TestReceiversThatAreWellAreNotListed(t *testing.T) {
 		}
 	})
 }
+
+// What an operator lifts ends a process's own stop too, also for a receiver of which the
+// others know nothing bad.
+func TestALiftEndsAProcesssOwnStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &flow.Gate{Store: &flow.Memory{}}
+		to := func(id string) flow.Try {
+			one := try(id)
+			one.Receiver = "https://a.example"
+			return one
+		}
+		for i := range 5 {
+			g.Tell(t.Context(), g.Ask(t.Context(), to(fmt.Sprint(i))), flow.Told{Result: flow.Bad, Error: "HTTP 503"})
+		}
+		if l := g.Ask(t.Context(), to("next")); l.Verdict != flow.Refused {
+			t.Fatalf("after five failures in a row %+v", l)
+		}
+		if err := g.Lift(t.Context(), "ops", flow.Policy{}); err != nil {
+			t.Fatal(err)
+		}
+		if l := g.Ask(t.Context(), to("next")); l.Verdict != flow.Go {
+			t.Errorf("lifted: %+v", l)
+		}
+	})
+}

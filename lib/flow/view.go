@@ -60,6 +60,8 @@ func (v view) of(t Try) (State, int64) {
 	}
 	s := v.states[v.field(t.Receiver)].state.clone()
 	s.tidy(t.Policy, now)
+	// An operator lifts what holds back a sink, of which a receiver may have no state.
+	s.LiftedAt = max(s.LiftedAt, v.states[own].state.LiftedAt)
 	return s, now
 }
 

@@ -198,7 +198,7 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 		e.log().InfoContext(ctx, "discarded", attrs...)
 		return
 	case statusPutOff:
-		e.log().InfoContext(ctx, "replay put off", attrs...)
+		e.log().DebugContext(ctx, "replay put off", attrs...) // there may be a thousand; the summary says why
 		return
 	}
 	e.log().InfoContext(ctx, "replay", attrs...)

@@ -423,8 +423,11 @@ func (l *lane) count(ctx context.Context, rep replayed) {
 		if l.prober != nil { // others may go
 			return
 		}
-		if rep.status == "" || l.refused.Add(1) >= mostRefused {
+		leave := rep.status == "" || l.refused.Add(1) >= mostRefused
+		if leave {
 			l.shut.Store(true)
+		}
+		if leave || time.Until(rep.notBefore) > soon {
 			l.run.tally.heldBack(l.sink, rep.err, rep.notBefore)
 		}
 		return
