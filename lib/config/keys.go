@@ -42,7 +42,7 @@ type FlowKeys struct {
 	Breaker     *BreakerKeys   `json:"breaker,omitempty" jsonschema_description:"When a receiver counts as down, and is then left alone but for single probes; off: never."`
 	MaxHold     *time.Duration `json:"max_hold,omitempty" jsonschema:"default=15m" jsonschema_description:"Longest time for which a receiver's Retry-After holds back everybody, at most 24h."`
 	Rate        *RateKeys      `json:"rate,omitempty" jsonschema_description:"Most attempts per second at a receiver, by all processes together, replays included. Default: no limit."`
-	Concurrency *int           `json:"concurrency,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most attempts at once at a receiver in one invocation. Default: half of what the invocation does at once."`
+	Concurrency *int           `json:"concurrency,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most attempts at once at a receiver in one invocation. Default: half of what the invocation does at once, or all of it while nothing waits for another receiver."`
 }
 
 // BreakerKeys is the block breaker.

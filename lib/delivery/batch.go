@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"backstop/lib/fault"
@@ -13,41 +14,99 @@ const DefaultConcurrency = 50
 
 // Batch bounds the deliveries of requests that came together, so that one receiver that hangs
 // never holds up the others: each receiver may take its share of what is under way at once,
-// and what waits for its receiver's share is not under way. Call Go for each request, or each
-// series of requests that must follow each other, and then Wait, from one goroutine.
+// and what waits for its receiver's share is not under way. A receiver for which alone anything
+// still waits may take the others' shares too. Call Go for each request, or each series of
+// requests that must follow each other, and then Wait, from one goroutine.
 type Batch struct {
-	slots chan struct{} // as many as are under way
-	all   sync.WaitGroup
+	all  sync.WaitGroup
+	room int // for so many at once
 
-	mu     sync.Mutex
-	shares map[receiver]chan struct{}
+	mu      sync.Mutex
+	busy    int              // under way
+	held    map[receiver]int // of them, by receiver
+	waiting []*waiter        // in order
+	closed  bool             // no more come
 }
 
 // receiver is who gets a message: a sink, or one of those that it sends to.
 type receiver struct{ sink, name string }
 
+// waiter waits for room, and for one of a receiver's share.
+type waiter struct {
+	to      receiver
+	most    int           // 0: the default share
+	room    bool          // for room alone
+	granted chan struct{} // closed with mu held
+}
+
 // NewBatch returns a Batch with at most so many deliveries under way at once; 0 or less:
-// DefaultConcurrency. A receiver's share is Flow.Concurrency of its Target, by default half of
-// them.
+// DefaultConcurrency. A receiver's share is Flow.Concurrency of its Target, which is never
+// exceeded, by default half of them.
 func NewBatch(concurrency int) *Batch {
 	if concurrency <= 0 {
 		concurrency = DefaultConcurrency
 	}
-	return &Batch{slots: make(chan struct{}, concurrency), shares: map[receiver]chan struct{}{}}
+	return &Batch{room: concurrency, held: map[receiver]int{}}
 }
 
 // Go waits until there is room, and runs f in a goroutine of its own; f must not panic. The Turn
 // is for the requests that f delivers, one after the other (Request.Turn).
 func (b *Batch) Go(f func(*Turn)) {
-	b.slots <- struct{}{}
+	b.enterRoom()
 	b.all.Go(func() {
-		defer func() { <-b.slots }()
+		defer b.change(func() { b.busy-- })
 		f(&Turn{b})
 	})
 }
 
 // Wait waits until every f has returned.
-func (b *Batch) Wait() { b.all.Wait() }
+func (b *Batch) Wait() {
+	b.change(func() { b.closed = true })
+	b.all.Wait()
+}
+
+// change changes what the others wait for.
+func (b *Batch) change(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+	b.grant()
+}
+
+// grant lets go who may, in the order in which they came.
+func (b *Batch) grant() {
+	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool {
+		if b.busy == b.room || !w.room && !b.may(w.to, w.most) {
+			return false
+		}
+		b.busy++
+		if !w.room {
+			b.held[w.to]++
+		}
+		close(w.granted)
+		return true
+	})
+}
+
+// may reports whether a receiver may take one more.
+func (b *Batch) may(to receiver, most int) bool {
+	share := most
+	if share <= 0 {
+		share = max(b.room/2, 1)
+	}
+	if b.held[to] < share {
+		return true
+	}
+	// Whoever else is left of the batch is under way, and needs no room.
+	return most <= 0 && b.closed && !slices.ContainsFunc(b.waiting, func(w *waiter) bool { return w.room || w.to != to })
+}
+
+// enterRoom waits for room.
+func (b *Batch) enterRoom() {
+	w := &waiter{room: true, granted: make(chan struct{})}
+	b.change(func() { b.waiting = append(b.waiting, w) })
+	<-w.granted
+}
 
 // Turn is a goroutine's part in a Batch, made by Go. It ends with the function that it was given
 // to, and is not for concurrent use.
@@ -57,39 +116,36 @@ type Turn struct{ batch *Batch }
 // gives it back. While it waits, which it reports, another goroutine of the batch goes on. It
 // is NOT_ATTEMPTED when ctx ends first, or an attempt would no longer fit into the budget.
 func (t *Turn) enter(ctx context.Context, budget retry.Budget, to receiver, most int) (leave func(), waited bool, err error) {
-	share := t.batch.share(to, most)
-	leave = func() { <-share }
-	select {
-	case share <- struct{}{}:
+	b := t.batch
+	leave = func() { b.change(func() { b.held[to]-- }) }
+	w := &waiter{to: to, most: most, granted: make(chan struct{})}
+	b.mu.Lock()
+	if b.may(to, most) {
+		b.held[to]++
+		b.mu.Unlock()
 		return leave, false, nil
-	default:
 	}
-	<-t.batch.slots
-	defer func() { t.batch.slots <- struct{}{} }() // soon: whoever has one ends in time
+	b.waiting = append(b.waiting, w)
+	b.busy--
+	b.grant()
+	b.mu.Unlock()
+
 	if !budget.Attempts.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, budget.Attempts.Add(-budget.Least))
 		defer cancel()
 	}
 	select {
-	case share <- struct{}{}:
+	case <-w.granted:
 		return leave, true, nil
 	case <-ctx.Done():
-		return nil, true, &fault.Error{Code: fault.CodeNotAttempted, Msg: "no time was left after others to the same receiver", Cause: ctx.Err()}
 	}
-}
-
-// share is what a receiver may have under way at once.
-func (b *Batch) share(to receiver, most int) chan struct{} {
-	if most <= 0 {
-		most = max(cap(b.slots)/2, 1)
+	b.change(func() { b.waiting = slices.DeleteFunc(b.waiting, func(other *waiter) bool { return other == w }) })
+	select {
+	case <-w.granted: // meanwhile
+		return leave, true, nil
+	default:
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.shares[to]
-	if s == nil {
-		s = make(chan struct{}, most)
-		b.shares[to] = s
-	}
-	return s
+	b.enterRoom() // soon: whoever is under way ends in time
+	return nil, true, &fault.Error{Code: fault.CodeNotAttempted, Msg: "no time was left after others to the same receiver", Cause: ctx.Err()}
 }

@@ -35,7 +35,8 @@ type Policy struct {
 	// Rate bounds how often the receiver is attempted. Zero: it is not bounded.
 	Rate Rate `json:"rate"`
 	// Concurrency bounds the attempts at once, at the receiver, of one invocation that delivers
-	// many messages. Zero: half of what the invocation does at once. A Gate does not look at it.
+	// many messages. Zero: half of what the invocation does at once, or all of it
+	// while nothing waits for another receiver. A Gate does not look at it.
 	Concurrency int `json:"concurrency"`
 }
 
