@@ -31,7 +31,7 @@ type Sink struct {
 	States           map[State]int64 `json:"states"` // a state without any is missing; may lag for a while
 	OldestAt         time.Time       `json:"oldest_at"`
 	OldestAgeSeconds int64           `json:"oldest_age_seconds"`
-	// Waiting are due dead letters that wait for the receiver, because it is open or held. -1:
+	// Waiting are those of Due that wait for the receiver, because it is open or held. -1:
 	// unknown.
 	Waiting int64 `json:"waiting"`
 	// ReceiverState is that of the sink's own receiver; Since is of State.

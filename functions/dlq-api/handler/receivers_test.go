@@ -91,7 +91,7 @@ func TestASinkShowsItsReceivers(t *testing.T) {
 				}
 			}
 			got := f.shown(t)["hook"]
-			if got.State != "open" || got.Due != 3 || got.Waiting != 2 || got.LastError != "SINK_UNAVAILABLE: HTTP 503" {
+			if got.State != "open" || got.Due != 3 || got.Waiting != 3 || got.LastError != "SINK_UNAVAILABLE: HTTP 503" {
 				t.Errorf("a sink that is down: %+v", got)
 			}
 			near("since", got.Since, -4*time.Minute)

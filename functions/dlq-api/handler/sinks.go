@@ -36,8 +36,8 @@ type sinkView struct {
 	Paused           bool                `json:"paused"`
 	OldestAt         time.Time           `json:"oldest_at,omitzero"`
 	OldestAgeSeconds int64               `json:"oldest_age_seconds"`
-	// Waiting are the dead letters in state due that the schedule does not replay, for the
-	// receiver is open or held.
+	// Waiting are those of Due that the schedule does not replay, for the receiver is open or
+	// held.
 	Waiting int64 `json:"waiting"`
 	receiverView
 	// Receivers are those of several that are not well, the worst first; MoreReceivers counts
@@ -196,7 +196,7 @@ func (v *sinkView) receive(all []flow.Receiver) {
 	own, others := all[0], all[1:]
 	v.receiverView = viewOf(own)
 	if own.Status == flow.ReceiverOpen || own.Status == flow.ReceiverHeld {
-		v.Waiting = v.States[dlq.StateDue]
+		v.Waiting = v.Due
 	}
 	switch {
 	case v.ConfigError != "":
