@@ -103,7 +103,7 @@ func TestASinkShowsItsReceivers(t *testing.T) {
 			}
 
 			f.receiver(t, "sink", func(s *flow.State, now int64) { s.Held, s.HeldAt = now+60_000, now-1000 })
-			if got := f.shown(t)["hook"]; got.State != "held" || got.Waiting != 2 {
+			if got := f.shown(t)["hook"]; got.State != "held" || got.Waiting != 3 {
 				t.Errorf("a sink that asked to wait: %+v", got)
 			}
 			f.receiver(t, "sink", func(s *flow.State, now int64) {
