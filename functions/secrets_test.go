@@ -220,6 +220,7 @@ func (s swept) routes(t *testing.T, sinks []string) {
 	s.api(t, false, "POST", "/v1/sinks/"+sinks[0]+"/resume", "")
 	op := s.api(t, false, "POST", "/v1/dlq/operations", `{"action":"replay","filter":{"sink":"`+sinks[0]+`"},"reason":"sweep"}`).text("id")
 	s.api(t, false, "GET", "/v1/dlq/operations/"+op, "")
+	s.api(t, true, "POST", "/v1/dlq/operations/"+op+"/resume", "") // it is not stopped
 	s.api(t, false, "POST", "/v1/dlq/operations/"+op+"/cancel", "")
 	s.api(t, false, "DELETE", "/v1/dlq/items/webhook-404~1-1", "")
 }
