@@ -41,14 +41,28 @@ func buildCLI(t *testing.T) string {
 // shell runs a line of a page from the project's folder.
 func shell(t *testing.T, line string, env ...string) string {
 	t.Helper()
+	out, err := typed(t, line, env)
+	if err != nil {
+		t.Errorf("%s: %v\n%s", line, err, out)
+	}
+	return out
+}
+
+// refused is shell for a line that is refused as want says.
+func refused(t *testing.T, line, want string, env ...string) {
+	t.Helper()
+	if out, err := typed(t, line, env); err == nil || !strings.Contains(out, want) {
+		t.Errorf("%s: %v\n%s\nwant it refused: %s", line, err, out, want)
+	}
+}
+
+func typed(t *testing.T, line string, env []string) (string, error) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%s: %v\n%s", line, err, out)
-	}
-	return string(out)
+	return string(out), err
 }
 
 // operator is the environment of an operator of the world.
@@ -101,6 +115,11 @@ func (w *world) operating(t *testing.T, cli, shipping string, page ...string) {
 			"ops-slack~1795449913008-0", text(obj(items[0])["id"]), "2f6a54c1d001", text(obj(groups[0])["id"]), "ops-slack", "gone", "op-...", operation(),
 			"push sinks/ ssm:/backstop/prod/sinks", "push config/sinks ssm:/operating/sinks", "/backstop/prod/sinks", runParameters["SinksPath"],
 		).Replace(line)
+		if strings.HasPrefix(line, "backstop dlq operations resume ") {
+			// Nothing stopped here; tests of the CLI resume what did.
+			refused(t, line, "only a stopped operation is resumed", w.operator(cli)...)
+			continue
+		}
 		shell(t, line, w.operator(cli)...)
 	}
 	if ran == 0 {
