@@ -212,6 +212,9 @@ func (g *Gate) take(ctx context.Context, l Leave) Leave {
 	if err != nil {
 		// Nobody knows who probes. It is not this process, and the next question is soon.
 		l.token, l.Verdict, l.At = "", Refused, wall().Add(time.Second)
+		if s, _ := g.have(l.try.Sink).of(l.try); asked[s.Status] == nil {
+			l.Verdict = Wait // after a hold; no breaker is open
+		}
 		return l
 	}
 	if got.verdict != Go {

@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,38 @@ func TestABreakerThatIsOffCostsNothing(t *testing.T) {
 		}
 		if n := store.swaps.Load(); n != 0 {
 			t.Errorf("%d calls", n)
+		}
+	})
+}
+
+// mute is a Memory that takes no change while it is set.
+type mute struct {
+	flow.Memory
+	set atomic.Bool
+}
+
+func (m *mute) Swap(ctx context.Context, sink, receiver string, w flow.Swap) (flow.Swapped, error) {
+	if m.set.Load() {
+		return flow.Swapped{}, errors.New("others change it all the time")
+	}
+	return m.Memory.Swap(ctx, sink, receiver, w)
+}
+
+// Who cannot find out whether he is the one that goes first after a hold waits: the breaker is
+// closed, and refuses nobody.
+func TestWhoCannotAskForTheProbeAfterAHoldWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &mute{}
+		g := &flow.Gate{Store: store}
+		g.Tell(t.Context(), g.Ask(t.Context(), try("a")), flow.Told{Result: flow.Bad, Hold: time.Minute})
+		time.Sleep(61 * time.Second)
+		store.set.Store(true)
+		if l := g.Ask(t.Context(), try("b")); l.Verdict != flow.Wait || time.Until(l.At) != time.Second {
+			t.Errorf("%+v, want a wait of a second", l)
+		}
+		store.set.Store(false)
+		if l := g.Ask(t.Context(), try("b")); l.Verdict != flow.Go || !l.Probe {
+			t.Errorf("%+v, want the probe", l)
 		}
 	})
 }
