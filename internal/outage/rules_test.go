@@ -220,17 +220,21 @@ func (w *world) answered(p *process, t flow.Try, l flow.Leave) {
 		known += viewAge + w.plan.flow.Breaker.ProbeEvery
 	}
 	s, r := w.standing(name), p.alone(name)
-	ok := guarded(s.state) || !s.guarded.IsZero() && now.Sub(s.guarded) <= known || len(r.failed) >= 5 || !now.After(r.ended)
+	ok := guarded(s.state) || !s.guarded.IsZero() && now.Sub(s.guarded) <= known || len(r.possible) >= 5 || !now.After(r.ended)
 	w.rules.check(ruleClosed, ok, "process %d at %s, verdict %d: %s", p.n, w.at(), l.Verdict, l.Why)
 }
 
 // row is what a process saw of a receiver by itself.
 type row struct {
 	failed map[string]bool // different deliveries in a row
-	ended  time.Time       // when the last row of five or more was over
-	until  time.Time       // it has stopped until then
-	wait   time.Duration
-	trying bool
+	// What ends at one instant may be told in any order: possible is the longest row that some
+	// order makes, recent what failed at that instant.
+	possible, recent map[string]bool
+	at               time.Time
+	ended            time.Time // when the last row of five or more was over
+	until            time.Time // it has stopped until then
+	wait             time.Duration
+	trying           bool
 }
 
 // begins checks an attempt of a process that has nobody to ask. It reports whether it is the
@@ -247,17 +251,23 @@ func (r *row) begins(w *world, p *process, now time.Time) bool {
 }
 
 func (r *row) told(delivery string, result flow.Result, trial bool, every time.Duration, now time.Time) {
+	if !r.at.Equal(now) {
+		r.at, r.recent = now, map[string]bool{}
+	}
 	switch result {
 	case flow.Good:
 		if len(r.failed) >= 5 {
 			r.ended = now
 		}
-		*r = row{ended: r.ended, trying: r.trying}
+		*r = row{ended: r.ended, trying: r.trying, possible: maps.Clone(r.recent), recent: r.recent, at: now}
 	case flow.Bad:
 		if r.failed == nil {
 			r.failed = map[string]bool{}
 		}
-		r.failed[delivery] = true
+		if r.possible == nil {
+			r.possible = map[string]bool{}
+		}
+		r.failed[delivery], r.possible[delivery], r.recent[delivery] = true, true, true
 		switch {
 		case len(r.failed) < 5:
 			return
