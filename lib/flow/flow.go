@@ -63,8 +63,9 @@ type Leave struct {
 	// Probe says that this attempt finds out whether the receiver is back: no other follows it
 	// in the same delivery.
 	Probe bool
-	// Closing says that it was refused although the receiver is back: others go, step by step.
-	Closing bool
+	// Down says that it was refused because the breaker is open: nothing but probes goes, by
+	// anybody. Otherwise others may go, or another process, and so may this one soon.
+	Down bool
 	// Why says what holds the receiver back; empty where nothing does.
 	Why string
 
@@ -212,7 +213,8 @@ func (g *Gate) take(ctx context.Context, l Leave) Leave {
 	if err != nil {
 		// Nobody knows who probes. It is not this process, and the next question is soon.
 		l.token, l.Verdict, l.At = "", Refused, wall().Add(time.Second)
-		if s, _ := g.have(l.try.Sink).of(l.try); asked[s.Status] == nil {
+		s, _ := g.have(l.try.Sink).of(l.try)
+		if l.Down = s.Status == Open; asked[s.Status] == nil {
 			l.Verdict = Wait // after a hold; no breaker is open
 		}
 		return l
@@ -229,7 +231,7 @@ func (g *Gate) take(ctx context.Context, l Leave) Leave {
 }
 
 func (l Leave) refused(v view, g grant) Leave {
-	l.Verdict, l.Closing, l.At = g.verdict, g.closing, time.UnixMilli(g.at-v.ahead)
+	l.Verdict, l.Down, l.At = g.verdict, g.down, time.UnixMilli(g.at-v.ahead)
 	return l
 }
 

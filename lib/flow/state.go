@@ -160,7 +160,7 @@ type grant struct {
 	verdict Verdict
 	slot    bool  // the attempt has a slot, and must end it
 	probe   bool  // the attempt is a probe: one, and no other after it
-	closing bool  // it is refused because others go, step by step
+	down    bool  // it is refused because the breaker is open
 	at      int64 // when to ask again
 }
 
@@ -268,9 +268,9 @@ func (s *State) lasting() State {
 func (s *State) probe(p Policy, e event) grant {
 	switch {
 	case s.Probe.taken(e.now):
-		return grant{verdict: Refused, at: max(s.Next, min(s.Probe.Until, e.now+firstProbe))}
+		return grant{verdict: Refused, down: true, at: max(s.Next, min(s.Probe.Until, e.now+firstProbe))}
 	case e.now < s.Next:
-		return grant{verdict: Refused, at: s.Next}
+		return grant{verdict: Refused, down: true, at: s.Next}
 	}
 	s.Probe = Slot{e.token, e.until}
 	s.Next = e.now + s.Wait
@@ -281,7 +281,7 @@ func (s *State) probe(p Policy, e event) grant {
 // step: as many at once as the step allows.
 func (s *State) step(_ Policy, e event) grant {
 	if len(s.Under) >= s.Step {
-		return grant{verdict: Refused, closing: true, at: e.now + firstProbe}
+		return grant{verdict: Refused, at: e.now + firstProbe}
 	}
 	s.Under = append(s.Under, Slot{e.token, e.until})
 	return grant{verdict: Go, slot: true, probe: true}
@@ -348,7 +348,7 @@ func (s State) ask(p Policy, e event) (State, grant) {
 	f := asked[s.Status]
 	switch {
 	case e.now < s.Held && f != nil:
-		return s, grant{verdict: Refused, at: max(s.Held, s.Next)}
+		return s, grant{verdict: Refused, down: s.Status == Open, at: max(s.Held, s.Next)}
 	case e.now < s.Held:
 		return s, grant{verdict: Wait, at: s.Held}
 	case f != nil:

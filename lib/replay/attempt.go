@@ -97,13 +97,13 @@ const mostPutOff = time.Hour
 // putOff decides how an item is settled whose own receiver is left alone while others of its
 // sink may be well: out of the way, uncharged, and for the longer the longer it has waited, so
 // that a backlog of one receiver does not keep the schedule busy. What belongs to the sink's
-// own receiver comes back with the next probe, and what a receiver that is back did not get
-// yet, with the next step.
+// own receiver comes back with the next probe; what a receiver that is back did not get yet,
+// with the next step; and what this process alone holds back, when it tries again.
 func (e *Engine) putOff(rep *replayed, out retry.Outcome, receiver string) {
 	rep.status = statusPutOff
 	s := &rep.settlement
 	s.Action, s.Delay = dlq.ActionRetry, max(time.Until(rep.notBefore), 0)
-	if it := rep.leased.Item; out.Reason == dlq.ReasonOpen && !out.Closing && receiver != "" {
+	if it := rep.leased.Item; out.Down && receiver != "" {
 		spread := 0.8 + 0.4*e.rand()
 		s.Delay = max(s.Delay, min(mostPutOff, time.Duration(spread*float64(time.Since(it.At)/8))))
 	}

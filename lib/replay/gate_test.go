@@ -230,6 +230,35 @@ func TestOneReceiverThatIsDownHoldsUpNoOther(t *testing.T) {
 	})
 }
 
+// What this process alone holds back, since five in a row failed it, is not put off by its age:
+// the next one may be through soon.
+func TestAProcesssOwnStopPutsOffByItsOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := dlq.NewMemory()
+		sink := &receiver{name: "a"}
+		ids := push(t, store, "a", "a", 20, func(it *dlq.Item) { it.Recipient = json.RawMessage(`"one"`) })
+		e := engine(store, targets{"a": delivery.Target{Sink: several{sink}}})
+		gate := &flow.Gate{Store: &flow.Memory{}, Log: e.Log}
+		e.Gate = gate
+		time.Sleep(8 * time.Hour)
+		for i := range 5 {
+			l := gate.Ask(t.Context(), flow.Try{Sink: "a", Receiver: "one", Delivery: fmt.Sprint(i), End: time.Now().Add(time.Second)})
+			gate.Tell(t.Context(), l, flow.Told{Result: flow.Bad, Error: "HTTP 503"})
+		}
+		start := time.Now()
+		run(t, e, replay.Request{})
+		if n := len(sink.calls()); n != 0 {
+			t.Fatalf("%d sent by a process that had stopped", n)
+		}
+		for _, id := range ids {
+			it, err := store.Get(t.Context(), id)
+			if off := it.NextReplayAt.Sub(start); err != nil || off > 5*time.Second {
+				t.Fatalf("put off by %s, %v; want it back when the process tries again", off, err)
+			}
+		}
+	})
+}
+
 // Two replayers share the rate of replays.
 func TestTheRateOfReplaysIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

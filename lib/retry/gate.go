@@ -102,7 +102,7 @@ func (o Outcome) refused(reason dlq.Reason, l flow.Leave) Outcome {
 	if at := time.Now().Add(waitOf(l)); at.After(o.NotBefore) {
 		o.NotBefore = at
 	}
-	o.Closing = l.Closing
+	o.Down = l.Down
 	return o.ended(reason, errors.New(l.Why))
 }
 

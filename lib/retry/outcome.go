@@ -45,8 +45,9 @@ type Outcome struct {
 	// NotBefore is the earliest time for the next attempt that the receiver asked
 	// for. Zero: none.
 	NotBefore time.Time
-	// Closing says that it was refused although its receiver is back: others go, step by step.
-	Closing bool
+	// Down says that it was refused because its receiver's breaker is open, for everybody. False:
+	// the process stopped by itself, or others go step by step.
+	Down bool
 	// Trying is the time spent in attempts, without the waits between them.
 	Trying time.Duration
 	// Elapsed is the time from the call to the outcome, the dead-letter write
