@@ -35,6 +35,11 @@ func TestAReceiverThatHangsHoldsUpNoOtherOfItsBatch(t *testing.T) {
 				_, _ = io.Copy(io.Discard, r.Body) // only then it is seen when the client goes away
 				n := hanging.Add(1)
 				defer hanging.Add(-1)
+				// Of the 40 at most five are under way beside the five that hang: before the 35th has come
+				// one of them waits, and nobody has more than his share.
+				if before := took.Load(); n > share && (key != "" || before < 35) {
+					t.Errorf("%d at once at the one that hangs when %d of the 40 others had come, want at most %d", n, before, share)
+				}
 				for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
 				}
 				select {
@@ -75,8 +80,8 @@ func TestAReceiverThatHangsHoldsUpNoOtherOfItsBatch(t *testing.T) {
 			if res := invoke(t, s, local.Queue, payload); string(res.Payload) != `{"batchItemFailures":[]}` {
 				t.Errorf("answered %s %s", res.FunctionError, res.Payload)
 			}
-			if took.Load() != 40 || most.Load() != share {
-				t.Errorf("%d taken by the other, %d at once at the one that hangs; want 40 and %d", took.Load(), most.Load(), share)
+			if took.Load() != 40 || most.Load() < share {
+				t.Errorf("%d taken by the other, %d at once at the one that hangs; want 40 and at least %d", took.Load(), most.Load(), share)
 			}
 		})
 	}
