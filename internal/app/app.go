@@ -159,7 +159,10 @@ func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) 
 	if err != nil {
 		return delivery.Target{}, err
 	}
-	return delivery.Target{Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, Flow: s.Flow, ConfigErr: s.Err, Hold: s.FIFO == config.FIFOHold}, nil
+	return delivery.Target{
+		Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, Flow: s.Flow, ConfigErr: s.Err,
+		Hold: s.FIFO == config.FIFOHold, MaxAge: s.MaxAge,
+	}, nil
 }
 
 // Names implements delivery.Targets.

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"backstop/lib/config"
+	"backstop/lib/delivery"
 	"backstop/lib/replay/policy"
 	"backstop/lib/sinks/email"
 	"backstop/lib/sinks/slack"
@@ -58,7 +60,8 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for prefix, blocks := range map[string][]any{
-		"": {webhook.Config{}, slack.Config{}, email.Config{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
+		"": {webhook.Config{}, slack.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
+		"breaker.": {config.BreakerKeys{}}, "rate.": {config.RateKeys{}},
 	} {
 		for _, block := range blocks {
 			for field := range reflect.TypeOf(block).Fields() {
@@ -69,5 +72,39 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What the keys of a sink say reaches what sends.
+func TestATargetIsWhatItsKeysSay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sinks.yaml")
+	const block = `sinks:
+  short: {kind: webhook, url: "https://example.org", max_age: 5m, fifo: hold, max_hold: 1m, retry: {max_attempts: 2}, replay: {max_replays: 3}}
+  plain: {kind: webhook, url: "https://example.org"}
+  wrong: {kind: webhook, url: "https://example.org", max_age: 0s}
+`
+	if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source, err := config.ParseSource("file:" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &App{Config: config.NewCache(source, config.Options{})}
+	targets := map[string]delivery.Target{}
+	for _, name := range []string{"short", "plain", "wrong"} {
+		if targets[name], err = a.Target(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := targets["short"]
+	if got.MaxAge != 5*time.Minute || !got.Hold || got.Flow.MaxHold != time.Minute || got.Retry.MaxAttempts != 2 || got.Replay.MaxReplays != 3 || got.Sink == nil || got.ConfigErr != nil {
+		t.Errorf("short: %+v", got)
+	}
+	if got := targets["plain"]; got.MaxAge != 0 || got.Hold {
+		t.Errorf("plain: %+v, want neither an age nor a hold", got)
+	}
+	if got := targets["wrong"]; got.Sink != nil || got.ConfigErr == nil || !strings.Contains(got.ConfigErr.Error(), "max_age: want 1s to 8760h") {
+		t.Errorf("wrong: %+v, want its configuration refused", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"backstop/lib/fault"
 	"backstop/lib/flow"
@@ -26,7 +27,7 @@ func digestOf(kind string, raw map[string]any) digest {
 }
 
 var (
-	commonKeys = slices.Sorted(slices.Values(append([]string{"fifo", "kind", "on_ambiguous", "replay", "retry"}, flowKeys...)))
+	commonKeys = slices.Sorted(slices.Values(append([]string{"fifo", "kind", "max_age", "on_ambiguous", "replay", "retry"}, flowKeys...)))
 	flowKeys   = []string{"breaker", "concurrency", "max_hold", "rate"}
 )
 
@@ -50,6 +51,7 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	s.Retry.OnAmbiguous = d.onAmbiguous(raw)
 	s.Flow = d.flow(raw)
 	s.FIFO = d.fifo(raw)
+	s.MaxAge = d.maxAge(raw)
 
 	if s.Kind = d.kind(raw); s.Kind != "" {
 		kindKeys := map[string]any{}
@@ -182,6 +184,25 @@ func (d *decoder) fifo(raw map[string]any) string {
 		return FIFOContinue
 	}
 	return text
+}
+
+// maxAge reads how old a message may become.
+func (d *decoder) maxAge(raw map[string]any) time.Duration {
+	value, ok := raw["max_age"]
+	if !ok || value == nil {
+		return 0
+	}
+	const want = "want 1s to 8760h"
+	var keys AgeKeys
+	if sinks.DecodeConfig(map[string]any{"max_age": value}, &keys) != nil { // no duration at all
+		d.fault(d.position("max_age"), "max_age", want+", such as 90s or 24h; no unit is longer than h")
+		return 0
+	}
+	if age := *keys.MaxAge; age < time.Second || age > mostAge {
+		d.fault(d.position("max_age"), "max_age", want+", got %s", age)
+		return 0
+	}
+	return *keys.MaxAge
 }
 
 // kind checks the key kind and returns it, "" when it names no known kind.

@@ -30,6 +30,7 @@ retry:
   max_wait: 5s
 on_ambiguous: park
 fifo: hold
+max_age: 36h
 replay:
   on_success: keep
   max_attempts: 2
@@ -95,6 +96,9 @@ concurrency: 4
 	if full.FIFO != FIFOHold {
 		t.Errorf("fifo %q, want hold", full.FIFO)
 	}
+	if full.MaxAge != 36*time.Hour {
+		t.Errorf("max_age %s, want 36h", full.MaxAge)
+	}
 	if got := urlOf(t, full); got != "https://example.org/in" {
 		t.Errorf("url %q", got)
 	}
@@ -105,6 +109,9 @@ concurrency: 4
 	}
 	if least.FIFO != FIFOContinue {
 		t.Errorf("default fifo %q, want continue", least.FIFO)
+	}
+	if least.MaxAge != 0 {
+		t.Errorf("default max_age %s, want none", least.MaxAge)
 	}
 	if least.Kind != "fake" || least.Sink.Name() != "least" {
 		t.Errorf("kind %q, name %q", least.Kind, least.Sink.Name())
@@ -185,6 +192,15 @@ func TestFaultsOfABlock(t *testing.T) {
 		"holds and shares":      {ok + "max_hold: 0s\nconcurrency: 0\n", []string{"s.yaml:3:1: s: max_hold: want more than 0, at most 24h, got 0", "s.yaml:4:1: s: concurrency: want at least 1, got 0"}},
 		"longer than a day":     {ok + "max_hold: 25h\nconcurrency: -1\n", []string{"s.yaml:3:1: s: max_hold: want more than 0, at most 24h, got 25h0m0s", "s.yaml:4:1: s: concurrency: want at least 1, got -1"}},
 		"a hold without a unit": {ok + "max_hold: 60\n", []string{"s.yaml:3:1: s: max_hold: want a duration with its unit, such as 250ms"}},
+		"no age at all":         {ok + "max_age: 0s\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, got 0s"}},
+		"hardly any age":        {ok + "max_age: 999ms\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, got 999ms"}},
+		"a negative age":        {ok + "max_age: -5m\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, got -5m0s"}},
+		"older than a year":     {ok + "max_age: 8760h1s\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, got 8760h0m1s"}},
+		"an age without a unit": {ok + "max_age: 300\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, such as 90s or 24h; no unit is longer than h"}},
+		"an age in days":        {ok + "max_age: 30d\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, such as 90s or 24h; no unit is longer than h"}},
+		"an age of a list":      {ok + "max_age: [5m]\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, such as 90s or 24h; no unit is longer than h"}},
+		"an age of no value":    {ok + "max_age:\n", []string{"s.yaml:3:1: s: max_age: has no value; give it one or remove the key"}},
+		"misspelt age":          {ok + "maxage: 5m\n", []string{`s.yaml:3:1: s: maxage: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "max_age"?`}},
 		"fault below a key":     {ok + "headers:\n  X-A: b\n  Host: example.org\n", []string{"s.yaml:5:3: s: headers.Host: not allowed"}},
 		"fault in a list":       {ok + "signing_secrets:\n  - long enough\n  - short\n", []string{"s.yaml:5:5: s: signing_secrets[1]: too short"}},
 		"missing key":           {"\n# hello\nkind: fake\n", []string{"s.yaml:3:1: s: url: required"}},

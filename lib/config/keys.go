@@ -17,6 +17,7 @@ type Common struct {
 	Replay      policy.Policy `json:"replay,omitempty" jsonschema_description:"How dead letters of this sink are replayed."`
 	OnAmbiguous string        `json:"on_ambiguous,omitempty" jsonschema:"enum=resend,enum=park" jsonschema_description:"What to do when the request was sent but no answer came: resend (may duplicate) or park (an operator decides). Default: the kind's own choice."`
 	FIFO        string        `json:"fifo,omitempty" jsonschema:"enum=continue,enum=hold,default=continue" jsonschema_description:"What a failed message of a FIFO queue does to its message group: continue (it is dead-lettered, and a replay comes after its successors) or hold (while it may pass, the group is handed back to the queue and waits)."`
+	AgeKeys
 	FlowKeys
 }
 
@@ -58,6 +59,14 @@ type RateKeys struct {
 	PerSecond *float64 `json:"per_second" jsonschema:"minimum=0.00001,maximum=1000000" jsonschema_description:"Attempts per second in the long run."`
 	Burst     *int     `json:"burst,omitempty" jsonschema:"minimum=1,maximum=1000000,default=1" jsonschema_description:"Attempts that may begin at once after a pause."`
 }
+
+// AgeKeys are the keys that say how old a message may become.
+type AgeKeys struct {
+	MaxAge *time.Duration `json:"max_age,omitempty" jsonschema_description:"How old a message may become, counted from its acceptance, before it is given up as expired, 1s to 8760h. Default: no bound but the message's own expires_at."`
+}
+
+// mostAge is a year: a dead letter has no end of its own, so a queue's retention is no bound.
+const mostAge = 8760 * time.Hour
 
 // policy checks the keys and returns them with defaults. Faults are *sinks.ConfigError.
 func (k FlowKeys) policy() (flow.Policy, error) {

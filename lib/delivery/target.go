@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"backstop/lib/fault"
 	"backstop/lib/flow"
@@ -29,6 +30,9 @@ type Target struct {
 	// Hold says that a failure which may pass holds up the rest of its FIFO message group,
 	// as long as the queue hands it out again.
 	Hold bool
+	// MaxAge is how old a message may become before it is given up, counted from its
+	// acceptance. Zero: no bound.
+	MaxAge time.Duration
 }
 
 // Targets finds configured sinks. It is safe for concurrent use.
