@@ -24,6 +24,15 @@ type Request struct {
 	Recipient json.RawMessage
 	// Message is what is sent; its ID is taken from the request.
 	Message sinks.Message
+	// ExpiresAt is when the message is worthless: no attempt begins then or later. Zero:
+	// never, but for Target.MaxAge.
+	ExpiresAt time.Time
+	// SendAfter is how long the delivery waits in the queue before it begins, in whole
+	// seconds. Zero: it is not put off.
+	SendAfter time.Duration
+	// Group is the message group: what is sent in order on a FIFO queue, and shares fairly
+	// with others elsewhere. Empty: the sink's name.
+	Group string
 	// Trace is the caller's trace header, kept with a dead letter. Empty: none.
 	Trace string
 	// Budget is the time for it. Zero: what the context has left, less Sender.Reserve.

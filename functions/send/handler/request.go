@@ -9,6 +9,7 @@ import (
 
 	"backstop/internal/app"
 	"backstop/internal/strictjson"
+	"backstop/internal/terms"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
@@ -30,6 +31,9 @@ func parseRequest(raw []byte) (delivery.Request, error) {
 			Body     string            `json:"body"`
 			Metadata map[string]string `json:"metadata"`
 		} `json:"message"`
+		ExpiresAt json.RawMessage `json:"expires_at"`
+		SendAfter json.RawMessage `json:"send_after"`
+		Group     json.RawMessage `json:"group"`
 	}
 	if err := strictjson.Decode(raw, &in); err != nil {
 		return delivery.Request{}, invalid("%s", strictjson.Text("request", err))
@@ -45,10 +49,34 @@ func parseRequest(raw []byte) (delivery.Request, error) {
 			return delivery.Request{}, err
 		}
 	}
-	return delivery.Request{
+	r := delivery.Request{
 		ID: in.ID, Sink: in.Sink, Recipient: in.Recipient,
 		Message: sinks.Message{Subject: in.Message.Subject, Body: in.Message.Body, Metadata: in.Message.Metadata},
-	}, nil
+	}
+	var err error
+	if r.ExpiresAt, err = term("expires_at", in.ExpiresAt, terms.TimeForm, terms.ExpiresAt); err != nil {
+		return delivery.Request{}, err
+	}
+	if r.SendAfter, err = term("send_after", in.SendAfter, terms.DelayForm, terms.SendAfter); err != nil {
+		return delivery.Request{}, err
+	}
+	if r.Group, err = term("group", in.Group, terms.GroupForm, terms.Group); err != nil {
+		return delivery.Request{}, err
+	}
+	return r, nil
+}
+
+// term reads a field whose text has a form of its own. null stands for an absent one, as
+// everywhere in a request.
+func term[T any](field string, raw json.RawMessage, form string, read func(string) (T, error)) (t T, err error) {
+	if raw == nil || string(raw) == "null" {
+		return t, nil
+	}
+	var text string
+	if err := strictjson.Decode(raw, &text); err != nil {
+		return t, invalid("%s: %s", strictjson.Text(field, err), form)
+	}
+	return read(text)
 }
 
 // identify gives the request its delivery id: its own, else the fallback of its
