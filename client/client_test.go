@@ -134,3 +134,43 @@ func TestACallEnds(t *testing.T) {
 		}
 	})
 }
+
+// What a request says about its time, its order and its answer goes out as the API reads it; what
+// it does not say is not sent.
+func TestTheTermsOfASendGoOut(t *testing.T) {
+	t.Parallel()
+	var body, prefer string
+	c, err := client.New("http://h", &client.Options{Tries: 1, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		body, prefer = string(b), strings.Join(r.Header.Values("Prefer"), "|")
+		w := httptest.NewRecorder()
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusAccepted)
+		_, err = io.WriteString(w, `{"status":"accepted","delivery_id":"d","attempts":0,"not_before":"2030-01-31T18:00:30Z"}`)
+		return w.Result(), err
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2030, 1, 31, 18, 0, 0, 0, time.UTC)
+	for _, x := range []struct {
+		r            client.SendRequest
+		body, prefer string
+	}{
+		{client.SendRequest{}, "", ""},
+		{client.SendRequest{Async: true}, "", "respond-async"},
+		{client.SendRequest{ExpiresAt: at.Add(5 * time.Minute), SendAfter: "30s", Group: "g"}, `,"expires_at":"2030-01-31T18:05:00Z","send_after":"30s","group":"g"`, ""},
+	} {
+		x.r.ID, x.r.Sink, x.r.Message.Body = "d", "s", "b"
+		a, err := c.Send(t.Context(), x.r)
+		if err != nil || a.Status != client.DeliveryAccepted || !a.NotBefore.Equal(at.Add(30*time.Second)) {
+			t.Errorf("%+v: got %+v, %v; want it accepted for 18:00:30", x.r, a, err)
+		}
+		if want := `{"id":"d","sink":"s","message":{"body":"b"}` + x.body + "}"; strings.TrimSpace(body) != want || prefer != x.prefer {
+			t.Errorf("sent %s with Prefer %q, want %s with %q", body, prefer, want, x.prefer)
+		}
+	}
+}

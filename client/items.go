@@ -71,6 +71,8 @@ type Item struct {
 	Reason        Reason          `json:"reason"` // other programs' items may have none, or another
 	FirstFailedAt time.Time       `json:"first_failed_at"`
 	NotBefore     time.Time       `json:"not_before"` // the receiver asked not to be tried before
+	ExpiresAt     time.Time       `json:"expires_at"` // no attempt begins then or later, but by force
+	Unanswered    int             `json:"unanswered"` // attempts, those of replays too, that may have arrived though nobody said so
 	Origin        string          `json:"origin"`     // the item whose replay ended in this one
 	Trace         string          `json:"trace"`
 	State         State           `json:"state"`

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -19,6 +20,20 @@ type SendRequest struct {
 	// "..."} for email, {"url": "..."} for a webhook. Nil: the sink's own.
 	Recipient any         `json:"recipient,omitempty"`
 	Message   SendMessage `json:"message"`
+	// ExpiresAt is from when on the message is worthless: no attempt begins then or later. Zero:
+	// never, but for the sink's max_age.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// SendAfter is how long it waits in the queue before it is sent, such as "30s": more than 0,
+	// at most "15m", rounded up to whole seconds. It is answered DeliveryAccepted. Empty: it is
+	// sent at once.
+	SendAfter string `json:"send_after,omitempty"`
+	// Group is what is kept in order where the queue is FIFO, and gets a fair share of any other:
+	// 1 to 128 ASCII letters, digits and punctuation. Empty: the sink's name.
+	Group string `json:"group,omitempty"`
+	// Async asks to be answered once the message is in the queue (DeliveryAccepted), without
+	// waiting for its delivery. A stack without a queue, and a message that does not fit it, leave
+	// the wish out: look at the answer's Status.
+	Async bool `json:"-"`
 }
 
 // SendMessage is what is delivered.
@@ -28,7 +43,8 @@ type SendMessage struct {
 	Metadata map[string]string `json:"metadata,omitempty"` // email X- headers, webhook headers, Slack blocks
 }
 
-// SendAnswer says that a delivery is safe: delivered, or kept as a dead letter.
+// SendAnswer says that a delivery is safe: delivered, kept as a dead letter, or in the queue; or
+// that it was given up before (DeliveryDiscarded, DeliveryCanceled).
 type SendAnswer struct {
 	Raw
 	Status     DeliveryStatus `json:"status"`
@@ -37,7 +53,9 @@ type SendAnswer struct {
 	Reason     Reason         `json:"reason"`    // the dead letter's
 	Attempts   int            `json:"attempts"`  // really made
 	Error      string         `json:"error"`     // the last attempt's
-	Duplicate  bool           `json:"duplicate"` // it was finished before; nothing was sent now
+	Duplicate  bool           `json:"duplicate"` // it was finished, accepted or canceled before; nothing was sent now
+	// NotBefore is, of what was accepted for later, when it is sent at the earliest.
+	NotBefore time.Time `json:"not_before"`
 }
 
 // Send makes one delivery. An answer says that it is safe; an error, that the caller still owns
@@ -58,6 +76,9 @@ func (c *Client) Send(ctx context.Context, r SendRequest) (a SendAnswer, err err
 	}
 	call := post("messages")
 	call.body, call.again = r, Repeatable
+	if r.Async {
+		call.header = http.Header{"Prefer": {"respond-async"}}
+	}
 	call.about = func() bool { return a.Status != "" && a.DeliveryID == r.ID }
 	if _, err = c.call(ctx, call, &a); err != nil {
 		return SendAnswer{DeliveryID: r.ID}, err
@@ -73,6 +94,22 @@ type Delivery struct {
 	Status     DeliveryStatus `json:"status"`
 	ItemID     string         `json:"item_id"`    // the dead letter's
 	UpdatedAt  time.Time      `json:"updated_at"` // since when; in progress: when it began
+
+	// What is known of its way. Zero times, and an empty Timeline: nothing.
+
+	AcceptedAt time.Time       `json:"accepted_at"`
+	NotBefore  time.Time       `json:"not_before"` // it is not sent before
+	ExpiresAt  time.Time       `json:"expires_at"` // no attempt begins then or later
+	Attempts   int             `json:"attempts"`   // made, as far as they are known
+	Timeline   []DeliveryEvent `json:"timeline"`   // oldest first
+}
+
+// DeliveryEvent is one step on a delivery's way.
+type DeliveryEvent struct {
+	At time.Time `json:"at"`
+	// Event says what happened, in the words of DeliveryStatus. Others may be added.
+	Event  string `json:"event"`
+	Detail string `json:"detail"` // more about it, such as the reason of a dead letter
 }
 
 // Delivery tells what became of the delivery id to sink. One that was never accepted, or

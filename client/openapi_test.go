@@ -44,6 +44,7 @@ var shapes = []shape{
 	{[]string{"Send"}, client.SendRequest{}},
 	{[]string{"SendResult"}, client.SendAnswer{}},
 	{[]string{"Delivery"}, client.Delivery{}},
+	{[]string{"DeliveryEvent"}, client.DeliveryEvent{}},
 	{[]string{"Sinks"}, client.Sinks{}},
 	{[]string{"Sink"}, client.Sink{}},
 	{[]string{"Receiver"}, client.Receiver{}},
@@ -221,8 +222,11 @@ func TestTheWordsAreTheDocuments(t *testing.T) {
 		{"State", "", texts(client.States)},
 		{"SinkState", "", texts(client.SinkStates)},
 		{"Receiver", "state", texts([]client.SinkState{client.SinkFailing, client.SinkOpen, client.SinkHeld})},
-		{"SendResult", "status", texts([]client.DeliveryStatus{client.DeliveryDelivered, client.DeliveryDeadLettered})},
-		{"Delivery", "status", texts([]client.DeliveryStatus{client.DeliveryInProgress, client.DeliveryDelivered, client.DeliveryDeadLettered, client.DeliveryDiscarded})},
+		{"SendResult", "status", texts([]client.DeliveryStatus{client.DeliveryDelivered, client.DeliveryDeadLettered, client.DeliveryAccepted, client.DeliveryDiscarded, client.DeliveryCanceled})},
+		{"Delivery", "status", texts([]client.DeliveryStatus{
+			client.DeliveryAccepting, client.DeliveryAccepted, client.DeliveryInProgress, client.DeliveryDelivered,
+			client.DeliveryDeadLettered, client.DeliveryExpired, client.DeliveryDiscarded, client.DeliveryCanceled,
+		})},
 		{"ReplayRequest", "on_success", texts([]client.OnSuccess{client.OnSuccessDiscard, client.OnSuccessKeep})},
 		{"ReplayResult", "status", texts([]client.ReplayStatus{client.ReplayDelivered, client.ReplayFailed, client.ReplayParked})},
 		{"OperationRequest", "action", texts([]client.Action{client.ActionReplay, client.ActionDiscard})},
@@ -246,7 +250,7 @@ func texts[S ~string](all []S) []string {
 // calls are the methods by the operation that they call, with all that they can say.
 var calls = map[string]func(context.Context, *client.Client) error{
 	"sendMessage": func(ctx context.Context, c *client.Client) error {
-		_, err := c.Send(ctx, client.SendRequest{Sink: "a"})
+		_, err := c.Send(ctx, client.SendRequest{Sink: "a", Async: true})
 		return err
 	},
 	"getDelivery": func(ctx context.Context, c *client.Client) error { _, err := c.Delivery(ctx, "a", "d"); return err },

@@ -59,12 +59,16 @@ var States = []State{
 // DeliveryStatus says what became of a delivery.
 type DeliveryStatus string
 
-// What becomes of deliveries. Send answers with the second and third.
+// What becomes of deliveries.
 const (
+	DeliveryAccepting    DeliveryStatus = "accepting" // it is being put on the queue
+	DeliveryAccepted     DeliveryStatus = "accepted"  // it is in the queue, perhaps for later
 	DeliveryInProgress   DeliveryStatus = "in_progress"
 	DeliveryDelivered    DeliveryStatus = "delivered"
 	DeliveryDeadLettered DeliveryStatus = "dead_lettered"
+	DeliveryExpired      DeliveryStatus = "expired"   // its time was over before it was delivered
 	DeliveryDiscarded    DeliveryStatus = "discarded" // dead-lettered, and given up by an operator
+	DeliveryCanceled     DeliveryStatus = "canceled"  // stopped by a caller: no attempt begins any more
 )
 
 // ReplayStatus is the outcome of one replay.

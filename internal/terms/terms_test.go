@@ -1,10 +1,14 @@
 package terms
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"backstop/docs"
 	"backstop/lib/fault"
 )
 
@@ -131,6 +135,37 @@ func TestAGroupIsAMessageGroupIDOfSQS(t *testing.T) {
 	for c := range rune(256) {
 		if _, err := Group(string(c)); (err == nil) != (c > ' ' && c < 0x7f) {
 			t.Errorf("%q: %v", c, err)
+		}
+	}
+}
+
+// The patterns of the API's document take what is taken here, and refuse what is refused for its form.
+func TestTheDocumentsPatternsAgree(t *testing.T) {
+	d, err := openapi3.NewLoader().LoadFromData(docs.OpenAPI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern := func(field string) *regexp.Regexp {
+		p, err := regexp.Compile(d.Components.Schemas["Send"].Value.Properties[field].Value.Pattern)
+		if err != nil || p.String() == "" {
+			t.Fatalf("%s: %q, %v", field, p, err)
+		}
+		return p
+	}
+	after, group := pattern("send_after"), pattern("group")
+	for _, number := range []string{"", "0", "1", "30", "1.5", ".5", "1.", ".", "-1", "+1", "1e1", " 1", "1 "} {
+		for _, unit := range []string{"", "ns", "us", "µs", "μs", "ms", "s", "m", "d", "S", "ss", "m1s", "m.5s", "m1", "m s"} {
+			text := number + unit
+			_, err := SendAfter(text)
+			_, other := time.ParseDuration(text)
+			if matches := after.MatchString(text); err == nil && !matches || matches && other != nil {
+				t.Errorf("send_after %q: matches %t; read: %v", text, matches, err)
+			}
+		}
+	}
+	for _, text := range append([]string{"", "a b", "ä", "a\n", strings.Repeat("x", LongestGroup), strings.Repeat("x", LongestGroup+1)}, strings.Split(punctuation, "")...) {
+		if _, err := Group(text); (err == nil) != group.MatchString(text) {
+			t.Errorf("group %q: matches %t; read: %v", text, group.MatchString(text), err)
 		}
 	}
 }
