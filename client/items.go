@@ -71,11 +71,13 @@ type Item struct {
 	Reason        Reason          `json:"reason"` // other programs' items may have none, or another
 	FirstFailedAt time.Time       `json:"first_failed_at"`
 	NotBefore     time.Time       `json:"not_before"` // the receiver asked not to be tried before
+	ExpiresAt     time.Time       `json:"expires_at"` // no attempt begins at or after it
 	Origin        string          `json:"origin"`     // the item whose replay ended in this one
 	Trace         string          `json:"trace"`
 	State         State           `json:"state"`
 	NextReplayAt  time.Time       `json:"next_replay_at"` // zero: at the next tick, or not by itself (see State)
 	Replays       int             `json:"replays"`        // that failed and count
+	Unanswered    int             `json:"unanswered"`     // attempts that may have arrived though nobody said so
 	Parked        bool            `json:"parked"`         // replayed too often
 	Held          bool            `json:"held"`           // a replay failed in a way that must not be repeated without a look
 	DeliveredAt   time.Time       `json:"delivered_at"`   // a replay delivered it and it was kept
