@@ -69,10 +69,11 @@ type Operation struct {
 
 // OperationCounts are the counters of an operation.
 type OperationCounts struct {
-	Settled   int64 `json:"settled"` // delivered, failed and discarded ones
+	Settled   int64 `json:"settled"` // delivered, failed, discarded and expired ones
 	Delivered int64 `json:"delivered"`
 	Failed    int64 `json:"failed"` // sent in vain, in this round; they stay in the queue
 	Discarded int64 `json:"discarded"`
+	Expired   int64 `json:"expired"` // not sent: their time was over
 	Skipped   int64 `json:"skipped"` // not touched
 }
 

@@ -31,10 +31,11 @@ const (
 	ReasonInvalid   Reason = "invalid"   // the message can never be sent as it is
 	ReasonOpen      Reason = "open"      // the receiver is down and left alone
 	ReasonThrottled Reason = "throttled" // the receiver asked to wait, for longer than there was time
+	ReasonExpired   Reason = "expired"   // its time was over before it was delivered
 )
 
 // Reasons are all reasons. Dead letters of other programs may have none, or another.
-var Reasons = []Reason{ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid, ReasonOpen, ReasonThrottled}
+var Reasons = []Reason{ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid, ReasonOpen, ReasonThrottled, ReasonExpired}
 
 // State says what will happen to a dead letter.
 type State string

@@ -349,7 +349,7 @@ func printOperation(w io.Writer, op client.Operation) error {
 	for _, n := range []struct {
 		what  string
 		count int64
-	}{{"delivered", op.Delivered}, {"failed", op.Failed}, {"discarded", op.Discarded}, {"skipped", op.Skipped}} {
+	}{{"delivered", op.Delivered}, {"failed", op.Failed}, {"discarded", op.Discarded}, {"expired", op.Expired}, {"skipped", op.Skipped}} {
 		if n.count > 0 {
 			t.add(n.what, n.count)
 		}

@@ -28,6 +28,9 @@ func checkClaim(c Claim) (Claim, []string, error) {
 	if !isOpaque(c.Token) {
 		return c, nil, invalid("claim: token %.80q does not match %s", c.Token, opaqueForm)
 	}
+	if c.Expired && len(c.IDs) > 0 {
+		return c, nil, invalid("claim: ids and expired exclude each other")
+	}
 	if len(c.IDs) > maxPage {
 		return c, nil, invalid("claim: %d ids are more than %d", len(c.IDs), maxPage)
 	}
@@ -53,6 +56,34 @@ func checkClaim(c Claim) (Claim, []string, error) {
 	return c, natives, nil
 }
 
+// maxDelivery is the most dead letters of one DeliveryClaim.
+const maxDelivery = 1000
+
+// checkDelivery refuses what names no delivery.
+func checkDelivery(sink, deliveryID string) error {
+	if err := fault.CheckName(sink); err != nil {
+		return err
+	}
+	if deliveryID == "" {
+		return invalid("a delivery of sink %s without an id", sink)
+	}
+	return nil
+}
+
+// checkDeliveryClaim completes a claim of a delivery.
+func checkDeliveryClaim(c DeliveryClaim) (DeliveryClaim, error) {
+	if err := checkDelivery(c.Sink, c.DeliveryID); err != nil {
+		return c, err
+	}
+	of, _, err := checkClaim(Claim{Sink: c.Sink, Token: c.Token, TTL: c.TTL})
+	c.Token = of.Token
+	return c, err
+}
+
+func manyError(sink, deliveryID string) error {
+	return invalid("delivery %.140q has more than %d dead letters in sink %s", deliveryID, maxDelivery, sink)
+}
+
 // checkSettlements refuses settlements that no store can apply.
 func checkSettlements(s []Settlement) ([]ID, error) {
 	ids := make([]ID, len(s))
@@ -63,7 +94,7 @@ func checkSettlements(s []Settlement) ([]ID, error) {
 		}
 		ids[i] = id
 		switch st.Action {
-		case ActionDiscard, ActionDrop, ActionKeep, ActionRetry, ActionPark, ActionHold:
+		case ActionDiscard, ActionDrop, ActionKeep, ActionRetry, ActionPark, ActionHold, ActionExpire:
 		default:
 			return nil, invalid("settle: unknown action %.40q", st.Action)
 		}

@@ -39,15 +39,17 @@ func (m *Memory) Begin(ctx context.Context, l Lease) (bool, error) {
 }
 
 // outlived takes a lease away that ran out, and charges the entry with the death of its
-// holder: once in any case, and then again where its replay had begun.
+// holder: once in any case, but for those under whose leases nothing is sent, and then
+// again where its replay had begun.
 func (e *memoryEntry) outlived(now time.Time) {
-	holder := e.token
+	holder, quiet := e.token, e.quiet
 	e.unlease()
-	if e.state.Deaths > 0 && e.state.Begun != holder {
+	if (quiet || e.state.Deaths > 0) && e.state.Begun != holder {
 		return
 	}
 	e.state.Deaths++
 	e.state.Replays++
+	e.state.Unanswered++
 	e.state.Begun = ""
 	e.remember(historyEntry{At: now.UnixMilli(), Error: DiedUnder})
 }

@@ -6,7 +6,7 @@
 // what comes. Nothing here sends by itself: package replay does, on a schedule.
 //
 // DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
-// Letters, Leases, Switches and Tallies. Who uses a queue asks for the parts, or the
+// Letters, Leases, Cancellations, Switches and Tallies. Who uses a queue asks for the parts, or the
 // methods, that it needs. Memory and Redis are Stores, and both pass the suite in dlqtest.
 package dlq
 
@@ -41,8 +41,9 @@ type DLQ interface {
 	// Push stores it, whose ID is ignored: the store assigns it. A push can be
 	// repeated: the same content (ContentFingerprint) of a delivery id in the same
 	// generation (Item.Replays and Item.Origin) is stored once, for as long as its entry
-	// exists and is not marked delivered; of one id and generation, the 100 newest
-	// contents are known. Other content is a dead letter of its own. Under a context made
+	// exists, is not marked delivered and its time is not over; after that only with the
+	// same ExpiresAt, to the millisecond: this is a repetition. Of one id and generation,
+	// the 100 newest contents are known. Other content is a dead letter of its own. Under a context made
 	// by WithOrigin the item is linked to its origin. Push does not retain it.
 	Push(ctx context.Context, it Item) error
 
@@ -68,8 +69,8 @@ type DLQ interface {
 	// and Replay returns that error, with SINK_UNAVAILABLE if it has no code. A sink without
 	// a Retrier gets one attempt, and Replay returns by ctx's end, or its lease's, whatever
 	// that does: it panics (INTERNAL), or nobody knows what became of the message, and then
-	// the item is held. An item that was delivered or cannot be decoded is
-	// INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
+	// the item is held. An item that was delivered, has expired, is of a canceled delivery or
+	// cannot be decoded is INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
 	Replay(ctx context.Context, id string) error
 }
 
@@ -107,7 +108,8 @@ type Letters interface {
 	Get(ctx context.Context, id string) (Item, error)
 
 	// Find returns the dead letter that the first failure of a delivery with this content
-	// became, while it waits (not once it is marked delivered). The fingerprint is
+	// became, while it is kept undelivered (not once it is marked delivered); one whose time
+	// is over is still what became of the delivery, and found. The fingerprint is
 	// ContentFingerprint of what was pushed; empty means any content, the newest. The cost
 	// does not depend on the depth. None: SINK_DLQ_NOT_FOUND.
 	Find(ctx context.Context, sink, deliveryID, fingerprint string) (Item, error)
@@ -153,6 +155,46 @@ type Leases interface {
 	// Release gives leases back untouched: the items are due again as they were before
 	// the claim. Leases that are no longer held are ignored.
 	Release(ctx context.Context, l []Lease) error
+}
+
+// Cancellations take the dead letters of a delivery away at once, and note that nothing of it
+// may be sent any more.
+type Cancellations interface {
+	// ClaimDelivery leases every dead letter of a delivery in a sink, of any content and
+	// generation, that was not delivered: due or not, parked, waiting and expired too, all
+	// or none. ITEM_LEASED when another holds one of them, and then nothing was changed,
+	// the note included. Without dead letters the answer is empty, and the note is kept.
+	// The cost does not depend on the depth. A delivery with more than 1,000 dead letters is
+	// INVALID_ARGUMENT. Entries that others wrote, or a version of this package before
+	// there were cancellations for a replay that failed, are not found; a claim that meets
+	// them still says that they are canceled (Leased.Canceled).
+	ClaimDelivery(ctx context.Context, c DeliveryClaim) ([]Leased, error)
+
+	// Canceled reports whether a note of a canceled delivery is kept and holds still.
+	Canceled(ctx context.Context, sink, deliveryID string) (bool, error)
+
+	// Uncancel takes a note back. Without one it does nothing.
+	Uncancel(ctx context.Context, sink, deliveryID string) error
+
+	// PruneCanceled removes notes whose time is over, at most 1,000 of them, and returns how
+	// many it removed.
+	PruneCanceled(ctx context.Context, sink string) (int64, error)
+}
+
+// DeliveryClaim asks for the dead letters of one delivery, to give them up: nothing is sent
+// under its leases, and a process that dies with them is not charged to the items.
+type DeliveryClaim struct {
+	Sink       string
+	DeliveryID string
+	// Token is as in Claim: the same one again gets the same answer, less what was settled
+	// or released since. Empty: a random one.
+	Token string
+	// TTL is the leases' length, by the server's clock; it must be positive.
+	TTL time.Duration
+	// Note is for how long the store notes, in the same step, that the delivery is canceled:
+	// whatever of it is claimed or pushed meanwhile is handed out as Leased.Canceled. An
+	// earlier note is never shortened. Zero or negative: no note.
+	Note time.Duration
 }
 
 // Switches stop sinks and start them again, and make dead letters due.
@@ -228,14 +270,16 @@ type Page struct {
 // Stats describes one sink's queue.
 type Stats struct {
 	Depth int64 // dead letters, kept-delivered ones included
-	// States counts the dead letters by state, all but those in state unreadable and
-	// expired: an unreadable entry counts as due until a claim has met it, and then as
-	// waiting. The numbers are to show, not to decide by. Of a queue with more than 1,000
+	// States counts the dead letters by state, all but those in state unreadable: such an
+	// entry counts as due until a claim has met it, and then as waiting. Expired are those
+	// that were marked (ActionExpire); see Overdue. The numbers are to show, not to decide by. Of a queue with more than 1,000
 	// leases, those that ran out may count as replaying.
 	States map[State]int64
 	// Remaining is what the schedule replays by itself, now or later, what it was about to
 	// replay when it was leased included.
 	Remaining int64
+	Overdue   int64     // their time is over and they are not marked yet: in States as what they were
+	Canceled  int64     // notes of canceled deliveries, those that are over and not pruned included
 	Kept      int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
 	Parked    int64     // parked by max replays
 	Trimmed   int64     // removed by overflow since the sink exists
@@ -263,6 +307,12 @@ type Claim struct {
 	// is due, oldest first, unless the sink is paused.
 	IDs   []string
 	Force bool
+	// Expired asks instead for items whose time is over and which are not marked yet,
+	// earliest expiry first, whatever else they are: due, scheduled, parked or waiting, of a
+	// paused sink too. It excludes IDs. Nothing is to be sent under such a lease: a process
+	// that dies with it is not charged to the items. Entries that others wrote are met
+	// when they are due.
+	Expired bool
 	// Limit is the most items to lease, at most 50 without IDs; <= 0 means 1, or with
 	// IDs all of them.
 	Limit int
@@ -289,6 +339,9 @@ type Lease struct {
 type Leased struct {
 	Lease
 	Item Item
+	// Canceled says that the item's delivery is noted as canceled (Cancellations): it must
+	// not be sent, whatever it says itself.
+	Canceled bool
 }
 
 // Settlement says what became of a leased item.
@@ -303,15 +356,19 @@ type Settlement struct {
 	Delay time.Duration
 	// Charge counts the replay against the item (Item.Replays).
 	Charge bool
+	// Unanswered is the number of the replay's attempts that may have arrived though nobody
+	// said so; it is added to Item.Unanswered. Negative is zero.
+	Unanswered int
 	// Operation is the bulk operation that this settlement belongs to; its counters in
 	// the sink are updated in the same step: Delivered by ActionDiscard and ActionKeep,
-	// Discarded by ActionDrop, Failed by the others. It matches
+	// Discarded by ActionDrop, Expired by ActionExpire, Failed by the others. It matches
 	// [A-Za-z0-9._:-]{1,64}. Empty: none.
 	Operation string
 }
 
 // Action is what Settle does to an item. An item that was delivered before (see
-// Claim.Force) stays delivered and not due, whatever becomes of it but its removal.
+// Claim.Force) stays delivered and not due, whatever becomes of it but its removal; one that
+// was marked as expired stays expired and not due, but for its removal or delivery.
 type Action string
 
 // The actions.
@@ -322,6 +379,7 @@ const (
 	ActionRetry   Action = "retry"   // failed: due again after Delay
 	ActionPark    Action = "park"    // failed too often: left to an operator
 	ActionHold    Action = "hold"    // failed in a way that the schedule must not repeat (terminal, ambiguous): not due, not parked
+	ActionExpire  Action = "expire"  // its time is over: mark it, no longer due; neither charged nor in its history
 )
 
 // SettleResult is what Settle did with one settlement.
@@ -339,6 +397,7 @@ type OperationCounts struct {
 	Delivered int64 `json:"delivered"`
 	Failed    int64 `json:"failed"`
 	Discarded int64 `json:"discarded"`
+	Expired   int64 `json:"expired"`
 }
 
 // count adds one settlement.
@@ -349,6 +408,8 @@ func (c *OperationCounts) count(a Action) {
 		c.Delivered++
 	case ActionDrop:
 		c.Discarded++
+	case ActionExpire:
+		c.Expired++
 	case ActionRetry, ActionPark, ActionHold:
 		c.Failed++
 	}

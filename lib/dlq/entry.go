@@ -31,6 +31,7 @@ type entry struct {
 	group     string // empty: counted under FingerprintOther
 	groupText string // what group stands for, at a push: fingerprint, line feed, reason
 	notBefore string // notBeforeNow, notBeforeNever, or Unix milliseconds (at a push: from now); empty: written by others
+	expires   int64  // Item.ExpiresAt, Unix milliseconds, rounded up; 0: none, or written by others
 
 	state state
 	until time.Time // end of the lease, which may be past; zero: not leased
@@ -41,6 +42,8 @@ type entry struct {
 const (
 	notBeforeNow   = "0"
 	notBeforeNever = "never"
+	// notBeforeExpired is said at a push only: never, and marked as expired from then on.
+	notBeforeExpired = "expired"
 )
 
 // state is what replays have made of an entry. The scripts read and write its JSON.
@@ -48,7 +51,9 @@ type state struct {
 	Replays     int            `json:"replays,omitempty"` // besides those in the item itself
 	Parked      bool           `json:"parked,omitempty"`
 	Held        bool           `json:"held,omitempty"`
+	Expired     int64          `json:"expired,omitempty"`      // when it was marked, Unix milliseconds
 	DeliveredAt int64          `json:"delivered_at,omitempty"` // Unix milliseconds
+	Unanswered  int            `json:"unanswered,omitempty"`   // besides those in the item itself
 	History     []historyEntry `json:"history,omitempty"`
 	Deaths      int            `json:"deaths,omitempty"` // see Item.Deaths
 	Begun       string         `json:"begun,omitempty"`  // token of the lease under which a replay began, see Begin
@@ -64,7 +69,8 @@ const maxErrorText = 1024
 
 // forget clears the fields that are the store's.
 func (it *Item) forget() {
-	it.NextReplayAt, it.LeasedUntil, it.Parked, it.Held, it.DeliveredAt, it.History = time.Time{}, time.Time{}, false, false, time.Time{}, nil
+	it.NextReplayAt, it.LeasedUntil, it.Parked, it.Held, it.History = time.Time{}, time.Time{}, false, false, nil
+	it.ExpiredAt, it.DeliveredAt = time.Time{}, time.Time{}
 	it.Raw, it.DecodeError = "", ""
 }
 
@@ -82,6 +88,9 @@ func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
 		it.At = now.Truncate(time.Millisecond)
 	}
 	it.At = it.At.UTC()
+	if !it.ExpiresAt.IsZero() {
+		it.ExpiresAt = it.ExpiresAt.UTC()
+	}
 	if it.DeliveryID == "" {
 		it.DeliveryID = it.Message.ID
 	}
@@ -117,7 +126,12 @@ func newEntry(it Item, now time.Time) (entry, error) {
 		groupText: fp + "\n" + string(it.Reason),
 		notBefore: notBeforeNow,
 	}
+	if !it.ExpiresAt.IsZero() {
+		e.expires = max(ceilUnix(it.ExpiresAt), 1) // not over here before it is for the item
+	}
 	switch {
+	case it.Reason == ReasonExpired:
+		e.notBefore = notBeforeExpired
 	case !it.Reason.Due():
 		e.notBefore = notBeforeNever
 	case it.NotBefore.After(it.At):
@@ -131,6 +145,15 @@ func newEntry(it Item, now time.Time) (entry, error) {
 
 // setNotBefore takes what is stored as not-before.
 func (e *entry) setNotBefore(n string) { e.notBefore, e.due = n, number(n) }
+
+// ceilUnix is t in Unix milliseconds, rounded up.
+func ceilUnix(t time.Time) int64 {
+	ms := t.UnixMilli()
+	if t.After(time.UnixMilli(ms)) {
+		ms++
+	}
+	return ms
+}
 
 // ceilMilliseconds rounds up: what must not come too early.
 func ceilMilliseconds(d time.Duration) int64 {
@@ -216,8 +239,12 @@ func (e entry) pushed() Item {
 // withState adds to a pushed item what replays have made of it.
 func (e entry) withState(it Item) Item {
 	it.Replays += e.state.Replays
+	it.Unanswered += e.state.Unanswered
 	it.Deaths = e.state.Deaths
 	it.Parked, it.Held, it.LeasedUntil = e.state.Parked, e.state.Held, e.until
+	if e.state.Expired > 0 {
+		it.ExpiredAt = time.UnixMilli(e.state.Expired).UTC()
+	}
 	if e.state.DeliveredAt > 0 {
 		it.DeliveredAt = time.UnixMilli(e.state.DeliveredAt).UTC()
 	}
@@ -277,4 +304,5 @@ func (e *entry) setFields(fields map[string]string) {
 		e.other = maps.Clone(fields)
 	}
 	e.pushKey, e.content, e.group, e.notBefore = fields["k"], fields["f"], fields["g"], fields["n"]
+	e.expires = number(fields["x"])
 }

@@ -15,9 +15,22 @@ import (
 )
 
 // pushKey leads from a delivery to its entries, one for each content. It differs for each
-// generation of a delivery.
+// generation of a delivery; after the first it also tells the first one's, to which all
+// belong: "<own>,<first>".
 func pushKey(deliveryID string, replays int, origin string) string {
-	return hash(16, deliveryID, strconv.Itoa(replays), origin)
+	first := firstKey(deliveryID)
+	if replays == 0 && origin == "" {
+		return first
+	}
+	return hash(16, deliveryID, strconv.Itoa(replays), origin) + "," + first
+}
+
+// firstKey is the push key of the first generation: the key of the delivery.
+func firstKey(deliveryID string) string { return hash(16, deliveryID, "0", "") }
+
+// deliveryKey is the firstKey that a push key tells.
+func deliveryKey(pushKey string) string {
+	return pushKey[strings.IndexByte(pushKey, ',')+1:]
 }
 
 func noneOf(sink, deliveryID, fingerprint string) error {

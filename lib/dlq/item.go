@@ -21,18 +21,19 @@ const (
 	ReasonInvalid   Reason = "invalid"   // the message can never be sent as it is
 	ReasonOpen      Reason = "open"      // the receiver is down and left alone
 	ReasonThrottled Reason = "throttled" // the receiver asked to wait, for longer than there was time
+	ReasonExpired   Reason = "expired"   // its time was over before it was delivered
 )
 
 // Reasons lists every reason.
 var Reasons = []Reason{
 	ReasonTerminal, ReasonExhausted, ReasonDeadline, ReasonCanceled, ReasonAmbiguous, ReasonConfig, ReasonInvalid,
-	ReasonOpen, ReasonThrottled,
+	ReasonOpen, ReasonThrottled, ReasonExpired,
 }
 
 // Due reports whether the schedule replays a dead letter with this reason by itself. It
 // replays those with an unknown reason (entries written by others).
 func (r Reason) Due() bool {
-	return r != ReasonTerminal && r != ReasonAmbiguous && r != ReasonInvalid
+	return r != ReasonTerminal && r != ReasonAmbiguous && r != ReasonInvalid && r != ReasonExpired
 }
 
 // MaxHistory is the number of replays that an item remembers.
@@ -43,7 +44,8 @@ const MaxHistory = 10
 // better.
 //
 // Fields up to Trace never change after the push; the rest is kept by the store as
-// replays happen. Only Replays may be given to a push: it is the new item's generation.
+// replays happen. Of these, two may be given to a push: Replays, the new item's generation, and
+// Unanswered, which replays add to.
 type Item struct {
 	// ID is the public id, "<sink>~<ms>-<seq>" (see ID). The store assigns it.
 	ID string `json:"id,omitempty"`
@@ -65,6 +67,9 @@ type Item struct {
 	// NotBefore is the earliest time for a replay by the schedule (Retry-After).
 	// Zero: no such limit.
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// ExpiresAt is when the message is of no use any more: no attempt begins at or after it.
+	// Zero: never.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	// Origin is the id of the dead letter whose replay ended in this one.
 	Origin string `json:"origin,omitempty"`
 	// Trace is the caller's trace header (W3C traceparent or X-Amzn-Trace-Id).
@@ -78,6 +83,10 @@ type Item struct {
 	// Replays is the number of replays that were charged to the item, and to the items
 	// that it descends from (see Origin).
 	Replays int `json:"replays,omitempty"`
+	// Unanswered is the number of attempts, of the delivery and of replays, that may have
+	// arrived though nobody said so: those before the push, those that settlements told
+	// (Settlement.Unanswered), and one for every death of a replayer (Deaths).
+	Unanswered int `json:"unanswered,omitempty"`
 	// Deaths is the number of times, since the last outcome of a replay, that the process
 	// died which replayed the item: its lease ran out, and another claim took it over.
 	// The first may have been under another item of the same process. Each is also in
@@ -92,6 +101,9 @@ type Item struct {
 	// LeasedUntil is when the lease of the replay that holds the item ends. Zero, or past:
 	// nobody holds it.
 	LeasedUntil time.Time `json:"-"`
+	// ExpiredAt is when the store marked the item as expired: ActionExpire, or a push with
+	// ReasonExpired. Zero: not marked, whether or not its time is over.
+	ExpiredAt time.Time `json:"-"`
 	// DeliveredAt is when a replay delivered an item that was kept. Zero: not yet.
 	DeliveredAt time.Time `json:"delivered_at,omitzero"`
 	// History holds the last MaxHistory replays, oldest first.
@@ -118,4 +130,10 @@ func (it Item) FirstAttempt() time.Time {
 		return it.At
 	}
 	return it.FirstFailedAt
+}
+
+// Expired reports whether the item's time is over: no attempt may begin any more. It is at
+// ExpiresAt, and whenever the item became a dead letter for that reason or was marked.
+func (it Item) Expired(now time.Time) bool {
+	return it.Reason == ReasonExpired || !it.ExpiredAt.IsZero() || !it.ExpiresAt.IsZero() && !it.ExpiresAt.After(now)
 }

@@ -38,6 +38,7 @@ type memoryQueue struct {
 	operations map[string]*OperationCounts
 	lastMS     uint64
 	lastSeq    uint64
+	canceled   map[string]time.Time // by the delivery's key: until when it is noted
 	trimmed    int64
 	paused     bool
 	pushed     bool // ever
@@ -49,6 +50,7 @@ type memoryEntry struct {
 	entry
 	reason Reason
 	token  string // of the lease, which ends at until; empty: none
+	quiet  bool   // nothing is sent under the lease
 }
 
 type memoryClaim struct {
@@ -62,6 +64,7 @@ func (m *Memory) queue(sink string) *memoryQueue {
 		q = &memoryQueue{
 			ids: map[string][]*memoryEntry{}, groups: map[string]*Group{},
 			claims: map[string]*memoryClaim{}, operations: map[string]*OperationCounts{},
+			canceled: map[string]time.Time{},
 		}
 		m.queues[sink] = q
 	}
@@ -71,9 +74,22 @@ func (m *Memory) queue(sink string) *memoryQueue {
 func (e *memoryEntry) leased(now time.Time) bool { return now.Before(e.until) }
 
 // unlease ends the entry's lease.
-func (e *memoryEntry) unlease() { e.token, e.until = "", time.Time{} }
+func (e *memoryEntry) unlease() { e.token, e.until, e.quiet = "", time.Time{}, false }
 
-// stateAt is the state of the entry's item. What is pushed here can be read.
+// expired reports whether the entry's time is over, or it was marked.
+func (e *memoryEntry) expired(now time.Time) bool { return e.state.Expired > 0 || e.over(now) }
+
+func (e *memoryEntry) over(now time.Time) bool {
+	return e.expires > 0 && e.expires <= now.UnixMilli()
+}
+
+// overdue reports whether the entry's time is over and it is to be marked.
+func (e *memoryEntry) overdue(now time.Time) bool {
+	return e.over(now) && e.state.Expired == 0 && e.state.DeliveredAt == 0
+}
+
+// stateAt is the state of the entry's item as the queue counts and claims it: one whose time
+// is over is what it was until it is marked. What is pushed here can be read.
 func (e *memoryEntry) stateAt(now time.Time) State {
 	return e.withState(Item{Reason: e.reason}).State(now)
 }
@@ -185,7 +201,7 @@ func (m *Memory) add(e entry, reason Reason, now time.Time) (stored entry, trimm
 	defer m.mu.Unlock()
 	q := m.queue(e.sink)
 	for _, old := range q.ids[e.pushKey] {
-		if old.content == e.content {
+		if old.content == e.content && (old.expires == e.expires || !old.expired(now)) {
 			e.native = old.native
 			e.setNotBefore(old.notBefore)
 			return e, 0, nil
@@ -215,6 +231,10 @@ func (m *Memory) add(e entry, reason Reason, now time.Time) (stored entry, trimm
 		g.Count++
 	} else {
 		e.group = ""
+	}
+	if e.notBefore == notBeforeExpired {
+		e.setNotBefore(notBeforeNever)
+		e.state.Expired = now.UnixMilli()
 	}
 	if delay, err := strconv.ParseInt(e.notBefore, 10, 64); err == nil && delay != 0 {
 		e.setNotBefore(strconv.FormatInt(max(now.UnixMilli()+delay, 1), 10))
@@ -320,6 +340,9 @@ func (m *Memory) Unpark(ctx context.Context, id string) error {
 		return notFoundError(parsed)
 	case e.leased(now):
 		return leasedError(parsed)
+	}
+	if e.expired(now) {
+		return nil
 	}
 	switch e.stateAt(now) {
 	case StateParked, StateWaiting, StateScheduled:

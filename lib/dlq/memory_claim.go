@@ -22,36 +22,57 @@ func (m *Memory) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 	q, now := m.queue(c.Sink), time.Now()
 	maps.DeleteFunc(q.claims, func(_ string, cl *memoryClaim) bool { return now.After(cl.expires) })
 	var out []Leased
-	lease := func(e *memoryEntry) {
-		out = append(out, Leased{Lease: Lease{ID: e.id().String(), Token: c.Token, Expires: e.until}, Item: e.unleased().decode()})
-	}
-	if cl := q.claims[c.Token]; cl != nil && len(natives) == 0 {
-		for _, e := range q.entries {
-			if e.token == c.Token && cl.leased[e.native] {
-				lease(e)
-			}
-		}
-		return out, nil
-	}
 	if len(natives) == 0 {
-		q.sweep(now)
+		if out, repeated := q.again(c.Token, now); repeated {
+			return out, nil
+		}
+		if !c.Expired {
+			q.sweep(now)
+		}
 	}
 	for _, e := range q.candidates(c, natives, now) {
-		if e.token != "" && e.token != c.Token {
-			e.outlived(now)
-		}
-		if e.token != c.Token {
-			e.token, e.until = c.Token, now.Add(c.TTL)
-			cl := q.claims[c.Token]
-			if cl == nil {
-				cl = &memoryClaim{leased: map[string]bool{}, expires: e.until.Add(claimRetention)}
-				q.claims[c.Token] = cl
-			}
-			cl.leased[e.native] = true
-		}
-		lease(e)
+		out = append(out, q.lease(e, c.Token, c.TTL, c.Expired, now))
 	}
 	return out, nil
+}
+
+// again answers a claim that was made before, with what it still leases.
+func (q *memoryQueue) again(token string, now time.Time) (out []Leased, repeated bool) {
+	cl := q.claims[token]
+	if cl == nil {
+		return nil, false
+	}
+	for _, e := range q.entries {
+		if e.token == token && cl.leased[e.native] {
+			out = append(out, q.leased(e, now))
+		}
+	}
+	return out, true
+}
+
+// lease leases an entry that nobody else does.
+func (q *memoryQueue) lease(e *memoryEntry, token string, ttl time.Duration, quiet bool, now time.Time) Leased {
+	if e.token != "" && e.token != token {
+		e.outlived(now)
+	}
+	if e.token != token {
+		e.token, e.until, e.quiet = token, now.Add(ttl), quiet
+		cl := q.claims[token]
+		if cl == nil {
+			cl = &memoryClaim{leased: map[string]bool{}, expires: e.until.Add(claimRetention)}
+			q.claims[token] = cl
+		}
+		cl.leased[e.native] = true
+	}
+	return q.leased(e, now)
+}
+
+func (q *memoryQueue) leased(e *memoryEntry, now time.Time) Leased {
+	return Leased{
+		Lease:    Lease{ID: e.id().String(), Token: e.token, Expires: e.until},
+		Item:     e.unleased().decode(),
+		Canceled: q.isCanceled(deliveryKey(e.pushKey), now),
+	}
 }
 
 // candidates returns the entries that a claim takes, in order.
@@ -66,6 +87,15 @@ func (q *memoryQueue) candidates(c Claim, natives []string, now time.Time) []*me
 			out = append(out, e)
 		}
 		return out
+	}
+	if c.Expired {
+		for _, e := range q.entries {
+			if e.overdue(now) && !e.leased(now) {
+				out = append(out, e)
+			}
+		}
+		slices.SortStableFunc(out, func(a, b *memoryEntry) int { return cmp.Compare(a.expires, b.expires) })
+		return out[:min(len(out), c.Limit)]
 	}
 	if q.paused {
 		return nil
@@ -139,21 +169,27 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 		q.remove(e)
 		return
 	}
+	if st.Action == ActionExpire {
+		st.Charge, st.Error = false, ""
+	}
 	if st.Charge {
 		e.state.Replays++
 	}
+	e.state.Unanswered += max(st.Unanswered, 0)
 	if st.Charge || st.Error != "" || st.Action == ActionKeep {
 		e.remember(historyEntry{At: now.UnixMilli(), Error: cut(st.Error, maxErrorText)})
 	}
 	e.state.Deaths, e.state.Begun = 0, ""
-	delivered := e.state.DeliveredAt > 0
+	final := e.state.DeliveredAt > 0 || e.state.Expired > 0
 	e.due = 0
 	e.state.Parked, e.state.Held = false, false
 	switch {
 	case st.Action == ActionKeep:
-		e.state.DeliveredAt = now.UnixMilli()
+		e.state.DeliveredAt, e.state.Expired = now.UnixMilli(), 0
 		q.strike(e)
-	case delivered:
+	case final:
+	case st.Action == ActionExpire:
+		e.state.Expired = now.UnixMilli()
 	case st.Action == ActionRetry:
 		e.due = max(now.Add(max(st.Delay, 0)).UnixMilli(), e.pushedAt().UnixMilli()+1)
 	case st.Action == ActionPark:

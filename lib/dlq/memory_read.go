@@ -139,7 +139,7 @@ func (m *Memory) Stats(ctx context.Context, sink string) (Stats, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q := m.queue(sink)
-	st := Stats{Depth: int64(len(q.entries)), Kept: int64(q.kept()), Trimmed: q.trimmed, Paused: q.paused, States: map[State]int64{}}
+	st := Stats{Depth: int64(len(q.entries)), Kept: int64(q.kept()), Trimmed: q.trimmed, Paused: q.paused, Canceled: int64(len(q.canceled)), States: map[State]int64{}}
 	now := time.Now()
 	for _, e := range q.entries {
 		st.States[e.stateAt(now)]++
@@ -148,6 +148,9 @@ func (m *Memory) Stats(ctx context.Context, sink string) (Stats, error) {
 		}
 		if e.state.Parked {
 			st.Parked++
+		}
+		if e.overdue(now) {
+			st.Overdue++
 		}
 	}
 	if len(q.entries) > 0 {

@@ -349,11 +349,7 @@ var (
 
 // firstOf returns the smallest native id at or after t.
 func firstOf(t time.Time) string {
-	ms := t.UnixMilli()
-	if t.After(time.UnixMilli(ms)) {
-		ms++
-	}
-	return joinNative(uint64(max(ms, 0)), 0)
+	return joinNative(uint64(max(ceilUnix(t), 0)), 0)
 }
 
 // before returns the largest native id below the given one, and "0-0" for that itself:

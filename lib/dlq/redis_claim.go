@@ -24,6 +24,9 @@ func (r *Redis) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Expired {
+		return nil, invalid("claim: this backend does not tell what has expired yet")
+	}
 	if len(natives) > 0 {
 		return r.take(ctx, c, natives)
 	}

@@ -127,6 +127,9 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents, strings.Join(known, " "))
 	for _, p := range part {
 		e := p.entry
+		if e.notBefore == notBeforeExpired {
+			e.notBefore = notBeforeNever
+		}
 		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, e.item)
 	}
 	answer, err := r.conn.Eval(ctx, "push", pushScript, r.conn.Keys.Queue(sink), args...)

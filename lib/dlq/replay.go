@@ -33,6 +33,8 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 				return invalid("item %s cannot be replayed: %s", id, it.DecodeError)
 			case !it.DeliveredAt.IsZero():
 				return invalid("item %s was delivered at %s", id, it.DeliveredAt.Format(time.RFC3339))
+			case it.Expired(time.Now()):
+				return invalid("item %s expired%s: it is of no use any more", id, since(it))
 			}
 			return nil
 		},
@@ -45,7 +47,7 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 			switch err := l.Send(ctx, sink, once(sink)); {
 			case sinks.IsAmbiguous(err) && !sinks.Retries(sink):
 				// The sink may be at work still: the schedule must not send beside it.
-				settlement.Action, settlement.Error, unknown = ActionHold, err.Error(), err
+				settlement.Action, settlement.Error, settlement.Unanswered, unknown = ActionHold, err.Error(), 1, err
 				return settlement, nil
 			case err != nil:
 				return Settlement{}, coded(err)
@@ -66,6 +68,18 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 		return &fault.Error{Code: fault.CodeDeadLettered, Msg: "item " + id.String() + " was dead-lettered again as " + again}
 	}
 	return err
+}
+
+// since says when an expired item did.
+func since(it Item) string {
+	at := it.ExpiresAt
+	if at.IsZero() {
+		at = it.ExpiredAt
+	}
+	if at.IsZero() {
+		return "" // what others wrote may tell the reason alone
+	}
+	return " at " + at.Format(time.RFC3339)
 }
 
 // grace is how long a sink without a Retrier may take to return after its context ended.

@@ -102,9 +102,12 @@ func (s Single) Replay(ctx context.Context) error {
 	return err
 }
 
-// send sends the item unless that is refused. An item that outlived a replayer is noted
+// send sends the item unless that is refused, or its delivery was canceled. An item that outlived a replayer is noted
 // first (see Leases.Begin).
 func (s Single) send(ctx context.Context, l Leased) (Settlement, error) {
+	if l.Canceled {
+		return Settlement{}, invalid("item %s: its delivery was canceled", s.ID)
+	}
 	if err := s.Refuse(l.Item); err != nil {
 		return Settlement{}, err
 	}

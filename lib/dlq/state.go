@@ -24,7 +24,7 @@ var States = []State{
 
 // State returns what will happen to the item, as of now: the first state that holds. This
 // is the only place with the rule, but for what the scripts know of an entry (idle in
-// entry.lua). No item expires yet.
+// entry.lua).
 func (it Item) State(now time.Time) State {
 	switch {
 	case it.DecodeError != "":
@@ -33,6 +33,8 @@ func (it Item) State(now time.Time) State {
 		return StateDelivered
 	case now.Before(it.LeasedUntil):
 		return StateReplaying
+	case it.Expired(now):
+		return StateExpired
 	case it.Parked:
 		return StateParked
 	case it.Held || !it.Reason.Due() && it.NextReplayAt.IsZero():

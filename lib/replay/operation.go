@@ -262,6 +262,7 @@ func (o *Operation) sum() {
 		o.Delivered += p.Delivered
 		o.Failed += p.Failed
 		o.Discarded += p.Discarded
+		o.Expired += p.Expired
 		o.Skipped += p.Skipped
 	}
 }

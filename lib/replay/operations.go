@@ -86,9 +86,10 @@ func (e *Engine) counted(ctx context.Context, op *Operation, sink string) (sum d
 		}
 		sum.Delivered += c.Delivered
 		sum.Discarded += c.Discarded
+		sum.Expired += c.Expired
 		sum.Failed = c.Failed
 	}
-	sum.Settled = sum.Delivered + sum.Discarded + sum.Failed
+	sum.Settled = sum.Delivered + sum.Discarded + sum.Expired + sum.Failed
 	return sum, nil
 }
 

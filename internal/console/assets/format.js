@@ -54,6 +54,7 @@ export const REASONS = {
   invalid: "The message can never be sent as it is. The schedule does not replay it.",
   open: "The receiver is down and left alone.",
   throttled: "The receiver asked to wait, for longer than there was time.",
+  expired: "Its time was over before it was delivered. The schedule does not replay it.",
 };
 
 // STATES are the states of dead letters: what will happen to them. An operator can unpark what

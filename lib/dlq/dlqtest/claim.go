@@ -53,7 +53,7 @@ var claimCases = []Case{
 	},
 	{
 		Name: "some are never due, some not yet",
-		Rule: "terminal, ambiguous and invalid dead letters are never due; those with a not-before only from then on",
+		Rule: "terminal, ambiguous, invalid and expired dead letters are never due; those with a not-before only from then on",
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
 			for _, r := range dlq.Reasons {
@@ -64,7 +64,7 @@ var claimCases = []Case{
 			late.NotBefore = time.Now().Add(time.Hour)
 			add(t, s, soon)
 			lateID := add(t, s, late).ID
-			wantStats(t, s, "mail", counts{Depth: 11, Remaining: 8})
+			wantStats(t, s, "mail", counts{Depth: 12, Remaining: 8})
 			var got []string
 			claimed := func() bool {
 				got = append(got, leasedDeliveries(claim(t, s, "mail", 100))...)
