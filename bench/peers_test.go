@@ -127,7 +127,7 @@ func record(b *testing.B, c redis.UniversalClient, first, last int) {
 	records, fingerprint := delivery.NewRedis(c, "", 0), strings.Repeat("f", 43)
 	for i := first; i < last; i++ {
 		k := delivery.Key{Sink: "ops", ID: letter("ops", i).DeliveryID}
-		_, _, err := records.Begin(context.Background(), k, fingerprint, "token", time.Minute)
+		_, _, err := records.Begin(context.Background(), delivery.Begin{Key: k, Fingerprint: fingerprint, Token: "token", Lease: time.Minute})
 		ok(b, err)
 		_, _, err = records.Finish(context.Background(), k, "token", delivery.Record{
 			Sink: k.Sink, ID: k.ID, Status: delivery.StatusDeadLettered, Fingerprint: fingerprint,

@@ -78,7 +78,6 @@ type Item struct {
 	State         State           `json:"state"`
 	NextReplayAt  time.Time       `json:"next_replay_at"` // zero: at the next tick, or not by itself (see State)
 	Replays       int             `json:"replays"`        // that failed and count
-	Unanswered    int             `json:"unanswered"`     // attempts that may have arrived though nobody said so
 	Parked        bool            `json:"parked"`         // replayed too often
 	Held          bool            `json:"held"`           // a replay failed in a way that must not be repeated without a look
 	DeliveredAt   time.Time       `json:"delivered_at"`   // a replay delivered it and it was kept

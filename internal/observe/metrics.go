@@ -24,6 +24,9 @@ type Metric struct {
 var (
 	Delivered       = Metric{"Delivered", "Count"}             // deliveries that arrived
 	DeadLettered    = Metric{"DeadLettered", "Count"}          // deliveries kept in the DLQ, by reason
+	Accepted        = Metric{"Accepted", "Count"}              // deliveries put into the queue, to be made later
+	Expired         = Metric{"Expired", "Count"}               // deliveries whose time was over before they arrived
+	Canceled        = Metric{"Canceled", "Count"}              // deliveries that a caller took back
 	HandedBack      = Metric{"HandedBack", "Count"}            // deliveries that the caller still owns, by code
 	Duplicate       = Metric{"Duplicate", "Count"}             // deliveries answered from their record
 	Attempts        = Metric{"Attempts", "Count"}              // Send calls

@@ -93,11 +93,11 @@ func TestTheCacheUserMayDoWhatTheFunctionsDoAndNoMore(t *testing.T) {
 
 	records := delivery.NewRedis(client, "", time.Hour)
 	key := delivery.Key{Sink: "one", ID: "a"}
-	_, _, err = records.Begin(ctx, key, "fingerprint", "token", time.Minute)
+	_, _, err = records.Begin(ctx, delivery.Begin{Key: key, Fingerprint: "fingerprint", Token: "token", Lease: time.Minute})
 	ok("begin", err)
 	_, _, err = records.Finish(ctx, key, "token", delivery.Record{Sink: "one", ID: "a", Status: delivery.StatusDeadLettered})
 	ok("finish", err)
-	_, _, err = records.Reopen(ctx, key, "fingerprint", "token", time.Minute, delivery.Record{ItemID: "one~1-0"})
+	_, _, err = records.Begin(ctx, delivery.Begin{Key: key, Fingerprint: "fingerprint", Token: "token", Lease: time.Minute, Untrue: &delivery.Record{ItemID: "one~1-0"}})
 	ok("reopen", err)
 	_, err = records.Update(ctx, delivery.Change{Key: key, Status: delivery.StatusDelivered, Fingerprint: "fingerprint"})
 	ok("update", err)

@@ -36,7 +36,7 @@ func each(t *testing.T, test func(t *testing.T, s delivery.Store)) {
 
 func begin(t *testing.T, s delivery.Store, k delivery.Key, fingerprint, token string, lease time.Duration) (delivery.State, delivery.Record) {
 	t.Helper()
-	state, rec, err := s.Begin(t.Context(), k, fingerprint, token, lease)
+	state, rec, err := s.Begin(t.Context(), delivery.Begin{Key: k, Fingerprint: fingerprint, Token: token, Lease: lease})
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
 	}
@@ -104,7 +104,7 @@ func TestAnEndedLeaseIsTakenOver(t *testing.T) {
 		state, _ := begin(t, s, key, "f", "b", lease)
 		wantState(t, "after the lease", state, delivery.StateTakenOver)
 		finish(t, s, "a", finished("f"), delivery.StatusInProgress)
-		if err := s.Release(t.Context(), key, "a"); err != nil {
+		if err := s.HandBack(t.Context(), key, "a", delivery.BackForget, delivery.Record{}); err != nil {
 			t.Fatal(err)
 		}
 		state, _ = begin(t, s, key, "f", "c", lease)
@@ -116,7 +116,7 @@ func TestAReleasedDeliveryIsForgotten(t *testing.T) {
 	each(t, func(t *testing.T, s delivery.Store) {
 		begin(t, s, key, "f", "a", lease)
 		for range 2 {
-			if err := s.Release(t.Context(), key, "a"); err != nil {
+			if err := s.HandBack(t.Context(), key, "a", delivery.BackForget, delivery.Record{}); err != nil {
 				t.Fatalf("Release: %v", err)
 			}
 		}
@@ -134,7 +134,7 @@ func TestReleaseNeverForgetsAFinishedDelivery(t *testing.T) {
 		if _, _, err := s.Finish(t.Context(), key, "a", finished("f")); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Release(t.Context(), key, "a"); err != nil {
+		if err := s.HandBack(t.Context(), key, "a", delivery.BackForget, delivery.Record{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, known, err := s.Get(t.Context(), key); err != nil || !known {
@@ -288,7 +288,7 @@ func TestARecordOfADeadLetterThatIsGoneIsReopenedOnce(t *testing.T) {
 		_, found := begin(t, s, key, "f", "b", lease)
 		reopen := func(token, fingerprint string, found delivery.Record) delivery.State {
 			t.Helper()
-			state, _, err := s.Reopen(t.Context(), key, fingerprint, token, lease, found)
+			state, _, err := s.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: fingerprint, Token: token, Lease: lease, Untrue: &found})
 			if err != nil {
 				t.Fatalf("Reopen: %v", err)
 			}
@@ -301,7 +301,7 @@ func TestARecordOfADeadLetterThatIsGoneIsReopenedOnce(t *testing.T) {
 		wantState(t, "the first to know", reopen("b", "f", found), delivery.StateStarted)
 		wantState(t, "the same, after a lost reply", reopen("b", "f", found), delivery.StateStarted)
 		wantState(t, "the second to know", reopen("c", "f", found), delivery.StateInProgress)
-		if err := s.Release(t.Context(), key, "b"); err != nil {
+		if err := s.HandBack(t.Context(), key, "b", delivery.BackForget, delivery.Record{}); err != nil {
 			t.Fatal(err)
 		}
 		wantState(t, "with no record left", reopen("c", "f", found), delivery.StateStarted)
@@ -317,7 +317,8 @@ func TestOnlyADeadLettersRecordIsReopened(t *testing.T) {
 			if _, err := s.Update(t.Context(), delivery.Change{Key: key, Status: status, Fingerprint: "f"}); err != nil {
 				t.Fatal(err)
 			}
-			state, rec, err := s.Reopen(t.Context(), key, "f", "b", lease, finished("f"))
+			untrue := finished("f")
+			state, rec, err := s.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: "f", Token: "b", Lease: lease, Untrue: &untrue})
 			if err != nil || state != delivery.StateFinished || rec.Status != status {
 				t.Errorf("got %s, %+v, %v; want finished as %s", state, rec, err, status)
 			}
@@ -363,7 +364,7 @@ func TestOfManyAtOnceOneOwnsTheDelivery(t *testing.T) {
 		got := map[delivery.State]int{}
 		for n := range 20 {
 			wg.Go(func() {
-				state, _, err := s.Begin(context.Background(), key, "f", string(rune('a'+n)), lease)
+				state, _, err := s.Begin(context.Background(), delivery.Begin{Key: key, Fingerprint: "f", Token: string(rune('a' + n)), Lease: lease})
 				if err != nil {
 					t.Errorf("Begin: %v", err)
 				}

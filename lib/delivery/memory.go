@@ -18,7 +18,10 @@ type Memory struct {
 type memoryRecord struct {
 	Record
 	token  string
-	until  time.Time // the lease, while in progress
+	until  time.Time     // the lease, while somebody has it
+	left   bool          // its owner handed it back (BackLeave)
+	taken  State         // how the owner got it
+	former *memoryRecord // before it was canceled
 	expiry time.Time
 }
 
@@ -30,6 +33,9 @@ func NewMemory(ttl time.Duration) *Memory {
 	return &Memory{ttl: ttl, records: map[Key]memoryRecord{}}
 }
 
+// Retention implements Store.
+func (s *Memory) Retention() time.Duration { return max(s.ttl, LongestWait) }
+
 // find returns the record that has not expired; s.mu is held.
 func (s *Memory) find(k Key) (memoryRecord, bool) {
 	r, ok := s.records[k]
@@ -40,99 +46,163 @@ func (s *Memory) find(k Key) (memoryRecord, bool) {
 	return r, ok
 }
 
-// Begin implements Store.
-func (s *Memory) Begin(_ context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
-	return s.begin(k, fingerprint, token, lease, nil)
+// situation says how m finds the record, as move.lua does.
+func (r memoryRecord) situation(m move, now time.Time) (s situation, suffix string) {
+	open := r.Status == StatusInProgress || r.Status == StatusAccepting
+	switch {
+	case m.token != "" && r.token == m.token:
+		suffix = mine
+	case open && !now.Before(r.until):
+		suffix = ended
+	}
+	same := m.fingerprint == "" || r.Fingerprint == m.fingerprint
+	switch {
+	case r.Status == StatusCanceled && !same && r.Fingerprint != "":
+		return isCanceled, another
+	case r.Status == StatusCanceled:
+		return isCanceled, suffix
+	case !same && len(r.Fingerprint) == len(m.fingerprint):
+		return other, ""
+	case !same && !open:
+		return older, ""
+	case m.untrue != nil && (r.Status == StatusDeadLettered || r.Status == StatusExpired) && r.ItemID == m.untrue.ItemID:
+		return gone, ""
+	}
+	return situation(r.Status), suffix
 }
 
-// Reopen implements Store.
-func (s *Memory) Reopen(_ context.Context, k Key, fingerprint, token string, lease time.Duration, found Record) (State, Record, error) {
-	return s.begin(k, fingerprint, token, lease, &found)
-}
-
-func (s *Memory) begin(k Key, fingerprint, token string, lease time.Duration, untrue *Record) (State, Record, error) {
+// move does what move.lua does.
+func (s *Memory) move(k Key, m move) (verdict State, found, now Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	state := StateStarted
-	r, ok := s.find(k)
+	t := time.Now()
+	old, ok := s.find(k)
+	sit, suffix := none, ""
+	if ok {
+		sit, suffix = old.situation(m, t)
+	}
+	st := m.event.step(sit, suffix)
+	switch st.status {
+	case "":
+		return st.verdict, old.Record, old.Record
+	case forget:
+		delete(s.records, k)
+		return st.verdict, old.Record, Record{}
+	case restore:
+		if old.former == nil {
+			delete(s.records, k)
+			return st.verdict, old.Record, Record{}
+		}
+		s.records[k] = *old.former
+		return st.verdict, old.Record, old.former.Record
+	}
+	r := memoryRecord{token: cmp.Or(m.token, old.token), left: m.event == onLeave}
+	if m.new != nil {
+		r.Record = *m.new
+	}
+	r.Status = st.status
+	if ok && sit != older && sit != gone {
+		r.inherit(old, suffix)
+	}
+	if m.lease >= 0 {
+		r.until = t.Add(m.lease)
+	}
+	verdict = st.verdict
+	if verdict != written && (st.status == StatusInProgress || st.status == StatusAccepting) {
+		// As in move.lua, where the reply may be lost.
+		if suffix == mine && old.Status == st.status {
+			verdict = cmp.Or(old.taken, verdict)
+		}
+		r.taken = verdict
+	}
 	switch {
-	case !ok:
-	case r.Fingerprint != fingerprint:
-		return StateReused, r.Record, nil
-	case r.Status == StatusDeadLettered && untrue != nil && r.ItemID == untrue.ItemID:
-	case r.Status != StatusInProgress:
-		return StateFinished, r.Record, nil
-	case r.token == token:
-	case now.Before(r.until):
-		return StateInProgress, r.Record, nil
+	case st.status != StatusCanceled || !ok:
+	case old.Status == StatusCanceled:
+		r.former, r.Former = old.former, cmp.Or(old.Former, r.Former)
 	default:
-		state = StateTakenOver
+		r.former, r.Former = &old, old.Status
 	}
-	s.records[k] = memoryRecord{
-		Record: Record{Sink: k.Sink, ID: k.ID, Status: StatusInProgress, UpdatedAt: now.UTC(), Fingerprint: fingerprint},
-		token:  token, until: now.Add(lease), expiry: now.Add(max(s.ttl, lease)),
+	ttl := s.ttl
+	if r.Status == StatusAccepting || r.Status == StatusAccepted || r.Status == StatusCanceled || r.Status == StatusInProgress && !r.AcceptedAt.IsZero() {
+		ttl = s.Retention()
 	}
-	return state, r.Record, nil
+	r.expiry = t.Add(max(ttl, m.lease))
+	s.records[k] = r
+	return verdict, old.Record, r.Record
+}
+
+// inherit takes what the new record does not say from the old one.
+func (r *memoryRecord) inherit(old memoryRecord, suffix string) {
+	if old.Status == StatusInProgress || old.Status == StatusAccepting || old.Status == StatusAccepted {
+		// What was accepted first holds.
+		r.AcceptedAt, r.NotBefore = first(old.AcceptedAt, r.AcceptedAt), first(old.NotBefore, r.NotBefore)
+		r.ExpiresAt, r.BeganAt = old.ExpiresAt, first(old.BeganAt, r.BeganAt)
+	}
+	if old.Status == StatusInProgress && suffix == ended && !old.left {
+		// Its owner may have sent it, and died.
+		r.Unanswered += old.Unanswered + 1
+	}
+	r.Sink, r.ID, r.Fingerprint = cmp.Or(r.Sink, old.Sink), cmp.Or(r.ID, old.ID), cmp.Or(r.Fingerprint, old.Fingerprint)
+	r.Answer, r.ItemID = cmp.Or(r.Answer, old.Answer), cmp.Or(r.ItemID, old.ItemID)
+	r.AcceptedAt, r.NotBefore, r.ExpiresAt = first(r.AcceptedAt, old.AcceptedAt), first(r.NotBefore, old.NotBefore), first(r.ExpiresAt, old.ExpiresAt)
+	r.BeganAt, r.DeadLetteredAt = first(r.BeganAt, old.BeganAt), first(r.DeadLetteredAt, old.DeadLetteredAt)
+	r.Attempts, r.Unanswered = cmp.Or(r.Attempts, old.Attempts), cmp.Or(r.Unanswered, old.Unanswered)
+}
+
+// first is the first of two times that is set.
+func first(a, b time.Time) time.Time {
+	if a.IsZero() {
+		return b
+	}
+	return a
+}
+
+// Begin implements Store.
+func (s *Memory) Begin(_ context.Context, b Begin) (State, Record, error) {
+	fresh := b.fresh(time.Now().UTC())
+	m := move{event: b.event(), token: b.Token, fingerprint: b.Fingerprint, new: &fresh, lease: max(b.Lease, 0), untrue: b.Untrue}
+	verdict, _, now := s.move(b.Key, m)
+	return verdict, now, nil
 }
 
 // Finish implements Store.
-func (s *Memory) Finish(_ context.Context, k Key, token string, rec Record) (Record, bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.find(k)
-	if ok {
-		gone := r.Status == StatusDelivered || r.Status == StatusDiscarded
-		// That it was delivered is true whoever owns the record, if it is of this content.
-		mayWrite := r.token == token && (!gone || r.Status == rec.Status)
-		if rec.Status == StatusDelivered {
-			mayWrite = r.token == token || r.Fingerprint == rec.Fingerprint
-			// Another's dead letter is named until it is removed: this call may be made again.
-			rec.ItemID = cmp.Or(rec.ItemID, r.ItemID)
-		}
-		if !mayWrite {
-			return r.Record, false, nil
-		}
-	}
-	s.records[k] = memoryRecord{Record: rec, token: token, expiry: time.Now().Add(s.ttl)}
-	return r.Record, true, nil
+func (s *Memory) Finish(_ context.Context, k Key, token string, r Record) (Record, bool, error) {
+	verdict, found, _ := s.move(k, move{event: event(r.Status), token: token, fingerprint: r.Fingerprint, new: &r, lease: noLease})
+	return found, verdict == written, nil
 }
 
-// Release implements Store.
-func (s *Memory) Release(_ context.Context, k Key, token string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r, ok := s.find(k); ok && r.token == token && r.Status == StatusInProgress {
-		delete(s.records, k)
+// HandBack implements Store.
+func (s *Memory) HandBack(_ context.Context, k Key, token string, how Back, r Record) error {
+	m := move{event: event(how), token: token, fingerprint: r.Fingerprint, new: &r, lease: noLease}
+	if how == BackLeave {
+		m.lease = 0
 	}
+	s.move(k, m)
 	return nil
 }
 
 // Update implements Store.
 func (s *Memory) Update(_ context.Context, changes ...Change) ([]Status, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
 	statuses := make([]Status, len(changes))
 	for i, c := range changes {
-		r, ok := s.find(c.Key)
-		switch {
-		case ok && r.Fingerprint != c.Fingerprint:
-			continue
-		case ok && r.Status == StatusDelivered && c.Status != StatusDelivered,
-			ok && r.Status == StatusInProgress && c.Status != StatusDelivered && now.Before(r.until):
-			statuses[i] = r.Status
-			continue
-		}
-		r.Record = Record{
-			Sink: c.Sink, ID: c.ID, Status: c.Status, ItemID: cmp.Or(c.ItemID, r.ItemID), UpdatedAt: now.UTC(),
-			Answer: r.Answer, Fingerprint: c.Fingerprint,
-		}
-		r.until, r.expiry = time.Time{}, now.Add(s.ttl)
-		s.records[c.Key] = r
-		statuses[i] = c.Status
+		r := c.record(time.Now().UTC())
+		verdict, found, _ := s.move(c.Key, move{event: c.event(), fingerprint: c.Fingerprint, new: &r, lease: noLease})
+		statuses[i] = c.after(verdict, found)
 	}
 	return statuses, nil
+}
+
+// Cancel implements Store.
+func (s *Memory) Cancel(_ context.Context, k Key, token string, seen Record) (State, Record, error) {
+	r := k.canceled(seen)
+	verdict, _, now := s.move(k, move{event: onCancel, token: token, new: &r, lease: noLease})
+	return verdict, now, nil
+}
+
+// Uncancel implements Store.
+func (s *Memory) Uncancel(_ context.Context, k Key, token string) error {
+	s.move(k, move{event: onUncancel, token: token, lease: noLease})
+	return nil
 }
 
 // Get implements Store.

@@ -146,7 +146,7 @@ func TestTakingOverIsNotMisledByOtherContent(t *testing.T) {
 	b := newBench(nil)
 	push(t, b, dlq.Item{Sink: "ops", DeliveryID: "m1", Message: sinks.Message{ID: "m1", Body: "one"}, Reason: dlq.ReasonExhausted})
 	fp := dlq.ContentFingerprint(nil, "", "two", nil)
-	if _, _, err := b.Records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(t.Context(), delivery.Begin{Key: delivery.Key{Sink: "ops", ID: "m1"}, Fingerprint: fp, Token: "dead owner", Lease: 0}); err != nil {
 		t.Fatal(err)
 	}
 	a, err := b.Deliver(t.Context(), ask("m1", "two"))
@@ -181,7 +181,7 @@ func TestASenderThatLostItsRecordSettlesByIt(t *testing.T) {
 				}
 				it := dlq.Item{Sink: "ops", DeliveryID: "m1", Message: sinks.Message{ID: "m1", Body: "x"}, Reason: dlq.ReasonTerminal, LastError: "HTTP 404"}
 				b.Records = delivery.NewMemory(0) // the lease has ended: another takes over
-				if _, _, err := b.Records.Begin(t.Context(), key, rec.Fingerprint, "other", lease); err != nil {
+				if _, _, err := b.Records.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: rec.Fingerprint, Token: "other", Lease: lease}); err != nil {
 					t.Fatal(err)
 				}
 				fate := delivery.Record{Sink: "ops", ID: "m1", Status: delivery.StatusDelivered, Fingerprint: rec.Fingerprint, Answer: `{"status":"delivered","delivery_id":"m1","attempts":1}`}
@@ -220,7 +220,7 @@ func TestASenderThatLostItsRecordSettlesByIt(t *testing.T) {
 func TestTheOneThatTookOverRemovesALateDeadLetter(t *testing.T) {
 	b := newBench(nil)
 	fp := dlq.ContentFingerprint(nil, "", "x", nil)
-	if _, _, err := b.Records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "late owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(t.Context(), delivery.Begin{Key: delivery.Key{Sink: "ops", ID: "m1"}, Fingerprint: fp, Token: "late owner", Lease: 0}); err != nil {
 		t.Fatal(err)
 	}
 	b.sink.during = func() {
@@ -253,7 +253,7 @@ func TestAnItemIDAloneProvesNothing(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, _, err := b.Records.Begin(t.Context(), key, fp, token, lease); err != nil {
+				if _, _, err := b.Records.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: fp, Token: token, Lease: lease}); err != nil {
 					t.Fatal(err)
 				}
 				rec := delivery.Record{Sink: "ops", ID: "m1", Status: delivery.StatusDeadLettered, ItemID: other.ID, Fingerprint: fp}

@@ -3,7 +3,7 @@ package delivery
 import (
 	"cmp"
 	"context"
-	_ "embed" // the scripts
+	_ "embed" // the script
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,23 +14,13 @@ import (
 	"backstop/internal/redisconn"
 )
 
-//go:embed begin.lua
-var beginLua string
+//go:embed move.lua
+var moveLua string
 
-//go:embed finish.lua
-var finishLua string
-
-//go:embed update.lua
-var updateLua string
-
-var (
-	beginScript  = redis.NewScript(beginLua)
-	finishScript = redis.NewScript(finishLua)
-	updateScript = redis.NewScript(updateLua)
-)
+var moveScript = redis.NewScript(rows() + moveLua)
 
 // Redis is a Store on Redis or Valkey: strings with a time to live (the key stands in
-// internal/redisconn). Every script touches one key. It is safe for concurrent use, across
+// internal/redisconn). Its one script touches one key. It is safe for concurrent use, across
 // processes too.
 //
 // Every call can be repeated after a lost reply, and repeats itself until its context ends,
@@ -50,90 +40,107 @@ func NewRedis(client redis.UniversalClient, prefix string, ttl time.Duration) *R
 	return &Redis{conn: redisconn.New(client, cmp.Or(prefix, redisconn.DefaultPrefix), ""), ttl: ttl}
 }
 
-// owned is a record as it is stored: with its owner.
-type owned struct {
-	Record
-	Token   string `json:"token,omitempty"`
-	UntilMS int64  `json:"until_ms,omitempty"`
-}
-
-// run runs a script on the record of k.
-func (s *Redis) run(ctx context.Context, op string, script *redis.Script, k Key, args ...any) (any, error) {
-	return s.conn.Eval(ctx, op, script, []string{s.key(k)}, args...)
-}
+// Retention implements Store.
+func (s *Redis) Retention() time.Duration { return max(s.ttl, LongestWait) }
 
 func (s *Redis) key(k Key) string { return s.conn.Keys.Record(k.Sink, k.ID) }
 
-// Begin implements Store.
-func (s *Redis) Begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration) (State, Record, error) {
-	return s.begin(ctx, k, fingerprint, token, lease, "0", "")
+// move is one call of the script.
+type move struct {
+	event              event
+	token, fingerprint string
+	new                *Record       // nil: nothing new
+	lease              time.Duration // negative: none
+	untrue             *Record
 }
 
-// Reopen implements Store.
-func (s *Redis) Reopen(ctx context.Context, k Key, fingerprint, token string, lease time.Duration, found Record) (State, Record, error) {
-	return s.begin(ctx, k, fingerprint, token, lease, "1", found.ItemID)
+const noLease = -1
+
+func (s *Redis) args(m move) ([]any, error) {
+	var record []byte
+	if m.new != nil {
+		var err error
+		if record, err = json.Marshal(m.new); err != nil {
+			return nil, err
+		}
+	}
+	lease, untrue, gone := any(""), "0", ""
+	if m.lease >= 0 {
+		lease = m.lease.Milliseconds()
+	}
+	if m.untrue != nil {
+		untrue, gone = "1", m.untrue.ItemID
+	}
+	return []any{string(m.event), m.token, m.fingerprint, record, s.ttl.Milliseconds(), s.Retention().Milliseconds(), lease, untrue, gone}, nil
 }
 
-func (s *Redis) begin(ctx context.Context, k Key, fingerprint, token string, lease time.Duration, reopen, item string) (State, Record, error) {
-	fresh, err := json.Marshal(Record{Sink: k.Sink, ID: k.ID, Status: StatusInProgress, UpdatedAt: time.Now().UTC(), Fingerprint: fingerprint})
+func (s *Redis) move(ctx context.Context, op string, k Key, m move) (verdict State, found, now Record, err error) {
+	args, err := s.args(m)
 	if err != nil {
-		return "", Record{}, err
+		return "", found, now, err
 	}
-	const op = "begin delivery"
-	answer, err := s.run(ctx, op, beginScript, k, token, fingerprint, lease.Milliseconds(),
-		max(s.ttl, lease).Milliseconds(), fresh, reopen, item)
+	answer, err := s.conn.Eval(ctx, op, moveScript, []string{s.key(k)}, args...)
 	if err != nil {
-		return "", Record{}, err
+		return "", found, now, err
 	}
-	state, found, err := wordAndRecord(op, answer)
-	return State(state), found, err
+	return readMove(op, answer)
 }
 
-// Finish implements Store.
-func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (Record, bool, error) {
-	b, err := json.Marshal(owned{Record: r, Token: token})
-	if err != nil {
-		return Record{}, false, err
-	}
-	const op = "finish delivery"
-	answer, err := s.run(ctx, op, finishScript, k, token, b, s.ttl.Milliseconds())
-	if err != nil {
-		return Record{}, false, err
-	}
-	written, found, err := wordAndRecord(op, answer)
-	return found, written == "1", err
-}
-
-// wordAndRecord reads the answer of a script that answers with a word and a record.
-func wordAndRecord(op string, answer any) (string, Record, error) {
+// readMove reads the script's answer.
+func readMove(op string, answer any) (verdict State, found, now Record, err error) {
 	a, _ := answer.([]any)
-	if len(a) != 2 {
-		return "", Record{}, redisconn.Unexpected(op, answer)
+	if len(a) != 3 {
+		return "", found, now, redisconn.Unexpected(op, answer)
 	}
-	word, isWord := a[0].(string)
-	text, isText := a[1].(string)
-	if !isWord || !isText {
-		return "", Record{}, redisconn.Unexpected(op, answer)
+	var texts [3]string
+	for i, v := range a {
+		s, ok := v.(string)
+		if !ok {
+			return "", found, now, redisconn.Unexpected(op, answer)
+		}
+		texts[i] = s
 	}
-	found, err := decodeRecord(op, text)
-	return word, found, err
+	found, err = decodeRecord(op, texts[1])
+	if err == nil {
+		now, err = decodeRecord(op, texts[2])
+	}
+	return State(texts[0]), found, now, err
 }
 
 // decodeRecord reads a record; the zero one from an empty text.
 func decodeRecord(op, text string) (Record, error) {
-	var found owned
+	var found Record
 	if text == "" {
-		return found.Record, nil
+		return found, nil
 	}
 	if err := json.Unmarshal([]byte(text), &found); err != nil {
 		return Record{}, fmt.Errorf("%s: record: %w", op, err)
 	}
-	return found.Record, nil
+	return found, nil
 }
 
-// Release implements Store.
-func (s *Redis) Release(ctx context.Context, k Key, token string) error {
-	_, err := s.run(ctx, "release delivery", finishScript, k, token, "", 0)
+// Begin implements Store.
+func (s *Redis) Begin(ctx context.Context, b Begin) (State, Record, error) {
+	fresh := b.fresh(time.Now().UTC())
+	m := move{event: b.event(), token: b.Token, fingerprint: b.Fingerprint, new: &fresh, lease: max(b.Lease, 0), untrue: b.Untrue}
+	verdict, _, now, err := s.move(ctx, "begin delivery", b.Key, m)
+	return verdict, now, err
+}
+
+// Finish implements Store.
+func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (Record, bool, error) {
+	m := move{event: event(r.Status), token: token, fingerprint: r.Fingerprint, new: &r, lease: noLease}
+	verdict, found, _, err := s.move(ctx, "finish delivery", k, m)
+	return found, verdict == written, err
+}
+
+// HandBack implements Store.
+func (s *Redis) HandBack(ctx context.Context, k Key, token string, how Back, r Record) error {
+	m := move{event: event(how), token: token, fingerprint: r.Fingerprint, new: &r, lease: noLease}
+	if how == BackLeave {
+		m.lease = 0
+	}
+	_, _, _, err := s.move(ctx, "hand back delivery", k, m)
 	return err
 }
 
@@ -142,28 +149,40 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 	now := time.Now().UTC()
 	calls := make([]redisconn.Call, len(changes))
 	for i, c := range changes {
-		record, err := json.Marshal(Record{
-			Sink: c.Sink, ID: c.ID, Status: c.Status, ItemID: c.ItemID, UpdatedAt: now, Fingerprint: c.Fingerprint,
-		})
+		r := c.record(now)
+		args, err := s.args(move{event: c.event(), fingerprint: c.Fingerprint, new: &r, lease: noLease})
 		if err != nil {
 			return nil, err
 		}
-		calls[i] = redisconn.Call{Keys: []string{s.key(c.Key)}, Args: []any{record, s.ttl.Milliseconds()}}
+		calls[i] = redisconn.Call{Keys: []string{s.key(c.Key)}, Args: args}
 	}
 	const op = "update deliveries"
-	answers, err := s.conn.EvalAll(ctx, op, updateScript, calls)
+	answers, err := s.conn.EvalAll(ctx, op, moveScript, calls)
 	if err != nil {
 		return nil, err
 	}
 	statuses := make([]Status, len(changes))
 	for i, a := range answers {
-		status, ok := a.(string)
-		if !ok {
-			return nil, redisconn.Unexpected(op, a)
+		verdict, found, _, err := readMove(op, a)
+		if err != nil {
+			return nil, err
 		}
-		statuses[i] = Status(status)
+		statuses[i] = changes[i].after(verdict, found)
 	}
 	return statuses, nil
+}
+
+// Cancel implements Store.
+func (s *Redis) Cancel(ctx context.Context, k Key, token string, seen Record) (State, Record, error) {
+	r := k.canceled(seen)
+	verdict, _, now, err := s.move(ctx, "cancel delivery", k, move{event: onCancel, token: token, new: &r, lease: noLease})
+	return verdict, now, err
+}
+
+// Uncancel implements Store.
+func (s *Redis) Uncancel(ctx context.Context, k Key, token string) error {
+	_, _, _, err := s.move(ctx, "uncancel delivery", k, move{event: onUncancel, token: token, lease: noLease})
+	return err
 }
 
 // Get implements Store.

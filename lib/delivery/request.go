@@ -24,17 +24,25 @@ type Request struct {
 	Recipient json.RawMessage
 	// Message is what is sent; its ID is taken from the request.
 	Message sinks.Message
-	// ExpiresAt is when the message is worthless: no attempt begins then or later. Zero:
-	// never, but for Target.MaxAge.
-	ExpiresAt time.Time
-	// SendAfter is how long the delivery waits in the queue before it begins, in whole
-	// seconds. Zero: it is not put off.
-	SendAfter time.Duration
-	// Group is the message group: what is sent in order on a FIFO queue, and shares fairly
-	// with others elsewhere. Empty: the sink's name.
-	Group string
 	// Trace is the caller's trace header, kept with a dead letter. Empty: none.
 	Trace string
+	// ExpiresAt is when it is not sent any more: no attempt begins then or later. The sink may set
+	// an earlier time (Target.MaxAge). Zero: no such time.
+	ExpiresAt time.Time
+	// AcceptedAt is when it was accepted, from which Target.MaxAge counts. Zero: now.
+	AcceptedAt time.Time
+	// SendAfter is how long it is to wait in Sender.Requests before it is sent, at most
+	// MaxSendAfter. 0: not at all.
+	SendAfter time.Duration
+	// Async asks to be answered once Sender.Requests has it, instead of waiting for the sink.
+	// Where there is no such queue, or it does not fit, it is delivered at once.
+	Async bool
+	// Group is the message group that it belongs to in Sender.Requests. Empty: the sink's.
+	Group string
+	// Queued says that it comes out of Sender.Requests, where it was put at AcceptedAt, with an
+	// absolute ExpiresAt, to be sent at NotBefore (zero: at once).
+	Queued    bool
+	NotBefore time.Time
 	// Budget is the time for it. Zero: what the context has left, less Sender.Reserve.
 	Budget retry.Budget
 	// Followers is how many requests wait for this one in order to begin. It leaves them their
@@ -61,7 +69,7 @@ func (r Request) message() sinks.Message {
 
 // delivery is the request as a Retrier takes it, but for its decoded recipient.
 func (r Request) delivery() retry.Delivery {
-	d := retry.Delivery{Received: r.Recipient, Message: r.message(), Budget: r.Budget}
+	d := retry.Delivery{Received: r.Recipient, Message: r.message(), Budget: r.Budget, ExpiresAt: r.ExpiresAt}
 	if d.Received == nil {
 		d.Received = json.RawMessage("null")
 	}
@@ -106,8 +114,8 @@ func (r Request) check(s sinks.Sink, limit int) (sinks.Recipient, error) {
 
 // Answer is the fate of a delivery that is safe.
 type Answer struct {
-	// Status is delivered, dead_lettered, or discarded: dead-lettered before, and given up
-	// by an operator.
+	// Status is delivered, dead_lettered, accepted (for later), or what became of it before: discarded
+	// (dead-lettered, and given up by an operator) or canceled.
 	Status     Status     `json:"status"`
 	DeliveryID string     `json:"delivery_id"`
 	ItemID     string     `json:"item_id,omitempty"` // the dead letter
@@ -115,6 +123,8 @@ type Answer struct {
 	// Attempts is the number of Send calls that were made for it.
 	Attempts int    `json:"attempts"`
 	Error    string `json:"error,omitempty"` // of the last attempt
+	// NotBefore is when it is sent, of one that was accepted for later. Zero: soon.
+	NotBefore time.Time `json:"not_before,omitzero"`
 	// Duplicate says that the request was answered from its record: nothing was sent now.
 	Duplicate bool `json:"duplicate,omitempty"`
 
@@ -129,10 +139,14 @@ func answerOf(key Key, it dlq.Item) Answer {
 	if !it.DeliveredAt.IsZero() {
 		return Answer{Status: StatusDelivered, DeliveryID: key.ID, Attempts: it.Attempts}
 	}
-	return Answer{
+	a := Answer{
 		Status: StatusDeadLettered, DeliveryID: key.ID, ItemID: it.ID, Reason: it.Reason,
 		Attempts: it.Attempts, Error: it.LastError,
 	}
+	if it.Expired(time.Now()) {
+		a.Reason = dlq.ReasonExpired
+	}
+	return a
 }
 
 // answerTo answers by the outcome of this delivery, safe or not.

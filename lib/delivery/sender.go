@@ -27,6 +27,9 @@ type Sender struct {
 	Queue Queue
 	// Records remembers deliveries. Required.
 	Records Store
+	// Requests takes what is accepted for later. Nil: nothing can be (see Request.Async and
+	// Request.SendAfter).
+	Requests RequestQueue
 	// Gate is asked before every attempt (see retry.Retrier.Gate). Nil: nobody is.
 	Gate retry.Gate
 	// Paused says whether an operator has paused a sink: its deliveries are dead-lettered
@@ -52,6 +55,8 @@ type Queue interface {
 	Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error)
 	// Get is that of dlq.Letters.
 	Get(ctx context.Context, id string) (dlq.Item, error)
+	// Canceled is that of dlq.Cancellations.
+	Canceled(ctx context.Context, sink, deliveryID string) (bool, error)
 }
 
 // Observer counts what no answer tells. It is called from many goroutines at once.
@@ -72,8 +77,9 @@ func (s *Sender) log() *slog.Logger {
 // Answer says how; any other that the caller still owns it, and then the Answer has the
 // attempts that were made. It never panics.
 //
-// Errors are INVALID_ARGUMENT and BODY_TOO_LARGE for what can never be sent; NOT_ATTEMPTED
-// when no time is left; DELIVERY_IN_PROGRESS; ID_REUSED; SINK_DLQ_OVERFLOW and
+// Errors are INVALID_ARGUMENT and BODY_TOO_LARGE for what can never be sent, or came too late;
+// NOT_ATTEMPTED when no time is left, or it came too early; QUEUE_UNAVAILABLE when it could not be
+// accepted for later; DELIVERY_IN_PROGRESS; ID_REUSED; SINK_DLQ_OVERFLOW and
 // SINK_DLQ_UNAVAILABLE for what failed and could not be kept; those of Targets; the last
 // attempt's for what its queue hands out again (Target.Hold); INTERNAL for a defect.
 func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
@@ -96,12 +102,16 @@ func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	plan, err := s.plan(ctx, target, r)
+	if err := r.awaitTurn(ctx); err != nil {
+		return Answer{}, err
+	}
+	r = r.dated(target, time.Now())
+	p, err := s.plan(ctx, target, r)
 	if err != nil {
 		return Answer{}, err
 	}
-	if plan.sends && r.Turn != nil {
-		to := receiver{r.Sink, sinks.ReceiverOf(target.Sink, plan.to)}
+	if p.sends && !p.later && r.Turn != nil {
+		to := receiver{r.Sink, sinks.ReceiverOf(target.Sink, p.to)}
 		leave, waited, err := r.Turn.enter(ctx, r.Budget, to, target.Flow.Concurrency)
 		if err != nil {
 			return Answer{}, err
@@ -111,13 +121,13 @@ func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
 			if err := r.inTime(); err != nil {
 				return Answer{}, err
 			}
-			if plan, err = s.plan(ctx, target, r); err != nil { // the sink may be paused by now
+			if p, err = s.plan(ctx, target, r); err != nil { // the sink may be paused by now
 				return Answer{}, err
 			}
 		}
 	}
 	r.Budget = r.part()
-	return s.once(retry.WithTrace(ctx, r.Trace), r, plan.carry)
+	return s.once(retry.WithTrace(ctx, r.Trace), r, p)
 }
 
 // errPaused is why a delivery to a paused sink was not attempted. Its reason is config,
@@ -130,38 +140,62 @@ func heldBack(reason dlq.Reason) bool { return reason.Due() }
 
 // plan is how a request is handled.
 type plan struct {
-	carry func(context.Context, retry.Budget) retry.Outcome
-	sends bool            // there are to be attempts
-	to    sinks.Recipient // decoded
+	retrier *retry.Retrier
+	sends   bool            // there are to be attempts
+	later   bool            // it goes into Sender.Requests
+	to      sinks.Recipient // decoded, where it sends
+	// refusal is what a caller is told whose request comes too late, unless it was answered
+	// before. Nil: none is.
+	refusal error
+	// reason and why are of a dead letter without an attempt, where it does not send.
+	reason dlq.Reason
+	why    error
 }
 
 // plan decides how r is handled; an error refuses it.
 func (s *Sender) plan(ctx context.Context, target Target, r Request) (plan, error) {
-	retrier, d := s.retrier(target, r), r.delivery()
-	deadLetter := func(reason dlq.Reason, why error) plan {
-		return plan{carry: func(ctx context.Context, b retry.Budget) retry.Outcome {
-			d.Budget = b
-			return retrier.DeadLetter(ctx, d, reason, why)
-		}}
-	}
-	if why := target.ConfigErr; why != nil {
-		return deadLetter(dlq.ReasonConfig, why), nil
-	}
-	to, err := r.check(retrier, cmp.Or(s.MaxBytes, DefaultMaxBytes))
-	switch {
-	case err == nil && s.Paused != nil && s.Paused(ctx, r.Sink):
-		return deadLetter(dlq.ReasonConfig, errPaused), nil
-	case err == nil:
-		d.To = to
-		carry := func(ctx context.Context, b retry.Budget) retry.Outcome {
-			d.Budget = b
-			return retrier.Carry(ctx, d)
+	p := plan{retrier: s.retrier(target, r)}
+	if err := r.expired(time.Now()); err != nil {
+		if !r.KeepUnsendable {
+			p.refusal = err
 		}
-		return plan{carry: carry, sends: true, to: to}, nil
-	case r.KeepUnsendable:
-		return deadLetter(dlq.ReasonInvalid, err), nil
+		return p.unsendable(dlq.ReasonExpired, err), nil
 	}
-	return plan{}, err
+	var err error
+	broken := target.ConfigErr
+	if p.later, err = s.later(r); err == nil && broken == nil {
+		p.to, err = r.check(p.retrier, cmp.Or(s.MaxBytes, DefaultMaxBytes))
+	}
+	switch {
+	case err != nil && r.KeepUnsendable:
+		return p.unsendable(dlq.ReasonInvalid, err), nil
+	case err != nil:
+		return plan{}, err
+	case p.later && r.SendAfter > 0: // whatever the sink is like now
+		return p, nil
+	case broken != nil:
+		return p.unsendable(dlq.ReasonConfig, broken), nil
+	case s.Paused != nil && s.Paused(ctx, r.Sink):
+		return p.unsendable(dlq.ReasonConfig, errPaused), nil
+	}
+	p.sends = true
+	return p, nil
+}
+
+// unsendable is the plan for a dead letter without an attempt.
+func (p plan) unsendable(reason dlq.Reason, why error) plan {
+	p.sends, p.later, p.reason, p.why = false, false, reason, why
+	return p
+}
+
+// carry makes the attempts, or the dead letter.
+func (p plan) carry(ctx context.Context, r Request, g *guard) retry.Outcome {
+	d := r.delivery()
+	d.To, d.Unanswered = p.to, g.unanswered
+	if !p.sends {
+		return p.retrier.DeadLetter(ctx, d, p.reason, p.why)
+	}
+	return p.retrier.Carry(ctx, d)
 }
 
 // guard is a delivery's hold on its record.
@@ -172,62 +206,103 @@ type guard struct {
 	// unseen: a dead letter of it may wait all the same, or come: an earlier owner may be at
 	// work still, or the queue could not be read.
 	unseen bool
+	// attempts and unanswered are those before (Record).
+	attempts, unanswered int
+	// accepting: it is this caller's to be put into Sender.Requests.
+	accepting bool
+	// again: somebody else was about to, and the queue may have it.
+	again bool
+}
+
+// record is what the record says of a, besides its status.
+func (g *guard) record(a Answer) Record {
+	return Record{
+		Sink: g.key.Sink, ID: g.key.ID, Fingerprint: g.fingerprint, UpdatedAt: time.Now().UTC(),
+		Attempts: g.attempts + a.Attempts, Unanswered: g.unanswered + a.Unanswered,
+	}
 }
 
 // once sends r unless its record says that it was, or is being, sent already. A record
-// that cannot be read or written never stops a delivery: at-least-once is the promise,
-// the record narrows duplicates.
-func (s *Sender) once(ctx context.Context, r Request, send func(context.Context, retry.Budget) retry.Outcome) (Answer, error) {
+// that cannot be read or written never stops a delivery, but for one that could have been
+// canceled meanwhile: at-least-once is the promise, the record narrows duplicates.
+func (s *Sender) once(ctx context.Context, r Request, p plan) (Answer, error) {
 	g := &guard{
 		key: Key{Sink: r.Sink, ID: r.ID}, token: uuid.NewString(),
 		fingerprint: dlq.ContentFingerprint(r.Recipient, r.Message.Subject, r.Message.Body, r.Message.Metadata),
 	}
-	if !r.Fresh {
-		a, decided, err := s.begin(ctx, r.Budget, g)
+	if !r.Fresh || p.later {
+		a, decided, err := s.begin(ctx, &r, g, &p)
+		if decided {
+			return a, err
+		}
+	}
+	if g.accepting {
+		a, decided, err := s.accept(ctx, &r, g, &p)
 		if decided {
 			return a, err
 		}
 	}
 
-	out := send(ctx, r.Budget)
+	var out retry.Outcome
+	if p.refusal != nil {
+		out = retry.Outcome{Status: retry.StatusHandedBack, DeliveryID: r.ID, Err: p.refusal}
+	} else {
+		out = p.carry(ctx, r, g)
+	}
 	actx, cancel := r.Budget.AnswerContext(ctx)
 	defer cancel()
 	a := answerTo(out)
 	if err := out.Error(); err != nil {
-		s.handBack(actx, g, r.Fresh, err)
+		s.handBack(actx, r, g, a, err)
 		return a, err
 	}
 	return s.finish(actx, g, a), nil
 }
 
-// handBack lets the delivery be sent again. Where only the store's answer may have been
-// lost, the record stays, with a lease that is over: whoever comes next looks for the
-// dead letter before sending.
-func (s *Sender) handBack(ctx context.Context, g *guard, fresh bool, why error) {
-	var err error
+// handBack lets the delivery be sent again. Where an answer may have been lost, the
+// receiver's or the store's, the record stays, with a lease that is over: whoever comes next
+// looks for the dead letter before sending.
+func (s *Sender) handBack(ctx context.Context, r Request, g *guard, a Answer, why error) {
+	rec := g.record(a)
+	how := BackForget
 	switch {
-	case fault.CodeOf(why) == fault.CodeDLQUnavailable:
-		_, _, err = s.Records.Begin(ctx, g.key, g.fingerprint, g.token, 0)
-	case !fresh:
-		err = s.Records.Release(ctx, g.key, g.token)
+	case fault.CodeOf(why) == fault.CodeDLQUnavailable, rec.Unanswered > 0:
+		how = BackLeave
+	case r.Queued:
+		how = BackRequeue
+	case r.Fresh:
+		return
 	}
-	s.unguarded(ctx, g.key, err)
+	s.unguarded(ctx, g.key, s.Records.HandBack(ctx, g.key, g.token, how, rec))
 }
 
-// begin takes the delivery, or reports decided with what the caller gets instead.
-func (s *Sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a Answer, decided bool, err error) {
-	bctx, cancel := context.WithTimeout(ctx, max(budget.Reserve/2, 50*time.Millisecond))
+// begin takes the delivery, to put it into Sender.Requests or to send it, or reports decided
+// with what the caller gets instead.
+func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a Answer, decided bool, err error) {
+	bctx, cancel := context.WithTimeout(ctx, max(r.Budget.Reserve/2, 50*time.Millisecond))
 	defer cancel()
-	state, found, err := s.Records.Begin(bctx, g.key, g.fingerprint, g.token, budget.Lease())
+	b := Begin{
+		Key: g.key, Fingerprint: g.fingerprint, Token: g.token, Lease: r.Budget.Lease(), Accept: p.later, Queued: r.Queued,
+		NotBefore: r.NotBefore, ExpiresAt: r.ExpiresAt,
+	}
+	if p.later || r.Queued {
+		b.AcceptedAt = r.AcceptedAt
+	}
+	state, found, err := s.Records.Begin(bctx, b)
 	if err == nil && state == StateFinished {
 		if a, safe := s.repeat(bctx, g, found); safe {
 			return a, true, nil
 		}
-		g.unseen = true
-		state, found, err = s.Records.Reopen(bctx, g.key, g.fingerprint, g.token, budget.Lease(), found)
+		g.unseen, b.Untrue = true, &found
+		state, found, err = s.Records.Begin(bctx, b)
 	}
-	if err != nil {
+	switch {
+	case err != nil && r.Queued:
+		// It may have been canceled since it was accepted.
+		return Answer{}, true, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "the record of an accepted delivery cannot be read", Cause: err}
+	case err != nil:
 		s.unguarded(ctx, g.key, err)
+		g.accepting = p.later
 		return Answer{}, false, nil
 	}
 	switch state {
@@ -235,9 +310,18 @@ func (s *Sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a An
 		return Answer{}, true, &fault.Error{Code: fault.CodeDeliveryInProgress, Msg: "this delivery is under way; ask again later"}
 	case StateReused:
 		return Answer{}, true, &fault.Error{Code: fault.CodeIDReused, Msg: fmt.Sprintf("id %q was used for another recipient or content", g.key.ID)}
+	case StateCanceled:
+		return Answer{Status: StatusCanceled, DeliveryID: g.key.ID, Attempts: found.Attempts, Duplicate: true}, true, nil
 	case StateFinished: // somebody was quicker with what is known to be gone
 		a, decided = s.repeat(bctx, g, found)
 		return a, decided, nil
+	}
+	g.attempts, g.unanswered = found.Attempts, found.Unanswered
+	g.accepting, g.again = state == StateAccepting || state == StateAcceptingAgain, state == StateAcceptingAgain
+	r.ExpiresAt = found.ExpiresAt
+	switch state {
+	case StateUnknown:
+		return s.unknown(bctx, *r, g, p)
 	case StateTakenOver:
 		g.unseen = true
 		// Whoever had it may have stored the dead letter before it ended.
@@ -248,7 +332,7 @@ func (s *Sender) begin(ctx context.Context, budget retry.Budget, g *guard) (a An
 			}
 			return Answer{}, false, nil
 		}
-		actx, cancel := budget.AnswerContext(ctx)
+		actx, cancel := r.Budget.AnswerContext(ctx)
 		defer cancel()
 		a = s.finish(actx, g, answerOf(g.key, it))
 		a.Duplicate = true
@@ -267,11 +351,11 @@ func (s *Sender) repeat(ctx context.Context, g *guard, found Record) (a Answer, 
 		}
 	}
 	switch found.Status {
-	case StatusDelivered:
-		a = Answer{Status: StatusDelivered, Attempts: a.Attempts}
-	case StatusDiscarded:
-		a = Answer{Status: StatusDiscarded, Attempts: a.Attempts}
-	case StatusDeadLettered, StatusInProgress:
+	case StatusDelivered, StatusDiscarded, StatusCanceled:
+		a = Answer{Status: found.Status, Attempts: cmp.Or(a.Attempts, found.Attempts)}
+	case StatusAccepted:
+		a = Answer{Status: StatusAccepted, NotBefore: found.NotBefore}
+	default:
 		it, err := s.letter(ctx, g, found.ItemID)
 		if err != nil {
 			if fault.CodeOf(err) != fault.CodeDLQNotFound {
@@ -279,8 +363,8 @@ func (s *Sender) repeat(ctx context.Context, g *guard, found Record) (a Answer, 
 			}
 			return Answer{}, false
 		}
-		if a.Status == "" || !it.DeliveredAt.IsZero() {
-			a = answerOf(g.key, it)
+		if now := answerOf(g.key, it); a.Status == "" || now.Status != a.Status || now.Reason == dlq.ReasonExpired {
+			a = now
 		}
 		if a.ItemID != "" {
 			a.ItemID = it.ID
@@ -306,39 +390,46 @@ func (s *Sender) letter(ctx context.Context, g *guard, id string) (dlq.Item, err
 }
 
 // finish records the answer, so that a duplicate gets it again. Where the record has gone
-// further meanwhile, it counts: no dead letter stays of what was delivered or discarded.
+// further meanwhile, it counts: no dead letter stays of what was delivered, discarded or
+// canceled.
 func (s *Sender) finish(ctx context.Context, g *guard, a Answer) Answer {
 	b, err := json.Marshal(a)
 	if err != nil {
 		s.unguarded(ctx, g.key, err)
 		return a
 	}
-	found, written, err := s.Records.Finish(ctx, g.key, g.token, Record{
-		Sink: g.key.Sink, ID: g.key.ID, Status: a.Status, ItemID: a.ItemID, UpdatedAt: time.Now().UTC(),
-		Answer: string(b), Fingerprint: g.fingerprint,
-	})
+	rec := g.record(a)
+	rec.Status, rec.ItemID, rec.Answer = a.Status, a.ItemID, string(b)
+	if a.Status == StatusDeadLettered {
+		rec.DeadLetteredAt = rec.UpdatedAt
+		if a.Reason == dlq.ReasonExpired {
+			rec.Status = StatusExpired
+		}
+	}
+	found, written, err := s.Records.Finish(ctx, g.key, g.token, rec)
 	if err != nil {
 		s.unguarded(ctx, g.key, err)
 		return a
 	}
 	ours := found.Fingerprint == g.fingerprint
+	over := found.Status == StatusCanceled || ours && (found.Status == StatusDelivered || found.Status == StatusDiscarded)
 	switch {
-	case !written && ours && (found.Status == StatusDelivered || found.Status == StatusDiscarded):
+	case written && a.Status == StatusDelivered && (g.unseen || ours && found.ItemID != ""):
+		// An owner before may have stored it since it was looked for. From here on it reads the
+		// record, and withdraws what it stores itself.
+		s.withdraw(ctx, g, found.ItemID)
+	case !written && over:
 		s.withdraw(ctx, g, a.ItemID)
 		if gone, safe := s.repeat(ctx, g, found); safe {
 			gone.Trying, gone.Unanswered = a.Trying, a.Unanswered
 			return gone
 		}
-	case written && a.Status == StatusDelivered && (g.unseen || ours && found.ItemID != ""):
-		// An owner before may have stored it since it was looked for. From here on it reads the
-		// record, and withdraws what it stores itself.
-		s.withdraw(ctx, g, found.ItemID)
 	}
 	return a
 }
 
-// withdraw removes the dead letter, perhaps of this id, of a message that was delivered, or
-// discarded, under its record by somebody else. One that stays may arrive twice, and the
+// withdraw removes the dead letter, perhaps of this id, of a message that was delivered,
+// discarded or canceled, under its record by somebody else. One that stays may arrive twice, and the
 // log says so.
 func (s *Sender) withdraw(ctx context.Context, g *guard, id string) {
 	it, err := s.letter(ctx, g, id)

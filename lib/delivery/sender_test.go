@@ -102,7 +102,7 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 	ctx := t.Context()
 	r := ask("m1", "x")
 	fp := dlq.ContentFingerprint(nil, "", "x", nil)
-	if _, _, err := b.Records.Begin(ctx, delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(ctx, delivery.Begin{Key: delivery.Key{Sink: "ops", ID: "m1"}, Fingerprint: fp, Token: "dead owner", Lease: 0}); err != nil {
 		t.Fatal(err)
 	}
 	stored, err := b.queue.Add(ctx, dlq.Item{
@@ -124,7 +124,7 @@ func TestTakingOverFindsTheDeadLetterBeforeSending(t *testing.T) {
 func TestTakingOverWithoutADeadLetterSends(t *testing.T) {
 	b := newBench(nil)
 	fp := dlq.ContentFingerprint(nil, "", "x", nil)
-	if _, _, err := b.Records.Begin(t.Context(), delivery.Key{Sink: "ops", ID: "m1"}, fp, "dead owner", 0); err != nil {
+	if _, _, err := b.Records.Begin(t.Context(), delivery.Begin{Key: delivery.Key{Sink: "ops", ID: "m1"}, Fingerprint: fp, Token: "dead owner", Lease: 0}); err != nil {
 		t.Fatal(err)
 	}
 	if a, err := b.Deliver(t.Context(), ask("m1", "x")); err != nil || a.Status != delivery.StatusDelivered || b.sink.sent != 1 {
@@ -137,14 +137,17 @@ type brokenRecords struct{ delivery.Store }
 
 var errRecords = errors.New("records are away")
 
-func (brokenRecords) Begin(context.Context, delivery.Key, string, string, time.Duration) (delivery.State, delivery.Record, error) {
+func (brokenRecords) Begin(context.Context, delivery.Begin) (delivery.State, delivery.Record, error) {
 	return "", delivery.Record{}, errRecords
 }
 
 func (brokenRecords) Finish(context.Context, delivery.Key, string, delivery.Record) (delivery.Record, bool, error) {
 	return delivery.Record{}, false, errRecords
 }
-func (brokenRecords) Release(context.Context, delivery.Key, string) error { return errRecords }
+
+func (brokenRecords) HandBack(context.Context, delivery.Key, string, delivery.Back, delivery.Record) error {
+	return errRecords
+}
 
 func TestARecordThatIsAwayNeverStopsADelivery(t *testing.T) {
 	for _, sinkErr := range []error{nil, errGone} {
@@ -287,7 +290,7 @@ func TestAFailedSearchIsNoted(t *testing.T) {
 		var log bytes.Buffer
 		b.Log = slog.New(slog.NewTextHandler(&log, nil))
 		key, fp := delivery.Key{Sink: "ops", ID: "m1"}, dlq.ContentFingerprint(nil, "", "x", nil)
-		if _, _, err := b.Records.Begin(t.Context(), key, fp, "dead owner", 0); err != nil {
+		if _, _, err := b.Records.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: fp, Token: "dead owner", Lease: 0}); err != nil {
 			t.Fatal(err)
 		}
 		if c.record.Status != "" {

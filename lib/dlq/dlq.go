@@ -83,6 +83,7 @@ type Store interface {
 	DLQ
 	Letters
 	Leases
+	Cancellations
 	Switches
 	Tallies
 

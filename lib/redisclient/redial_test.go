@@ -122,7 +122,7 @@ func (w ways) questions() map[string]func(context.Context, int) error {
 			return err
 		}),
 		"a record": within(500*time.Millisecond, func(ctx context.Context, i int) error {
-			_, _, err := records.Begin(ctx, delivery.Key{Sink: fmt.Sprintf("sink-%d", i), ID: "d"}, "f", "t", time.Minute)
+			_, _, err := records.Begin(ctx, delivery.Begin{Key: delivery.Key{Sink: fmt.Sprintf("sink-%d", i), ID: "d"}, Fingerprint: "f", Token: "t", Lease: time.Minute})
 			return err
 		}),
 		"the records of a replay": within(500*time.Millisecond, func(ctx context.Context, i int) error {

@@ -108,6 +108,11 @@ type Delivery struct {
 	Received json.RawMessage
 	// Message is what is sent. Without an id it gets one.
 	Message sinks.Message
+	// ExpiresAt is when it is not sent any more: no attempt begins then or later. One that has
+	// begun ends by its own time-out. Zero: no such time.
+	ExpiresAt time.Time
+	// Unanswered is how many earlier attempts may have arrived, which a dead letter counts too.
+	Unanswered int
 	// Budget is the time for it. Zero: what the context has left, less Retrier.Reserve.
 	Budget Budget
 	// Force sends it whatever Gate thinks of the receiver, as an operator asks for.
@@ -185,6 +190,8 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		// than any of our own, is left to the replay.
 		asked, wait := time.Until(out.NotBefore), cfg.BackoffFor(out.Attempts+1)
 		switch wait = max(wait, asked); {
+		case d.expires(wait):
+			return out.expired(d)
 		case r.shut(ctx, d, cfg, &out):
 			return out
 		case !budget.Fits(wait) || wait > cfg.longestWait():
@@ -201,6 +208,10 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		}
 		if leave, untold = r.enter(ctx, d, cfg, &out); !untold {
 			return out
+		}
+		if d.expires(0) { // while it waited
+			r.tell(ctx, budget, leave, flow.NoAnswer, nil)
+			return out.expired(d)
 		}
 
 		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
@@ -255,6 +266,21 @@ func (o Outcome) ended(reason dlq.Reason, why error) Outcome {
 	return o
 }
 
+// expires reports whether d's time is over when wait is.
+func (d Delivery) expires(wait time.Duration) bool {
+	return !d.ExpiresAt.IsZero() && time.Until(d.ExpiresAt) <= max(wait, 0)
+}
+
+// expired is for a delivery whose time is over before its next attempt. That it may have
+// arrived counts for more.
+func (o Outcome) expired(d Delivery) Outcome {
+	reason := dlq.ReasonExpired
+	if sinks.IsAmbiguous(o.Err) {
+		reason = dlq.ReasonAmbiguous
+	}
+	return o.ended(reason, fmt.Errorf("its time is over at %s, before attempt %d", d.ExpiresAt.UTC().Format(time.RFC3339), o.Attempts+1))
+}
+
 // again decides whether an attempt's failure may be cured by another attempt. An
 // attempt that timed out while the delivery lives is the attempt's failure, decided
 // before IsTransient sees a context error.
@@ -301,7 +327,7 @@ func (r *Retrier) store(ctx context.Context, d Delivery, out *Outcome) {
 	it := dlq.Item{
 		DeliveryID: d.Message.ID, Sink: r.Name(), Message: d.Message, Attempts: out.Attempts, Reason: out.Reason,
 		LastError: out.Err.Error(), FirstFailedAt: out.Item.FirstFailedAt, NotBefore: out.NotBefore,
-		Trace: traceOf(ctx),
+		Trace: traceOf(ctx), ExpiresAt: d.ExpiresAt, Unanswered: d.Unanswered + out.Unanswered,
 	}
 	var err error
 	if it.Recipient, err = d.recipient(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"testing"
-	"time"
 
 	"backstop/internal/app"
 	"backstop/internal/observe"
@@ -56,7 +55,7 @@ func (b *bench) Names(context.Context) ([]string, error) { return []string{"ops"
 // noRecords remembers nothing: every delivery is the first of its id.
 type noRecords struct{ delivery.Store }
 
-func (noRecords) Begin(context.Context, delivery.Key, string, string, time.Duration) (delivery.State, delivery.Record, error) {
+func (noRecords) Begin(context.Context, delivery.Begin) (delivery.State, delivery.Record, error) {
 	return delivery.StateStarted, delivery.Record{}, nil
 }
 

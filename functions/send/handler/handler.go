@@ -133,10 +133,16 @@ func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.An
 		return
 	case err != nil:
 		h.app.Metrics.AddReason(observe.HandedBack, sink, reason, 1)
+	case a.Status == delivery.StatusAccepted:
+		h.app.Metrics.Add(observe.Accepted, sink, 1)
+		return
 	case a.Status == delivery.StatusDeadLettered:
 		h.app.Metrics.AddReason(observe.DeadLettered, sink, reason, 1)
-		if a.Reason == dlq.ReasonThrottled {
+		switch a.Reason {
+		case dlq.ReasonThrottled:
 			h.app.Metrics.Add(observe.Throttled, sink, 1)
+		case dlq.ReasonExpired:
+			h.app.Metrics.Add(observe.Expired, sink, 1)
 		}
 	default:
 		h.app.Metrics.Add(observe.Delivered, sink, 1)

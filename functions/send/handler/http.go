@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -61,18 +63,26 @@ func (h *handler) answer(ctx context.Context, budget retry.Budget, e httpEvent) 
 	if err != nil {
 		return problemResponse(problem.From(err))
 	}
-	r.Trace, r.Budget = traceFrom(ctx, e.Headers), budget
+	r.Trace, r.Budget, r.Async = traceFrom(ctx, e.Headers), budget, respondAsync(e.Headers)
 	a, err := h.deliver(ctx, r)
 	if err != nil {
 		p := problem.From(err)
 		p.DeliveryID = r.ID
 		return problemResponse(p)
 	}
-	status := http.StatusOK
-	if a.Status == delivery.StatusDeadLettered {
-		status = http.StatusAccepted
+	switch a.Status {
+	case delivery.StatusAccepted:
+		resp := jsonResponse(http.StatusAccepted, "application/json", a)
+		query := url.Values{"sink": {r.Sink}, "id": {r.ID}}
+		resp.Headers["Location"] = strings.TrimSuffix(e.RawPath, route) + "/v1/deliveries?" + query.Encode()
+		if r.Async {
+			resp.Headers["Preference-Applied"] = respondAsyncToken
+		}
+		return resp
+	case delivery.StatusDeadLettered:
+		return jsonResponse(http.StatusAccepted, "application/json", a)
 	}
-	return jsonResponse(status, "application/json", a)
+	return jsonResponse(http.StatusOK, "application/json", a)
 }
 
 func problemResponse(p problem.Problem) events.APIGatewayV2HTTPResponse {

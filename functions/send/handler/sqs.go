@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"time"
 
 	"backstop/internal/app"
 	"backstop/internal/strictjson"
@@ -122,6 +123,9 @@ func (h *handler) record(ctx context.Context, place delivery.Request, rec events
 	} else if wrapped := envelope(rec.Body); wrapped != nil {
 		err = wrapped
 	}
+	if err == nil {
+		err = age(&r, rec)
+	}
 	if err != nil {
 		h.refuse(ctx, rec, err)
 		return false
@@ -135,6 +139,32 @@ func (h *handler) record(ctx context.Context, place delivery.Request, rec events
 	r.KeepUnsendable, r.ComesAgain = true, comesAgain(rec, h.app.Env.QueueReceives)
 	_, err = h.deliver(ctx, r)
 	return err == nil
+}
+
+// age tells r when its message was accepted, which the queue's own clock does not know of one that
+// this function put there, or that was moved here from another queue.
+func age(r *delivery.Request, rec events.SQSMessage) (err error) {
+	at := func(name string) (t time.Time) {
+		a, ok := rec.MessageAttributes[name]
+		if !ok || a.StringValue == nil || err != nil {
+			return t
+		}
+		if t, err = time.Parse(time.RFC3339, *a.StringValue); err != nil {
+			err = invalid("message attribute %s: %.40q; want a time as in RFC 3339", name, *a.StringValue)
+		}
+		return t
+	}
+	accepted, notBefore, sent := at(app.AcceptedAtAttribute), at(app.NotBeforeAttribute), at(app.SentAtAttribute)
+	if err != nil {
+		return err
+	}
+	if ms, err := strconv.ParseInt(rec.Attributes["SentTimestamp"], 10, 64); sent.IsZero() && err == nil {
+		sent = time.UnixMilli(ms)
+	}
+	if r.AcceptedAt = sent; !accepted.IsZero() {
+		r.Queued, r.AcceptedAt, r.NotBefore, r.SendAfter = true, accepted, notBefore, 0
+	}
+	return nil
 }
 
 // skip hands a record back that may not overtake an earlier one of its group.

@@ -1,0 +1,167 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"backstop/lib/dlq"
+	"backstop/lib/fault"
+	"backstop/lib/retry"
+)
+
+// Canceler takes deliveries back that were not sent yet. Its fields are set before its first use
+// and never changed; then it is safe for concurrent use.
+type Canceler struct {
+	// Records remembers deliveries. Required.
+	Records Store
+	// Letters has their dead letters. Required.
+	Letters CancelStore
+	// Log gets what no answer tells. Nil: slog.Default.
+	Log *slog.Logger
+	// Reserve is the time kept before the deadline for undoing what could not be finished, and
+	// for the answer (see retry.Budget). Zero: retry.DefaultReserve.
+	Reserve time.Duration
+}
+
+// CancelStore is what a Canceler needs of a queue of dead letters; every dlq.Store has it.
+type CancelStore interface {
+	// ClaimDelivery and Uncancel are those of dlq.Cancellations.
+	ClaimDelivery(ctx context.Context, c dlq.DeliveryClaim) ([]dlq.Leased, error)
+	Uncancel(ctx context.Context, sink, deliveryID string) error
+	// Settle is that of dlq.Leases.
+	Settle(ctx context.Context, s []dlq.Settlement) ([]dlq.SettleResult, error)
+}
+
+// Cancellation tells that no attempt of a delivery begins any more, wherever it waits.
+type Cancellation struct {
+	Status     Status `json:"status"` // canceled
+	DeliveryID string `json:"delivery_id"`
+	// Known says whether anything was known of it. A delivery that is on its way in a queue of the
+	// caller's own is not, and neither is one whose id is misspelled.
+	Known bool `json:"known"`
+	// Attempts is the number of Send calls that were made for it, as far as known.
+	Attempts int `json:"attempts"`
+	// MayHaveArrived says that an attempt was made to which nobody answered.
+	MayHaveArrived bool `json:"may_have_arrived,omitempty"`
+}
+
+// Cancel takes a delivery back. A nil error means that no attempt begins any more, wherever the
+// message waits, and whatever comes under that id is answered as canceled. It can be repeated,
+// and has the same answer then. There is no way back: the message can be sent under another id.
+//
+// Errors mean that it was not canceled: ALREADY_DELIVERED when a receiver said that it has it;
+// DELIVERY_IN_PROGRESS while somebody sends it, and ITEM_LEASED while a replay does: ask again
+// later; SINK_DLQ_UNAVAILABLE when records or dead letters could not be reached, in which case
+// it may be canceled already: ask again; INVALID_ARGUMENT for a bad sink or id.
+func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
+	if err := errors.Join(fault.CheckName(k.Sink), fault.CheckID(k.ID)); err != nil {
+		return Cancellation{}, err
+	}
+	budget, token := retry.NewBudget(ctx, c.Reserve), uuid.NewString()
+	state, rec, err := c.Records.Cancel(ctx, k, token, Record{})
+	switch {
+	case err != nil:
+		return Cancellation{}, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "whether the delivery's record is marked is not known; ask again", Cause: err}
+	case state == StateInProgress:
+		return Cancellation{}, &fault.Error{Code: fault.CodeDeliveryInProgress, Msg: "it is being sent right now; ask again later"}
+	case state == StateFinished && rec.Status == StatusDelivered:
+		return Cancellation{}, &fault.Error{Code: fault.CodeAlreadyDelivered, Msg: "it was delivered at " + rec.UpdatedAt.UTC().Format(time.RFC3339)}
+	}
+	claim := dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease()}
+	if mayCome(rec) {
+		claim.Note = c.Records.Retention()
+	}
+	letters, err := c.Letters.ClaimDelivery(ctx, claim)
+	if err != nil {
+		if state == StateCanceled { // by this call
+			c.undo(ctx, budget, k, token)
+		}
+		return Cancellation{}, err
+	}
+	if len(letters) > 0 {
+		// Whoever asks again finds no letter any more.
+		if _, rec, err = c.Records.Cancel(ctx, k, token, seen(rec, letters)); err != nil {
+			c.log().WarnContext(ctx, "record of a canceled delivery not completed", "delivery_id", k.ID, "sink", k.Sink, "error", err.Error())
+			rec = seen(rec, letters)
+		}
+		if err := c.drop(ctx, budget, letters); err != nil {
+			return Cancellation{}, err
+		}
+	}
+	return Cancellation{
+		Status: StatusCanceled, DeliveryID: k.ID, Known: rec.Former != "", Attempts: rec.Attempts, MayHaveArrived: rec.Unanswered > 0,
+	}, nil
+}
+
+// mayCome reports whether a message of the delivery may come after its record is gone: it waits in
+// a queue, perhaps, or somebody died with it.
+func mayCome(rec Record) bool {
+	switch rec.Former {
+	case "", StatusAccepting, StatusAccepted, StatusInProgress:
+		return true
+	}
+	return !rec.AcceptedAt.IsZero()
+}
+
+// seen is what the dead letters add to what the record knows.
+func seen(rec Record, letters []dlq.Leased) Record {
+	if rec.Former == "" {
+		rec.Former = StatusDeadLettered
+	}
+	for _, l := range letters {
+		rec.Attempts = max(rec.Attempts, l.Item.Attempts+len(l.Item.History))
+		unanswered := l.Item.Unanswered
+		if l.Item.Reason == dlq.ReasonAmbiguous {
+			unanswered = max(unanswered, 1)
+		}
+		rec.Unanswered = max(rec.Unanswered, unanswered)
+	}
+	return rec
+}
+
+// drop removes the letters. Where that fails the record stays as it is, for some may be gone:
+// whoever asks again ends it.
+func (c *Canceler) drop(ctx context.Context, budget retry.Budget, letters []dlq.Leased) error {
+	ctx, cancel := budget.SettleContext(ctx)
+	defer cancel()
+	settlements := make([]dlq.Settlement, len(letters))
+	for i, l := range letters {
+		settlements[i] = dlq.Settlement{Lease: l.Lease, Action: dlq.ActionDrop}
+	}
+	results, err := c.Letters.Settle(ctx, settlements)
+	if err != nil {
+		return err
+	}
+	for i, r := range results {
+		if r != dlq.SettleApplied {
+			return &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("a replay holds dead letter %s; ask again later", letters[i].ID)}
+		}
+	}
+	return nil
+}
+
+// undo makes the delivery what it was: the note first, for one that stayed alone would lose a
+// message that nobody was told of.
+func (c *Canceler) undo(ctx context.Context, budget retry.Budget, k Key, token string) {
+	ctx, cancel := budget.SettleContext(ctx)
+	defer cancel()
+	err := c.Letters.Uncancel(ctx, k.Sink, k.ID)
+	if err == nil {
+		err = c.Records.Uncancel(ctx, k, token)
+	}
+	if err != nil {
+		c.log().WarnContext(ctx, "cancellation not undone", "delivery_id", k.ID, "sink", k.Sink, "error", err.Error())
+	}
+}
+
+func (c *Canceler) log() *slog.Logger {
+	if c.Log != nil {
+		return c.Log
+	}
+	return slog.Default()
+}

@@ -1,0 +1,114 @@
+-- move.lua: does to a delivery's record what an event makes of it.
+--
+-- KEYS[1]  the record (string, JSON, TTL)
+-- ARGV[1]  the event. Its row of the table (table.go) is in ROWS, which Go puts before this:
+--          lines of <situation>=<verdict>:<status>
+-- ARGV[2]  token of who has the delivery, or wants it; '': of nobody
+-- ARGV[3]  fingerprint of the content; '': of any
+-- ARGV[4]  what a new record says, JSON without status; '': nothing new
+-- ARGV[5]  how long a record is kept, ms
+-- ARGV[6]  how long one that waits, or was canceled, is kept, ms
+-- ARGV[7]  lease, ms; '': none
+-- ARGV[8]  '1': the dead letter ARGV[9] ('': without an id) is known to be gone
+-- ARGV[9]  its id
+-- returns  {verdict, the record that was found or '', the record as it is now or ''}
+
+local found = redis.call('GET', KEYS[1])
+local old = found and cjson.decode(found)
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local token, fingerprint = ARGV[2], ARGV[3]
+
+-- The situation, and the suffix that says more of it.
+local situation, suffix = 'none', ''
+if old then
+  situation = old.status
+  local open = situation == 'in_progress' or situation == 'accepting'
+  local same = fingerprint == '' or old.fingerprint == fingerprint
+  -- A fingerprint of another length is an older version's: it tells nothing of the content.
+  local comparable = #(old.fingerprint or '') == #fingerprint
+  if token ~= '' and old.token == token then
+    suffix = '/mine'
+  elseif open and old.until_ms <= now then
+    suffix = '/ended'
+  end
+  if situation == 'canceled' then
+    if not same and (old.fingerprint or '') ~= '' then suffix = '/another' end
+  elseif not same and comparable then
+    situation, suffix = 'other', ''
+  elseif not same and not open then
+    situation, suffix = 'older', ''
+  elseif ARGV[8] == '1' and (situation == 'dead_lettered' or situation == 'expired') and (old.item_id or '') == ARGV[9] then
+    situation, suffix = 'gone', ''
+  end
+end
+
+local row = ROWS[ARGV[1]]
+local function line(name)
+  local _, at = string.find(row, '\n' .. name .. '=', 1, true)
+  if at then
+    return string.match(row, '^([^:\n]*):([^\n]*)', at + 1)
+  end
+end
+local verdict, status = line(situation .. suffix)
+if not verdict then
+  verdict, status = line(situation)
+end
+if status == '' then
+  return { verdict, found or '', found or '' }
+end
+
+local function keep(text, which)
+  local ms = tonumber(ARGV[5])
+  if which.status == 'accepting' or which.status == 'accepted' or which.status == 'canceled' or which.accepted_at and which.status == 'in_progress' then
+    ms = tonumber(ARGV[6])
+  end
+  redis.call('SET', KEYS[1], text, 'PX', math.max(ms, tonumber(ARGV[7]) or 0))
+  return { verdict, found or '', text }
+end
+
+if status == 'forget' or status == 'restore' and not old.former then
+  redis.call('DEL', KEYS[1])
+  return { verdict, found or '', '' }
+end
+if status == 'restore' then
+  return keep(old.former, cjson.decode(old.former))
+end
+
+local new = ARGV[4] == '' and {} or cjson.decode(ARGV[4])
+new.status = status
+if old and situation ~= 'older' and situation ~= 'gone' then
+  if old.status == 'in_progress' or old.status == 'accepting' or old.status == 'accepted' then
+    -- What was accepted first holds.
+    new.accepted_at, new.not_before = old.accepted_at or new.accepted_at, old.not_before or new.not_before
+    new.expires_at, new.began_at = old.expires_at, old.began_at or new.began_at
+  end
+  if old.status == 'in_progress' and suffix == '/ended' and not old.left then
+    -- Its owner may have sent it, and died.
+    new.unanswered = (new.unanswered or 0) + (old.unanswered or 0) + 1
+  end
+  for _, f in ipairs({ 'sink', 'delivery_id', 'fingerprint', 'answer', 'item_id', 'accepted_at', 'not_before', 'expires_at', 'began_at',
+    'dead_lettered_at', 'attempts', 'unanswered' }) do
+    if new[f] == nil then
+      new[f] = old[f]
+    end
+  end
+end
+new.token = token ~= '' and token or old and old.token or nil
+if ARGV[7] ~= '' then
+  new.until_ms = now + tonumber(ARGV[7])
+end
+new.left = ARGV[1] == 'leave' or nil
+if verdict ~= 'written' and (status == 'in_progress' or status == 'accepting') then
+  -- The reply may be lost, and the call made again.
+  if suffix == '/mine' and old.status == status then
+    verdict = old.taken or verdict
+  end
+  new.taken = verdict
+end
+if status == 'canceled' and old and old.status == 'canceled' then
+  new.former, new.former_status = old.former, old.former_status or new.former_status
+elseif status == 'canceled' and old then
+  new.former, new.former_status = found, old.status
+end
+return keep(cjson.encode(new), new)
