@@ -78,7 +78,7 @@ mutant 'record released though the dead letter may be stored' lib/delivery/sende
   's/case fault\.CodeOf\(why\) == fault\.CodeDLQUnavailable:/case false:/' \
   ./lib/delivery 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
 mutant 'record believed without its dead letter' lib/delivery/sender.go \
-  's/return Answer\{\}, false\n\t\t\}\n\t\tif a\.Status/}\n\t\tif a.Status/' \
+  's/return Answer\{\}, false\n\t\t\}\n\t\tif now := /}\n\t\tif now := /' \
   ./lib/delivery 'TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere'
 mutant 'dead letter left of what another delivered' lib/delivery/sender.go \
   's/if err == nil && it\.DeliveredAt\.IsZero\(\) \{\n\t\terr = s\.Queue/if false {\n\t\terr = s.Queue/' \
@@ -86,11 +86,11 @@ mutant 'dead letter left of what another delivered' lib/delivery/sender.go \
 mutant 'item id taken for proof' lib/delivery/sender.go \
   's/ && FingerprintOf\(it\) == g\.fingerprint//' \
   ./lib/delivery 'TestAnItemIDAloneProvesNothing'
-mutant 'record of a delivery set back' lib/delivery/update.lua \
-  's/if r\.status == .delivered. and new\.status ~= .delivered. then return r\.status end//' \
+mutant 'record of a delivery set back' lib/delivery/table.go \
+  's/isDeadLettered, isExpired, isDiscarded\)\)\n\}/isDeadLettered, isExpired, isDiscarded, isDelivered))\n}/' \
   ./lib/delivery 'TestARecordMovesForwardOnly'
-mutant 'record reopened though it has changed' lib/delivery/begin.lua \
-  's/ and \(r\.item_id or ..\) == ARGV\[7\]//' \
+mutant 'record reopened though it has changed' lib/delivery/move.lua \
+  's/ and \(old\.item_id or ..\) == ARGV\[9\]//' \
   ./lib/delivery 'TestARecordOfADeadLetterThatIsGoneIsReopenedOnce'
 mutant 'replay settled before its record' lib/replay/settler.go \
   's/\ts\.engine\.noteDelivered\(ctx, delivered\.\.\.\)\n//' \

@@ -89,11 +89,13 @@ func CheckPrefix(prefix string) error {
 // forgets the orphans and counts anew: at once where there is more beside a stream than in
 // it, else every hour. Nothing rests on the counts.
 //
-// Records of deliveries (lib/delivery; begin, finish, update):
+// Records of deliveries (lib/delivery; move):
 //
 //	<prefix>:delivery:<hash>  string, TTL   the record of a sink and a delivery id, JSON: the
 //	                                  Record's fields, token (its owner), until_ms (the end of
-//	                                  the owner's lease, Unix ms), taken_over (from another owner)
+//	                                  the owner's lease, Unix ms), taken (how the owner got it),
+//	                                  left (it was handed back), former (the record before it
+//	                                  was canceled)
 //
 // Bulk operations (lib/replay; operation_create, _take, _save, _cancel, _resume). An id is in ops:open
 // before its hash exists, so that no operation is forgotten:
