@@ -62,13 +62,13 @@ func TestWhatIsAcceptedForLaterIsAnsweredAtOnce(t *testing.T) {
 		"respond-async":                      {body: `{"id":"a/1","sink":"ops","message":{"body":"x"}}`, headers: preferred, queue: &requests{}, status: 202, applied: true},
 		"without the preference":             {body: `{"id":"a/1","sink":"ops","message":{"body":"x"}}`, queue: &requests{}, status: 200, sent: 1},
 		"without a queue":                    {body: `{"id":"a/1","sink":"ops","message":{"body":"x"}}`, headers: preferred, status: 200, sent: 1},
-		"it does not fit":                    {body: `{"id":"a/1","sink":"ops","message":{"body":"x"}}`, headers: preferred, queue: &requests{err: tooLarge}, status: 200, sent: 1},
-		"the queue is silent":                {body: `{"id":"a/1","sink":"ops","message":{"body":"x"}}`, headers: preferred, queue: &requests{err: silent}, status: 503, code: "QUEUE_UNAVAILABLE"},
+		"it does not fit":                    {body: `{"id":"a/1","sink":"ops","message":{"body":"x"}}`, headers: preferred, queue: &requests{err: errTooLarge}, status: 200, sent: 1},
+		"the queue is silent":                {body: `{"id":"a/1","sink":"ops","message":{"body":"x"}}`, headers: preferred, queue: &requests{err: errSilent}, status: 503, code: "QUEUE_UNAVAILABLE"},
 		"send_after":                         {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"send_after":"30s"}`, queue: &requests{}, status: 202, waits: 30 * time.Second},
 		"send_after and the preference":      {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"send_after":"1500ms"}`, headers: preferred, queue: &requests{}, status: 202, applied: true, waits: 2 * time.Second},
 		"send_after without a queue":         {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"send_after":"30s"}`, status: 400, code: "INVALID_ARGUMENT", names: "send_after"},
 		"send_after on FIFO":                 {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"send_after":"30s"}`, queue: &requests{fifo: true}, status: 400, code: "INVALID_ARGUMENT", names: "FIFO"},
-		"send_after, and it does not fit":    {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"send_after":"30s"}`, queue: &requests{err: tooLarge}, status: 413, code: "BODY_TOO_LARGE"},
+		"send_after, and it does not fit":    {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"send_after":"30s"}`, queue: &requests{err: errTooLarge}, status: 413, code: "BODY_TOO_LARGE"},
 		"it is past":                         {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"expires_at":"2020-01-01T00:00:00Z"}`, headers: preferred, queue: &requests{}, status: 400, code: "INVALID_ARGUMENT", names: "expires_at"},
 		"it is past before it may be sent":   {body: `{"id":"a/1","sink":"ops","message":{"body":"x"},"send_after":"30s","expires_at":"` + time.Now().Add(20*time.Second).UTC().Format(time.RFC3339) + `"}`, queue: &requests{}, status: 400, code: "INVALID_ARGUMENT", names: "expires_at"},
 		"a message that cannot be sent":      {body: `{"id":"a/1","sink":"ops","message":{"body":""}}`, headers: preferred, queue: &requests{}, status: 400, code: "INVALID_ARGUMENT", names: "message.body"},
@@ -117,8 +117,8 @@ func TestWhatIsAcceptedForLaterIsAnsweredAtOnce(t *testing.T) {
 }
 
 var (
-	tooLarge = &fault.Error{Code: fault.CodeBodyTooLarge, Msg: "it takes 1 MiB"}
-	silent   = &fault.Error{Code: fault.CodeQueueUnavailable, Msg: "no answer"}
+	errTooLarge = &fault.Error{Code: fault.CodeBodyTooLarge, Msg: "it takes 1 MiB"}
+	errSilent   = &fault.Error{Code: fault.CodeQueueUnavailable, Msg: "no answer"}
 )
 
 // with sets a message attribute.
