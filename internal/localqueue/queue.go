@@ -163,10 +163,10 @@ type received struct {
 // it waits. A receiver that goes away takes nothing.
 func (q *queue) receive(ctx context.Context, mu sync.Locker, w wanted) []received {
 	end := time.Now().Add(w.wait)
-	for {
+	for ctx.Err() == nil {
 		now := time.Now()
 		got, next := q.take(now, w)
-		if len(got) > 0 || !now.Before(end) || ctx.Err() != nil {
+		if len(got) > 0 || !now.Before(end) {
 			return got
 		}
 		if next.IsZero() || next.After(end) {
@@ -181,10 +181,8 @@ func (q *queue) receive(ctx context.Context, mu sync.Locker, w wanted) []receive
 		}
 		timer.Stop()
 		mu.Lock()
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // take hands out what can be, and says when the next hidden message becomes visible; zero: none is hidden.
@@ -276,7 +274,7 @@ func (q *queue) hide(handle string, seconds int, now time.Time) error {
 	switch {
 	case err != nil:
 		return err
-	case e == nil || !last || !messageOf(e).inFlight || !now.Before(messageOf(e).visible):
+	case e == nil || !last || !now.Before(messageOf(e).visible):
 		return errNotInFlight
 	}
 	m := messageOf(e)
