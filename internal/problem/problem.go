@@ -46,6 +46,7 @@ var kinds = map[fault.Code]struct {
 	fault.CodeDeliveryInProgress: {http.StatusConflict, "The same delivery is under way", 5 * time.Second},
 	fault.CodeIDReused:           {http.StatusUnprocessableEntity, "The delivery id was used for other content", 0},
 	fault.CodeNotAttempted:       {http.StatusServiceUnavailable, "No time was left for an attempt", time.Second},
+	fault.CodeQueueUnavailable:   {http.StatusServiceUnavailable, "The queue did not take the message", 5 * time.Second},
 	fault.CodeBodyTooLarge:       {http.StatusRequestEntityTooLarge, "The message is too large", 0},
 	fault.CodeInvalidArgument:    {http.StatusBadRequest, "The request is wrong", 0},
 	fault.CodeInternal:           {http.StatusInternalServerError, "Internal error", 0},

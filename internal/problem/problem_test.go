@@ -17,6 +17,7 @@ func TestEachCodeHasItsStatus(t *testing.T) {
 		fault.CodeInvalidArgument: 400, fault.CodeSinkNotFound: 404, fault.CodeDLQNotFound: 404, fault.CodeItemLeased: 409,
 		fault.CodeDeliveryInProgress: 409, fault.CodeDeadLettered: 409, fault.CodeBodyTooLarge: 413, fault.CodeIDReused: 422, fault.CodeInternal: 500,
 		fault.CodeDLQOverflow: 503, fault.CodeDLQUnavailable: 503, fault.CodeSinkConfigInvalid: 503, fault.CodeNotAttempted: 503, fault.CodeSinkUnavailable: 503,
+		fault.CodeQueueUnavailable: 503,
 	} {
 		w := httptest.NewRecorder()
 		problem.From(fmt.Errorf("outer: %w", &fault.Error{Code: code, Msg: "why"})).Write(w)

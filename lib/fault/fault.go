@@ -30,6 +30,7 @@ const (
 	CodeDeliveryInProgress Code = "DELIVERY_IN_PROGRESS" // the same delivery is under way elsewhere
 	CodeIDReused           Code = "ID_REUSED"            // the delivery id was used for other content
 	CodeNotAttempted       Code = "NOT_ATTEMPTED"        // no time was left for an attempt
+	CodeQueueUnavailable   Code = "QUEUE_UNAVAILABLE"    // the queue did not take the message, or did not say so
 	CodeBodyTooLarge       Code = "BODY_TOO_LARGE"       // the body exceeds the limit
 	CodeInvalidArgument    Code = "INVALID_ARGUMENT"     // the request is wrong; the message names the field
 	CodeInternal           Code = "INTERNAL"             // a defect of Backstop itself

@@ -28,6 +28,7 @@ const (
 	CodeDeliveryInProgress = fault.CodeDeliveryInProgress
 	CodeIDReused           = fault.CodeIDReused
 	CodeNotAttempted       = fault.CodeNotAttempted
+	CodeQueueUnavailable   = fault.CodeQueueUnavailable
 	CodeBodyTooLarge       = fault.CodeBodyTooLarge
 	CodeInvalidArgument    = fault.CodeInvalidArgument
 	CodeInternal           = fault.CodeInternal
