@@ -97,7 +97,7 @@ func (o redriveOptions) client(ctx context.Context) (*sqs.Client, error) {
 	case o.most < 0:
 		return nil, usage("--max %d: want 0 for all, or a number", o.most)
 	}
-	return sqsClient(ctx, u)
+	return openQueue(ctx, u)
 }
 
 // redrive moves messages from one queue to another.
