@@ -11,7 +11,8 @@ require (
 	github.com/aws/aws-sdk-go-v2/credentials v1.20.15
 	// The last version that does not describe all of the service at every start (docs/performance.md).
 	github.com/aws/aws-sdk-go-v2/service/lambda v1.107.0
-	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.11
+	// The last version that does not describe all of the service at every start (docs/performance.md).
+	github.com/aws/aws-sdk-go-v2/service/sqs v1.48.1
 	// The last version that does not describe all of the service at every start (docs/performance.md).
 	github.com/aws/aws-sdk-go-v2/service/ssm v1.79.3
 	github.com/aws/smithy-go v1.28.8
@@ -36,7 +37,6 @@ require (
 	golang.org/x/net v0.62.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/text v0.43.0
-	golang.org/x/time v0.16.0
 	pgregory.net/rapid v1.3.0
 )
 

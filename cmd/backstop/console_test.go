@@ -81,7 +81,7 @@ func TestConsoleIsForThisMachineOnly(t *testing.T) {
 
 func TestDevServesTheConsole(t *testing.T) {
 	out, stop := serve(t, "dev", "--bin", built(t), "--api-addr", "127.0.0.1:0", "--invoke-addr", "127.0.0.1:0", "--inbox-addr", "127.0.0.1:0",
-		"--console-addr", "127.0.0.1:0", "--every", "0")
+		"--console-addr", "127.0.0.1:0", "--queue-addr", "127.0.0.1:0", "--every", "0")
 	url := ""
 	for url == "" {
 		line, err := out.ReadString('\n')

@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
+	"os"
+	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
 
-	"backstop/internal/awsconf"
 	"backstop/internal/console"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
@@ -29,9 +27,11 @@ console in front, an embedded Redis and an inbox behind, the replay schedule bes
 machine unless you name sinks of your own. All of it answers to localhost, 127.0.0.1 and [::1] only, and to no other
 site's pages; programs such as curl and the AWS CLI need nothing for it.
 
-With --queue it also polls a queue of any SQS-compatible endpoint (AWS_ENDPOINT_URL_SQS,
-or the URL's own host) and honours batchItemFailures. Sinks with fifo: hold must know when a receive is the
-last: unless the queue's maxReceiveCount is 5, name it with --env BACKSTOP_QUEUE_MAX_RECEIVES=n.`,
+A queue in memory feeds the send function, and takes what is to be sent later; what comes back five times
+goes to its redrive queue. It speaks SQS' protocol: the AWS SDK and CLI use it with any credentials.
+With --queue it is a queue of any SQS-compatible endpoint instead (AWS_ENDPOINT_URL_SQS, or the URL's own
+host), with your AWS credentials, as they are at the start. Sinks with fifo: hold must know when a receive is
+the last: unless that queue's maxReceiveCount is 5, name it with --env BACKSTOP_QUEUE_MAX_RECEIVES=n.`,
 		Example: `  backstop dev
   backstop dev --sinks file:config/sinks --redis redis://127.0.0.1:6379
   backstop dev --queue http://127.0.0.1:5000/123456789012/messages`,
@@ -42,11 +42,12 @@ last: unless the queue's maxReceiveCount is 5, name it with --env BACKSTOP_QUEUE
 	f.StringVar(&o.InvokeAddr, "invoke-addr", "127.0.0.1:3001", "where the Invoke API listens")
 	f.StringVar(&o.Inbox.ControlAddr, "inbox-addr", "127.0.0.1:3002", "where the inbox shows what arrived")
 	f.StringVar(&consoleAddr, "console-addr", "127.0.0.1:3003", "where the console listens, on loopback")
+	f.StringVar(&o.QueueAddr, "queue-addr", "127.0.0.1:3004", "where the queue in memory listens")
 	f.StringVar(&o.RedisURL, "redis", "", "redis:// or rediss:// URL to use instead of an embedded Redis")
 	f.StringVar(&o.Sinks, "sinks", "", "sink configuration to use instead of the sample sinks, such as file:config/sinks")
 	f.StringToStringVar(&o.Env, "env", nil, "environment variables for the functions, NAME=VALUE")
 	f.DurationVar(&every, "every", time.Minute, "interval of the replay schedule; 0 turns it off")
-	f.StringVar(&queue, "queue", "", "URL of an SQS queue to poll")
+	f.StringVar(&queue, "queue", "", "URL of an SQS queue to use instead of the one in memory")
 	bin := addBin(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := checkBin(*bin); err != nil {
@@ -55,12 +56,18 @@ last: unless the queue's maxReceiveCount is 5, name it with --env BACKSTOP_QUEUE
 		o.Bin, o.Samples = *bin, true
 		o.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 		o.Output = func(function, line string) { _ = printLog(c.ErrOrStderr(), function, line) }
-		return runDev(c, o, consoleAddr, every, queue)
+		if queue != "" {
+			var err error
+			if o.Queue, err = devQueue(c.Context(), queue); err != nil {
+				return err
+			}
+		}
+		return runDev(c, o, consoleAddr, every)
 	}
 	return c
 }
 
-func runDev(c *cobra.Command, o local.Options, consoleAddr string, every time.Duration, queue string) error {
+func runDev(c *cobra.Command, o local.Options, consoleAddr string, every time.Duration) error {
 	ctx, stop := context.WithCancel(c.Context())
 	defer stop()
 	stack, err := local.Start(ctx, o)
@@ -73,17 +80,14 @@ func runDev(c *cobra.Command, o local.Options, consoleAddr string, every time.Du
 		return err
 	}
 	defer func() { _ = page.Close() }()
-	failed := make(chan error, 2)
+	failed := make(chan error, 1)
 	if every > 0 {
 		schedule := &lambdahost.Schedule{Invoker: stack.Host, Function: local.Replay, Every: every, Logger: o.Logger}
 		go func() { failed <- schedule.Run(ctx) }()
 	}
-	if queue != "" {
-		poller, err := newPoller(ctx, stack.Host, queue, o.Logger)
-		if err != nil {
-			return err
-		}
-		go func() { failed <- poller.Run(ctx) }()
+	redrive := ""
+	if stack.RedriveURL != "" {
+		redrive = "\n  Redrive     " + stack.RedriveURL + "    what came back five times"
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), `Backstop runs on this machine. Stop it with Ctrl-C.
 
@@ -91,15 +95,17 @@ func runDev(c *cobra.Command, o local.Options, consoleAddr string, every time.Du
   Invoke API  %[2]s
   Inbox       %[3]s    what the sample sinks sent
   Console     %[5]s    what failed, and replay, for the browser
+  Queue       %[6]s%[7]s
 
 Try:
 
   curl -i %[1]s/v1/messages -d '{"sink":"webhook-demo","message":{"body":"hello"}}'
   curl -i %[1]s/v1/messages -d '{"sink":"webhook-down","message":{"body":"nobody is home"}}'
+  echo '{"sink":"webhook-demo","message":{"body":"by the queue"}}' | backstop send --queue %[6]s --file -
   curl -s %[1]s/v1/dlq/items
   curl -s -X POST '%[3]s/heal?path=%[4]s'    # webhook-down works again; the schedule replays
 
-`, stack.APIURL, stack.InvokeURL, stack.Inbox.ControlURL, local.PathDown, page.URL)
+`, stack.APIURL, stack.InvokeURL, stack.Inbox.ControlURL, local.PathDown, page.URL, stack.QueueURL, redrive)
 	if err != nil {
 		return err
 	}
@@ -111,24 +117,32 @@ Try:
 	}
 }
 
-// newPoller polls the queue through the endpoint in its URL, or the one that the AWS
-// environment names.
-func newPoller(ctx context.Context, host *lambdahost.Host, queue string, log *slog.Logger) (*lambdahost.Poller, error) {
-	u, err := url.Parse(queue)
-	if err != nil || u.Host == "" {
-		return nil, usage("--queue %q is not a URL such as http://127.0.0.1:5000/123456789012/messages", queue)
-	}
-	cfg, err := awsconf.Load(ctx)
+// devQueue calls the queue through the endpoint in its URL, or the one that the AWS
+// environment names. The send function gets the same credentials and endpoint.
+func devQueue(ctx context.Context, queue string) (*local.RequestQueue, error) {
+	u, err := checkQueue("--queue", queue)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Region == "" {
-		cfg.Region = "us-east-1"
+	if strings.Count(strings.Trim(u.Path, "/"), "/") < 1 {
+		return nil, usage("--queue %q does not end in /account/name", queue)
 	}
-	client := sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		if o.BaseEndpoint == nil {
-			o.BaseEndpoint = aws.String(u.Scheme + "://" + u.Host)
+	cfg, err := sqsConfig(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	who, err := cfg.Credentials.Retrieve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	env := map[string]string{
+		"AWS_ACCESS_KEY_ID": who.AccessKeyID, "AWS_SECRET_ACCESS_KEY": who.SecretAccessKey, "AWS_SESSION_TOKEN": who.SessionToken, "AWS_REGION": cfg.Region,
+	}
+	for _, name := range []string{"AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"} {
+		if v := os.Getenv(name); v != "" {
+			env["AWS_ENDPOINT_URL_SQS"] = v
+			break
 		}
-	})
-	return &lambdahost.Poller{Invoker: host, Function: local.Queue, Client: client, QueueURL: queue, Region: cfg.Region, Logger: log}, nil
+	}
+	return &local.RequestQueue{URL: queue, Client: sqsClient(cfg, u), Region: cfg.Region, Env: env}, nil
 }

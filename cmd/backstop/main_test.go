@@ -56,7 +56,7 @@ func runAll(m *testing.M) int {
 	// Nothing of the developer's own environment.
 	for _, name := range []string{
 		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
-		"AWS_ENDPOINT_URL", "BACKSTOP_API", "BACKSTOP_TOKEN",
+		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "BACKSTOP_API", "BACKSTOP_TOKEN",
 	} {
 		must(os.Unsetenv(name))
 	}

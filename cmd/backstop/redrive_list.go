@@ -37,7 +37,7 @@ queue shows only the first messages of each group.`,
 		if limit < 1 || limit > 1000 {
 			return usage("--limit %d: want 1 to 1000", limit)
 		}
-		client, err := sqsClient(c.Context(), u)
+		client, err := openQueue(c.Context(), u)
 		if err != nil {
 			return err
 		}

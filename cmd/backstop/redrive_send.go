@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,10 +22,12 @@ func newRedriveSend() *cobra.Command {
 		Use:   "send --redrive-queue URL --queue URL",
 		Short: "Send the redrive queue's messages back to the main queue",
 		Long: `Send moves messages from the redrive queue to the main queue, one by one: first sent, then deleted, so
-nothing is lost whenever it is stopped. Body and attributes stay as they are, with one exception: a request
-without an "id" gets its SQS message id as "id". That id was its delivery id, and the moved message has
-another message id: without it, what had been delivered before would be delivered again. For the same
-reason a message that was sent but could not be deleted does no harm when it is sent once more.
+nothing is lost whenever it is stopped. Body and attributes stay as they are, with two exceptions, for SQS
+gives the moved message another message id and another time. A request without an "id" gets its SQS message id
+as "id": that was its delivery id, and without it, what had been delivered before would be delivered again. For
+the same reason a message that was sent but could not be deleted does no harm when it is sent once more. And
+the time when it was first sent goes with it, as the attribute backstop-sent-at, so that max_age counts from
+then; a message that was accepted for later has its time already (backstop-accepted-at).
 
 Messages that come back while the command runs are left where they are.`,
 		Example: `  backstop redrive send --redrive-queue "$REDRIVE" --queue "$QUEUE" --dry-run
@@ -74,6 +78,9 @@ func (o redriveOptions) run(c *cobra.Command) error {
 	r := &redrive{queues: client, from: o.from, to: o.to, line: newProgress(c, "sending back"), total: n}
 	err = r.run(c.Context(), o.most)
 	r.line.end()
+	if r.untimed > 0 {
+		note(c, "%s without room for another attribute: max_age counts from now", plural(int64(r.untimed), "message"))
+	}
 	if _, werr := fmt.Fprintf(c.OutOrStdout(), "%s sent back\n", plural(int64(len(r.sent)), "message")); err == nil {
 		err = werr
 	}
@@ -97,7 +104,7 @@ func (o redriveOptions) client(ctx context.Context) (*sqs.Client, error) {
 	case o.most < 0:
 		return nil, usage("--max %d: want 0 for all, or a number", o.most)
 	}
-	return sqsClient(ctx, u)
+	return openQueue(ctx, u)
 }
 
 // redrive moves messages from one queue to another.
@@ -107,6 +114,7 @@ type redrive struct {
 	line     *progress
 	total    int64
 	sent     map[string]bool // ids of the new messages
+	untimed  int             // how many of them do not say when they were first sent
 }
 
 // run moves up to most messages; 0: until the queue is empty.
@@ -152,7 +160,8 @@ const moveTimeout = 20 * time.Second
 func (r *redrive) move(ctx context.Context, m types.Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
-	out, err := r.queues.SendMessage(ctx, r.copyOf(m))
+	in := r.copyOf(m)
+	out, err := r.queues.SendMessage(ctx, in)
 	if err == nil && aws.ToString(out.MessageId) == "" {
 		err = errors.New("the answer of the main queue has no MessageId, so nothing says that it took the message")
 	}
@@ -160,6 +169,9 @@ func (r *redrive) move(ctx context.Context, m types.Message) error {
 		return fmt.Errorf("message %s stays in the redrive queue: %w", aws.ToString(m.MessageId), err)
 	}
 	r.sent[aws.ToString(out.MessageId)] = true
+	if !saysWhen(in.MessageAttributes) {
+		r.untimed++
+	}
 	if _, err := r.queues.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &r.from, ReceiptHandle: m.ReceiptHandle}); err != nil {
 		return fmt.Errorf("message %s was sent, but is still in the redrive queue too (sending it again is safe, its delivery id stays): %w",
 			aws.ToString(m.MessageId), err)
@@ -173,6 +185,7 @@ func (r *redrive) copyOf(m types.Message) *sqs.SendMessageInput {
 		QueueUrl: &r.to, MessageBody: aws.String(withID(aws.ToString(m.Body), aws.ToString(m.MessageId))),
 		MessageAttributes: m.MessageAttributes,
 	}
+	in.MessageAttributes = withTime(in, m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)])
 	if group := m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]; group != "" {
 		in.MessageGroupId = &group // a standard queue is fair to groups
 	}
@@ -187,6 +200,34 @@ func (r *redrive) copyOf(m types.Message) *sqs.SendMessageInput {
 		}
 	}
 	return in
+}
+
+// The attributes that say since when a message is on its way.
+const (
+	attributeAcceptedAt = "backstop-accepted-at" // it was accepted by the send function then
+	attributeSentAt     = "backstop-sent-at"     // it was sent to the queue first then
+)
+
+func saysWhen(attributes map[string]types.MessageAttributeValue) bool {
+	return attributes[attributeAcceptedAt].StringValue != nil || attributes[attributeSentAt].StringValue != nil
+}
+
+// withTime returns the attributes of in with the time of its first sending, in milliseconds,
+// where they say none yet and SQS takes another one.
+func withTime(in *sqs.SendMessageInput, sent string) map[string]types.MessageAttributeValue {
+	ms, err := strconv.ParseInt(sent, 10, 64)
+	if err != nil || saysWhen(in.MessageAttributes) {
+		return in.MessageAttributes
+	}
+	all := make(map[string]types.MessageAttributeValue, len(in.MessageAttributes)+1)
+	maps.Copy(all, in.MessageAttributes)
+	all[attributeSentAt] = types.MessageAttributeValue{
+		DataType: aws.String("String"), StringValue: aws.String(time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")),
+	}
+	if len(all) > queueAttributes || queueSize(*in.MessageBody, all) > queueBytes {
+		return in.MessageAttributes
+	}
+	return all
 }
 
 // withID gives a request without an id the one that it had as an SQS message, and leaves

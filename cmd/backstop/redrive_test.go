@@ -180,3 +180,67 @@ func TestPeekEndsAndGivesEverythingBack(t *testing.T) {
 		}
 	}
 }
+
+func attributeText(v string) types.MessageAttributeValue {
+	return types.MessageAttributeValue{DataType: aws.String("String"), StringValue: &v}
+}
+
+// A moved message says when it was first sent, if it can: SQS gives it a new time.
+func TestAMovedMessageKeepsTheTimeOfItsFirstSending(t *testing.T) {
+	const sent, told = "1893456000042", "2030-01-01T00:00:00.042Z"
+	nine := map[string]types.MessageAttributeValue{}
+	for i := range queueAttributes - 1 {
+		nine[fmt.Sprint(i)] = attributeText("v")
+	}
+	ten := maps.Clone(nine)
+	ten["10"] = attributeText("v")
+	room := strings.Repeat("x", queueBytes-len(attributeSentAt+"String"+told))
+	for _, c := range []struct {
+		name, sent, body string
+		attributes       map[string]types.MessageAttributeValue
+		want             string // backstop-sent-at
+		untimed          int
+	}{
+		{"none yet", sent, "x", nil, told, 0},
+		{"nine others", sent, "x", nine, told, 0},
+		{"ten others", sent, "x", ten, "", 1},
+		{"as much as fits", sent, room, nil, told, 0},
+		{"no room", sent, room + "x", nil, "", 1},
+		{"accepted by send", sent, "x", map[string]types.MessageAttributeValue{"backstop-accepted-at": attributeText("2029-12-31T23:00:00Z"), "backstop-not-before": attributeText("2029-12-31T23:15:00Z")}, "", 0},
+		{"moved before", sent, "x", map[string]types.MessageAttributeValue{"backstop-sent-at": attributeText("2029-12-31T23:00:00Z")}, "2029-12-31T23:00:00Z", 0},
+		{"a queue that does not say", "", "x", nil, "", 1},
+	} {
+		q := &attributeQueues{}
+		r := &redrive{queues: q, from: "from", to: "to", sent: map[string]bool{}}
+		before := maps.Clone(c.attributes)
+		m := types.Message{MessageId: aws.String("m"), Body: &c.body, MessageAttributes: c.attributes, Attributes: map[string]string{"SentTimestamp": c.sent}}
+		if err := r.move(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		got := maps.Clone(q.sent.MessageAttributes)
+		if v := aws.ToString(got["backstop-sent-at"].StringValue); v != c.want || r.untimed != c.untimed {
+			t.Errorf("%s: backstop-sent-at %q, %d without a time; want %q, %d", c.name, v, r.untimed, c.want, c.untimed)
+		}
+		if len(before) > 0 && before["backstop-sent-at"].StringValue == nil {
+			delete(got, "backstop-sent-at")
+		}
+		if len(before) != len(c.attributes) || len(before) > 0 && !maps.EqualFunc(got, before, func(a, b types.MessageAttributeValue) bool { return *a.StringValue == *b.StringValue }) {
+			t.Errorf("%s: the other attributes are %v, want %v", c.name, got, before)
+		}
+	}
+}
+
+// attributeQueues keep the last message that was sent.
+type attributeQueues struct {
+	queues
+	sent *sqs.SendMessageInput
+}
+
+func (q *attributeQueues) SendMessage(_ context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
+	q.sent = in
+	return &sqs.SendMessageOutput{MessageId: aws.String("new")}, nil
+}
+
+func (*attributeQueues) DeleteMessage(context.Context, *sqs.DeleteMessageInput, ...func(*sqs.Options)) (*sqs.DeleteMessageOutput, error) {
+	return &sqs.DeleteMessageOutput{}, nil
+}

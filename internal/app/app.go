@@ -38,9 +38,11 @@ type App struct {
 	Config  *config.Cache
 	Queue   dlq.Store
 	Records delivery.Store
-	Sender  *delivery.Sender
-	Engine  *replay.Engine
-	Gate    *flow.Gate // what all processes together may send
+	// Requests is the queue that feeds the send function; nil: there is none.
+	Requests *RequestQueue
+	Sender   *delivery.Sender
+	Engine   *replay.Engine
+	Gate     *flow.Gate // what all processes together may send
 
 	hangUp func() // nil: there are no connections
 
@@ -81,6 +83,7 @@ func (a *App) compose() error {
 	} else if a.Env.Sinks.SSM() {
 		return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "AWS configuration", Cause: err}
 	}
+	a.Requests = newRequestQueue(a.Env.QueueURL, loadAWS)
 	useProxy(a.Env.Proxy)
 	a.Config = config.NewCache(a.Env.Sinks, options)
 

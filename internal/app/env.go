@@ -7,11 +7,13 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"backstop/internal/loopback"
 	"backstop/internal/redisconn"
 	"backstop/lib/config"
 	"backstop/lib/delivery"
@@ -47,6 +49,9 @@ type Env struct {
 	// Concurrency is how many deliveries one invocation makes at once:
 	// BACKSTOP_CONCURRENCY, default 50.
 	Concurrency int
+	// QueueURL is the SQS queue that requests are put on which are to be delivered later, or
+	// answered at once: BACKSTOP_QUEUE_URL. Nil: there is none.
+	QueueURL *url.URL
 	// QueueReceives is how often the queue hands out a message before it gives it up, its
 	// maxReceiveCount: BACKSTOP_QUEUE_MAX_RECEIVES, default 5.
 	QueueReceives  int
@@ -90,6 +95,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		e.Sinks = s
 	}
 	e.RedisURL = r.redisURL(e.Local)
+	e.QueueURL = r.queueURL(e.Local)
 	if name, ok := strings.CutPrefix(e.RedisPassword.Reveal(), "ssm:"); ok {
 		e.RedisPassword, e.RedisParameter = "", name
 		if !parameterName().MatchString(name) {
@@ -187,6 +193,33 @@ func (r *envReader) redisURL(local bool) *url.URL {
 		r.fault(name, "scheme %.20q; want redis:// or rediss:// (TLS)", u.Scheme)
 	case u.Host == "":
 		r.fault(name, "no host; want %s://host:port", u.Scheme)
+	}
+	return u
+}
+
+// queueURL reads BACKSTOP_QUEUE_URL. Requests go there signed, but readable: so by TLS, if not
+// on this machine.
+func (r *envReader) queueURL(local bool) *url.URL {
+	const name, form = "BACKSTOP_QUEUE_URL", "want a queue's URL such as https://sqs.eu-west-1.amazonaws.com/123456789012/name"
+	v := r.text(name, "")
+	if v == "" {
+		return nil
+	}
+	u, err := url.Parse(v)
+	if err != nil {
+		r.fault(name, "not a URL; %s", form)
+		return nil
+	}
+	parts := strings.Split(strings.Trim(u.Path, "/"), "/")
+	switch {
+	case u.Scheme != "https" && u.Scheme != "http":
+		r.fault(name, "scheme %.20q; %s", u.Scheme, form)
+	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		r.fault(name, "a host and a path alone are taken; %s", form)
+	case len(parts) < 2 || slices.Contains(parts, ""):
+		r.fault(name, "path %.80q does not end in /account/name; %s", u.Path, form)
+	case u.Scheme == "http" && !local && !loopback.IsLocal(u.Host):
+		r.fault(name, "http:// is taken for this machine alone; %s", form)
 	}
 	return u
 }

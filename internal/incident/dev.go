@@ -26,7 +26,7 @@ type Dev struct {
 // holds the functions.
 func DevArgs(bin string, more ...string) []string {
 	args := []string{"dev", "--bin", bin, "--every", "0"}
-	for _, addr := range []string{"api", "invoke", "inbox", "console"} {
+	for _, addr := range []string{"api", "invoke", "inbox", "console", "queue"} {
 		args = append(args, "--"+addr+"-addr", "127.0.0.1:0")
 	}
 	return append(args, more...)

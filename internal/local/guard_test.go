@@ -48,6 +48,7 @@ func TestEveryLocalServerRefusesOtherSitesPages(t *testing.T) {
 		"the inbox":           "GET " + s.Inbox.ControlURL + "/arrivals",
 		"the inbox's buttons": "POST " + s.Inbox.ControlURL + "/heal?path=/hook",
 		"the inbox's hooks":   "POST " + s.Inbox.URL + "/hook",
+		"the queue":           "POST " + s.QueueURL,
 	}
 	pages := map[string]struct {
 		headers []string

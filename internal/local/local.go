@@ -20,6 +20,7 @@ import (
 
 	"backstop/internal/inbox"
 	"backstop/internal/lambdahost"
+	"backstop/internal/localqueue"
 	"backstop/internal/loopback"
 )
 
@@ -47,6 +48,13 @@ type Options struct {
 	Timeout, QueueTimeout, ReplayTimeout time.Duration
 	// RedisURL is used instead of an embedded Redis when set.
 	RedisURL string
+	// Queue is the queue that feeds Queue's function and takes what Send accepts. Nil: one in memory.
+	Queue *RequestQueue
+	// QueueAddr is where the queue in memory listens. Empty: a free port of 127.0.0.1. QueueName
+	// is its name, with .fifo at its end a FIFO queue; empty: messages. QueueVisibility is how
+	// long a message that was handed back waits there; zero: 30 s more than QueueTimeout.
+	QueueAddr, QueueName string
+	QueueVisibility      time.Duration
 	// Sinks is used as BACKSTOP_SINKS instead of the sample sinks when set.
 	Sinks string
 	// Samples puts sample dead letters into the embedded Redis, those that the files in
@@ -60,6 +68,16 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// RequestQueue is a queue of SQS, or of an emulator.
+type RequestQueue struct {
+	URL string
+	// Client calls the queue. Region is the records' awsRegion.
+	Client lambdahost.SQS
+	Region string
+	// Env is what Send needs beside the URL, such as credentials.
+	Env map[string]string
+}
+
 // Stack is a running Backstop. Close it to stop everything.
 type Stack struct {
 	Host  *lambdahost.Host
@@ -70,6 +88,10 @@ type Stack struct {
 	APIURL, InvokeURL string
 	// RedisURL is where the functions keep dead letters.
 	RedisURL string
+	// QueueURL is the queue's, and RedriveURL its redrive queue's; that is empty with Options.Queue.
+	QueueURL, RedriveURL string
+	// Queues are the two in memory; nil with Options.Queue.
+	Queues *localqueue.Service
 
 	stop    context.CancelFunc
 	dir     string
@@ -107,11 +129,21 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 		return s, err
 	}
 	s.InvokeURL = "http://" + invoke.Addr().String()
+	if o.Queue == nil {
+		if o.Queue, err = s.startQueue(ctx, o); err != nil {
+			return s, errors.Join(err, invoke.Close())
+		}
+	}
+	s.QueueURL = o.Queue.URL
 	if err := s.startHost(ctx, o); err != nil {
 		return s, errors.Join(err, invoke.Close())
 	}
 	s.serve(invoke, s.Host.InvokeAPI())
-	return s, s.startAPI(ctx, o)
+	if err := s.startAPI(ctx, o); err != nil {
+		return s, err
+	}
+	s.poll(ctx, o)
+	return s, nil
 }
 
 // normalize fills in defaults, and makes paths absolute: functions run in the folder of
@@ -125,6 +157,12 @@ func (o Options) normalize() (Options, error) {
 	}
 	if o.ReplayTimeout <= 0 {
 		o.ReplayTimeout = 55 * time.Second
+	}
+	if o.QueueName == "" {
+		o.QueueName = "messages"
+	}
+	if o.QueueVisibility <= 0 {
+		o.QueueVisibility = (o.QueueTimeout + 30*time.Second).Truncate(time.Second)
 	}
 	var err error
 	if o.Bin, err = filepath.Abs(o.Bin); err != nil {
@@ -167,7 +205,11 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 		"BACKSTOP_REPLAY_FUNCTION": Replay,
 		"AWS_ENDPOINT_URL_LAMBDA":  s.InvokeURL,
 	}
+	sendEnv := maps.Clone(env)
+	sendEnv["BACKSTOP_QUEUE_URL"] = s.QueueURL
+	maps.Copy(sendEnv, o.Queue.Env)
 	maps.Copy(env, o.Env)
+	maps.Copy(sendEnv, o.Env)
 	function := func(name, artifact string, timeout time.Duration) lambdahost.Function {
 		return lambdahost.Function{
 			Name: name, Path: filepath.Join(o.Bin, artifact, "bootstrap"), Env: env, Timeout: timeout, MemoryMB: 512,
@@ -175,9 +217,11 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 	}
 	replay := function(Replay, "replay", o.ReplayTimeout)
 	replay.Async = lambdahost.Async{Retries: -1, MaxAge: time.Minute} // as in template.yaml
+	send := function(Send, "send", o.Timeout)
+	send.Env = sendEnv
 	var err error
 	s.Host, err = lambdahost.Start(ctx, lambdahost.Options{Logger: o.Logger, Output: o.Output},
-		function(Send, "send", o.Timeout), function(Queue, "send", o.QueueTimeout), replay, function(DLQAPI, "dlq-api", o.Timeout))
+		send, function(Queue, "send", o.QueueTimeout), replay, function(DLQAPI, "dlq-api", o.Timeout))
 	return err
 }
 

@@ -1,0 +1,91 @@
+package localqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+)
+
+const (
+	contentType  = "application/x-amz-json-1.0"
+	targetPrefix = "AmazonSQS."
+	// maxRequest bounds a request in JSON, where a character may be written in six bytes.
+	maxRequest = 8 << 20
+)
+
+// operations are what the service can do, by the name in X-Amz-Target.
+var operations = map[string]func(*Service, context.Context, []byte) (any, error){
+	"SendMessage":                  operation((*Service).sendMessage),
+	"SendMessageBatch":             operation((*Service).sendMessageBatch),
+	"ReceiveMessage":               operation((*Service).receiveMessage),
+	"DeleteMessage":                operation((*Service).deleteMessage),
+	"DeleteMessageBatch":           operation((*Service).deleteMessageBatch),
+	"ChangeMessageVisibility":      operation((*Service).changeVisibility),
+	"ChangeMessageVisibilityBatch": operation((*Service).changeVisibilityBatch),
+	"GetQueueAttributes":           operation((*Service).queueAttributes),
+	"GetQueueUrl":                  operation((*Service).queueURL),
+}
+
+// operation decodes the input of an operation.
+func operation[In, Out any](do func(*Service, context.Context, In) (Out, error)) func(*Service, context.Context, []byte) (any, error) {
+	return func(s *Service, ctx context.Context, body []byte) (any, error) {
+		var in In
+		if err := json.Unmarshal(body, &in); err != nil {
+			return nil, &refusal{code: "SerializationException", message: err.Error()}
+		}
+		return do(s, ctx, in)
+	}
+}
+
+// endpointKey is the context's key of the URL under which the caller knows the service.
+type endpointKey struct{}
+
+// ServeHTTP implements http.Handler.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Amzn-Requestid", newID())
+	out, err := s.serve(w, r)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, http.StatusOK, out)
+}
+
+func (s *Service) serve(w http.ResponseWriter, r *http.Request) (any, error) {
+	name, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // a wrong one is not ours
+	if r.Method != http.MethodPost || !ok || kind != contentType {
+		return nil, &refusal{code: "UnknownOperationException", message: "want a POST of SQS' JSON protocol: " + contentType + " with X-Amz-Target"}
+	}
+	do := operations[name]
+	if do == nil {
+		return nil, &refusal{code: "InvalidAction", message: "The local queue does not have the operation " + name + "."}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, errBatchTooLong
+	}
+	if err != nil {
+		return nil, &refusal{code: "SerializationException", message: err.Error()}
+	}
+	return do(s, context.WithValue(r.Context(), endpointKey{}, "http://"+r.Host), body)
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	e, ok := errors.AsType[*refusal](err)
+	if !ok {
+		e = &refusal{code: "InternalFailure", message: err.Error()}
+	}
+	w.Header().Set("X-Amzn-Query-Error", e.queryCode()+";Sender")
+	answer(w, http.StatusBadRequest, map[string]string{"__type": "com.amazonaws.sqs#" + e.code, "message": e.message})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client's loss
+}
