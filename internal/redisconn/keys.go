@@ -40,15 +40,18 @@ func CheckPrefix(prefix string) error {
 //	                                  and a trimming push). Others may append entries with the
 //	                                  field item alone:
 //	    item                          the Item's JSON; the part that never changes
-//	    k                             push key: hash of delivery id, replays and origin
+//	    k                             push key: hash of delivery id, replays and origin; after
+//	                                  the first generation <own>,<that of the first>
 //	    g                             group: hash of reason and fingerprint; empty over MaxGroups
 //	    n                             not before: 0, Unix ms by the server's clock, or never
 //	    f                             fingerprint of the content; older versions wrote none
+//	    x                             expiry, Unix ms; none without one
 //	{<prefix>:dlq:<sink>}:meta  hash
 //	    cursor                        entries after it are due since their push (claim)
-//	    idle                          entries that are delivered, parked or waiting, leased ones
-//	                                  included (push, settle, unpark, and all that remove)
+//	    idle                          entries that are delivered, expired, parked or waiting, leased
+//	                                  ones included (push, settle, unpark, and all that remove)
 //	    parked                        entries with a parked state (settle, unpark, removals)
+//	    expired                       entries that are marked as expired (push, settle, removals)
 //	    trimmed                       entries removed by overflow, ever (push, settle)
 //	    paused                        1 while the schedule leaves the sink alone (pause)
 //	    gate, gate_until              token and end (Unix ms) of the canary's gate (gate)
@@ -58,18 +61,29 @@ func CheckPrefix(prefix string) error {
 //	    recount, recount:*            the last entry that it counted, and its numbers, which settle,
 //	                                  unpark and removals keep true (mend)
 //	{...}:due     zset    native id -> Unix ms: when an entry is due that is rescheduled or has a
-//	                      not-before, or when its lease ends (push, claim, take, settle, release,
+//	                      not-before, or when its lease ends (push, claims, settle, release,
 //	                      unpark, removals). Fresh entries are not in it
-//	{...}:lease   hash    native id -> prior|push key|group|token (claim, take; removed by settle,
+//	{...}:lease   hash    native id -> prior|push key|group|token, and |quiet where nothing is sent
+//	                      under it (claims: claim, take, overdue, delivery; removed by settle,
 //	                      release, unpark and removals). prior: the Unix ms at which it was due, or -
-//	{...}:state   hash    native id -> JSON of a replayed entry's replays, history, parked, held,
-//	                      delivered_at (settle, unpark, removals), deaths, begun: processes that
-//	                      died under it since an outcome, and the token of a lease under which
-//	                      its replay began (claim, take, begin; removed by settle)
+//	{...}:state   hash    native id -> JSON of an entry's replays, history, parked, held, unanswered,
+//	                      expired: when it was marked (push), delivered_at (settle, unpark,
+//	                      removals), deaths, begun: processes that died under it since an
+//	                      outcome, and the token of a lease under which its replay began
+//	                      (claims, begin; removed by settle)
 //	{...}:ids     hash    push key -> one native id, or <fingerprint>:<native id> of each content,
 //	                      oldest first, a space in between (push; removed with its entry, and once
 //	                      it is kept). One that stands alone leads to an entry that tells its
 //	                      content, or that an older version pushed
+//	{...}:generations  zset  <push key of the first generation> <native id>, all with score 0: what
+//	                      ids does not tell of a delivery by that key, which are its later
+//	                      generations, and contents beyond the newest hundred (push; removed
+//	                      with the entry, and once it is kept)
+//	{...}:expires zset    native id -> Unix ms: when an entry's time is over that is neither marked
+//	                      as expired nor kept (push; settle, removals)
+//	{...}:canceled  zset  push key of the first generation -> Unix ms: until when it is noted that
+//	                      a delivery is canceled (delivery; prune, Uncancel). Without TTL, and it
+//	                      outlives the entries
 //	{...}:groups  hash    n:<group> -> count, t:<group> -> fingerprint, line feed, reason (push,
 //	                      removals)
 //	{...}:kept    zset    native id -> push time of entries kept after delivery (settle, removals)
@@ -78,7 +92,7 @@ func CheckPrefix(prefix string) error {
 //	                      change
 //	{...}:rate:<hash>   string, TTL   "<real> <spaced>", Unix us: the cursors of a receiver's rate
 //	                                  (lib/flow: rate)
-//	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claim, take) or s (settled; settle)
+//	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claims) or s (settled; settle)
 //	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle); those of a
 //	                                  round after the first: <operation>.<round>. With a TTL
 //	                                  once the operation is final (EndOperation): a cache may
@@ -134,9 +148,9 @@ func (k Keys) Rate(sink, receiver string) string {
 // Counts are what a bulk operation settled of a sink.
 func (k Keys) Counts(sink, operation string) string { return k.Companion(sink, "op:"+operation) }
 
-var companions = strings.Fields("meta due lease state ids groups kept")
+var companions = strings.Fields("meta due lease state ids groups kept expires generations canceled")
 
-// Queue returns KEYS[1..8] of every script that works on a sink's queue, with more appended.
+// Queue returns KEYS[1..11] of every script that works on a sink's queue, with more appended.
 func (k Keys) Queue(sink string, more ...string) []string {
 	all := make([]string, 0, 1+len(companions)+len(more))
 	all = append(all, k.Stream(sink))

@@ -1,11 +1,11 @@
 -- claim.lua: leases the items that are due, oldest due first.
 --
--- KEYS  1..8  the queue (prelude.lua)
---       9     the claim
+-- KEYS  1..11 the queue (prelude.lua)
+--       12    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
 --       4     most items
 --       5     most fresh entries to look at
--- Returns {more, {row...}} (rows: lease.lua); more is 1 when the call stopped by its bounds
+-- Returns {more, {row...}, {flag...}} (lease.lua); more is 1 when the call stopped by its bounds
 -- and a further one may find items. A claim that is repeated with its token returns what
 -- it still leases.
 --
@@ -14,21 +14,8 @@
 
 local limit, max_scan = tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local earlier = call('HKEYS', claim)
-if #earlier > 0 then
-  for _, id in ipairs(earlier) do
-    local rec = call('HGET', lease, id)
-    if rec then
-      local prior, _, _, holder = parse(rec)
-      if holder == token and is_leased(id, now) then
-        again(id, prior)
-      end
-    end
-  end
-  return { 0, rows }
-end
-if call('HGET', meta, 'paused') then
-  return { 0, rows }
+if repeated() or call('HGET', meta, 'paused') then
+  return answer(0)
 end
 
 local more = 0
@@ -89,14 +76,13 @@ while #rows < limit and (bytes < max_bytes or #rows == 0) do
     w = w + 2
     local rec = call('HGET', lease, id)
     local fields, granted = fields_of(id), false
-    local _, holder
     if rec then
-      prior, _, _, holder = parse(rec)
+      prior = parse(rec)
     end
     if not fields then
       vanished(id)
     else
-      local s = rec and outlived(id, holder, now) or call('HGET', state, id)
+      local s = rec and outlived(id, rec, now) or call('HGET', state, id)
       if prior == '-' then
         -- An operator's replay of an item that is not due ran out: it is as it was.
         call('HDEL', lease, id)
@@ -126,4 +112,4 @@ if cursor ~= start then
   call('HSET', meta, 'cursor', cursor)
 end
 grant_all()
-return { more, rows }
+return answer(more)

@@ -15,9 +15,10 @@ local function id_of(pair)
   return string.match(pair, '[^:]*$')
 end
 
--- small returns an entry's push key, group and not-before: '' where others wrote it.
+-- small returns an entry's push key, group, not-before and expiry (ms): '' where others
+-- wrote it, or there is none.
 local function small(fields)
-  local k, g, n = '', '', ''
+  local k, g, n, x = '', '', '', ''
   for i = 1, #fields, 2 do
     local f = fields[i]
     if f == 'k' then
@@ -26,12 +27,14 @@ local function small(fields)
       g = fields[i + 1]
     elseif f == 'n' then
       n = fields[i + 1]
+    elseif f == 'x' then
+      x = fields[i + 1]
     end
   end
   if string.find(k, '|', 1, true) or string.find(g, '|', 1, true) then
     k, g = '', ''
   end
-  return k, g, n
+  return k, g, n, k ~= '' and tonumber(x) and x or ''
 end
 
 local function size_of(fields)
@@ -42,14 +45,15 @@ local function size_of(fields)
   return n
 end
 
--- A lease record: prior|push key|group|token. prior is what the entry was before: the
+-- A lease record: prior|push key|group|token, and |quiet where nothing is sent under the
+-- lease. prior is what the entry was before: the
 -- time at which it was due (ms), or '-' when it was idle, that is not due by itself.
 local function parse(rec)
-  return string.match(rec, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
+  return string.match(rec, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|?(.*)$')
 end
 
 -- is_idle tells whether an entry that nobody leases is in a state that the schedule leaves
--- alone: delivered, parked or waiting (State in state.go). Entries that were replayed have a
+-- alone: delivered, expired, parked or waiting (State in state.go). Entries that were replayed have a
 -- state; of those, the due and the scheduled ones have a score in the due set.
 local function is_idle(score, n, has_state)
   return not score and (n == 'never' or has_state)
@@ -59,7 +63,7 @@ local function idle(id, n)
   return is_idle(call('ZSCORE', due, id), n, call('HEXISTS', state, id) == 1)
 end
 
--- count changes a counter (idle, parked) by what became of an entry. The numbers beside
+-- count changes a counter (idle, parked, expired) by what became of an entry. The numbers beside
 -- the stream are recounted now and then (mend.lua): while that is under way, what becomes
 -- of an entry that was counted already changes the new number too.
 local recounted -- up to this id; false: no recount is under way
@@ -77,10 +81,10 @@ local function count(counter, n, id)
   end
 end
 
--- strike takes ids off push keys: key -> {id -> true}. What other contents have under the
--- same key stays.
+-- strike takes ids off push keys: key -> {id -> true}, and off the generations. What other
+-- contents have under the same key stays.
 local function strike(by_key)
-  local push_keys, empty = {}, {}
+  local push_keys, empty, members = {}, {}, {}
   for k in pairs(by_key) do
     push_keys[#push_keys + 1] = k
   end
@@ -89,26 +93,34 @@ local function strike(by_key)
   end
   for i, v in ipairs(call('HMGET', ids, unpack(push_keys))) do
     local k = push_keys[i]
-    if v and by_key[k][v] then
-      empty[#empty + 1] = k
-    elseif v then
-      local left, struck = {}, false
-      for pair in string.gmatch(v, '%S+') do
-        if by_key[k][id_of(pair)] then
-          struck = true
-        else
-          left[#left + 1] = pair
-        end
+    local left, listed = {}, {}
+    for pair in string.gmatch(v or '', '%S+') do
+      local id = id_of(pair)
+      if by_key[k][id] then
+        listed[id] = true
+      else
+        left[#left + 1] = pair
       end
+    end
+    if next(listed) then
       if #left == 0 then
         empty[#empty + 1] = k
-      elseif struck then
+      else
         call('HSET', ids, k, table.concat(left, ' '))
+      end
+    end
+    local first = first_of(k)
+    for id in pairs(by_key[k]) do
+      if k ~= first or not listed[id] then
+        members[#members + 1] = first .. ' ' .. id
       end
     end
   end
   if #empty > 0 then
     call('HDEL', ids, unpack(empty))
+  end
+  if #members > 0 then
+    call('ZREM', generations, unpack(members))
   end
 end
 
@@ -142,6 +154,7 @@ local function remove_all(entries)
   end
   call('XDEL', stream, unpack(gone))
   call('ZREM', due, unpack(gone))
+  call('ZREM', expires, unpack(gone))
   if idles > 0 then
     call('HINCRBY', meta, 'idle', -idles)
   end
@@ -150,8 +163,12 @@ local function remove_all(entries)
   end
   for i, s in ipairs(call('HMGET', state, unpack(gone))) do
     if s then
-      if cjson.decode(s).parked then
+      s = cjson.decode(s)
+      if s.parked then
         count('parked', -1, gone[i])
+      end
+      if s.expired then
+        count('expired', -1, gone[i])
       end
       call('HDEL', state, gone[i])
       call('ZREM', kept, gone[i])

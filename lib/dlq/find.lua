@@ -1,18 +1,27 @@
 -- find.lua: looks for a content among those under a push key. push.lua wraps it in a function
 -- of its own, so that a push of a new key does not pay for it.
 
--- read returns the fingerprint ('' when it does not tell), not-before and item of an entry
--- that waits; nil when it is gone or was delivered.
+-- read returns the fingerprint ('' when it does not tell), not-before, item and expiry ('':
+-- none) of an entry that waits; nil when it is gone or was delivered.
 local function read(id)
   local e = call('XRANGE', stream, id, id)[1]
   if not e or call('ZSCORE', kept, id) then
     return nil
   end
-  local fields = { f = '', n = '', item = '' }
+  local fields = { f = '', n = '', item = '', x = '' }
   for i = 1, #e[2], 2 do
     fields[e[2][i]] = e[2][i + 1]
   end
-  return fields.f, fields.n, fields.item
+  return fields.f, fields.n, fields.item, fields.x
+end
+
+-- is_over tells whether an entry's time is over, or it was marked as expired.
+local function is_over(id, x)
+  if x ~= '' and tonumber(x) <= now_ms() then
+    return true
+  end
+  local s = call('HGET', state, id)
+  return s and cjson.decode(s).expired
 end
 
 local function split(pair)
@@ -20,16 +29,16 @@ local function split(pair)
   return string.sub(pair, 1, -#id - 2), id
 end
 
--- find returns a status of push.lua, id and more; or nil and the pairs of the other
--- contents.
-local function find(pairs_of, f, known)
+-- find returns a status of push.lua, id and more; or nil and the other pairs: other contents,
+-- and those whose time is over, unless what is pushed expires when they did.
+local function find(pairs_of, f, known, expiry)
   local others = {}
   for pair in string.gmatch(pairs_of, '%S+') do
     local content, id = split(pair)
     if content ~= '' and content ~= f then
       others[#others + 1] = pair
     else
-      local told, n, item = read(id)
+      local told, n, item, x = read(id)
       if told and told ~= '' then
         content = told
       elseif told and content == '' then
@@ -42,7 +51,7 @@ local function find(pairs_of, f, known)
       end
       if told and content == '' then
         return 'compare', id, item
-      elseif told and content == f then
+      elseif told and content == f and (x == expiry or not is_over(id, x)) then
         return 'exists', id, n
       elseif told then
         others[#others + 1] = content .. ':' .. id

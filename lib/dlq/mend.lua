@@ -2,7 +2,7 @@
 -- entries or keys, left behind: it forgets what is kept of entries that are gone, and
 -- counts anew.
 --
--- KEYS  1..8  the queue (prelude.lua)
+-- KEYS  1..11 the queue (prelude.lua)
 -- ARGV  1, 2  most entries and bytes of them that one step looks at
 -- Returns 1 while the pass is not at its end, else 0.
 --
@@ -40,18 +40,29 @@ local function forget(id)
   call('HDEL', state, id)
   call('ZREM', due, id)
   call('ZREM', kept, id)
+  call('ZREM', expires, id)
 end
 
 local companion = {
   due = { 'ZSCAN', due, next = 'state' },
   state = { 'HSCAN', state, next = 'lease' },
   lease = { 'HSCAN', lease, next = 'kept' },
-  kept = { 'ZSCAN', kept, next = 'ids' },
+  kept = { 'ZSCAN', kept, next = 'expires' },
+  expires = { 'ZSCAN', expires, next = 'generations' },
+  generations = { 'ZSCAN', generations, next = 'ids' },
   ids = { 'HSCAN', ids, next = 'stream' },
 }
 
 -- check returns whether a member of a companion is still of use, after its repair.
 local function check(name, member, value)
+  if name == 'generations' then
+    local id = string.match(member, '%S*$')
+    if is_gone(id) or call('ZSCORE', kept, id) then
+      call('ZREM', generations, member)
+      return false
+    end
+    return true
+  end
   if name ~= 'ids' then
     if is_gone(member) then
       forget(member)
@@ -101,7 +112,7 @@ end
 local function recount()
   local from = call('HGET', meta, 'recount') or '0-0'
   local chunk = 8
-  local idles, parked, by_group, seen, bytes, budget = 0, 0, {}, 0, 0, read
+  local idles, parked, expired, by_group, seen, bytes, budget = 0, 0, 0, {}, 0, 0, read
   local ended = false
   while not ended and looks > 0 and read > 0 do
     local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', chunk)
@@ -112,18 +123,27 @@ local function recount()
     end
     if #all > 0 then
       local states, leases = call('HMGET', state, unpack(all)), call('HMGET', lease, unpack(all))
-      local scores = call('ZMSCORE', due, unpack(all))
+      local scores, over_at = call('ZMSCORE', due, unpack(all)), call('ZMSCORE', expires, unpack(all))
       local cursor = call('HGET', meta, 'cursor') or '0-0'
       for i, e in ipairs(entries) do
-        local id, _, g, n = e[1], small(e[2])
+        local id, k, g, n, x = e[1], small(e[2])
         bytes = bytes + size_of(e[2])
         local s = states[i] and cjson.decode(states[i]) or {}
-        local waits = s.parked or s.held or s.delivered_at
+        local waits = s.parked or s.held or s.delivered_at or s.expired
         if leases[i] and not scores[i] or not leases[i] and not scores[i] and not waits and n ~= 'never'
           and (states[i] or n ~= '0' and n ~= '' or not is_after(id, cursor)) then
           -- The due set lost it.
           scores[i] = math.max(tonumber(n) or 0, ms_of(id) + 1)
           call('ZADD', due, scores[i], id)
+        end
+        if not s.delivered_at then
+          -- The same of what leads to it by its expiry, and by its delivery.
+          if x ~= '' and not s.expired and not over_at[i] then
+            call('ZADD', expires, x, id)
+          end
+          if k ~= first_of(k) then
+            call('ZADD', generations, 0, first_of(k) .. ' ' .. id)
+          end
         end
         if leases[i] then
           idles = idles + (parse(leases[i]) == '-' and 1 or 0)
@@ -131,6 +151,7 @@ local function recount()
           idles = idles + 1
         end
         parked = parked + (s.parked and 1 or 0)
+        expired = expired + (s.expired and 1 or 0)
         if g ~= '' then
           by_group[g] = (by_group[g] or 0) + 1
         end
@@ -145,6 +166,7 @@ local function recount()
   call('HSET', meta, 'recount', from)
   call('HINCRBY', meta, 'recount:idle', idles)
   call('HINCRBY', meta, 'recount:parked', parked)
+  call('HINCRBY', meta, 'recount:expired', expired)
   for g, n in pairs(by_group) do
     call('HINCRBY', meta, 'recount:n:' .. g, n)
   end
@@ -165,7 +187,7 @@ local function adopt()
       over[#over + 1] = fields[i]
     end
   end
-  call('HSET', meta, 'idle', fresh.idle or 0, 'parked', fresh.parked or 0, 'mended', now)
+  call('HSET', meta, 'idle', fresh.idle or 0, 'parked', fresh.parked or 0, 'expired', fresh.expired or 0, 'mended', now)
   for i = 1, #over, 1000 do
     call('HDEL', meta, unpack(over, i, math.min(i + 999, #over)))
   end

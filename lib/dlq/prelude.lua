@@ -1,8 +1,9 @@
 -- prelude.lua: put before every script that works on a queue.
--- KEYS[1..8]: the stream and its companions, always in this order (internal/redisconn/keys.go).
+-- KEYS[1..11]: the stream and its companions, always in this order (internal/redisconn/keys.go).
 
 local stream, meta, due, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local state, ids, groups, kept = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local expires, generations, canceled = KEYS[9], KEYS[10], KEYS[11]
 local call = redis.call
 
 local function now_ms()
@@ -18,4 +19,10 @@ end
 
 local function ms_of(id)
   return tonumber(string.match(id, '^%d+'))
+end
+
+-- first_of returns the push key of a delivery's first generation, by which all of them are
+-- found: that of a later one is "<own>,<first>".
+local function first_of(k)
+  return string.match(k, '[^,]*$')
 end

@@ -1,6 +1,6 @@
 -- push.lua: stores dead letters.
 --
--- KEYS  1..8  the queue (prelude.lua)
+-- KEYS  1..11 the queue (prelude.lua)
 -- ARGV  1     most entries in the stream, 0: no bound
 --       2     '1': at the bound remove the oldest (trim), '0': refuse
 --       3     most groups
@@ -8,10 +8,12 @@
 --       5     what is known of entries that do not tell their content:
 --             <content's fingerprint>:<native id>, with a space in between
 --       then for each item: push key, content's fingerprint, group, group's text, not
---       before ('0', 'never', or ms from now), item
+--       before ('0', 'never', 'expired': never, and marked as expired, or ms from now),
+--       expiry (ms; '': none), item
 -- Returns {removed, status, id, more, status, id, more, ...}; the status is
 --   'stored'   more: when it is due (Unix ms), or ''
---   'exists'   the same content is there under the push key; more: its not-before
+--   'exists'   the same content is there under the push key, and its time is not over, or
+--              it expires at the same time; more: its not-before
 --   'compare'  nothing was stored: the entry with this id may have the same content; more:
 --              its item. Ask again with what it is
 --   'full'     nothing was stored
@@ -47,13 +49,13 @@ local function full()
   return len - call('ZCARD', kept) >= max
 end
 
-for i = 6, #ARGV, 6 do
-  local k, f, g, group_text, n, item = unpack(ARGV, i, i + 5)
+for i = 6, #ARGV, 7 do
+  local k, f, g, group_text, n, x, item = unpack(ARGV, i, i + 6)
   local under = call('HGET', ids, k)
   local status, id, detail, others
   if under then
     find = find or finder()
-    status, id, detail = find(under, f, known)
+    status, id, detail = find(under, f, known, x)
     others = id
   end
   if not status and max > 0 and len >= max then
@@ -62,7 +64,7 @@ for i = 6, #ARGV, 6 do
     else
       under = under and call('HGET', ids, k) -- what made room may have been under it
       if under then
-        status, others = find(under, f, known)
+        status, others = find(under, f, known, x)
       else
         others = nil
       end
@@ -88,15 +90,40 @@ for i = 6, #ARGV, 6 do
         end
       end
     end
+    local marked = n == 'expired'
+    if marked then
+      n = 'never'
+    end
     if n ~= '0' and n ~= 'never' then
       detail = math.max(now_ms() + tonumber(n), 1)
       n = detail
     end
-    id = call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f)
+    if x == '' then
+      id = call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f)
+    else
+      id = call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f, 'x', x)
+      if not marked then
+        call('ZADD', expires, x, id)
+      end
+    end
     len = len + 1
+    if marked then
+      call('HSET', state, id, cjson.encode({ expired = now_ms() }))
+      call('HINCRBY', meta, 'expired', '1')
+    end
+    local first = first_of(k)
+    if k ~= first then
+      call('ZADD', generations, 0, first .. ' ' .. id)
+    end
     if others and #others > 0 then
       others[#others + 1] = f .. ':' .. id
-      call('HSET', ids, k, table.concat(others, ' ', math.max(1, #others - max_contents + 1)))
+      while #others > max_contents do
+        local fallen = string.match(table.remove(others, 1), '[^:]*$')
+        if k == first then
+          call('ZADD', generations, 0, first .. ' ' .. fallen)
+        end
+      end
+      call('HSET', ids, k, table.concat(others, ' '))
     else
       call('HSET', ids, k, id)
     end

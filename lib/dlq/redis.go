@@ -207,7 +207,7 @@ func (r *Redis) Progress(ctx context.Context, operation, sink string) (Operation
 	})
 	return OperationCounts{
 		Settled: number(fields["settled"]), Delivered: number(fields["delivered"]),
-		Failed: number(fields["failed"]), Discarded: number(fields["discarded"]),
+		Failed: number(fields["failed"]), Discarded: number(fields["discarded"]), Expired: number(fields["expired"]),
 	}, err
 }
 
@@ -267,14 +267,16 @@ func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, e
 		return st, false, err
 	}
 	a, ok := answer.([]any)
-	if !ok || len(a) != 13 {
+	if !ok || len(a) != 17 {
 		return st, false, redisconn.Unexpected("stats", answer)
 	}
 	depth := number(a[0])
 	within := func(v any) int64 { return min(max(number(v), 0), depth) } // until it is mended
-	idle := within(a[4])                                                 // delivered, parked or waiting, leased ones included
+	idle := within(a[4])                                                 // delivered, expired, parked or waiting, leased ones included
+	expired := within(a[13])
 	st = Stats{
 		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Parked: within(a[5]), Remaining: depth - idle,
+		Overdue: within(a[15]), Canceled: number(a[16]),
 		Trimmed: number(a[6]), Paused: text(a[7]) != "", States: map[State]int64{},
 	}
 	rest := depth
@@ -284,8 +286,9 @@ func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, e
 	}{
 		{StateDelivered, st.Kept},
 		{StateReplaying, number(a[9])},
+		{StateExpired, expired - number(a[14])},
 		{StateParked, st.Parked - number(a[10])},
-		{StateWaiting, idle - st.Kept - st.Parked - number(a[11])},
+		{StateWaiting, idle - st.Kept - expired - st.Parked - number(a[11])},
 		{StateScheduled, number(a[12])},
 		{StateDue, depth},
 	} {

@@ -13,9 +13,10 @@ import (
 const (
 	claimBytes     = 1 << 20 // payload of one claim
 	claimScan      = 250     // fresh entries that one call looks at
+	claimOverdue   = 1000    // entries whose time is over that one call looks at
 	claimIDs       = 50      // ids of one call
 	claimRetention = 10 * time.Minute
-	settleItems    = 50 // nine arguments and up to two keys each
+	settleItems    = 50 // ten arguments and up to two keys each
 )
 
 // Claim implements Store.
@@ -24,22 +25,26 @@ func (r *Redis) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Expired {
-		return nil, invalid("claim: this backend does not tell what has expired yet")
-	}
 	if len(natives) > 0 {
 		return r.take(ctx, c, natives)
 	}
+	s, scan := claimScript, claimScan
+	if c.Expired {
+		s, scan = overdueScript, claimOverdue
+	}
 	for {
 		start := time.Now()
-		more, rows, err := r.leaseRows(ctx, claimScript, c, claimBytes, c.Limit, claimScan)
+		more, rows, err := r.leaseRows(ctx, s, c, claimBytes, c.Limit, scan)
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) > 0 {
 			r.touched(ctx, c.Sink)
 		}
-		leased, err := r.adopt(ctx, leasedAll(c, rows, start), rows)
+		leased := leasedAll(c, rows, start)
+		if !c.Expired {
+			leased, err = r.adopt(ctx, leased, rows)
+		}
 		if err != nil || len(leased) > 0 || !more && len(rows) == 0 {
 			return leased, err
 		}
@@ -83,7 +88,8 @@ func (r *Redis) take(ctx context.Context, c Claim, natives []string) ([]Leased, 
 // leaseRow is an item that a script has leased.
 type leaseRow struct {
 	entry
-	left time.Duration // of the lease, at the time of the script
+	left     time.Duration // of the lease, at the time of the script
+	canceled bool
 }
 
 func (r *Redis) leaseRows(ctx context.Context, s *redis.Script, c Claim, most int, args ...any) (more bool, rows []leaseRow, err error) {
@@ -92,47 +98,73 @@ func (r *Redis) leaseRows(ctx context.Context, s *redis.Script, c Claim, most in
 	if err != nil {
 		return false, nil, err
 	}
-	more, list, err := moreAndRows("claim", answer)
+	rows, more, err = r.rowsOf(ctx, c.Sink, answer)
+	return more, rows, err
+}
+
+// rowsOf reads the answer of a script that leases.
+func (r *Redis) rowsOf(ctx context.Context, sink string, answer any) (rows []leaseRow, more bool, err error) {
+	more, list, flags, err := moreAndRows("claim", answer)
 	if err != nil {
-		return false, nil, err
+		return nil, false, err
 	}
-	for _, row := range list {
+	for i, row := range list {
 		if len(row) != 5 {
-			return false, nil, redisconn.Unexpected("claim", answer)
+			return nil, false, redisconn.Unexpected("claim", answer)
 		}
-		e := entry{sink: c.Sink, native: text(row[0])}
+		e := entry{sink: sink, native: text(row[0])}
 		if prior := row[2]; text(prior) != idlePrior {
 			e.due = number(prior)
 		}
 		e.setState(text(row[3]))
 		e.setFields(pairs(row[4]))
 		e.size = len(e.item)
-		rows = append(rows, leaseRow{entry: e, left: time.Duration(number(row[1])) * time.Millisecond})
+		lr := leaseRow{entry: e, left: time.Duration(number(row[1])) * time.Millisecond}
+		if len(flags) > 0 {
+			if lr.canceled, err = r.isCanceled(ctx, e, flags[i] == int64(1)); err != nil {
+				return nil, false, err
+			}
+		}
+		rows = append(rows, lr)
 	}
-	return more, rows, nil
+	return rows, more, nil
+}
+
+// isCanceled asks again where the entry does not tell its delivery's key: others wrote it, or an
+// older version.
+func (r *Redis) isCanceled(ctx context.Context, e entry, flagged bool) (bool, error) {
+	id := e.pushed().DeliveryID
+	if flagged || id == "" || deliveryKey(e.pushKey) == firstKey(id) {
+		return flagged, nil
+	}
+	return r.Canceled(ctx, e.sink, id)
 }
 
 // idlePrior stands in a lease for an entry that was not due by itself.
 const idlePrior = "-"
 
-// moreAndRows reads {more, {row...}}.
-func moreAndRows(op string, answer any) (more bool, rows [][]any, err error) {
+// moreAndRows reads {more, {row...}, {flag...}}: a flag for each row, or none.
+func moreAndRows(op string, answer any) (more bool, rows [][]any, flags []any, err error) {
 	a, ok := answer.([]any)
-	if !ok || len(a) != 2 {
-		return false, nil, redisconn.Unexpected(op, answer)
+	if !ok || len(a) != 3 {
+		return false, nil, nil, redisconn.Unexpected(op, answer)
 	}
 	list, ok := a[1].([]any)
 	if !ok {
-		return false, nil, redisconn.Unexpected(op, answer)
+		return false, nil, nil, redisconn.Unexpected(op, answer)
+	}
+	flags, ok = a[2].([]any)
+	if !ok || len(flags) > 0 && len(flags) != len(list) {
+		return false, nil, nil, redisconn.Unexpected(op, answer)
 	}
 	for _, v := range list {
 		row, ok := v.([]any)
 		if !ok {
-			return false, nil, redisconn.Unexpected(op, answer)
+			return false, nil, nil, redisconn.Unexpected(op, answer)
 		}
 		rows = append(rows, row)
 	}
-	return a[0] == int64(1), rows, nil
+	return a[0] == int64(1), rows, flags, nil
 }
 
 // pairs reads field, value, field, value, ...; the first of a repeated field counts, as
@@ -153,7 +185,7 @@ func leasedAll(c Claim, rows []leaseRow, start time.Time) []Leased {
 	for i, row := range rows {
 		out[i] = Leased{
 			Lease: Lease{ID: row.id().String(), Token: c.Token, Expires: start.Add(row.left)},
-			Item:  row.decode(),
+			Item:  row.decode(), Canceled: row.canceled,
 		}
 	}
 	return out
@@ -169,6 +201,8 @@ func (r *Redis) adopt(ctx context.Context, leased []Leased, rows []leaseRow) ([]
 		switch state := l.Item.State(time.Now()); {
 		case rows[i].notBefore != "" && state != StateUnreadable:
 			mine = append(mine, l)
+		case l.Item.Reason == ReasonExpired:
+			aside = append(aside, Settlement{Lease: l.Lease, Action: ActionExpire})
 		case state == StateUnreadable, state == StateWaiting:
 			aside = append(aside, Settlement{Lease: l.Lease, Action: ActionHold})
 		case time.Until(l.Item.NotBefore) > 0:
@@ -232,7 +266,7 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 			operation = r.conn.Keys.Counts(sink, st.Operation)
 		}
 		args = append(args, ids[i].Native, st.Token, string(st.Action), max(st.Delay, 0).Milliseconds(), flag[st.Charge],
-			cut(st.Error, maxErrorText), numberOf(r.conn.Keys.Claim(sink, st.Token)), numberOf(operation), flag[strike])
+			cut(st.Error, maxErrorText), max(st.Unanswered, 0), numberOf(r.conn.Keys.Claim(sink, st.Token)), numberOf(operation), flag[strike])
 	}
 	answer, err := r.conn.Eval(ctx, "settle", settleScript, keys, args...)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 // Bounds of one call of push.lua, which keep it short: in a full queue each item also
-// removes one. Each has six arguments.
+// removes one. Each has seven arguments.
 const (
 	pushItems = 25
 	pushBytes = 1 << 20
@@ -123,14 +124,15 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 	if r.opts.overflow == OverflowReject {
 		trim = "0"
 	}
-	args := make([]any, 0, 5+6*len(part))
+	args := make([]any, 0, 5+7*len(part))
 	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents, strings.Join(known, " "))
 	for _, p := range part {
 		e := p.entry
-		if e.notBefore == notBeforeExpired {
-			e.notBefore = notBeforeNever
+		expires := ""
+		if e.expires > 0 {
+			expires = strconv.FormatInt(e.expires, 10)
 		}
-		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, e.item)
+		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, expires, e.item)
 	}
 	answer, err := r.conn.Eval(ctx, "push", pushScript, r.conn.Keys.Queue(sink), args...)
 	if err != nil {

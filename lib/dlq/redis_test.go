@@ -134,13 +134,13 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 		fault("%v", err)
 	}
 	meta, states, leases, ids, groups := hash("meta"), hash("state"), hash("lease"), hash("ids"), hash("groups")
-	due, kept := zset("due"), zset("kept")
+	due, kept, expires, generations := zset("due"), zset("kept"), zset("expires"), zset("generations")
 	cursor := meta["cursor"]
 	if cursor == "" {
 		cursor = "0-0"
 	}
 	entries := map[string]map[string]any{}
-	idle, parked, wantGroups := 0, 0, map[string]int{}
+	idle, parked, expired, wantGroups := 0, 0, 0, map[string]int{}
 	for _, m := range messages {
 		entries[m.ID] = m.Values
 		if g, _ := m.Values["g"].(string); g != "" {
@@ -148,6 +148,7 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 		}
 		var state struct {
 			Parked      bool
+			Expired     int64
 			DeliveredAt int64 `json:"delivered_at"`
 		}
 		text, touched := states[m.ID]
@@ -158,6 +159,16 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 		}
 		if state.Parked {
 			parked++
+		}
+		if state.Expired > 0 {
+			expired++
+		}
+		if state.Expired > 0 && (state.Parked || state.DeliveredAt > 0) {
+			fault("%s: %s", m.ID, text)
+		}
+		over, inExpires := expires[m.ID]
+		if x, ok := m.Values["x"].(string); inExpires != (ok && state.Expired == 0 && state.DeliveredAt == 0) || inExpires && fmt.Sprintf("%.0f", over) != x {
+			fault("%s: expires at %q, in the set of those %v, at %.0f; %s", m.ID, x, inExpires, over, text)
 		}
 		if _, ok := kept[m.ID]; ok != (state.DeliveredAt > 0) {
 			fault("%s: kept %v, delivered at %d", m.ID, ok, state.DeliveredAt)
@@ -185,7 +196,7 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 			}
 		}
 	}
-	for name, m := range map[string]map[string]float64{"due": due, "kept": kept} {
+	for name, m := range map[string]map[string]float64{"due": due, "kept": kept, "expires": expires} {
 		for id := range m {
 			if entries[id] == nil {
 				fault("%s holds %s, which is gone", name, id)
@@ -206,10 +217,23 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 			under[k]++
 		}
 	}
+	for member := range generations {
+		first, id, _ := strings.Cut(member, " ")
+		k, _ := entries[id]["k"].(string)
+		if _, delivered := kept[id]; delivered || !strings.HasSuffix(k, first) || k == first && strings.Contains(ids[k], id) {
+			fault("generations holds %s, which is gone, delivered, another's, or in ids", member)
+		}
+	}
 	for id, e := range entries {
 		k, _ := e["k"].(string)
 		if _, delivered := kept[id]; k != "" && !delivered && !strings.Contains(ids[k], id) && under[k] < 100 {
 			fault("ids does not lead from %s to %s", k, id)
+		}
+		first := k[strings.Index(k, ",")+1:]
+		if _, indexed := generations[first+" "+id]; k != "" && !indexed && (k != first || !strings.Contains(ids[k], id)) {
+			if _, delivered := kept[id]; !delivered {
+				fault("nothing leads from the delivery %s to %s", first, id)
+			}
 		}
 	}
 	gotGroups := map[string]int{}
@@ -230,8 +254,8 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 		n, _ := strconv.Atoi(meta[field])
 		return n
 	}
-	if number("idle") != idle || number("parked") != parked {
-		fault("idle %s, parked %s; want %d, %d", meta["idle"], meta["parked"], idle, parked)
+	if number("idle") != idle || number("parked") != parked || number("expired") != expired {
+		fault("idle %s, parked %s, expired %s; want %d, %d, %d", meta["idle"], meta["parked"], meta["expired"], idle, parked, expired)
 	}
 	return faults
 }

@@ -32,6 +32,14 @@ var (
 	claimSource string
 	//go:embed take.lua
 	takeSource string
+	//go:embed overdue.lua
+	overdueSource string
+	//go:embed delivery.lua
+	deliverySource string
+	//go:embed canceled.lua
+	canceledSource string
+	//go:embed prune.lua
+	pruneSource string
 	//go:embed settle.lua
 	settleSource string
 	//go:embed release.lua
@@ -53,20 +61,24 @@ var (
 	//go:embed newest.lua
 	newestSource string
 
-	pushScript    = script(wrapped("trimmer", entrySource, trimSource), wrapped("finder", findSource), wrapped("start_anew", anewSource), pushSource)
-	claimScript   = script(constants, entrySource, deathSource, leaseSource, claimSource)
-	takeScript    = script(constants, entrySource, deathSource, leaseSource, takeSource)
-	beginScript   = script(entrySource, beginSource)
-	settleScript  = script(constants, entrySource, settleSource)
-	releaseScript = script(entrySource, releaseSource)
-	discardScript = script(entrySource, discardSource)
-	unparkScript  = script(entrySource, unparkSource)
-	gateScript    = script(gateSource)
-	pauseScript   = script(pauseSource)
-	statsScript   = script(entrySource, statsSource)
-	mendScript    = script(entrySource, wrapped("start_anew", anewSource), mendSource)
-	groupsScript  = script(groupsSource)
-	newestScript  = redis.NewScript(newestSource)
+	pushScript     = script(wrapped("trimmer", entrySource, trimSource), wrapped("finder", findSource), wrapped("start_anew", anewSource), pushSource)
+	claimScript    = script(constants, entrySource, deathSource, leaseSource, claimSource)
+	takeScript     = script(constants, entrySource, deathSource, leaseSource, takeSource)
+	overdueScript  = script(constants, entrySource, deathSource, leaseSource, overdueSource)
+	deliveryScript = script(constants, entrySource, deathSource, leaseSource, deliverySource)
+	canceledScript = script(canceledSource)
+	pruneScript    = script(pruneSource)
+	beginScript    = script(entrySource, beginSource)
+	settleScript   = script(constants, entrySource, settleSource)
+	releaseScript  = script(entrySource, releaseSource)
+	discardScript  = script(entrySource, discardSource)
+	unparkScript   = script(entrySource, unparkSource)
+	gateScript     = script(gateSource)
+	pauseScript    = script(pauseSource)
+	statsScript    = script(entrySource, statsSource)
+	mendScript     = script(entrySource, wrapped("start_anew", anewSource), mendSource)
+	groupsScript   = script(groupsSource)
+	newestScript   = redis.NewScript(newestSource)
 )
 
 // constants tell the scripts that lease and settle what Go says too.

@@ -1,27 +1,33 @@
 -- settle.lua: records what became of leased items.
 --
--- KEYS  1..8  the queue (prelude.lua)
---       9..   claims and bulk operations
+-- KEYS  1..11 the queue (prelude.lua)
+--       12..  claims and bulk operations
 -- ARGV  1     most entries that are kept after their delivery, 0: no bound
 --       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
---       number of the claim's key, number of the operation's key (0: none), '1' to strike the
+--       attempts without an answer, number of the claim's key, number of the operation's key (0: none), '1' to strike the
 --       item from the claim, as if it had never been part of it
 -- Returns for each settlement 1 (applied, now or before) or 0 (fenced: the token does not
 -- hold the lease), and then how many kept entries were removed.
 
 local max_kept = tonumber(ARGV[1])
-local FIRST, WIDTH = 2, 9 -- of the settlements in ARGV
+local FIRST, WIDTH = 2, 10 -- of the settlements in ARGV
 
 local COUNTERS = {
   discard = 'delivered', keep = 'delivered', drop = 'discarded',
-  retry = 'failed', park = 'failed', hold = 'failed',
+  retry = 'failed', park = 'failed', hold = 'failed', expire = 'expired',
 }
 
 local now = now_ms()
 
-local function change(id, was_idle, k, action, delay, charge, err)
+local function change(id, was_idle, k, action, delay, charge, err, unanswered)
   local text = call('HGET', state, id)
   local s = text and cjson.decode(text) or {}
+  if action == 'expire' then
+    charge, err = false, ''
+  end
+  if unanswered > 0 then
+    s.unanswered = (s.unanswered or 0) + unanswered
+  end
   if charge then
     s.replays = (s.replays or 0) + 1
   end
@@ -45,13 +51,22 @@ local function change(id, was_idle, k, action, delay, charge, err)
   local is_idle = true
   if action == 'keep' then
     s.delivered_at = now
+    if s.expired then
+      s.expired = nil
+      count('expired', -1, id)
+    end
     call('ZADD', kept, ms_of(id), id)
+    call('ZREM', expires, id)
     -- A new failure of this delivery is a new dead letter.
     if k ~= '' then
       strike({ [k] = { [id] = true } })
     end
-  elseif s.delivered_at then
+  elseif s.delivered_at or s.expired then
     is_idle = true
+  elseif action == 'expire' then
+    s.expired = now
+    count('expired', 1, id)
+    call('ZREM', expires, id)
   elseif action == 'retry' then
     is_idle = false
   elseif action == 'park' then
@@ -100,7 +115,7 @@ local function append(lists, key, ...)
 end
 
 for i = FIRST, #ARGV, WIDTH do
-  local id, token, action, delay, charge, err, claim, op, unlist = unpack(ARGV, i, i + WIDTH - 1)
+  local id, token, action, delay, charge, err, unanswered, claim, op, unlist = unpack(ARGV, i, i + WIDTH - 1)
   claim, op = KEYS[tonumber(claim)], KEYS[tonumber(op)]
   local rec = records[id]
   local prior, k, g, holder
@@ -113,7 +128,7 @@ for i = FIRST, #ARGV, WIDTH do
     if action == 'discard' or action == 'drop' then
       removed[#removed + 1] = { id, prior == '-', k, g }
     else
-      changes[#changes + 1] = { id, prior == '-', k, action, tonumber(delay), charge == '1', err }
+      changes[#changes + 1] = { id, prior == '-', k, action, tonumber(delay), charge == '1', err, tonumber(unanswered) }
     end
     if unlist == '1' then
       append(struck, claim, id)

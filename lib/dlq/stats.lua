@@ -1,24 +1,26 @@
 -- stats.lua: what is known of a queue. Reads only.
 --
--- KEYS  1..8  the queue (prelude.lua)
+-- KEYS  1..11 the queue (prelude.lua)
 -- ARGV  1, 2  how often a pass of mend.lua begins, and goes on, in ms
 --       3     most leases to look at
 -- Returns {depth, oldest id, newest id, kept, idle, parked, trimmed, paused, mend, replaying,
--- of these parked, of these waiting, scheduled}; what is absent is ''. kept, idle and parked
--- count leased entries too. mend is 1 where mend.lua has something to do: a pass is under way, or the
+-- of these parked, of these waiting, scheduled, expired, of the replaying ones expired, overdue,
+-- canceled}; what is absent is ''. kept, idle, parked, expired (marked) and overdue (to be
+-- marked) count leased entries too; canceled are notes. mend is 1 where mend.lua has something to do: a pass is under way, or the
 -- last one is old, or there is more beside the stream than entries in it.
 
 local depth = call('XLEN', stream)
 local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local in_kept = call('ZCARD', kept)
-local m = call('HMGET', meta, 'idle', 'parked', 'trimmed', 'paused', 'mend', 'mended', 'mend_at')
-local idle, parked = tonumber(m[1] or 0), tonumber(m[2] or 0)
+local m = call('HMGET', meta, 'idle', 'parked', 'trimmed', 'paused', 'mend', 'mended', 'mend_at', 'expired')
+local idle, parked, expired = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[8] or 0)
 local now, mend = now_ms(), 0
 if now - tonumber(m[7] or 0) >= tonumber(ARGV[2]) then
   -- Every entry of ours that waits is under a push key; those of one key share a field.
   local wrong = call('HLEN', ids) + in_kept > depth or call('HLEN', state) > depth or call('ZCARD', due) > depth
-    or idle < 0 or idle > depth or parked < 0 or parked > idle
+    or call('ZCARD', expires) > depth or call('ZCARD', generations) > depth
+    or idle < 0 or idle > depth or parked < 0 or expired < 0 or parked + expired > idle
   if m[5] or wrong or depth > 0 and now - tonumber(m[6] or 0) >= tonumber(ARGV[1]) then
     mend = 1
   end
@@ -27,7 +29,7 @@ end
 -- A leased entry has a score in the due set too: the end of its lease. Where there are more
 -- leases than it looks at, all count as replaying, and as due before.
 local leases, later = call('HLEN', lease), call('ZCOUNT', due, '(' .. now, '+inf')
-local replaying, replaying_parked, replaying_waiting = leases, 0, 0
+local replaying, replaying_expired, replaying_parked, replaying_waiting = leases, 0, 0, 0
 local scheduled = later - leases
 if leases > 0 and leases <= tonumber(ARGV[3]) then
   replaying, scheduled = 0, later
@@ -50,6 +52,8 @@ if leases > 0 and leases <= tonumber(ARGV[3]) then
     s = s and cjson.decode(s) or {}
     if s.delivered_at then
       replaying = replaying - 1
+    elseif s.expired then
+      replaying_expired = replaying_expired + 1
     elseif s.parked then
       replaying_parked = replaying_parked + 1
     else
@@ -58,4 +62,5 @@ if leases > 0 and leases <= tonumber(ARGV[3]) then
   end
 end
 return { depth, first and first[1] or '', last and last[1] or '', in_kept, idle, parked, m[3] or '', m[4] or '', mend,
-  replaying, replaying_parked, replaying_waiting, scheduled }
+  replaying, replaying_parked, replaying_waiting, scheduled, expired, replaying_expired,
+  call('ZCOUNT', expires, '-inf', now), call('ZCARD', canceled) }

@@ -1,11 +1,11 @@
 -- take.lua: leases the items asked for by id, due or not.
 --
--- KEYS  1..8  the queue (prelude.lua)
---       9     the claim
+-- KEYS  1..11 the queue (prelude.lua)
+--       12    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
 --       4     '1': delivered items too
 --       5..   native ids
--- Returns {0, {row...}} (rows: lease.lua). Left out: what is missing, leased by others, or
+-- Returns {0, {row...}, {flag...}} (lease.lua). Left out: what is missing, leased by others, or
 -- beyond the bytes. What this token leases already is returned again.
 
 local force = ARGV[4] == '1'
@@ -31,21 +31,9 @@ for i = 5, #ARGV do
   elseif not leased and (force or not delivered(id)) then
     local fields = fields_of(id)
     if fields then
-      local k, g, n = small(fields)
-      if not prior then
-        prior = call('ZSCORE', due, id)
-      end
-      if not prior then
-        if idle(id, n) then
-          prior = '-'
-        else
-          prior = ms_of(id)
-        end
-      end
-      local s = rec and holder ~= token and outlived(id, holder, now) or call('HGET', state, id)
-      grant(id, prior, k, g, s, fields)
+      lend(id, rec, fields)
     end
   end
 end
 grant_all()
-return { 0, rows }
+return answer(0)

@@ -1,6 +1,7 @@
--- unpark.lua: makes an item due now that is not due, or not yet.
+-- unpark.lua: makes an item due now that is not due, or not yet; one whose time is over stays
+-- as it is.
 --
--- KEYS  1..8  the queue (prelude.lua)
+-- KEYS  1..11 the queue (prelude.lua)
 -- ARGV  1     native id
 -- Returns 1, 0 when there is no such entry, -1 when a replay holds it.
 
@@ -14,9 +15,10 @@ end
 if is_leased(id, now) then
   return -1
 end
+local _, _, n, x = small(fields)
 local text = call('HGET', state, id)
 local s = text and cjson.decode(text) or {}
-if s.delivered_at then
+if s.delivered_at or s.expired or x ~= '' and tonumber(x) <= now then
   return 1
 end
 local rec = call('HGET', lease, id)
@@ -25,7 +27,6 @@ if rec then
   local prior = parse(rec)
   was_idle, since = prior == '-', prior
 else
-  local _, _, n = small(fields)
   was_idle, since = idle(id, n), call('ZSCORE', due, id) or ms_of(id)
 end
 if not was_idle and tonumber(since) <= now then
