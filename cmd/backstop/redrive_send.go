@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/spf13/cobra"
+
+	"backstop/internal/terms"
 )
 
 func newRedriveSend() *cobra.Command {
@@ -202,14 +204,9 @@ func (r *redrive) copyOf(m types.Message) *sqs.SendMessageInput {
 	return in
 }
 
-// The attributes that say since when a message is on its way.
-const (
-	attributeAcceptedAt = "backstop-accepted-at" // it was accepted by the send function then
-	attributeSentAt     = "backstop-sent-at"     // it was sent to the queue first then
-)
-
+// saysWhen reports whether the attributes say since when a message is on its way.
 func saysWhen(attributes map[string]types.MessageAttributeValue) bool {
-	return attributes[attributeAcceptedAt].StringValue != nil || attributes[attributeSentAt].StringValue != nil
+	return attributes[terms.AcceptedAtAttribute].StringValue != nil || attributes[terms.SentAtAttribute].StringValue != nil
 }
 
 // withTime returns the attributes of in with the time of its first sending, in milliseconds,
@@ -221,7 +218,7 @@ func withTime(in *sqs.SendMessageInput, sent string) map[string]types.MessageAtt
 	}
 	all := make(map[string]types.MessageAttributeValue, len(in.MessageAttributes)+1)
 	maps.Copy(all, in.MessageAttributes)
-	all[attributeSentAt] = types.MessageAttributeValue{
+	all[terms.SentAtAttribute] = types.MessageAttributeValue{
 		DataType: aws.String("String"), StringValue: aws.String(time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")),
 	}
 	if len(all) > queueAttributes || queueSize(*in.MessageBody, all) > queueBytes {

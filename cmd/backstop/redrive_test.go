@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"backstop/internal/terms"
 )
 
 func TestAMovedRequestKeepsItsDeliveryID(t *testing.T) {
@@ -194,7 +196,7 @@ func TestAMovedMessageKeepsTheTimeOfItsFirstSending(t *testing.T) {
 	}
 	ten := maps.Clone(nine)
 	ten["10"] = attributeText("v")
-	room := strings.Repeat("x", queueBytes-len(attributeSentAt+"String"+told))
+	room := strings.Repeat("x", queueBytes-len(terms.SentAtAttribute+"String"+told))
 	for _, c := range []struct {
 		name, sent, body string
 		attributes       map[string]types.MessageAttributeValue

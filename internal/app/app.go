@@ -38,11 +38,9 @@ type App struct {
 	Config  *config.Cache
 	Queue   dlq.Store
 	Records delivery.Store
-	// Requests is the queue that feeds the send function; nil: there is none.
-	Requests *RequestQueue
-	Sender   *delivery.Sender
-	Engine   *replay.Engine
-	Gate     *flow.Gate // what all processes together may send
+	Sender  *delivery.Sender
+	Engine  *replay.Engine
+	Gate    *flow.Gate // what all processes together may send
 
 	hangUp func() // nil: there are no connections
 
@@ -83,7 +81,6 @@ func (a *App) compose() error {
 	} else if a.Env.Sinks.SSM() {
 		return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "AWS configuration", Cause: err}
 	}
-	a.Requests = newRequestQueue(a.Env.QueueURL, loadAWS)
 	useProxy(a.Env.Proxy)
 	a.Config = config.NewCache(a.Env.Sinks, options)
 
@@ -114,6 +111,9 @@ func (a *App) compose() error {
 		// Dead letters that come together are pushed in one call.
 		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Gate: a.Gate, Paused: a.Gate.Paused,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
+	}
+	if q := newRequestQueue(a.Env.QueueURL, loadAWS); q != nil {
+		a.Sender.Requests = q
 	}
 	a.Engine = &replay.Engine{
 		Store: a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,

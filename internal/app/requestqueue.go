@@ -24,21 +24,10 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"backstop/internal/terms"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 )
-
-// Queued is a request on its way into the queue.
-type Queued struct {
-	// Request is what is asked for; its ID is set. Its SendAfter is in NotBefore already.
-	delivery.Request
-	// Fingerprint stands for its content (dlq.ContentFingerprint).
-	Fingerprint string
-	// AcceptedAt is when it was accepted. Required.
-	AcceptedAt time.Time
-	// NotBefore is when it may be sent at the earliest. Zero: at once.
-	NotBefore time.Time
-}
 
 // What SQS takes.
 const (
@@ -46,12 +35,8 @@ const (
 	queueMaxDelay = 15 * time.Minute
 )
 
-// The attributes that only messages from here carry (docs/guarantees.md).
-const (
-	attributeAcceptedAt  = "backstop-accepted-at"
-	attributeNotBefore   = "backstop-not-before"
-	attributeTraceparent = "traceparent"
-)
+// attributeTraceparent is where tracing libraries put the W3C header.
+const attributeTraceparent = "traceparent"
 
 // RequestQueue puts requests on the SQS queue that feeds the send function. Its client is made
 // with the first one: who puts none pays nothing for it. It is safe for concurrent use.
@@ -99,8 +84,8 @@ func (q *RequestQueue) FIFO() bool { return strings.HasSuffix(q.url, ".fifo") }
 // gives it.
 //
 // BODY_TOO_LARGE says that r does not fit; nothing was sent. QUEUE_UNAVAILABLE says that SQS did
-// not take it, or did not say so: then NotQueued tells which.
-func (q *RequestQueue) Put(ctx context.Context, r Queued) error {
+// not take it (delivery.ErrNotQueued), or did not say so.
+func (q *RequestQueue) Put(ctx context.Context, r delivery.Queued) error {
 	in, err := q.message(r, time.Now())
 	if err != nil {
 		return err
@@ -128,24 +113,12 @@ func (q *RequestQueue) Put(ctx context.Context, r Queued) error {
 	return nil
 }
 
-// putError is QUEUE_UNAVAILABLE.
-type putError struct {
-	err       *fault.Error
-	notQueued bool
-}
-
-func (e *putError) Error() string { return e.err.Error() }
-func (e *putError) Unwrap() error { return e.err }
-
+// unavailable is QUEUE_UNAVAILABLE, which says so where the queue does not have the message.
 func unavailable(notQueued bool, msg string, cause error) error {
-	return &putError{&fault.Error{Code: fault.CodeQueueUnavailable, Msg: msg, Cause: cause}, notQueued}
-}
-
-// NotQueued reports whether err, of Put, says for certain that the message is not in the queue:
-// it was refused, or never sent. Otherwise it may be there, and come.
-func NotQueued(err error) bool {
-	e, ok := errors.AsType[*putError](err)
-	return ok && e.notQueued || fault.CodeOf(err) == fault.CodeBodyTooLarge
+	if notQueued {
+		cause = errors.Join(delivery.ErrNotQueued, cause)
+	}
+	return &fault.Error{Code: fault.CodeQueueUnavailable, Msg: msg, Cause: cause}
 }
 
 // refusedBySQS reports whether the last answer was a refusal. An error of the service itself,
@@ -157,20 +130,20 @@ func refusedBySQS(err error) bool {
 }
 
 // message is r as the queue gets it.
-func (q *RequestQueue) message(r Queued, now time.Time) (*sqs.SendMessageInput, error) {
+func (q *RequestQueue) message(r delivery.Queued, now time.Time) (*sqs.SendMessageInput, error) {
 	body, err := bareRequest(r)
 	if err != nil {
 		return nil, &fault.Error{Code: fault.CodeInternal, Msg: "request not encoded", Cause: err}
 	}
 	in := &sqs.SendMessageInput{
 		QueueUrl: &q.url, MessageBody: &body, MessageGroupId: aws.String(r.Group),
-		MessageAttributes: map[string]types.MessageAttributeValue{attributeAcceptedAt: stamp(r.AcceptedAt)},
+		MessageAttributes: map[string]types.MessageAttributeValue{terms.AcceptedAtAttribute: stamp(r.AcceptedAt)},
 	}
 	if r.Group == "" {
 		in.MessageGroupId = &r.Sink
 	}
 	if !r.NotBefore.IsZero() {
-		in.MessageAttributes[attributeNotBefore] = stamp(r.NotBefore)
+		in.MessageAttributes[terms.NotBeforeAttribute] = stamp(r.NotBefore)
 	}
 	switch {
 	case r.Trace == "":
@@ -191,7 +164,7 @@ func (q *RequestQueue) message(r Queued, now time.Time) (*sqs.SendMessageInput, 
 
 // bareRequest is r in JSON as the send function reads it from a queue. What it says of its time
 // is absolute: the time that it waits in the queue counts.
-func bareRequest(r Queued) (string, error) {
+func bareRequest(r delivery.Queued) (string, error) {
 	type message struct {
 		Subject  string            `json:"subject,omitempty"`
 		Body     string            `json:"body"`
@@ -229,7 +202,7 @@ func messageSize(in *sqs.SendMessageInput) int {
 
 // deduplicationID is the same for repetitions of a request, and for nothing else: SQS drops them
 // for five minutes.
-func deduplicationID(r Queued) string {
+func deduplicationID(r delivery.Queued) string {
 	h := sha256.New()
 	for _, s := range []string{r.Sink, r.ID, r.Fingerprint} {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s))))

@@ -74,13 +74,14 @@ func taken(t *testing.T, q *RequestQueue) []types.Message {
 
 var accepted = time.Date(2030, 1, 31, 20, 0, 0, 123456789, time.FixedZone("", 7200))
 
-func request() Queued {
-	return Queued{
+func request() delivery.Queued {
+	return delivery.Queued{
 		Request: delivery.Request{
 			ID: "order-1", Sink: "mail", Recipient: json.RawMessage(`{"address":"ann@example.com","n":9007199254740993}`),
-			Message: sinks.Message{Subject: "<b>", Body: "a & b\u2028\uFFFF", Metadata: map[string]string{"k": "v"}},
+			Message:    sinks.Message{Subject: "<b>", Body: "a & b\u2028\uFFFF", Metadata: map[string]string{"k": "v"}},
+			AcceptedAt: accepted,
 		},
-		Fingerprint: "f", AcceptedAt: accepted,
+		Fingerprint: "f",
 	}
 }
 
@@ -183,7 +184,7 @@ func TestTheSizeIsKnownBeforeTheCall(t *testing.T) {
 	}
 	r.Message.Body += "x"
 	unsent := queueAt(t, "http://127.0.0.1:1", "plain") // nobody is there to refuse it
-	if err := unsent.Put(t.Context(), r); fault.CodeOf(err) != fault.CodeBodyTooLarge || !NotQueued(err) {
+	if err := unsent.Put(t.Context(), r); fault.CodeOf(err) != fault.CodeBodyTooLarge {
 		t.Errorf("one byte more: %v, want BODY_TOO_LARGE", err)
 	}
 	c, err := q.client()
@@ -235,22 +236,19 @@ func TestARefusalIsToldFromSilence(t *testing.T) {
 		}))
 		err := queueAt(t, srv.URL, "plain").Put(t.Context(), request())
 		srv.Close()
-		if fault.CodeOf(err) != fault.CodeQueueUnavailable || NotQueued(err) != c.notQueued || calls.Load() != c.calls {
-			t.Errorf("%s: %v, not queued %t after %d calls; want QUEUE_UNAVAILABLE, %t, %d", c.name, err, NotQueued(err), calls.Load(), c.notQueued, c.calls)
+		if fault.CodeOf(err) != fault.CodeQueueUnavailable || errors.Is(err, delivery.ErrNotQueued) != c.notQueued || calls.Load() != c.calls {
+			t.Errorf("%s: %v, not queued %t after %d calls; want QUEUE_UNAVAILABLE, %t, %d", c.name, err, errors.Is(err, delivery.ErrNotQueued), calls.Load(), c.notQueued, c.calls)
 		}
 		if err != nil && strings.Contains(err.Error(), "ann@example.com") {
 			t.Errorf("%s: the error shows the recipient", c.name)
 		}
 	}
-	if err := queueAt(t, "http://127.0.0.1:1", "plain").Put(t.Context(), request()); fault.CodeOf(err) != fault.CodeQueueUnavailable || !NotQueued(err) {
-		t.Errorf("nobody listens: %v, not queued %t, want true", err, NotQueued(err))
+	if err := queueAt(t, "http://127.0.0.1:1", "plain").Put(t.Context(), request()); fault.CodeOf(err) != fault.CodeQueueUnavailable || !errors.Is(err, delivery.ErrNotQueued) {
+		t.Errorf("nobody listens: %v, not queued %t, want true", err, errors.Is(err, delivery.ErrNotQueued))
 	}
 	broken := newRequestQueue(&url.URL{Scheme: "https", Host: "x", Path: "/1/q"}, func() (aws.Config, error) { return aws.Config{}, errors.New("no profile") })
-	if err := broken.Put(t.Context(), request()); fault.CodeOf(err) != fault.CodeQueueUnavailable || !NotQueued(err) {
-		t.Errorf("no AWS configuration: %v, not queued %t, want true", err, NotQueued(err))
-	}
-	if NotQueued(nil) || NotQueued(errors.New("x")) {
-		t.Error("any error says that a message is not queued")
+	if err := broken.Put(t.Context(), request()); fault.CodeOf(err) != fault.CodeQueueUnavailable || !errors.Is(err, delivery.ErrNotQueued) {
+		t.Errorf("no AWS configuration: %v, not queued %t, want true", err, errors.Is(err, delivery.ErrNotQueued))
 	}
 }
 
@@ -309,8 +307,8 @@ func TestPutEndsInTime(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	err := queueAt(t, srv.URL, "plain").Put(ctx, request())
-	if fault.CodeOf(err) != fault.CodeQueueUnavailable || NotQueued(err) {
-		t.Errorf("got %v, not queued %t; want QUEUE_UNAVAILABLE of what may be there", err, NotQueued(err))
+	if fault.CodeOf(err) != fault.CodeQueueUnavailable || errors.Is(err, delivery.ErrNotQueued) {
+		t.Errorf("got %v, not queued %t; want QUEUE_UNAVAILABLE of what may be there", err, errors.Is(err, delivery.ErrNotQueued))
 	}
 	if d := time.Since(begin); d > 5*time.Second {
 		t.Errorf("took %v", d)

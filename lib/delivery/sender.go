@@ -319,6 +319,9 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 	g.attempts, g.unanswered = found.Attempts, found.Unanswered
 	g.accepting, g.again = state == StateAccepting || state == StateAcceptingAgain, state == StateAcceptingAgain
 	r.ExpiresAt = found.ExpiresAt
+	if g.accepting {
+		r.AcceptedAt, r.NotBefore = found.AcceptedAt, found.NotBefore
+	}
 	switch state {
 	case StateUnknown:
 		return s.unknown(bctx, *r, g, p)

@@ -9,6 +9,7 @@ import (
 
 	"backstop/internal/app"
 	"backstop/internal/strictjson"
+	"backstop/internal/terms"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
@@ -154,7 +155,7 @@ func age(r *delivery.Request, rec events.SQSMessage) (err error) {
 		}
 		return t
 	}
-	accepted, notBefore, sent := at(app.AcceptedAtAttribute), at(app.NotBeforeAttribute), at(app.SentAtAttribute)
+	accepted, notBefore, sent := at(terms.AcceptedAtAttribute), at(terms.NotBeforeAttribute), at(terms.SentAtAttribute)
 	if err != nil {
 		return err
 	}
