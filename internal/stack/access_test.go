@@ -24,17 +24,21 @@ const (
 // operation is one of the API.
 type operation struct{ method, path string }
 
-// needs is the role that the operation is for: reading changes nothing, sending is a
-// producer's, and all else an operator's.
-func (o operation) needs() role {
+// roles are those that the operation is for: sending is a producer's, who may also stop what he
+// sent; reading changes nothing; and all else is an operator's.
+func (o operation) roles() []role {
 	switch {
 	case o.path == "/v1/messages":
-		return sender
+		return []role{sender}
+	case o == cancel:
+		return []role{sender, operatorRole}
 	case o.method == "GET":
-		return reader
+		return []role{reader, operatorRole}
 	}
-	return operatorRole
+	return []role{operatorRole}
 }
+
+var cancel = operation{"DELETE", "/v1/deliveries"}
 
 // operations are those of docs/openapi.yaml, with something in the place of parameters.
 func operations(t *testing.T) []operation {
@@ -58,6 +62,9 @@ func operations(t *testing.T) []operation {
 	if len(all) < 15 {
 		t.Fatalf("only %d operations", len(all))
 	}
+	if !slices.Contains(all, cancel) {
+		all = append(all, cancel)
+	}
 	return all
 }
 
@@ -80,9 +87,6 @@ func (s stack) route(o operation) object {
 // With tokens, each operation needs a scope of its role: who may send may neither read
 // what failed nor discard it.
 func TestEachOperationNeedsItsScope(t *testing.T) {
-	scopes := map[role][]string{
-		sender: {"backstop/send"}, reader: {"backstop/read", "backstop/operate"}, operatorRole: {"backstop/operate"},
-	}
 	tokens, signed := resolve(t, everything), resolve(t, createdCache)
 	for _, o := range operations(t) {
 		r := tokens.route(o)
@@ -90,8 +94,12 @@ func TestEachOperationNeedsItsScope(t *testing.T) {
 			t.Errorf("%v has no route", o)
 			continue
 		}
-		if got := strs(r["AuthorizationScopes"]); !slices.Equal(got, scopes[o.needs()]) {
-			t.Errorf("%v takes tokens with %q, want %q", o, got, scopes[o.needs()])
+		var scopes []string
+		for _, role := range o.roles() {
+			scopes = append(scopes, "backstop/"+string(role))
+		}
+		if got := strs(r["AuthorizationScopes"]); !slices.Equal(got, scopes) {
+			t.Errorf("%v takes tokens with %q, want %q", o, got, scopes)
 		}
 		if got := signed.route(o)["AuthorizationScopes"]; got != nil {
 			t.Errorf("%v: scopes %v without tokens", o, got)
@@ -124,7 +132,7 @@ func TestThePoliciesOfTheOutputsAreThoseOfTheRoles(t *testing.T) {
 		for _, o := range operations(t) {
 			arn := "arn:aws:execute-api:" + region + ":" + account + ":" + text(s.attribute("Api", "Ref")) + "/$default/" + o.method + o.path
 			got := slices.ContainsFunc(invoke, func(pattern string) bool { return matches(pattern, arn) })
-			if want := o.needs() == of || of == operatorRole && o.needs() == reader; got != want {
+			if want := slices.Contains(o.roles(), of); got != want {
 				t.Errorf("%s allows %v: %v, want %v", output, o, got, want)
 			}
 		}
@@ -134,6 +142,33 @@ func TestThePoliciesOfTheOutputsAreThoseOfTheRoles(t *testing.T) {
 			t.Errorf("a sender may not call %s of %s: %v", action, id, all)
 		}
 	}
+}
+
+// API Gateway may call each route's function, and under the path of that route only: a greedy
+// path covers no path that another route names.
+func TestEachRouteMayCallItsFunction(t *testing.T) {
+	eachVariant(t, func(t *testing.T, s stack) {
+		for id, r := range s.of("AWS::ApiGatewayV2::Route") {
+			method, path, _ := strings.Cut(text(r.Properties["RouteKey"]), " ")
+			arn := "arn:aws:execute-api:" + region + ":" + account + ":" + text(s.attribute("Api", "Ref")) + "/$default/" + method + path
+			var function any
+			for i, integration := range s.of("AWS::ApiGatewayV2::Integration") {
+				if text(r.Properties["Target"]) == "integrations/"+text(s.attribute(i, "Ref")) {
+					function = integration.Properties["IntegrationUri"]
+				}
+			}
+			allowed := false
+			for _, p := range s.of("AWS::Lambda::Permission") {
+				for _, f := range functions {
+					called := s.attribute(f, "Ref") == p.Properties["FunctionName"] && s.attribute(f, "Arn") == function
+					allowed = allowed || called && matches(text(p.Properties["SourceArn"]), arn)
+				}
+			}
+			if !allowed {
+				t.Errorf("%s: no permission to call %v as %s", id, function, arn)
+			}
+		}
+	})
 }
 
 // A page's preflight has no credentials: API Gateway answers it itself, where CORS is
@@ -158,9 +193,14 @@ func TestPagesOfNamedOriginsMayCallTheAPI(t *testing.T) {
 			t.Errorf("%v takes the preflight of %s away from API Gateway", r["RouteKey"], o.path)
 		}
 	}
-	for _, header := range []string{"authorization", "content-type", "idempotency-key"} {
+	for _, header := range []string{"authorization", "content-type", "idempotency-key", "prefer"} {
 		if !slices.Contains(strs(c["AllowHeaders"]), header) {
 			t.Errorf("pages may not send %s", header)
+		}
+	}
+	for _, header := range []string{"location", "preference-applied", "retry-after"} {
+		if !slices.Contains(strs(c["ExposeHeaders"]), header) {
+			t.Errorf("pages may not read %s", header)
 		}
 	}
 }

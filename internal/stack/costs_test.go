@@ -41,8 +41,32 @@ func TestTheCostsAddUp(t *testing.T) {
 	if got := fmt.Sprintf("%.2f", sum); got != total[1] {
 		t.Errorf("the sum is %s, the page says %s", got, total[1])
 	}
-	if len(rows) != 15 {
-		t.Errorf("%d rows with formulas, want 15", len(rows))
+	if len(rows) != 20 {
+		t.Errorf("%d rows with formulas, want 20", len(rows))
+	}
+
+	// The ways in cost what their formulas say, wherever the page names it.
+	_, ways, _ = strings.Cut(read(t, "docs", "deploy.md"), "### Which way for which caller")
+	ways, _, _ = strings.Cut(ways, "\n\n[Costs]")
+	formulaOf := map[string]string{
+		"`POST /v1/messages`": "`POST`", "`POST` with `Prefer: respond-async`": "`POST`, accepted",
+		"`POST` with `send_after`, and `DELETE /v1/deliveries` when it is read": "`POST`, accepted",
+		"SQS, `SendMessageBatch` of ten":                                        "SQS, batches of ten", "SQS, `SendMessage`": "SQS, one by one",
+		"direct invoke": "direct invoke", "asynchronous invoke": "direct invoke",
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| [^|]+ \| ([^|]+) \| [^|]+ \| ([0-9.]+) \|$`).FindAllStringSubmatch(ways, -1) {
+		formula := rows[formulaOf[row[1]]]
+		if formula == "" {
+			t.Errorf("no row of the costs is about %s", row[1])
+			continue
+		}
+		if got := fmt.Sprintf("%.2f", math.Ceil(100*evaluate(t, formula)-1e-6)/100); got != row[2] {
+			t.Errorf("%s: %s is %s, the page says %s", row[1], formula, got, row[2])
+		}
+		delete(formulaOf, row[1])
+	}
+	if len(formulaOf) > 0 {
+		t.Errorf("the page says nothing of %v", sorted(formulaOf))
 	}
 
 	// A month has 30 days here.

@@ -20,6 +20,7 @@ var (
 	all      = functions
 	senders  = []string{"SendFunction", "QueueFunction"}
 	pushers  = append(slices.Clone(senders), "DlqApiFunction")
+	keepers  = pushers // of what became of a delivery
 	operator = []string{"DlqApiFunction"}
 )
 
@@ -42,9 +43,10 @@ var needs = map[string][]string{
 	"BACKSTOP_DLQ_MAX_LEN":     pushers, // the schedule's replays put back, they push nothing
 	"BACKSTOP_DLQ_OVERFLOW":    pushers,
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
-	"BACKSTOP_IDEMPOTENCY_TTL": senders,  // settling keeps a record's time
-	"BACKSTOP_REPLAY_FUNCTION": operator, // to start bulk operations early
-	"BACKSTOP_LOCAL":           nil,      // allows memory instead of Redis
+	"BACKSTOP_IDEMPOTENCY_TTL": keepers,          // settling keeps a record's time; a cancellation makes one
+	"BACKSTOP_QUEUE_URL":       {"SendFunction"}, // the others put nothing there
+	"BACKSTOP_REPLAY_FUNCTION": operator,         // to start bulk operations early
+	"BACKSTOP_LOCAL":           nil,              // allows memory instead of Redis
 	// A FIFO group is held until the queue's last receive.
 	"BACKSTOP_QUEUE_MAX_RECEIVES": {"QueueFunction"},
 }

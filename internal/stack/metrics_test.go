@@ -175,6 +175,7 @@ func checkTable(t *testing.T, got emitted) {
 // Metrics of AWS that the stack uses, with the dimension that they have.
 var ofAWS = map[string]string{
 	"AWS/SQS ApproximateNumberOfMessagesVisible": "QueueName",
+	"AWS/SQS ApproximateNumberOfMessagesDelayed": "QueueName",
 	"AWS/SQS ApproximateAgeOfOldestMessage":      "QueueName",
 	"AWS/SQS NumberOfMessagesSent":               "QueueName",
 	"AWS/Lambda Errors":                          "FunctionName",
@@ -376,9 +377,9 @@ func TestAlarmsNotifyTheTopicAndSayWhatSilenceMeans(t *testing.T) {
 	for name, params := range variants {
 		s := resolve(t, params)
 		alarms := s.of("AWS::CloudWatch::Alarm")
-		want := 17
+		want := 18
 		if params["RedisUrl"] == "" {
-			want = 20
+			want = 21
 		}
 		if len(alarms) != want {
 			t.Errorf("%s: %d alarms, want %d", name, len(alarms), want)

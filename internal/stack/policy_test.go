@@ -88,7 +88,7 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 	own := map[string][]string{
 		"SendFunction": {
 			"logs:CreateLogStream " + logs + "send:*", "logs:PutLogEvents " + logs + "send:*",
-			"sqs:SendMessage " + queue + "AsyncFailures",
+			"sqs:SendMessage " + queue + "AsyncFailures", "sqs:SendMessage " + queue + "Messages",
 		},
 		"QueueFunction": {
 			"logs:CreateLogStream " + logs + "queue:*", "logs:PutLogEvents " + logs + "queue:*",
@@ -234,8 +234,8 @@ func TestTheSchedulerMayStartTheReplayAndNothingElse(t *testing.T) {
 func TestNoRouteIsPublic(t *testing.T) {
 	eachVariant(t, func(t *testing.T, s stack) {
 		routes := s.of("AWS::ApiGatewayV2::Route")
-		if len(routes) != 4 {
-			t.Errorf("routes %v, want four", sorted(routes))
+		if len(routes) != 5 {
+			t.Errorf("routes %v, want five", sorted(routes))
 		}
 		for id, r := range routes {
 			kind, authorizer := text(r.Properties["AuthorizationType"]), text(r.Properties["AuthorizerId"])

@@ -304,7 +304,7 @@ func TestTheStackEndsInTheRightOrder(t *testing.T) {
 		before("ReplayFunctionTick", "SchedulerPolicy")
 		before("ReplayFunction", "SchedulerRole") // so that IAM knows it everywhere when the schedule names it
 		before("SendRoute", "SendFunction")
-		for _, route := range []string{"ReadRoute", "OperateRoute", "DiscardRoute"} {
+		for _, route := range []string{"ReadRoute", "OperateRoute", "DiscardRoute", "CancelRoute"} {
 			before(route, "DlqApiFunction")
 			before("ApiStage", route)
 		}
@@ -320,6 +320,7 @@ func TestTheStackEndsInTheRightOrder(t *testing.T) {
 			before(f, "Cache")
 			before(f, "CacheIngress")
 			before(f, "SsmEndpoint")
+			before(f, "SqsEndpoint")
 			before(role, "FunctionAccess")
 		}
 		before("DlqApiFunction", "LambdaEndpoint")

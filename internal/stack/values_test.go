@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"backstop/internal/terms"
 )
 
 // Each route leads to its function, which gets the event that it reads and has its whole
@@ -17,6 +20,7 @@ func TestRoutesLeadToTheirFunctions(t *testing.T) {
 	s := resolve(t, createdCache)
 	want := map[string]string{
 		"POST /v1/messages": "SendFunction", "GET /v1/{proxy+}": "DlqApiFunction", "POST /v1/{proxy+}": "DlqApiFunction", "DELETE /v1/{proxy+}": "DlqApiFunction",
+		"DELETE /v1/deliveries": "DlqApiFunction",
 	}
 	got := map[string]string{}
 	for _, r := range s.of("AWS::ApiGatewayV2::Route") {
@@ -60,6 +64,7 @@ func TestParametersReachTheirVariables(t *testing.T) {
 		"BACKSTOP_MAX_BODY_BYTES": "1002", "BACKSTOP_IDEMPOTENCY_TTL": "62h", "BACKSTOP_REDIS_URL": "rediss://cache.example:6379",
 		"BACKSTOP_REDIS_CLUSTER": "false", "BACKSTOP_REDIS_PASSWORD": "ssm:/p/redis", "HTTP_PROXY": "http://proxy:1", "HTTPS_PROXY": "http://proxy:2",
 		"NO_PROXY": "inside", "BACKSTOP_REDIS_IAM_USER": "robot", "BACKSTOP_REDIS_IAM_CACHE": "serverless:cache-9",
+		"BACKSTOP_QUEUE_URL":          text(s.attribute("Messages", "Ref")),
 		"BACKSTOP_REPLAY_FUNCTION":    text(s.attribute("ReplayFunction", "Ref")),
 		"BACKSTOP_QUEUE_MAX_RECEIVES": fmt.Sprint(number(at(s.Resources["Messages"].Properties, "RedrivePolicy", "maxReceiveCount"))),
 	}
@@ -115,7 +120,7 @@ func TestOutputsAreWhatTheyAreCalled(t *testing.T) {
 	}
 }
 
-// Without NAT, the functions reach SSM and Lambda by their usual names.
+// Without NAT, the functions reach SSM, SQS and Lambda by their usual names.
 func TestEndpointsAnswerUnderTheUsualNames(t *testing.T) {
 	s := resolve(t, everything)
 	var services []string
@@ -129,7 +134,7 @@ func TestEndpointsAnswerUnderTheUsualNames(t *testing.T) {
 		}
 	}
 	slices.Sort(services)
-	if want := []string{"com.amazonaws." + region + ".lambda", "com.amazonaws." + region + ".ssm"}; !slices.Equal(services, want) {
+	if want := []string{"com.amazonaws." + region + ".lambda", "com.amazonaws." + region + ".sqs", "com.amazonaws." + region + ".ssm"}; !slices.Equal(services, want) {
 		t.Errorf("endpoints %v, want %v", services, want)
 	}
 }
@@ -163,6 +168,7 @@ func TestAlarmsRingWhenTheirSectionsSayTheyDo(t *testing.T) {
 		"TrimmedAlarm":          "Sum of Trimmed " + above + " 0, 1 x 300 s",
 		"ParkedAlarm":           "Sum of Parked " + above + " 0, 1 x 300 s",
 		"ReceiverDownAlarm":     "Sum of BreakerOpened " + above + " 0, 1 of 3 x 300 s",
+		"QueueAgeAlarm":         "Maximum of ApproximateAgeOfOldestMessage " + above + " 2700, 1 x 300 s",
 		"RedriveAlarm":          "Maximum of ApproximateNumberOfMessagesVisible " + above + " 0, 1 x 300 s",
 		"AsyncFailuresAlarm":    "Maximum of ApproximateNumberOfMessagesVisible " + above + " 0, 1 x 300 s",
 		"TickFailuresAlarm":     "Sum of NumberOfMessagesSent " + above + " 2, 1 x 900 s",
@@ -183,6 +189,27 @@ func TestAlarmsRingWhenTheirSectionsSayTheyDo(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("alarms (-want +got)\n%s", diff)
+	}
+}
+
+// The queue's age rings for nothing that is as it should be: what callers put off, what comes again after it was
+// handed back, and groups of a FIFO queue that wait behind their first message.
+func TestTheAlarmOnTheQueuesAgeKnowsWhatMayWait(t *testing.T) {
+	const putOff = int(terms.LongestDelay / time.Second)
+	for name, params := range map[string]map[string]string{"standard": createdCache, "FIFO": everything} {
+		s := resolve(t, params)
+		again, receives := number(s.Resources["Messages"].Properties["VisibilityTimeout"]), number(at(s.Resources["Messages"].Properties, "RedrivePolicy", "maxReceiveCount"))
+		longest := receives * again // FIFO: a group that is held
+		if name == "standard" {
+			longest = putOff + 2*again // at its third receive SQS does not count it any more
+		}
+		threshold := number(s.Resources["QueueAgeAlarm"].Properties["Threshold"])
+		if threshold <= longest || threshold > longest+again {
+			t.Errorf("%s: rings at %d s; a message that is well may be %d s old, and one that is not must be told soon", name, threshold, longest)
+		}
+		if says := fmt.Sprintf("%d", threshold/60); !strings.Contains(strings.SplitAfter(read(t, "docs", "runbook.md"), "### Messages wait in the queue")[1], says) {
+			t.Errorf("%s: the runbook does not say %s minutes", name, says)
+		}
 	}
 }
 
@@ -226,7 +253,7 @@ func TestAlarmsWatchWhatTheirIdsSay(t *testing.T) {
 			}
 		}
 	}
-	for id, queue := range map[string]string{"RedriveAlarm": "Redrive", "AsyncFailuresAlarm": "AsyncFailures", "TickFailuresAlarm": "TickFailures"} {
+	for id, queue := range map[string]string{"QueueAgeAlarm": "Messages", "RedriveAlarm": "Redrive", "AsyncFailuresAlarm": "AsyncFailures", "TickFailuresAlarm": "TickFailures"} {
 		dims, _ := s.Resources[id].Properties["Dimensions"].(list)
 		if len(dims) != 1 || obj(dims[0])["Value"] != s.attribute(queue, "QueueName") {
 			t.Errorf("%s watches %v, want %s", id, dims, queue)

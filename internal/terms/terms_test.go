@@ -9,6 +9,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"backstop/docs"
+	"backstop/lib/delivery"
 	"backstop/lib/fault"
 )
 
@@ -101,6 +102,9 @@ func TestTheExamplesOfErrorsAreTaken(t *testing.T) {
 }
 
 func TestADelayIsWholeSecondsRoundedUp(t *testing.T) {
+	if LongestDelay != delivery.MaxSendAfter {
+		t.Errorf("at most %s is read, and at most %s done", LongestDelay, delivery.MaxSendAfter)
+	}
 	for text, want := range map[string]time.Duration{
 		"1s": time.Second, "30s": 30 * time.Second, "2m": 2 * time.Minute, "1m30s": 90 * time.Second, "15m": LongestDelay, "900s": LongestDelay, "0.25h": LongestDelay,
 		"1ns": time.Second, "500ms": time.Second, "1001ms": 2 * time.Second, "29.5s": 30 * time.Second, "14m59.000000001s": LongestDelay, "+30s": 30 * time.Second,
