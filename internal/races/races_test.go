@@ -1,0 +1,523 @@
+// Package races lets cancellations race against everything that sends a message: its due time, its
+// arrival from a queue, a duplicate, a takeover and a replay, with the real functions, a real
+// Redis that loses replies, and processes that are killed. Afterwards each race is judged by what
+// its receiver saw and what its callers were told. `go test` runs some; `make races` runs N.
+package races
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/redis/go-redis/v9"
+
+	"backstop/internal/delay"
+	"backstop/internal/faultproxy"
+	"backstop/internal/lambdahost"
+	"backstop/internal/local"
+	"backstop/internal/redistest"
+)
+
+var (
+	flagN    = flag.Int("races.n", 250, "races")
+	flagSeed = flag.Uint64("races.seed", 0, "seed of who does what when; 0 takes a random one")
+	flagDrop = flag.Float64("races.drop", 0.01, "share of Redis' replies that are lost")
+)
+
+const (
+	underWay    = 150             // races under way
+	functionT = 3 * time.Second // of the functions: a lease outlives it by 5 s
+	patience  = 25 * time.Second
+)
+
+// way is how a message comes to Backstop.
+type way int
+
+const (
+	posted way = iota // POST, answered when it is delivered or stored
+	async            // POST with respond-async
+	later            // POST with send_after
+	direct           // put on the queue by its producer
+	ways
+)
+
+func (w way) String() string { return [...]string{"at once", "respond-async", "send_after", "producer"}[w] }
+
+// sinks of the races, by how their receiver answers.
+var receivers = []struct {
+	name   string
+	config string
+	answer func(r *rand.Rand) int // a status; 0: no answer
+}{
+	{"ok", "retry: {max_attempts: 2, base_backoff: 50ms, attempt_timeout: 500ms}", func(*rand.Rand) int { return 200 }},
+	{"slow", "retry: {max_attempts: 2, base_backoff: 50ms, attempt_timeout: 900ms}", func(*rand.Rand) int { return 200 }},
+	{"flaky", "retry: {max_attempts: 2, base_backoff: 200ms, attempt_timeout: 500ms}\nbreaker: off", func(r *rand.Rand) int {
+		if r.IntN(10) < 7 {
+			return 503
+		}
+		return 200
+	}},
+	{"silent", "retry: {max_attempts: 2, base_backoff: 100ms, attempt_timeout: 300ms}\nbreaker: off", func(r *rand.Rand) int {
+		if r.IntN(10) < 6 {
+			return 0
+		}
+		return 200
+	}},
+	{"gone", "retry: {max_attempts: 1}", func(*rand.Rand) int { return 404 }},
+}
+
+// seen is a request as its receiver saw it.
+type seen struct {
+	at     time.Time
+	status int // 0: none was given
+}
+
+// told is what a caller was told, and when.
+type told struct {
+	asked, at time.Time
+	status    int
+	code      string
+	answer    struct {
+		Status         string
+		Known          bool
+		MayHaveArrived bool `json:"may_have_arrived"`
+		Duplicate      bool
+	}
+}
+
+// race is one delivery and all that happens to it.
+type race struct {
+	id, sink string
+	way      way
+	after    time.Duration // send_after, or how long its producer waits
+	cancel   time.Duration // when it is first asked for; 0: never
+	again    []time.Duration
+	evict    time.Duration // when its record is lost, if it says accepted or canceled; 0: never
+	expires  time.Time
+
+	mu       sync.Mutex
+	requests []seen
+	sent     []told
+	canceled []told
+}
+
+type world struct {
+	races   map[string]*race
+	list    []*race
+	mu      sync.Mutex // guards rand
+	rand    *rand.Rand
+	stack   *local.Stack
+	queue   *sqs.Client
+	records redis.UniversalClient // past the proxy
+	evicted atomic.Int64
+	kills   atomic.Int64
+}
+
+// roll runs f with the world's random numbers.
+func roll[T any](w *world, f func(*rand.Rand) T) T {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return f(w.rand)
+}
+
+func newWorld(n int, seed uint64) *world {
+	w := &world{races: map[string]*race{}, rand: rand.New(rand.NewPCG(seed, 2))}
+	for i := range n {
+		r := &race{id: fmt.Sprintf("race-%d-%d", seed, i), sink: receivers[w.rand.IntN(len(receivers))].name, way: way(w.rand.IntN(int(ways)))}
+		due := time.Duration(0)
+		if r.way == later || r.way == direct && w.rand.IntN(2) == 0 {
+			r.after = time.Duration(1+w.rand.IntN(2)) * time.Second
+			due = r.after
+		}
+		if w.rand.IntN(10) > 0 {
+			// Around the time at which it is sent, most often.
+			r.cancel = max(1, due+time.Duration(w.rand.NormFloat64()*float64(150*time.Millisecond)))
+			if w.rand.IntN(4) == 0 {
+				r.cancel = time.Duration(1 + w.rand.Int64N(int64(due+2*time.Second)))
+			}
+		}
+		for range w.rand.IntN(3) {
+			r.again = append(r.again, time.Duration(w.rand.Int64N(int64(due+time.Second))))
+		}
+		if (r.way == async || r.way == later) && w.rand.IntN(8) == 0 {
+			r.evict = time.Duration(1 + w.rand.Int64N(int64(due+500*time.Millisecond)))
+		}
+		if w.rand.IntN(6) == 0 {
+			r.expires = time.Time{}.Add(due + time.Duration(1000+w.rand.IntN(2000))*time.Millisecond) // from its start
+		}
+		w.races[r.id], w.list = r, append(w.list, r)
+	}
+	return w
+}
+
+// ServeHTTP is all receivers.
+func (w *world) ServeHTTP(rw http.ResponseWriter, q *http.Request) {
+	at := time.Now()
+	r := w.races[q.Header.Get("Webhook-Id")]
+	_, _ = io.Copy(io.Discard, q.Body)
+	if r == nil {
+		http.Error(rw, "whose is this?", http.StatusTeapot)
+		return
+	}
+	i := slices.IndexFunc(receivers, func(k struct {
+		name   string
+		config string
+		answer func(r *rand.Rand) int
+	}) bool {
+		return k.name == r.sink
+	})
+	status := roll(w, receivers[i].answer)
+	r.mu.Lock()
+	r.requests = append(r.requests, seen{at, status})
+	r.mu.Unlock()
+	switch {
+	case status == 0:
+		<-q.Context().Done()
+		panic(http.ErrAbortHandler)
+	case r.sink == "slow":
+		_ = delay.Sleep(q.Context(), 300*time.Millisecond)
+	}
+	rw.WriteHeader(status)
+}
+
+func TestRaces(t *testing.T) {
+	seed := *flagSeed
+	if seed == 0 {
+		seed = rand.Uint64N(1 << 32)
+	}
+	t.Logf("races: SEED=%d N=%d", seed, *flagN)
+	w := newWorld(*flagN, seed)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
+	defer cancel()
+	proxy := w.start(ctx, t, seed)
+
+	began := time.Now()
+	stop := make(chan struct{})
+	var beside sync.WaitGroup
+	beside.Go(func() { w.replay(ctx, stop) })
+	beside.Go(func() { w.kill(ctx, stop) })
+	beside.Go(func() { w.progress(ctx, stop, began) })
+	var all sync.WaitGroup
+	room := make(chan struct{}, underWay)
+	for _, r := range w.list {
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			w.run(ctx, r)
+		})
+	}
+	all.Wait()
+	close(stop)
+	beside.Wait()
+	proxy.Set(faultproxy.Faults{})
+	w.settle(ctx, t)
+	w.judge(ctx, t, time.Since(began), len(proxy.Dropped()))
+}
+
+// start starts the receivers and the functions.
+func (w *world) start(ctx context.Context, t *testing.T, seed uint64) *faultproxy.Proxy {
+	t.Helper()
+	server := redistest.Start(t)
+	proxy, err := faultproxy.Start(ctx, server.Addr, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proxy.Close() })
+	w.records = server.Client(t)
+	receiver := serve(t, w)
+	dir := t.TempDir()
+	for _, k := range receivers {
+		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\n%s\nconcurrency: 50\nreplay: {concurrency: 8, max_replays: 4}\n", receiver, k.name, k.config)
+		if err := os.WriteFile(filepath.Join(dir, k.name+".yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin := filepath.Join(t.TempDir(), "bin")
+	if err := local.Build(ctx, "../..", bin); err != nil {
+		t.Fatal(err)
+	}
+	if w.stack, err = local.Start(ctx, local.Options{
+		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: "file:" + dir, Timeout: functionT, QueueTimeout: functionT, ReplayTimeout: functionT,
+		QueueVisibility: 4 * time.Second,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.stack.Close() })
+	endpoint, err := url.Parse(w.stack.QueueURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.queue = sqs.New(sqs.Options{
+		BaseEndpoint: aws.String("http://" + endpoint.Host), Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+	})
+	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
+	return proxy
+}
+
+// replay runs the schedule all the time.
+func (w *world) replay(ctx context.Context, stop <-chan struct{}) {
+	for !over(stop) {
+		_, _ = w.stack.Host.Invoke(ctx, lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)}) // it may be killed
+		_ = delay.Sleep(ctx, 50*time.Millisecond)
+	}
+}
+
+// kill kills a process now and then, so that others take over what it held.
+func (w *world) kill(ctx context.Context, stop <-chan struct{}) {
+	for !over(stop) {
+		f := roll(w, func(r *rand.Rand) string {
+			return []string{local.Queue, local.Queue, local.Send, local.Replay, local.DLQAPI}[r.IntN(5)]
+		})
+		if w.stack.Host.Kill(f) {
+			w.kills.Add(1)
+		}
+		_ = delay.Sleep(ctx, 400*time.Millisecond)
+	}
+}
+
+func (w *world) progress(ctx context.Context, stop <-chan struct{}, began time.Time) {
+	for !over(stop) {
+		_ = delay.Sleep(ctx, time.Second)
+		if n := int(time.Since(began).Seconds()); n%20 == 0 {
+			done := 0
+			for _, r := range w.list {
+				r.mu.Lock()
+				if len(r.sent) > 0 {
+					done++
+				}
+				r.mu.Unlock()
+			}
+			_, _ = fmt.Fprintf(os.Stdout, "races: %d of %d begun after %ds\n", done, len(w.list), n)
+		}
+	}
+}
+
+func over(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// run plays one race to the end of what its callers do.
+func (w *world) run(ctx context.Context, r *race) {
+	start := time.Now()
+	if !r.expires.IsZero() {
+		r.expires = start.Add(r.expires.Sub(time.Time{}))
+	}
+	var wg sync.WaitGroup
+	at := func(d time.Duration, f func()) {
+		wg.Go(func() {
+			if delay.Sleep(ctx, max(time.Until(start.Add(d)), 0)) == nil {
+				f()
+			}
+		})
+	}
+	at(0, func() { w.send(ctx, r) })
+	for _, d := range r.again {
+		at(d, func() { w.send(ctx, r) })
+	}
+	if r.cancel > 0 {
+		at(r.cancel, func() { w.cancel(ctx, r) })
+	}
+	if r.evict > 0 {
+		at(r.evict, func() { w.evict(ctx, r) })
+	}
+	wg.Wait()
+}
+
+// send asks for the delivery until an answer says that it is safe, or refuses it for good.
+func (w *world) send(ctx context.Context, r *race) {
+	body := map[string]any{"id": r.id, "sink": r.sink, "message": map[string]string{"body": "{}", "subject": r.id}}
+	if !r.expires.IsZero() {
+		body["expires_at"] = r.expires.UTC().Format(time.RFC3339Nano)
+	}
+	if r.way == later {
+		body["send_after"] = r.after.String()
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err)
+	}
+	if r.way == direct {
+		asked := time.Now()
+		_, err := w.queue.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &w.stack.QueueURL, MessageBody: aws.String(string(text)), DelaySeconds: int32(r.after.Seconds())})
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if err == nil {
+			r.sent = append(r.sent, told{asked: asked, at: time.Now(), status: http.StatusAccepted})
+		}
+		return
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; {
+		a := w.call(ctx, http.MethodPost, "/v1/messages", text, r.way == async)
+		r.mu.Lock()
+		r.sent = append(r.sent, a)
+		r.mu.Unlock()
+		if a.status == http.StatusOK || a.status == http.StatusAccepted || a.status == http.StatusBadRequest {
+			return
+		}
+		_ = delay.Sleep(ctx, 100*time.Millisecond)
+	}
+}
+
+// cancel asks for the cancellation until an answer decides it.
+func (w *world) cancel(ctx context.Context, r *race) {
+	path := "/v1/deliveries?" + url.Values{"sink": {r.sink}, "id": {r.id}}.Encode()
+	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; {
+		a := w.call(ctx, http.MethodDelete, path, nil, false)
+		r.mu.Lock()
+		r.canceled = append(r.canceled, a)
+		r.mu.Unlock()
+		if a.status == http.StatusOK || a.code == "ALREADY_DELIVERED" {
+			return
+		}
+		_ = delay.Sleep(ctx, 100*time.Millisecond)
+	}
+}
+
+func (w *world) call(ctx context.Context, method, path string, body []byte, preferAsync bool) told {
+	a := told{asked: time.Now()}
+	req, err := http.NewRequestWithContext(ctx, method, w.stack.APIURL+path, bytes.NewReader(body))
+	if err != nil {
+		panic(err)
+	}
+	if preferAsync {
+		req.Header.Set("Prefer", "respond-async")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err == nil {
+		defer func() { _ = resp.Body.Close() }()
+		var problem struct{ Code string }
+		text, rerr := io.ReadAll(resp.Body)
+		if rerr == nil && json.Unmarshal(text, &problem) == nil && json.Unmarshal(text, &a.answer) == nil {
+			a.status, a.code = resp.StatusCode, problem.Code
+		}
+	}
+	a.at = time.Now()
+	return a
+}
+
+// evictAccepted forgets a record as a full cache does, where others must know better: that of a
+// delivery that waits, or was canceled.
+var evictAccepted = redis.NewScript(`
+local text = redis.call('GET', KEYS[1])
+local status = text and cjson.decode(text).status
+if status == 'accepted' or status == 'canceled' then
+  return redis.call('DEL', KEYS[1])
+end
+return 0`)
+
+func (w *world) evict(ctx context.Context, r *race) {
+	key := recordKey(r)
+	for range 20 { // once there is one
+		if n, err := evictAccepted.Run(ctx, w.records, []string{key}).Int(); err == nil && n > 0 {
+			w.evicted.Add(1)
+			return
+		}
+		_ = delay.Sleep(ctx, 50*time.Millisecond)
+	}
+}
+
+// settle lets what is left come to its end: leases run out, the queue empties, replays end.
+func (w *world) settle(ctx context.Context, t *testing.T) {
+	t.Helper()
+	empty := 0
+	for end := time.Now().Add(3 * time.Minute); empty < 3; {
+		if time.Now().After(end) {
+			t.Errorf("the queue did not empty: %v", w.waiting(ctx, t))
+			return
+		}
+		if res, err := w.stack.Host.Invoke(ctx, lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)}); err != nil || res.FunctionError != "" {
+			t.Errorf("replay: %v %s", err, res.Payload)
+		}
+		if n := w.waiting(ctx, t); n == 0 {
+			empty++
+		} else {
+			empty = 0
+		}
+		_ = delay.Sleep(ctx, time.Second)
+	}
+}
+
+// waiting is how many messages are in the queue.
+func (w *world) waiting(ctx context.Context, t *testing.T) int {
+	t.Helper()
+	out, err := w.queue.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &w.stack.QueueURL, AttributeNames: []sqsName{"All"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range []string{"ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"} {
+		var some int
+		if _, err := fmt.Sscan(out.Attributes[name], &some); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		n += some
+	}
+	return n
+}
+
+// givenUp returns the ids in the redrive queue: their senders have them back.
+func (w *world) givenUp(ctx context.Context, t *testing.T) map[string]bool {
+	t.Helper()
+	ids := map[string]bool{}
+	for {
+		out, err := w.queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &w.stack.RedriveURL, MaxNumberOfMessages: 10, VisibilityTimeout: 600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			return ids
+		}
+		for _, m := range out.Messages {
+			var body struct{ ID string }
+			if err := json.Unmarshal([]byte(aws.ToString(m.Body)), &body); err != nil {
+				t.Fatal(err)
+			}
+			ids[body.ID] = true
+		}
+	}
+}
+
+// letters returns the dead letters by delivery id, past our code.
+func (w *world) letters(ctx context.Context, t *testing.T) map[string]int {
+	t.Helper()
+	all := map[string]int{}
+	for _, k := range receivers {
+		entries, err := w.records.XRange(ctx, "backstop:dlq:"+k.name, "-", "+").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			var it struct {
+				DeliveryID string `json:"delivery_id"`
+			}
+			text, _ := e.Values["item"].(string)
+			if err := json.Unmarshal([]byte(text), &it); err != nil || !strings.HasPrefix(it.DeliveryID, "race-") {
+				t.Fatalf("entry %s: %v", e.ID, err)
+			}
+			all[it.DeliveryID]++
+		}
+	}
+	return all
+}
