@@ -39,7 +39,6 @@ type account struct {
 	canceled, unknown, already, undecided, never int
 	mayHaveArrived                               int
 	delivered, stored, givenUp, refused          int
-	sentAfterExpiry                              int
 	faults                                       []string
 }
 
@@ -148,7 +147,7 @@ func (w *world) judgeOne(a *account, r *race, letters int, back bool) {
 		if answered == 0 {
 			a.fault(r, "ALREADY_DELIVERED, and its receiver never answered so")
 		}
-	case r.cancel > 0:
+	case r.trigger != never:
 		a.undecided++
 	default:
 		a.never++

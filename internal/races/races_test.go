@@ -42,7 +42,7 @@ var (
 )
 
 const (
-	underWay    = 150             // races under way
+	underWay  = 150             // races under way
 	functionT = 3 * time.Second // of the functions: a lease outlives it by 5 s
 	patience  = 25 * time.Second
 )
@@ -52,13 +52,15 @@ type way int
 
 const (
 	posted way = iota // POST, answered when it is delivered or stored
-	async            // POST with respond-async
-	later            // POST with send_after
-	direct           // put on the queue by its producer
+	async             // POST with respond-async
+	later             // POST with send_after
+	direct            // put on the queue by its producer
 	ways
 )
 
-func (w way) String() string { return [...]string{"at once", "respond-async", "send_after", "producer"}[w] }
+func (w way) String() string {
+	return [...]string{"at once", "respond-async", "send_after", "producer"}[w]
+}
 
 // sinks of the races, by how their receiver answers.
 var receivers = []struct {
@@ -107,15 +109,46 @@ type race struct {
 	id, sink string
 	way      way
 	after    time.Duration // send_after, or how long its producer waits
-	cancel   time.Duration // when it is first asked for; 0: never
+	trigger  trigger       // what the cancellation races against
+	cancel   time.Duration // how long after that it is first asked for
 	again    []time.Duration
 	evict    time.Duration // when its record is lost, if it says accepted or canceled; 0: never
 	expires  time.Time
+
+	begun, answered once // the receiver saw it; its sender was told that it is safe
 
 	mu       sync.Mutex
 	requests []seen
 	sent     []told
 	canceled []told
+}
+
+// trigger is what a cancellation is asked for after.
+type trigger int
+
+const (
+	never    trigger = iota
+	start            // the first call is made
+	answered         // its sender was told that it is safe
+	begun            // its receiver saw it
+)
+
+// once tells many that something has happened.
+type once struct {
+	sync.Once
+	done chan struct{}
+}
+
+func (o *once) tell() { o.Do(func() { close(o.done) }) }
+
+// wait waits for it, but not for ever.
+func (o *once) wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	defer cancel()
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+	}
 }
 
 type world struct {
@@ -146,12 +179,18 @@ func newWorld(n int, seed uint64) *world {
 			r.after = time.Duration(1+w.rand.IntN(2)) * time.Second
 			due = r.after
 		}
-		if w.rand.IntN(10) > 0 {
-			// Around the time at which it is sent, most often.
-			r.cancel = max(1, due+time.Duration(w.rand.NormFloat64()*float64(150*time.Millisecond)))
+		r.begun.done, r.answered.done = make(chan struct{}), make(chan struct{})
+		switch n := w.rand.IntN(10); {
+		case n < 1:
+		case n < 4: // around the time at which it is sent, most often
+			r.trigger, r.cancel = start, max(0, due+time.Duration(w.rand.NormFloat64()*float64(150*time.Millisecond)))
 			if w.rand.IntN(4) == 0 {
-				r.cancel = time.Duration(1 + w.rand.Int64N(int64(due+2*time.Second)))
+				r.cancel = time.Duration(w.rand.Int64N(int64(due + 2*time.Second)))
 			}
+		case n < 7:
+			r.trigger, r.cancel = answered, time.Duration(w.rand.Int64N(int64(due+300*time.Millisecond)))
+		default:
+			r.trigger, r.cancel = begun, time.Duration(w.rand.ExpFloat64()*float64(100*time.Millisecond))
 		}
 		for range w.rand.IntN(3) {
 			r.again = append(r.again, time.Duration(w.rand.Int64N(int64(due+time.Second))))
@@ -187,6 +226,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, q *http.Request) {
 	r.mu.Lock()
 	r.requests = append(r.requests, seen{at, status})
 	r.mu.Unlock()
+	r.begun.tell()
 	switch {
 	case status == 0:
 		<-q.Context().Done()
@@ -244,7 +284,7 @@ func (w *world) start(ctx context.Context, t *testing.T, seed uint64) *faultprox
 	receiver := serve(t, w)
 	dir := t.TempDir()
 	for _, k := range receivers {
-		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\n%s\nconcurrency: 50\nreplay: {concurrency: 8, max_replays: 4}\n", receiver, k.name, k.config)
+		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\n%s\nconcurrency: 50\nreplay: {concurrency: 8, max_replays: 4, base_delay: 1s}\n", receiver, k.name, k.config)
 		if err := os.WriteFile(filepath.Join(dir, k.name+".yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -320,14 +360,14 @@ func over(stop <-chan struct{}) bool {
 
 // run plays one race to the end of what its callers do.
 func (w *world) run(ctx context.Context, r *race) {
-	start := time.Now()
+	began := time.Now()
 	if !r.expires.IsZero() {
-		r.expires = start.Add(r.expires.Sub(time.Time{}))
+		r.expires = began.Add(r.expires.Sub(time.Time{}))
 	}
 	var wg sync.WaitGroup
 	at := func(d time.Duration, f func()) {
 		wg.Go(func() {
-			if delay.Sleep(ctx, max(time.Until(start.Add(d)), 0)) == nil {
+			if delay.Sleep(ctx, max(time.Until(began.Add(d)), 0)) == nil {
 				f()
 			}
 		})
@@ -336,8 +376,22 @@ func (w *world) run(ctx context.Context, r *race) {
 	for _, d := range r.again {
 		at(d, func() { w.send(ctx, r) })
 	}
-	if r.cancel > 0 {
+	cancel := func(after *once) {
+		wg.Go(func() {
+			after.wait(ctx)
+			if delay.Sleep(ctx, r.cancel) == nil {
+				w.cancel(ctx, r)
+			}
+		})
+	}
+	switch r.trigger {
+	case never:
+	case start:
 		at(r.cancel, func() { w.cancel(ctx, r) })
+	case answered:
+		cancel(&r.answered)
+	case begun:
+		cancel(&r.begun)
 	}
 	if r.evict > 0 {
 		at(r.evict, func() { w.evict(ctx, r) })
@@ -365,6 +419,7 @@ func (w *world) send(ctx context.Context, r *race) {
 		defer r.mu.Unlock()
 		if err == nil {
 			r.sent = append(r.sent, told{asked: asked, at: time.Now(), status: http.StatusAccepted})
+			r.answered.tell()
 		}
 		return
 	}
@@ -374,6 +429,7 @@ func (w *world) send(ctx context.Context, r *race) {
 		r.sent = append(r.sent, a)
 		r.mu.Unlock()
 		if a.status == http.StatusOK || a.status == http.StatusAccepted || a.status == http.StatusBadRequest {
+			r.answered.tell()
 			return
 		}
 		_ = delay.Sleep(ctx, 100*time.Millisecond)
