@@ -36,18 +36,21 @@ func TestMemoryAndRedisAgree(t *testing.T) {
 		}
 		prefix := redistest.Prefix()
 		h := &history{
-			rt: rt, ctx: t, ids: [2]map[string]string{{}, {}},
+			rt: rt, ctx: t, ids: [2]map[string]string{{}, {}}, began: time.Now(),
 			stores: [2]dlq.Store{dlq.NewMemory(opts...), dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...)},
 		}
 		rt.Repeat(map[string]func(*rapid.T){
-			"push":    h.push,
-			"claim":   h.claim,
-			"take":    h.take,
-			"settle":  h.settle,
-			"release": h.release,
-			"discard": h.discard,
-			"unpark":  h.unpark,
-			"":        h.compare,
+			"push":     h.push,
+			"claim":    h.claim,
+			"expired":  h.expired,
+			"take":     h.take,
+			"delivery": h.delivery,
+			"uncancel": h.uncancel,
+			"settle":   h.settle,
+			"release":  h.release,
+			"discard":  h.discard,
+			"unpark":   h.unpark,
+			"":         h.compare,
 		})
 		for _, fault := range auditQueue(t.Context(), c, prefix, "mail") {
 			rt.Error(fault)
@@ -65,6 +68,7 @@ type history struct {
 	labels []string
 	leases [2][]dlq.Lease // alike
 	held   []string       // label of each lease
+	began  time.Time      // what expires does so before it, or long after
 }
 
 func (h *history) label(store int, id string) string {
@@ -88,10 +92,15 @@ func (h *history) both(what string, f func(i int, s dlq.Store) string) {
 func (h *history) push(rt *rapid.T) {
 	it := message("mail", rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(rt, "delivery"))
 	it.Message.Body = rapid.SampledFrom([]string{"b", "b", "other"}).Draw(rt, "body")
-	it.Reason = rapid.SampledFrom([]dlq.Reason{dlq.ReasonExhausted, dlq.ReasonExhausted, dlq.ReasonTerminal}).Draw(rt, "reason")
+	it.Reason = rapid.SampledFrom([]dlq.Reason{dlq.ReasonExhausted, dlq.ReasonExhausted, dlq.ReasonTerminal, dlq.ReasonExpired}).Draw(rt, "reason")
 	if rapid.IntRange(0, 4).Draw(rt, "later") == 0 {
 		it.NotBefore = time.Now().Add(time.Hour)
 	}
+	if expiry := rapid.SampledFrom([]time.Duration{0, 0, 0, -time.Minute, -time.Hour, time.Hour, 2 * time.Hour}).Draw(rt, "expiry"); expiry != 0 {
+		it.ExpiresAt = h.began.Add(expiry)
+	}
+	it.Replays = rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(rt, "generation")
+	it.Unanswered = rapid.SampledFrom([]int{0, 0, 2}).Draw(rt, "unanswered")
 	label := fmt.Sprintf("%s.%d", it.DeliveryID, len(h.labels))
 	h.labels = append(h.labels, label)
 	h.both("push", func(i int, s dlq.Store) string {
@@ -107,30 +116,48 @@ func (h *history) push(rt *rapid.T) {
 	})
 }
 
+// counted is an item as the queue counts and claims it: what is over is what it was until it is
+// marked.
+func counted(it dlq.Item) dlq.Item {
+	it.ExpiresAt = time.Time{}
+	return it
+}
+
 func (h *history) leased(c dlq.Claim) {
 	h.rt.Helper()
-	var all [2][]dlq.Leased
-	h.both("claim", func(i int, s dlq.Store) string {
+	h.leasedBy(func(i int, s dlq.Store) ([]dlq.Leased, error) {
 		c := c
 		c.IDs = slices.Clone(c.IDs)
 		for j, l := range c.IDs {
 			c.IDs[j] = h.ids[i][l]
 		}
 		leased, err := s.Claim(h.ctx.Context(), c)
-		if err != nil {
-			return err.Error()
-		}
-		all[i] = leased
-		if len(c.IDs) == 0 {
-			for _, l := range leased {
-				if state := l.Item.State(time.Now()); state != dlq.StateDue {
-					h.rt.Fatalf("%T claims %s, whose state is %s", s, h.label(i, l.ID), state)
-				}
+		for _, l := range leased {
+			switch {
+			case len(c.IDs) > 0:
+			case c.Expired && (l.Item.State(time.Now()) != dlq.StateExpired || !l.Item.ExpiredAt.IsZero()):
+				h.rt.Fatalf("%T claims %s as expired: %+v", s, h.label(i, l.ID), l.Item)
+			case !c.Expired && counted(l.Item).State(time.Now()) != dlq.StateDue:
+				h.rt.Fatalf("%T claims %s, whose state is %s", s, h.label(i, l.ID), l.Item.State(time.Now()))
 			}
 		}
+		return leased, err
+	})
+}
+
+// leasedBy notes what claim leases of each store.
+func (h *history) leasedBy(claim func(i int, s dlq.Store) ([]dlq.Leased, error)) {
+	h.rt.Helper()
+	var all [2][]dlq.Leased
+	h.both("claim", func(i int, s dlq.Store) string {
+		leased, err := claim(i, s)
+		if err != nil {
+			return string(fault.CodeOf(err))
+		}
+		all[i] = leased
 		var labels []string
 		for _, l := range leased {
-			labels = append(labels, h.label(i, l.ID))
+			labels = append(labels, fmt.Sprintf("%s(%t)", h.label(i, l.ID), l.Canceled))
 		}
 		// Items that became due in the same millisecond have no order.
 		slices.Sort(labels)
@@ -167,11 +194,32 @@ func (h *history) due() int {
 	}
 	n := 0
 	for _, it := range items {
-		if it.State(time.Now()) == dlq.StateDue {
+		if counted(it).State(time.Now()) == dlq.StateDue {
 			n++
 		}
 	}
 	return n
+}
+
+// expired leases all that is over: of a part, which are first is up to their times.
+func (h *history) expired(rt *rapid.T) {
+	h.rt = rt
+	h.leased(dlq.Claim{Sink: "mail", Expired: true, Limit: 200, TTL: time.Hour, Token: fmt.Sprint("e", len(h.held))})
+}
+
+func (h *history) delivery(rt *rapid.T) {
+	h.rt = rt
+	c := dlq.DeliveryClaim{
+		Sink: "mail", DeliveryID: rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(rt, "delivery"),
+		TTL: time.Hour, Token: fmt.Sprint("d", len(h.held)), Note: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "note"),
+	}
+	h.leasedBy(func(_ int, s dlq.Store) ([]dlq.Leased, error) { return s.ClaimDelivery(h.ctx.Context(), c) })
+}
+
+func (h *history) uncancel(rt *rapid.T) {
+	h.rt = rt
+	id := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(rt, "delivery")
+	h.both("uncancel "+id, func(_ int, s dlq.Store) string { return fmt.Sprint(s.Uncancel(h.ctx.Context(), "mail", id)) })
 }
 
 func (h *history) known(rt *rapid.T) []string {
@@ -206,8 +254,9 @@ func (h *history) settle(rt *rapid.T) {
 	st := dlq.Settlement{
 		Action: rapid.SampledFrom([]dlq.Action{
 			dlq.ActionDiscard, dlq.ActionDrop, dlq.ActionKeep, dlq.ActionRetry, dlq.ActionPark, dlq.ActionHold,
+			dlq.ActionExpire,
 		}).Draw(rt, "action"),
-		Charge: rapid.Bool().Draw(rt, "charge"), Operation: "op",
+		Charge: rapid.Bool().Draw(rt, "charge"), Operation: "op", Unanswered: rapid.SampledFrom([]int{0, 0, 1}).Draw(rt, "unanswered"),
 	}
 	if rapid.Bool().Draw(rt, "later") {
 		st.Delay = time.Hour
@@ -262,20 +311,23 @@ func (h *history) compare(rt *rapid.T) {
 			}
 			return h.label(i, it.ID)
 		})
+		h.both("canceled "+id, func(_ int, s dlq.Store) string { return fmt.Sprint(s.Canceled(h.ctx.Context(), "mail", id)) })
 	}
 	h.both("groups", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Groups(h.ctx.Context(), "mail")) })
 	h.both("progress", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Progress(h.ctx.Context(), "op", "mail")) })
 	var all [2][]dlq.Item
 	for i, s := range h.stores {
-		states := map[dlq.State]int64{}
+		states, listed := map[dlq.State]int64{}, map[dlq.State]int64{}
 		items, err := s.Items(h.ctx.Context(), "mail", 0)
 		if err != nil {
 			rt.Fatal(err)
 		}
 		for _, it := range items {
 			now := time.Now()
-			states[it.State(now)]++
+			listed[it.State(now)]++
+			states[counted(it).State(now)]++
 			it.ID = h.label(i, it.ID)
+			it.ExpiredAt = it.ExpiredAt.Truncate(time.Hour * 100000)
 			it.At, it.DeliveredAt, it.NextReplayAt = time.Time{}, it.DeliveredAt.Truncate(time.Hour*100000), it.NextReplayAt.Truncate(2*time.Hour)
 			for k := range it.History {
 				it.History[k].At = time.Time{}
@@ -289,8 +341,8 @@ func (h *history) compare(rt *rapid.T) {
 		}
 		for _, state := range dlq.States {
 			p, err := s.Page(h.ctx.Context(), dlq.Query{Sink: "mail", State: state, Limit: 1000})
-			if err != nil || int64(len(p.Items)) != states[state] {
-				rt.Fatalf("%T lists %d items as %s, %v; want %d", s, len(p.Items), state, err, states[state])
+			if err != nil || int64(len(p.Items)) != listed[state] {
+				rt.Fatalf("%T lists %d items as %s, %v; want %d", s, len(p.Items), state, err, listed[state])
 			}
 		}
 	}

@@ -111,16 +111,16 @@ for i = 6, #ARGV, 7 do
       call('HSET', state, id, cjson.encode({ expired = now_ms() }))
       call('HINCRBY', meta, 'expired', '1')
     end
-    local first = first_of(k)
-    if k ~= first then
-      call('ZADD', generations, 0, first .. ' ' .. id)
+    local later = string.find(k, ',', 1, true)
+    if later then
+      call('ZADD', generations, 0, first_of(k) .. ' ' .. id)
     end
     if others and #others > 0 then
       others[#others + 1] = f .. ':' .. id
       while #others > max_contents do
         local fallen = string.match(table.remove(others, 1), '[^:]*$')
-        if k == first then
-          call('ZADD', generations, 0, first .. ' ' .. fallen)
+        if not later then
+          call('ZADD', generations, 0, k .. ' ' .. fallen)
         end
       end
       call('HSET', ids, k, table.concat(others, ' '))

@@ -129,6 +129,48 @@ func TestEveryCallSurvivesALostReply(t *testing.T) {
 	if err != nil || len(p.Items) != 4 {
 		t.Errorf("Page = %d items, %v; want 4", len(p.Items), err)
 	}
+	survivesExpiryAndCancellation(t, s)
+}
+
+func survivesExpiryAndCancellation(t *testing.T, s dlq.Store) {
+	t.Helper()
+	ctx := t.Context()
+	over := message("mail", "over")
+	over.ExpiresAt = time.Now().Add(-time.Hour)
+	over = mustAdd(t, s, over)
+	leased, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Expired: true, TTL: time.Minute})
+	if err != nil || len(leased) != 1 || leased[0].ID != over.ID {
+		t.Fatalf("Claim of what expired = %+v, %v; want %s", leased, err, over.ID)
+	}
+	results, err := s.Settle(ctx, []dlq.Settlement{{Lease: leased[0].Lease, Action: dlq.ActionExpire, Unanswered: 1, Operation: "expiry"}})
+	if err != nil || results[0] != dlq.SettleApplied {
+		t.Errorf("Settle = %v, %v", results, err)
+	}
+	if it, err := s.Get(ctx, over.ID); err != nil || it.ExpiredAt.IsZero() || it.Unanswered != 1 {
+		t.Errorf("marked: %+v, %v; want one attempt without an answer", it, err)
+	}
+	if st, err := s.Stats(ctx, "mail"); err != nil || st.States[dlq.StateExpired] != 1 || st.Overdue != 0 {
+		t.Errorf("Stats = %+v, %v; want one expired", st, err)
+	}
+	if p, err := s.Progress(ctx, "expiry", "mail"); err != nil || p != (dlq.OperationCounts{Settled: 1, Expired: 1}) {
+		t.Errorf("Progress = %+v, %v", p, err)
+	}
+	of, err := s.ClaimDelivery(ctx, dlq.DeliveryClaim{Sink: "mail", DeliveryID: "over", TTL: time.Minute, Note: time.Hour})
+	if err != nil || len(of) != 1 || !of[0].Canceled {
+		t.Fatalf("ClaimDelivery = %+v, %v; want it, canceled", of, err)
+	}
+	if results, err := s.Settle(ctx, []dlq.Settlement{{Lease: of[0].Lease, Action: dlq.ActionDrop}}); err != nil || results[0] != dlq.SettleApplied {
+		t.Errorf("Settle = %v, %v", results, err)
+	}
+	if canceled, err := s.Canceled(ctx, "mail", "over"); err != nil || !canceled {
+		t.Errorf("Canceled = %t, %v; want true", canceled, err)
+	}
+	if err := s.Uncancel(ctx, "mail", "over"); err != nil {
+		t.Error(err)
+	}
+	if n, err := s.PruneCanceled(ctx, "mail"); err != nil || n != 0 {
+		t.Errorf("PruneCanceled = %d, %v", n, err)
+	}
 }
 
 func TestReplayersWithLostRepliesSettleEachItemOnce(t *testing.T) {
@@ -359,8 +401,12 @@ func TestAFullRedisIsDrained(t *testing.T) {
 	c := redistest.Start(t, redistest.WithMaxMemory("6mb")).Client(t)
 	s := newStore(t, c, dlq.WithMaxLen(0))
 	ctx := t.Context()
+	over := message("mail", "over")
+	over.ExpiresAt = time.Now().Add(-time.Hour)
+	mustAdd(t, s, over)
+	mustAdd(t, s, message("mail", "canceled"))
 	var full error
-	pushed := 0
+	pushed := 2
 	for ; full == nil && pushed < 5000; pushed++ {
 		it := message("mail", fmt.Sprint(pushed))
 		it.Message.Body = strings.Repeat("x", 8<<10)
@@ -381,6 +427,30 @@ func TestAFullRedisIsDrained(t *testing.T) {
 	}
 	if err := s.Pause(ctx, "mail", false); err != nil {
 		t.Error(err)
+	}
+	expired, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Expired: true, TTL: time.Minute})
+	if err != nil || len(expired) != 1 {
+		t.Fatalf("Claim of what expired = %d, %v; want 1", len(expired), err)
+	}
+	if got, err := s.Settle(ctx, []dlq.Settlement{{Lease: expired[0].Lease, Action: dlq.ActionExpire, Operation: "op"}}); err != nil || got[0] != dlq.SettleApplied {
+		t.Errorf("Settle = %v, %v", got, err)
+	}
+	for _, id := range []string{"over", "canceled", "nothing of it"} {
+		of, err := s.ClaimDelivery(ctx, dlq.DeliveryClaim{Sink: "mail", DeliveryID: id, TTL: time.Minute, Note: time.Millisecond})
+		if err != nil {
+			t.Errorf("ClaimDelivery: %v", err)
+		}
+		for _, l := range of {
+			if _, err := s.Settle(ctx, []dlq.Settlement{{Lease: l.Lease, Action: dlq.ActionHold}}); err != nil {
+				t.Errorf("Settle: %v", err)
+			}
+		}
+	}
+	if _, err := s.PruneCanceled(ctx, "mail"); err != nil {
+		t.Errorf("PruneCanceled: %v", err)
+	}
+	if err := s.Uncancel(ctx, "mail", "canceled"); err != nil {
+		t.Errorf("Uncancel: %v", err)
 	}
 	// Held items stay in memory: everything below works although nothing is freed yet.
 	held, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Limit: 20, TTL: time.Minute})
@@ -414,8 +484,8 @@ func TestAFullRedisIsDrained(t *testing.T) {
 			t.Fatalf("Settle: %v", err)
 		}
 	}
-	if n := depth(t, s, "mail"); n != 19 {
-		t.Errorf("%d left, want the 19 parked", n)
+	if n := depth(t, s, "mail"); n != 21 {
+		t.Errorf("%d left, want the 19 parked, the expired and the canceled one", n)
 	}
 	mustAdd(t, s, message("mail", "there is room again"))
 }

@@ -30,6 +30,14 @@ func mix(t *testing.T, s dlq.Store, n, contents int) (natives []string) {
 			it.Reason = dlq.ReasonTerminal
 		case "later":
 			it.NotBefore = time.Now().Add(time.Hour)
+		case "over":
+			it.ExpiresAt = time.Now().Add(-time.Hour)
+		case "in time", "marked", "kept in time":
+			it.ExpiresAt = time.Now().Add(time.Hour)
+		case "expired":
+			it.Reason = dlq.ReasonExpired
+		case "again", "kept again":
+			it.Replays = 1
 		}
 		it = mustAdd(t, s, it)
 		natives = append(natives, strings.TrimPrefix(it.ID, "mail~"))
@@ -58,6 +66,13 @@ func mix(t *testing.T, s dlq.Store, n, contents int) (natives []string) {
 		settle(add("moved", i), dlq.ActionRetry)
 		settle(add("leased", i), "")
 		settle(add("terminal", i), "")
+		add("over", i)
+		add("in time", i)
+		add("expired", i)
+		add("again", i)
+		settle(add("marked", i), dlq.ActionExpire)
+		settle(add("kept in time", i), dlq.ActionKeep)
+		settle(add("kept again", i), dlq.ActionKeep)
 	}
 	return natives
 }
@@ -99,6 +114,10 @@ func mended(t *testing.T, c redis.UniversalClient, s prefixed, atOnce bool) {
 	}
 	want := dlq.Stats{Depth: int64(len(items)), States: map[dlq.State]int64{}}
 	for _, it := range items {
+		if it.State(time.Now()) == dlq.StateExpired && it.ExpiredAt.IsZero() {
+			want.Overdue++
+		}
+		it = counted(it)
 		want.States[it.State(time.Now())]++
 		it.LeasedUntil = time.Time{}
 		if it.State(time.Now()).Scheduled() {
@@ -161,8 +180,14 @@ func TestWhatOthersRemovedIsMended(t *testing.T) {
 			}
 			return c.Del(ctx, "{"+stream+"}:due").Err()
 		},
+		"DEL of what leads to entries": func(ctx context.Context, c redis.UniversalClient, stream string, natives []string) error {
+			if err := c.XDel(ctx, stream, natives[0]).Err(); err != nil {
+				return err
+			}
+			return c.Del(ctx, "{"+stream+"}:expires", "{"+stream+"}:generations").Err()
+		},
 		"wrong counters": func(ctx context.Context, c redis.UniversalClient, stream string, _ []string) error {
-			return c.HSet(ctx, "{"+stream+"}:meta", "idle", 1000, "parked", -3).Err()
+			return c.HSet(ctx, "{"+stream+"}:meta", "idle", 1000, "parked", -3, "expired", -3).Err()
 		},
 	} {
 		for server, c := range map[string]redis.UniversalClient{"redis-server": c, "embedded": mini} {
@@ -230,7 +255,7 @@ func TestAPassIsTrueWhileTheQueueIsUsed(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				actions := []dlq.Action{dlq.ActionPark, dlq.ActionHold, dlq.ActionRetry, dlq.ActionKeep, dlq.ActionDrop}
+				actions := []dlq.Action{dlq.ActionPark, dlq.ActionHold, dlq.ActionRetry, dlq.ActionKeep, dlq.ActionDrop, dlq.ActionExpire}
 				for _, l := range l {
 					if _, err := s.Settle(ctx, []dlq.Settlement{{Lease: l.Lease, Action: actions[(i+j)%len(actions)], Delay: time.Hour}}); err != nil {
 						t.Fatal(err)
