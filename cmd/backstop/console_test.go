@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"backstop/internal/await"
 )
 
 // serve runs a command that serves until it is stopped. It returns what the command says
@@ -95,6 +98,17 @@ func TestDevServesTheConsole(t *testing.T) {
 	if code, body := getText(t, url+"/v1/dlq/count?sink=webhook-demo"); code != http.StatusOK || !strings.Contains(body, `"count":3`) {
 		t.Errorf("the console's API answers %d %s, want the samples", code, body)
 	}
+	line, err := out.ReadString('\n')
+	m := regexp.MustCompile(`Queue\s+(http://\S+)`).FindStringSubmatch(line)
+	if m == nil {
+		t.Fatalf("no queue in what it says: %s%v", line, err)
+	}
+	stdin := strings.NewReader(`{"id":"q-1","sink":"webhook-demo","message":{"body":"by the queue"}}`)
+	runWith(t, t.Context(), stdin, &bytes.Buffer{}, "send", "--queue", m[1], "--file", "-").want(t, exitDone, "1 message put on the queue", "")
+	await.True(t, "the message to be delivered", func() bool {
+		_, body := getText(t, url+"/v1/deliveries?sink=webhook-demo&id=q-1")
+		return strings.Contains(body, `"delivered"`)
+	})
 	if code := stop(); code != exitDone {
 		t.Errorf("exit code %d, want %d", code, exitDone)
 	}

@@ -17,9 +17,10 @@ import (
 
 func newSend() *cobra.Command {
 	var o sendOptions
+	var burst burstOptions
 	c := &cobra.Command{
-		Use:   "send --sink NAME --body TEXT",
-		Short: "Send one message through a sink",
+		Use:   "send --sink NAME --body TEXT | --file FILE --queue URL",
+		Short: "Send one message through a sink, or a file of requests through the queue",
 		Long: `Send makes one delivery. It makes the delivery id itself and prints it first (to standard error), so
 that a send whose answer was lost can be repeated: the same id sent again to the same sink is answered, not
 sent twice. It does so by itself when the message was handed back (503, the same delivery under way) or no
@@ -28,11 +29,18 @@ answer came, up to --tries times.
 The exit code is 0 when the message is safe: delivered, or dead-lettered (kept, to be replayed; do not send
 it again). With any other exit code it is still yours: run the command again with --id.
 
+With --file it puts requests on the queue instead, one JSON object per line as POST /v1/messages takes them
+(expires_at, send_after and group too), ten in each call, with your AWS credentials. Each line is checked first.
+A request without an id gets one, which is printed with the line's number before it is sent. What was not taken is
+named, and written to the file of --failed-to, with its id: sending that file is safe. The exit code is 1
+when a line was not taken.
+
 ` + connectHelp,
 		Example: `  backstop send --sink ops-slack --subject "Disk full" --body "db-1 has 2% left"
   backstop send --sink mail --to ann@example.com --subject Hello --body @letter.html
   echo '{"event":"paid"}' | backstop send --sink partner --to https://example.com/hook --body -
   backstop send --sink ops-slack --metadata blocks="$(cat blocks.json)" --body fallback -o json
+  backstop send --file messages.ndjson --queue "$QUEUE" --failed-to left.ndjson
   backstop send --id 0198c2a4-5f0e-7c3a-9d43-0b6c1f1e2d3c --sink ops-slack --body "again, safely"`,
 		Args: cobra.NoArgs,
 	}
@@ -47,8 +55,21 @@ it again). With any other exit code it is still yours: run the command again wit
 	f.StringVar(&o.body, "body", "", "body: text, @FILE, or - for standard input (HTML for email, mrkdwn for Slack, JSON for webhooks)")
 	f.StringArrayVar(&o.metadata, "metadata", nil, "KEY=VALUE, repeatable: a header, or Slack's blocks")
 	f.IntVar(&o.tries, "tries", 5, "how often to send when the message is handed back; 1 does not repeat")
+	f.StringVar(&burst.file, "file", "", "requests to put on the queue, one per line; - for standard input")
+	f.StringVar(&burst.queue, "queue", "", "URL of the queue for --file")
+	f.StringVar(&burst.failedTo, "failed-to", "", "new file for the lines of --file that were not taken")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return o.send(c, conn)
+		if !given(c, "file", "queue", "failed-to") {
+			return o.send(c, conn)
+		}
+		if given(c, "sink", "id", "to", "recipient", "subject", "body", "metadata") {
+			return usage("--file says what is sent, by --queue: leave the flags of a single message out")
+		}
+		if o.tries < 1 || o.tries > 20 {
+			return usage("--tries %d: want 1 to 20", o.tries)
+		}
+		burst.tries = o.tries
+		return burst.run(c)
 	}
 	return c
 }

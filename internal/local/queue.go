@@ -38,7 +38,7 @@ func (s *Stack) startQueue(ctx context.Context, o Options) (*RequestQueue, error
 	s.serve(ln, s.Queues)
 	s.RedriveURL = localqueue.URL(endpoint, redrive)
 	client := sqs.New(sqs.Options{
-		BaseEndpoint: &endpoint, Region: "us-east-1", RetryMaxAttempts: 1,
+		BaseEndpoint: &endpoint, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: s.Queues,
 		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""), // nobody looks at them
 	})
 	return &RequestQueue{URL: localqueue.URL(endpoint, o.QueueName), Client: client}, nil

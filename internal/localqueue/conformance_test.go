@@ -35,14 +35,19 @@ func newClient(endpoint string) *sqs.Client {
 	})
 }
 
-func startService(t *testing.T) string {
+func newService(t *testing.T) *localqueue.Service {
 	t.Helper()
 	s, err := localqueue.New(
 		localqueue.Config{Name: "main", Redrive: "redrive", MaxReceives: 2}, localqueue.Config{Name: "redrive"}, localqueue.Config{Name: "main.fifo"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(loopback.Guard(s))
+	return s
+}
+
+func startService(t *testing.T) string {
+	t.Helper()
+	srv := httptest.NewServer(loopback.Guard(newService(t)))
 	t.Cleanup(srv.Close)
 	return srv.URL
 }
@@ -52,6 +57,20 @@ func TestConformsToSQS(t *testing.T) {
 		t.Helper()
 		url := startService(t)
 		return queues{t, newClient(url), localqueue.URL(url, "main"), localqueue.URL(url, "redrive"), localqueue.URL(url, "main.fifo")}
+	})
+}
+
+// Without a network, too.
+func TestConformsToSQSInTheSameProcess(t *testing.T) {
+	conformance(t, func(t *testing.T) queues {
+		t.Helper()
+		s := newService(t)
+		c := sqs.New(sqs.Options{
+			BaseEndpoint: aws.String("http://127.0.0.1:1"), Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+			RetryMaxAttempts: 1, HTTPClient: s,
+		})
+		url := func(name string) string { return localqueue.URL("http://127.0.0.1:1", name) }
+		return queues{t, c, url("main"), url("redrive"), url("main.fifo")}
 	})
 }
 

@@ -2,12 +2,14 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -17,10 +19,11 @@ import (
 	"backstop/lib/fault"
 )
 
-// What SQS takes in one call.
+// What SQS takes in one call, and how long it delays a message.
 const (
 	batchEntries = 10
 	batchBytes   = 1 << 20
+	longestDelay = 15 * time.Minute
 )
 
 // Queue sends through the queue, a standard one, in batches. A message that it takes is safe
@@ -39,15 +42,17 @@ func (q *Queue) Send(ctx context.Context, messages ...client.SendRequest) (back 
 		b = batch{}
 	}
 	for _, m := range messages {
-		body, err := encode(m)
+		e, err := encode(m)
 		if err != nil {
 			back = append(back, HandedBack{Message: m, Err: err})
 			continue
 		}
-		if len(b.messages) == batchEntries || b.size+len(body) > batchBytes {
+		size := len(*e.MessageBody)
+		if len(b.messages) == batchEntries || b.size+size > batchBytes {
 			flush()
 		}
-		b.messages, b.bodies, b.size = append(b.messages, m), append(b.bodies, body), b.size+len(body)
+		e.Id = aws.String(strconv.Itoa(len(b.messages)))
+		b.messages, b.entries, b.size = append(b.messages, m), append(b.entries, e), b.size+size
 	}
 	flush()
 	return back
@@ -56,25 +61,37 @@ func (q *Queue) Send(ctx context.Context, messages ...client.SendRequest) (back 
 // batch is what goes in one call.
 type batch struct {
 	messages []client.SendRequest
-	bodies   []string
+	entries  []types.SendMessageBatchRequestEntry
 	size     int
 }
 
-// encode returns the body of the queue's message: the same JSON as in a call of the API.
-func encode(m client.SendRequest) (string, error) {
+// encode returns the queue's message. Its body is the same JSON as in a call of the API, but for
+// what is the queue's to do: to wait, and to keep groups apart.
+func encode(m client.SendRequest) (e types.SendMessageBatchRequestEntry, err error) {
 	if err := errors.Join(fault.CheckID(m.ID), fault.CheckName(m.Sink)); err != nil {
-		return "", err
+		return e, err
 	}
+	if m.SendAfter != "" {
+		wait, err := time.ParseDuration(m.SendAfter)
+		if err != nil || wait <= 0 || wait > longestDelay {
+			return e, &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf("send_after %q: want more than 0 and at most %v, such as 30s", m.SendAfter, longestDelay)}
+		}
+		e.DelaySeconds = int32((wait + time.Second - 1) / time.Second)
+	}
+	// A backlog of one group then holds up no other: SQS is fair to message groups.
+	e.MessageGroupId = aws.String(cmp.Or(m.Group, m.Sink))
+	m.SendAfter, m.Group = "", ""
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // it would make an HTML body longer
-	if err := e.Encode(m); err != nil {
-		return "", err
+	j := json.NewEncoder(&b)
+	j.SetEscapeHTML(false) // it would make an HTML body longer
+	if err := j.Encode(m); err != nil {
+		return e, err
 	}
 	if b.Len() > batchBytes {
-		return "", &fault.Error{Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("%d bytes; the queue takes %d", b.Len(), batchBytes)}
+		return e, &fault.Error{Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("%d bytes; the queue takes %d", b.Len(), batchBytes)}
 	}
-	return strings.TrimSuffix(b.String(), "\n"), nil
+	e.MessageBody = aws.String(strings.TrimSuffix(b.String(), "\n"))
+	return e, nil
 }
 
 // errUnanswered hands back a message of which the queue's answer says nothing.
@@ -86,15 +103,7 @@ func (q *Queue) flush(ctx context.Context, b batch) (back []HandedBack) {
 	if len(b.messages) == 0 {
 		return nil
 	}
-	in := &sqs.SendMessageBatchInput{QueueUrl: &q.URL}
-	for i, body := range b.bodies {
-		in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{
-			Id: aws.String(strconv.Itoa(i)), MessageBody: &body,
-			// A backlog of one sink then holds up no other: SQS is fair to message groups.
-			MessageGroupId: &b.messages[i].Sink,
-		})
-	}
-	out, err := q.Client.SendMessageBatch(ctx, in)
+	out, err := q.Client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: &q.URL, Entries: b.entries})
 	if err != nil {
 		for _, m := range b.messages {
 			back = append(back, HandedBack{Message: m, Err: err, Again: true})

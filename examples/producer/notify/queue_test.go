@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -26,6 +27,7 @@ import (
 type queue struct {
 	calls  [][]string // bodies
 	groups []string   // of all messages
+	delays []int      // of all messages, in seconds
 	broken bool       // from the second call on
 }
 
@@ -34,6 +36,7 @@ func (q *queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ID    string `json:"Id"`
 		Body  string `json:"MessageBody,omitempty"`
 		Group string `json:"MessageGroupId,omitempty"`
+		Delay int    `json:"DelaySeconds,omitempty"`
 
 		MessageID   string `json:"MessageId,omitempty"`
 		MD5         string `json:"MD5OfMessageBody,omitempty"`
@@ -56,7 +59,7 @@ func (q *queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var out struct{ Successful, Failed []entry }
 	for _, e := range in.Entries {
 		bodies = append(bodies, e.Body)
-		q.groups = append(q.groups, e.Group)
+		q.groups, q.delays = append(q.groups, e.Group), append(q.delays, e.Delay)
 		switch {
 		case strings.Contains(e.Body, "refuse-sender"):
 			out.Failed = append(out.Failed, entry{ID: e.ID, SenderFault: true, Code: "InvalidMessageContents", Message: "no"})
@@ -132,6 +135,39 @@ func TestTheGroupOfAMessageIsItsSink(t *testing.T) {
 	}
 	if want := []string{"orders", "support"}; !slices.Equal(q.groups, want) {
 		t.Errorf("groups %q, want %q", q.groups, want)
+	}
+}
+
+// What is the queue's to do stands in its message, and not in the request.
+func TestAMessageWaitsInTheQueueAndKeepsItsGroup(t *testing.T) {
+	q := &queue{}
+	later := message("order-1", "x")
+	later.SendAfter, later.Group = "89.5s", "customer-7"
+	later.ExpiresAt = time.Date(2099, 1, 31, 18, 0, 0, 0, time.UTC)
+	if back := q.sender(t).Send(t.Context(), later); len(back) > 0 {
+		t.Fatalf("handed back %v", back)
+	}
+	const want = `{"id":"order-1","sink":"orders","recipient":{"address":"a@example.org"},"message":{"subject":"s","body":"x"},"expires_at":"2099-01-31T18:00:00Z"}`
+	if got := q.calls[0][0]; got != want || q.delays[0] != 90 || q.groups[0] != "customer-7" {
+		t.Errorf("%s after %d s in group %s; want\n%s after 90 s in customer-7", got, q.delays[0], q.groups[0], want)
+	}
+	for _, wait := range []string{"16m", "-1s", "0s", "30", "soon"} {
+		later.SendAfter = wait
+		back := q.sender(t).Send(t.Context(), later)
+		if len(back) != 1 || back[0].Again || fault.CodeOf(back[0].Err) != fault.CodeInvalidArgument || back[0].Message.SendAfter != wait {
+			t.Errorf("send_after %q: handed back %v, want it as it was, for good", wait, back)
+		}
+	}
+}
+
+func TestABurstOfAThousandIsAHundredCalls(t *testing.T) {
+	q := &queue{}
+	var all []client.SendRequest
+	for i := range 1000 {
+		all = append(all, message(strconv.Itoa(i), "x"))
+	}
+	if back := q.sender(t).Send(t.Context(), all...); len(back) > 0 || len(q.calls) != 100 {
+		t.Errorf("%d calls, handed back %v; want 100, none", len(q.calls), back)
 	}
 }
 
