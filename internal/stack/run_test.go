@@ -146,6 +146,9 @@ func (w *world) startFunctions(t *testing.T, binaries string) {
 		} {
 			env[k] = v
 		}
+		if env["BACKSTOP_QUEUE_URL"] != "" {
+			env["BACKSTOP_QUEUE_URL"], env["AWS_ENDPOINT_URL_SQS"] = w.queue("Messages"), w.aws
+		}
 		fn := lambdahost.Function{
 			Name: text(w.stack.attribute(id, "Ref")), Path: filepath.Join(binaries, artifact, "bootstrap"), Env: env,
 			Timeout: time.Duration(number(p["Timeout"])) * time.Second, MemoryMB: number(p["MemorySize"]),
@@ -321,11 +324,15 @@ func (w *world) tick(t *testing.T) map[string]any {
 	return summary
 }
 
-func (w *world) http(t *testing.T, method, path, body string) (int, map[string]any) {
+// http calls the API; headers are names and values in turn.
+func (w *world) http(t *testing.T, method, path, body string, headers ...string) (int, map[string]any) {
 	t.Helper()
 	req, err := http.NewRequest(method, w.api+path, bytes.NewReader([]byte(body)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -519,6 +526,25 @@ func TestTheDeployedStackWorks(t *testing.T) {
 				}
 				return false
 			})
+		}
+	})
+	t.Run("what is accepted goes through the stack's queue, now and later", func(t *testing.T) {
+		for id, body := range map[string]string{
+			"h-now":   message("h-now", "ok"),
+			"h-later": `{"id":"h-later","sink":"ok","message":{"body":"hello"},"send_after":"2s"}`,
+		} {
+			status, out := w.http(t, "POST", "/v1/messages", body, "Prefer", "respond-async")
+			if status != 202 || out["status"] != "accepted" || (out["not_before"] != nil) != (id == "h-later") {
+				t.Fatalf("%s: %d %v, want it accepted", id, status, out)
+			}
+			eventually(t, id+" arrives", func() bool { return w.arrived(id) == 1 })
+		}
+	})
+	t.Run("what expired in the queue is not sent", func(t *testing.T) {
+		w.enqueue(t, `{"id":"q-old","sink":"ok","message":{"body":"hello"},"expires_at":"2026-01-01T00:00:00Z"}`)
+		eventually(t, "q-old is dead-lettered", func() bool { return w.count(t, "ok") == 1 })
+		if n := w.arrived("q-old"); n != 0 {
+			t.Errorf("it arrived %d times", n)
 		}
 	})
 	t.Run("an asynchronous event that cannot be handled is kept as it was", func(t *testing.T) {
