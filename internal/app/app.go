@@ -41,6 +41,7 @@ type App struct {
 	// Requests is the queue that feeds the send function; nil: there is none.
 	Requests *RequestQueue
 	Sender   *delivery.Sender
+	Canceler *delivery.Canceler
 	Engine   *replay.Engine
 	Gate     *flow.Gate // what all processes together may send
 
@@ -115,6 +116,7 @@ func (a *App) compose() error {
 		Targets: a, Queue: dlq.NewBatcher(a.Queue), Records: a.Records, Gate: a.Gate, Paused: a.Gate.Paused,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, MaxBytes: a.Env.MaxBodyBytes,
 	}
+	a.Canceler = &delivery.Canceler{Records: a.Records, Letters: a.Queue, Log: a.Log, Reserve: a.Env.Reserve}
 	a.Engine = &replay.Engine{
 		Store: a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
