@@ -74,6 +74,47 @@ func ExampleClient_Send() {
 	// Output: dead_lettered mail~1767225600000-0 exhausted
 }
 
+// What waits for later is taken back when it is not needed after all.
+func ExampleClient_Cancel() {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		body := `{"status":"accepted","delivery_id":"unread-17","attempts":0,"not_before":"2026-01-01T00:00:30Z"}`
+		if r.Method == http.MethodDelete {
+			body = `{"status":"canceled","delivery_id":"unread-17","known":true,"attempts":0}`
+		}
+		_, _ = io.WriteString(w, body)
+	}))
+	defer s.Close()
+	c, err := client.New(s.URL, nil)
+	if err != nil {
+		panic(err)
+	}
+	answer, err := c.Send(context.Background(), client.SendRequest{
+		ID:        "unread-17",
+		Sink:      "mail",
+		Message:   client.SendMessage{Subject: "You have a message", Body: "<p>Ann wrote to you.</p>"},
+		SendAfter: "30s", // if nobody has read it until then
+		ExpiresAt: time.Now().Add(time.Hour),
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(answer.Status, "until", answer.NotBefore.Format(time.TimeOnly))
+
+	gone, err := c.Cancel(context.Background(), "mail", "unread-17") // it was read
+	switch {
+	case fault.CodeOf(err) == fault.CodeAlreadyDelivered:
+		fmt.Println("too late")
+	case err != nil:
+		panic(err) // it is not canceled, or nobody said so: ask again
+	default:
+		fmt.Println(gone.Status, "- may have arrived:", gone.MayHaveArrived)
+	}
+	// Output:
+	// accepted until 00:00:30
+	// canceled - may have arrived: false
+}
+
 // Errors have a code to branch on, and the problem's details.
 func ExampleProblemError() {
 	s := backstop(503, `{"type":"urn:backstop:problem:SINK_DLQ_OVERFLOW","title":"The dead-letter queue is full","status":503,

@@ -86,37 +86,76 @@ func (c *Client) Send(ctx context.Context, r SendRequest) (a SendAnswer, err err
 	return a, nil
 }
 
-// Delivery is what became of a delivery.
+// Delivery is what became of a delivery, and what is known of its way.
 type Delivery struct {
 	Raw
 	Sink       string         `json:"sink"`
 	DeliveryID string         `json:"delivery_id"`
 	Status     DeliveryStatus `json:"status"`
-	ItemID     string         `json:"item_id"`    // the dead letter's
-	UpdatedAt  time.Time      `json:"updated_at"` // since when; in progress: when it began
-
-	// What is known of its way. Zero times, and an empty Timeline: nothing.
-
-	AcceptedAt time.Time       `json:"accepted_at"`
-	NotBefore  time.Time       `json:"not_before"` // it is not sent before
-	ExpiresAt  time.Time       `json:"expires_at"` // no attempt begins then or later
-	Attempts   int             `json:"attempts"`   // made, as far as they are known
-	Timeline   []DeliveryEvent `json:"timeline"`   // oldest first
+	ItemID     string         `json:"item_id"`     // the dead letter's
+	UpdatedAt  time.Time      `json:"updated_at"`  // since when Status holds
+	AcceptedAt time.Time      `json:"accepted_at"` // zero: it was not accepted for later
+	NotBefore  time.Time      `json:"not_before"`  // it is not sent before
+	ExpiresAt  time.Time      `json:"expires_at"`  // no attempt begins then or later
+	// Attempts are those that are known, replays included. Those of a sender that died are not.
+	Attempts int `json:"attempts"`
+	// MayHaveArrived says that an attempt was made to which nobody answered. What was delivered
+	// has arrived, and does not say so.
+	MayHaveArrived bool `json:"may_have_arrived"`
+	// Next is what comes. Nil: nothing, or nothing that is known.
+	Next     *DeliveryNext   `json:"next"`
+	Timeline []DeliveryEvent `json:"timeline"` // oldest first; only what has a time
 }
 
 // DeliveryEvent is one step on a delivery's way.
 type DeliveryEvent struct {
 	At time.Time `json:"at"`
-	// Event says what happened, in the words of DeliveryStatus. Others may be added.
+	// Event says what happened: a DeliveryStatus, or waiting, began, failed, died, held, parked,
+	// imported. Others may be added.
 	Event  string `json:"event"`
 	Detail string `json:"detail"` // more about it, such as the reason of a dead letter
 }
 
-// Delivery tells what became of the delivery id to sink. One that was never accepted, or
-// finished too long ago, is SINK_DLQ_NOT_FOUND.
+// DeliveryNext is what comes for a delivery.
+type DeliveryNext struct {
+	Event NextEvent `json:"event"`
+	At    time.Time `json:"at"`    // zero: as soon as can be, or whenever somebody decides
+	State State     `json:"state"` // the dead letter's; empty: there is none
+}
+
+// Delivery tells what became of the delivery id to sink, and its way. One that was never
+// accepted, or finished too long ago, is SINK_DLQ_NOT_FOUND.
 func (c *Client) Delivery(ctx context.Context, sink, id string) (d Delivery, err error) {
 	r := get("deliveries")
 	r.query = url.Values{"sink": {sink}, "id": {id}}
 	_, err = c.call(ctx, r, &d)
 	return d, err
+}
+
+// Cancellation says that no attempt of a delivery begins any more.
+type Cancellation struct {
+	Raw
+	Status     DeliveryStatus `json:"status"` // DeliveryCanceled
+	DeliveryID string         `json:"delivery_id"`
+	// Known says whether anything was known of it. What is on its way in a queue of your own is
+	// not, and a misspelled id neither.
+	Known    bool `json:"known"`
+	Attempts int  `json:"attempts"` // made before, as far as they are known
+	// MayHaveArrived says that an attempt was made to which nobody answered.
+	MayHaveArrived bool `json:"may_have_arrived"`
+}
+
+// Cancel takes the delivery id to sink back. No error means that no attempt of it begins any
+// more, wherever it waits, and that whatever comes under its id is answered DeliveryCanceled.
+// There is no way back: send the message under another id.
+//
+// Errors mean that it was not canceled: ALREADY_DELIVERED, for good; DELIVERY_IN_PROGRESS and
+// ITEM_LEASED, while somebody sends it. After SINK_DLQ_UNAVAILABLE, or without an answer, it may be
+// canceled: ask again. Cancel can be repeated, and does so itself, as Options say, when asking again
+// may help (see Repeatable).
+func (c *Client) Cancel(ctx context.Context, sink, id string) (a Cancellation, err error) {
+	r := request{method: http.MethodDelete, path: []string{"deliveries"}, query: url.Values{"sink": {sink}, "id": {id}}, again: Repeatable}
+	r.about = func() bool { return a.Status == DeliveryCanceled && a.DeliveryID == id }
+	_, err = c.call(ctx, r, &a)
+	return a, err
 }

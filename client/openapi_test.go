@@ -45,6 +45,8 @@ var shapes = []shape{
 	{[]string{"SendResult"}, client.SendAnswer{}},
 	{[]string{"Delivery"}, client.Delivery{}},
 	{[]string{"DeliveryEvent"}, client.DeliveryEvent{}},
+	{[]string{"DeliveryNext"}, client.DeliveryNext{}},
+	{[]string{"Cancellation"}, client.Cancellation{}},
 	{[]string{"Sinks"}, client.Sinks{}},
 	{[]string{"Sink"}, client.Sink{}},
 	{[]string{"Receiver"}, client.Receiver{}},
@@ -227,6 +229,7 @@ func TestTheWordsAreTheDocuments(t *testing.T) {
 			client.DeliveryAccepting, client.DeliveryAccepted, client.DeliveryInProgress, client.DeliveryDelivered,
 			client.DeliveryDeadLettered, client.DeliveryExpired, client.DeliveryDiscarded, client.DeliveryCanceled,
 		})},
+		{"DeliveryNext", "event", texts([]client.NextEvent{client.NextAttempt, client.NextReplay, client.NextOperator, client.NextExpiry})},
 		{"ReplayRequest", "on_success", texts([]client.OnSuccess{client.OnSuccessDiscard, client.OnSuccessKeep})},
 		{"ReplayResult", "status", texts([]client.ReplayStatus{client.ReplayDelivered, client.ReplayFailed, client.ReplayParked})},
 		{"OperationRequest", "action", texts([]client.Action{client.ActionReplay, client.ActionDiscard})},
@@ -253,10 +256,11 @@ var calls = map[string]func(context.Context, *client.Client) error{
 		_, err := c.Send(ctx, client.SendRequest{Sink: "a", Async: true})
 		return err
 	},
-	"getDelivery": func(ctx context.Context, c *client.Client) error { _, err := c.Delivery(ctx, "a", "d"); return err },
-	"listSinks":   func(ctx context.Context, c *client.Client) error { _, err := c.Sinks(ctx); return err },
-	"pauseSink":   func(ctx context.Context, c *client.Client) error { _, err := c.PauseSink(ctx, "a"); return err },
-	"resumeSink":  func(ctx context.Context, c *client.Client) error { _, err := c.ResumeSink(ctx, "a"); return err },
+	"getDelivery":    func(ctx context.Context, c *client.Client) error { _, err := c.Delivery(ctx, "a", "d"); return err },
+	"cancelDelivery": func(ctx context.Context, c *client.Client) error { _, err := c.Cancel(ctx, "a", "d"); return err },
+	"listSinks":      func(ctx context.Context, c *client.Client) error { _, err := c.Sinks(ctx); return err },
+	"pauseSink":      func(ctx context.Context, c *client.Client) error { _, err := c.PauseSink(ctx, "a"); return err },
+	"resumeSink":     func(ctx context.Context, c *client.Client) error { _, err := c.ResumeSink(ctx, "a"); return err },
 	"listItems": func(ctx context.Context, c *client.Client) error {
 		_, err := c.ItemsPage(ctx, everyFilter, 5, "c")
 		return err

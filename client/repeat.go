@@ -14,14 +14,16 @@ import (
 )
 
 // Repeatable reports whether the same request may succeed later: the API handed it back (429,
-// any 5xx, the same delivery under way), or no answer came. Whether it is safe to repeat is
-// another question: reads are, and writes with an id or a key of their own.
+// any 5xx, the same delivery under way, a dead letter that a replay holds), or no answer came.
+// Whether it is safe to repeat is another question: reads are, cancellations, and writes with an id
+// or a key of their own.
 func Repeatable(err error) bool {
 	if e, ok := errors.AsType[*UnreachableError](err); ok {
 		return !e.lasting
 	}
 	p, ok := errors.AsType[*ProblemError](err)
-	return ok && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests || p.Code == fault.CodeDeliveryInProgress)
+	return ok && (p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests ||
+		p.Code == fault.CodeDeliveryInProgress || p.Code == fault.CodeItemLeased)
 }
 
 // passing reports whether a read is repeated: not after 500, which is a defect and stays.

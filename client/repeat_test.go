@@ -90,7 +90,7 @@ func problem(status int, code string) reply {
 var fine = reply{status: 200, body: "{}"}
 
 // What may be repeated is, and nothing else: a second replay or discard would be another one.
-func TestReadsAndSendsAreRepeatedAndNoOtherWrite(t *testing.T) {
+func TestReadsSendsAndCancellationsAreRepeatedAndNoOtherWrite(t *testing.T) {
 	t.Parallel()
 	reads := []string{
 		"getDelivery", "listSinks", "listItems", "countItems", "groupItems", "getItem", "listOperations", "getOperation", "exportItems", "getDocument",
@@ -110,7 +110,8 @@ func TestReadsAndSendsAreRepeatedAndNoOtherWrite(t *testing.T) {
 		"a function that died":    {gateway(500), tried{1, 3, 1}},
 		"under way":               {problem(409, "DELIVERY_IN_PROGRESS"), tried{1, 3, 1}},
 		"a refusal":               {problem(400, "INVALID_ARGUMENT"), tried{1, 1, 1}},
-		"a lease":                 {problem(409, "ITEM_LEASED"), tried{1, 1, 1}},
+		"a lease":                 {problem(409, "ITEM_LEASED"), tried{1, 3, 1}},
+		"delivered already":       {problem(409, "ALREADY_DELIVERED"), tried{1, 1, 1}},
 		"not found":               {problem(404, "SINK_DLQ_NOT_FOUND"), tried{1, 1, 1}},
 		"not allowed":             {gateway(403), tried{1, 1, 1}},
 		"a redirect":              {reply{status: 302}, tried{1, 1, 1}},
@@ -120,7 +121,7 @@ func TestReadsAndSendsAreRepeatedAndNoOtherWrite(t *testing.T) {
 		for operation, call := range calls {
 			want := c.want.write
 			switch {
-			case operation == "sendMessage":
+			case operation == "sendMessage", operation == "cancelDelivery":
 				want = c.want.send
 			case slices.Contains(reads, operation):
 				want = c.want.read

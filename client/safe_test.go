@@ -24,6 +24,11 @@ func TestAnAnswerAboutSomethingElseAcknowledgesNothing(t *testing.T) {
 			[]string{`{}`, `{"ok":true}`, `{"status":"ok"}`, `{"status":"delivered"}`, `{"status":"delivered","delivery_id":"m2"}`, `{"delivery_id":"m1"}`},
 			`{"status":"delivered","delivery_id":"m1"}`,
 		},
+		"cancel": {
+			func(c *client.Client) error { _, err := c.Cancel(t.Context(), "mail", "m1"); return err },
+			[]string{`{}`, `{"status":"canceled"}`, `{"status":"canceled","delivery_id":"m2"}`, `{"status":"delivered","delivery_id":"m1"}`},
+			`{"status":"canceled","delivery_id":"m1","known":true,"attempts":0}`,
+		},
 		"import": {
 			func(c *client.Client) error {
 				_, err := c.Import(t.Context(), []byte(line+"\n"+line))

@@ -72,6 +72,17 @@ const (
 	DeliveryCanceled     DeliveryStatus = "canceled"  // stopped by a caller: no attempt begins any more
 )
 
+// NextEvent says what comes for a delivery.
+type NextEvent string
+
+// What comes.
+const (
+	NextAttempt  NextEvent = "attempt"  // it is sent
+	NextReplay   NextEvent = "replay"   // the schedule replays it, unless its sink is paused or its receiver is down
+	NextOperator NextEvent = "operator" // nothing by itself: an operator decides
+	NextExpiry   NextEvent = "expiry"   // its time is over before anything else
+)
+
 // ReplayStatus is the outcome of one replay.
 type ReplayStatus string
 

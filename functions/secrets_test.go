@@ -215,7 +215,9 @@ func (s swept) routes(t *testing.T, sinks []string) {
 	}
 	for _, sink := range sinks[:10] {
 		s.api(t, false, "GET", "/v1/deliveries?sink="+sink+"&id=m-"+sink, "")
+		s.api(t, false, "DELETE", "/v1/deliveries?sink="+sink+"&id=m-"+sink, "")
 	}
+	s.api(t, false, "DELETE", "/v1/deliveries?sink=nobody&id=none", "")
 	s.api(t, false, "POST", "/v1/sinks/"+sinks[0]+"/pause", "")
 	s.api(t, false, "POST", "/v1/sinks/"+sinks[0]+"/resume", "")
 	op := s.api(t, false, "POST", "/v1/dlq/operations", `{"action":"replay","filter":{"sink":"`+sinks[0]+`"},"reason":"sweep"}`).text("id")
@@ -236,6 +238,7 @@ func (s swept) unserved(t *testing.T) {
 	for _, path := range []string{"/v1/sinks", "/v1/dlq/items", "/v1/deliveries?sink=webhook-404&id=x"} {
 		wg.Go(func() { s.api(t, false, "GET", path, "") })
 	}
+	wg.Go(func() { s.api(t, false, "DELETE", "/v1/deliveries?sink=webhook-404&id=x", "") })
 	wg.Go(func() {
 		s.api(t, false, "POST", "/v1/dlq/operations", `{"action":"replay","filter":{"sink":"webhook-404"},"reason":"sweep"}`)
 	})

@@ -38,6 +38,49 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 			calls: []string{"GET /v1/deliveries?id=x&sink=mail"}, code: 3, err: "backstop: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\n",
 		},
 		{
+			name: "delivery show", args: "delivery show mail d", replies: []reply{ok(`{"sink":"mail","delivery_id":"d","status":"dead_lettered","item_id":"mail~1-0","updated_at":"2026-01-01T00:00:47Z",` +
+				`"not_before":"2026-01-01T00:00:30Z","expires_at":"2099-01-01T00:00:00Z","attempts":6,"may_have_arrived":true,"next":{"event":"replay","at":"2098-01-01T00:00:00Z","state":"scheduled"},"timeline":[` +
+				`{"at":"2026-01-01T00:00:00Z","event":"accepted"},{"at":"2026-01-01T00:00:47Z","event":"dead_lettered","detail":"exhausted after 5 attempts: HTTP\u001b[2J 503"}]}`)},
+			calls: []string{"GET /v1/deliveries?id=d&sink=mail"},
+			out: []string{
+				"expires           2099-01-01 00:00:00Z (in ", "attempts          6\n", "may have arrived  yes: it was sent, and nobody answered\n",
+				"next              the schedule replays it: 2098-01-01 00:00:00Z (in ", "WHEN                  AGO", "WHAT           MORE\n",
+				"2026-01-01 00:00:00Z  ", "accepted       -\n", "dead_lettered  exhausted after 5 attempts: HTTP\uFFFD[2J 503\n",
+			},
+		},
+		{
+			name: "delivery cancel", args: "delivery cancel mail d", replies: []reply{ok(`{"status":"canceled","delivery_id":"d","known":true,"attempts":0}`)},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mail"}, out: []string{"status    canceled\n", "attempts  0\n"},
+		},
+		{
+			name: "delivery cancel of what may have arrived", args: "delivery cancel mail d", replies: []reply{ok(`{"status":"canceled","delivery_id":"d","known":true,"attempts":5,"may_have_arrived":true}`)},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mail"}, out: []string{"may have arrived  yes: it was sent, and nobody answered\n"},
+		},
+		{
+			name: "delivery cancel of what nobody knows", args: "delivery cancel mail d", replies: []reply{ok(`{"status":"canceled","delivery_id":"d","known":false,"attempts":0}`)},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mail"}, out: []string{"known     no: nothing was known of it."},
+		},
+		{
+			name: "delivery cancel of what was delivered", args: "delivery cancel mail d", replies: []reply{problem(409, "ALREADY_DELIVERED")},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mail"}, code: 4, err: "It cannot be taken back: a receiver has answered that it has it. Its way:\n  backstop delivery show mail d\n",
+		},
+		{
+			name: "delivery cancel while it is sent", args: "delivery cancel mail d --wait 0s", replies: []reply{problem(409, "DELIVERY_IN_PROGRESS")},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mail"}, code: 4, err: "It is not canceled: it is being sent just now, and that decides. If it fails it can be canceled still:\n  backstop delivery cancel mail d --wait 5m\n",
+		},
+		{
+			name: "delivery cancel while a replay sends it", args: "delivery cancel mail d --wait 0s", replies: []reply{problem(409, "ITEM_LEASED")},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mail"}, code: 4, err: "It is not canceled: if that replay fails it can be canceled still:\n  backstop delivery cancel mail d --wait 5m\n",
+		},
+		{
+			name: "delivery cancel that nobody confirms", args: "delivery cancel mail d --wait 0s", replies: []reply{problem(503, "SINK_DLQ_UNAVAILABLE")},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mail"}, code: 5, err: "Whether it is canceled is not known. Ask again:\n",
+		},
+		{
+			name: "delivery cancel at an unknown sink", args: "delivery cancel mial d", replies: []reply{problem(404, "SINK_NOT_FOUND")},
+			calls: []string{"DELETE /v1/deliveries?id=d&sink=mial"}, code: 3, err: "SINK_NOT_FOUND",
+		},
+		{
 			name: "sinks", args: "sinks", replies: []reply{ok(`{"sinks":[` + oneSink + `,{"name":"x","configured":false,"due":-1},{"name":"y","configured":true,"config_error":"url: missing"}],"config_age_seconds":12,"config_error":"ssm: throttled"}`)},
 			calls: []string{"GET /v1/sinks"}, err: "cannot be refreshed: ssm: throttled\nThe one in use was read 12s ago.\n",
 			out: []string{"mail  email  3      2    0        1       2h      paused", "x     -      0      ?    0        0       -       not configured", "misconfigured: url: missing"},
@@ -208,6 +251,16 @@ func TestWrongUsageCallsNothing(t *testing.T) {
 		{"send --sink x --body y --metadata k", "want KEY=VALUE"},
 		{"send --sink x --body y --metadata k=1 --metadata k=2", "given twice"},
 		{"send --sink x --body y --tries 0", "want 1 to 20"},
+		{"send --sink x --body y --after 16m", "at most 15m"},
+		{"send --sink x --body y --after 0s", "want more than 0"},
+		{"send --sink x --body y --after 30", "missing unit"},
+		{"send --sink x --body y --expires-in 10s --after 30s", "more than --after"},
+		{"send --sink x --body y --expires-at tomorrow", "want a time such as"},
+		{"send --sink x --body y --expires-in 1m --expires-at 2099-01-01T00:00:00Z", "exclude each other"},
+		{"delivery mail", "Usage: backstop delivery show SINK ID"},
+		{"delivery show mail", "accepts 2 arg(s)"},
+		{"delivery cancel mail", "accepts 2 arg(s)"},
+		{"delivery cancel mail d --wait -1s", "want 0 or more"},
 		{"sinks --sign --no-sign", "exclude each other"},
 		{"sinks --sign --token t", "exclude each other"},
 		{"sinks --api localhost:3000", "must begin with http:// or https://"},

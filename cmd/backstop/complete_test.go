@@ -37,8 +37,12 @@ func TestCompletionAsksTheAPI(t *testing.T) {
 		want  []string
 	}{
 		{"send --sink ", sinks, names},
-		{"delivery ", sinks, names},
+		{"delivery ", sinks, []string{"cancel\tTake a delivery back that was not sent yet", "show\tTell what became of a delivery, and its whole way"}},
 		{"delivery mail ", sinks, nil},
+		{"delivery show ", sinks, names},
+		{"delivery cancel ", sinks, names},
+		{"delivery cancel mail ", sinks, nil},
+		{"send --after ", sinks, nil},
 		{"sinks pause ", sinks, names},
 		{"sinks resume ", sinks, names},
 		{"dlq list --sink ", sinks, names},

@@ -41,6 +41,8 @@ func TestEveryCommandThatOffersJSONPrintsNothingElse(t *testing.T) {
 	}{
 		"backstop send":                  {"--sink mail --body x", []reply{ok(`{"status":"delivered","delivery_id":"$id","attempts":1}`)}, 0, 1},
 		"backstop delivery":              {"mail d", []reply{ok(`{"sink":"mail","delivery_id":"d","status":"delivered"}`)}, 0, 1},
+		"backstop delivery show":         {"mail d", []reply{ok(`{"sink":"mail","delivery_id":"d","status":"delivered"}`)}, 0, 1},
+		"backstop delivery cancel":       {"mail d --wait 0s", []reply{ok(`{"status":"canceled","delivery_id":"d","known":true,"attempts":0}`)}, 0, 1},
 		"backstop sinks":                 {"", []reply{ok(`{"sinks":[` + oneSink + `],"config_age_seconds":1}`)}, 0, 1},
 		"backstop sinks list":            {"", []reply{ok(`{"sinks":[],"config_age_seconds":1,"config_error":"away"}`)}, 0, 1},
 		"backstop sinks pause":           {"mail", []reply{ok(oneSink)}, 0, 1},

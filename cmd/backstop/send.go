@@ -26,8 +26,8 @@ that a send whose answer was lost can be repeated: the same id sent again to the
 sent twice. It does so by itself when the message was handed back (503, the same delivery under way) or no
 answer came, up to --tries times.
 
-The exit code is 0 when the message is safe: delivered, or dead-lettered (kept, to be replayed; do not send
-it again). With any other exit code it is still yours: run the command again with --id.
+The exit code is 0 when the message is safe: delivered, dead-lettered (kept, to be replayed; do not send
+it again) or accepted. With any other exit code it is still yours: run the command again with --id.
 
 With --file it puts requests on the queue instead, one JSON object per line as POST /v1/messages takes them
 (expires_at, send_after and group too), ten in each call, with your AWS credentials. Each line is checked first.
@@ -35,12 +35,13 @@ A request without an id gets one, which is printed with the line's number before
 named, and written to the file of --failed-to, with its id: sending that file is safe. The exit code is 1
 when a line was not taken.
 
-` + connectHelp,
+` + laterHelp + "\n\n" + connectHelp,
 		Example: `  backstop send --sink ops-slack --subject "Disk full" --body "db-1 has 2% left"
   backstop send --sink mail --to ann@example.com --subject Hello --body @letter.html
   echo '{"event":"paid"}' | backstop send --sink partner --to https://example.com/hook --body -
   backstop send --sink ops-slack --metadata blocks="$(cat blocks.json)" --body fallback -o json
   backstop send --file messages.ndjson --queue "$QUEUE" --failed-to left.ndjson
+  backstop send --sink mail --to ann@example.com --body @unread.html --after 30s --expires-in 1h
   backstop send --id 0198c2a4-5f0e-7c3a-9d43-0b6c1f1e2d3c --sink ops-slack --body "again, safely"`,
 		Args: cobra.NoArgs,
 	}
@@ -58,11 +59,12 @@ when a line was not taken.
 	f.StringVar(&burst.file, "file", "", "requests to put on the queue, one per line; - for standard input")
 	f.StringVar(&burst.queue, "queue", "", "URL of the queue for --file")
 	f.StringVar(&burst.failedTo, "failed-to", "", "new file for the lines of --file that were not taken")
+	o.later.add(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if !given(c, "file", "queue", "failed-to") {
 			return o.send(c, conn)
 		}
-		if given(c, "sink", "id", "to", "recipient", "subject", "body", "metadata") {
+		if given(c, "sink", "id", "to", "recipient", "subject", "body", "metadata", "async", "after", "expires-at", "expires-in", "group") {
 			return usage("--file says what is sent, by --queue: leave the flags of a single message out")
 		}
 		if o.tries < 1 || o.tries > 20 {
@@ -79,10 +81,14 @@ type sendOptions struct {
 	id, sink, to, recipient, subject, body string
 	metadata                               []string
 	tries                                  int
+	later                                  laterOptions
 }
 
 func (o sendOptions) send(c *cobra.Command, conn *connection) error {
 	r, err := o.request(c.InOrStdin())
+	if err == nil {
+		err = o.later.apply(c, &r, time.Now())
+	}
 	if err != nil {
 		return err
 	}
@@ -103,7 +109,11 @@ func (o sendOptions) send(c *cobra.Command, conn *connection) error {
 	if api.json {
 		return printJSON(api.out, a.JSON)
 	}
-	return printSent(api.out, a)
+	if err := printSent(api.out, a); err != nil {
+		return err
+	}
+	noteAccepted(c, r, a, conn)
+	return nil
 }
 
 func (o sendOptions) request(stdin io.Reader) (client.SendRequest, error) {
@@ -194,7 +204,7 @@ func stillYours(err error, r client.SendRequest, conn *connection) error {
 	if !client.Repeatable(err) && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	return hinted(err, "The message is still yours. Send it again, safely, with --id %[1]s; whether it arrived after all says\n  backstop delivery %[2]s %[1]s%[3]s",
+	return hinted(err, "The message is still yours. Send it again, safely, with --id %[1]s; whether it arrived after all says\n  backstop delivery show %[2]s %[1]s%[3]s",
 		r.ID, r.Sink, conn.flags())
 }
 
@@ -202,7 +212,12 @@ func printSent(w io.Writer, a client.SendAnswer) error {
 	t := &table{}
 	t.add("status", a.Status)
 	t.add("delivery", a.DeliveryID)
-	t.add("attempts", a.Attempts)
+	if a.Status != client.DeliveryAccepted {
+		t.add("attempts", a.Attempts)
+	}
+	if !a.NotBefore.IsZero() {
+		t.add("not before", moment(time.Now(), a.NotBefore))
+	}
 	if a.Duplicate {
 		t.add("duplicate", "yes: this is the first answer again, nothing was sent")
 	}

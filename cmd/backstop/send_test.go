@@ -35,6 +35,7 @@ func TestSendMakesTheRequest(t *testing.T) {
 		{name: "an address", args: []string{"--body", "b", "--to", "ann@example.com"}, want: `{"id":"d1","sink":"x","recipient":{"address":"ann@example.com"},"message":{"body":"b"}}`},
 		{name: "a URL", args: []string{"--body", "b", "--to", "https://u@example.com/h"}, want: `{"id":"d1","sink":"x","recipient":{"url":"https://u@example.com/h"},"message":{"body":"b"}}`},
 		{name: "any recipient", args: []string{"--body", "b", "--recipient", `{"room":7}`}, want: `{"id":"d1","sink":"x","recipient":{"room":7},"message":{"body":"b"}}`},
+		{name: "later, and in time", args: []string{"--body", "b", "--after", "90s", "--expires-at", "2099-01-31T18:00:00+01:00", "--group", "user:1"}, want: `{"id":"d1","sink":"x","message":{"body":"b"},"expires_at":"2099-01-31T18:00:00+01:00","send_after":"1m30s","group":"user:1"}`},
 		{name: "metadata", args: []string{"--body", "b", "--metadata", "X-A=1=2", "--metadata", "X-B="}, want: `{"id":"d1","sink":"x","message":{"body":"b","metadata":{"X-A":"1=2","X-B":""}}}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -86,8 +87,16 @@ func TestSendEndsAsTheMessageDid(t *testing.T) {
 		{name: "too large", replies: []reply{problem(413, "BODY_TOO_LARGE")}, code: 1, calls: 1},
 		{name: "the id is another message's", replies: []reply{problem(422, "ID_REUSED")}, code: 4, calls: 1},
 		{
+			name: "accepted", replies: []reply{{status: 202, body: `{"status":"accepted","delivery_id":"d1","attempts":0,"not_before":"2099-01-01T00:00:30Z"}`}}, args: []string{"--after", "30s"},
+			out: "delivery    d1\nnot before  2099-01-01 00:00:30Z (in ", err: "\n  backstop delivery show x d1\n  backstop delivery cancel x d1\n", calls: 1,
+		},
+		{
+			name: "canceled before", replies: []reply{ok(`{"status":"canceled","delivery_id":"d1","attempts":0,"duplicate":true}`)}, out: "status     canceled", calls: 1,
+		},
+		{name: "the queue is away to the end", replies: []reply{problem(503, "QUEUE_UNAVAILABLE")}, args: []string{"--tries", "1", "--async"}, code: 5, err: "The message is still yours", calls: 1},
+		{
 			name: "handed back to the end", replies: []reply{problem(503, "NOT_ATTEMPTED")}, args: []string{"--tries", "2"}, code: 5,
-			err: "Send it again, safely, with --id d1; whether it arrived after all says\n  backstop delivery x d1\n", calls: 2,
+			err: "Send it again, safely, with --id d1; whether it arrived after all says\n  backstop delivery show x d1\n", calls: 2,
 		},
 		{name: "under way to the end", replies: []reply{problem(409, "DELIVERY_IN_PROGRESS")}, args: []string{"--tries", "1"}, code: 4, err: "--id d1", calls: 1},
 	} {
@@ -217,4 +226,24 @@ func TestImportSendsChunksAndNamesLines(t *testing.T) {
 			t.Errorf("%d calls, want 2", n)
 		}
 	})
+}
+
+// --expires-in is made a time once, so that a repetition has the same; --async is a preference.
+func TestSendSaysWhenTheMessageIsWorthless(t *testing.T) {
+	api := newAPI(t, problem(503, "NOT_ATTEMPTED"), ok(delivered))
+	before := time.Now()
+	run(t, "send", "--sink", "x", "--id", "d1", "--body", "b", "--expires-in", "5m", "--async").want(t, 0, "delivered", "")
+	var ends []time.Time
+	for _, call := range api.asked() {
+		var sent struct {
+			ExpiresAt time.Time `json:"expires_at"`
+		}
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(call, "POST /v1/messages ")), &sent); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, sent.ExpiresAt)
+	}
+	if len(ends) != 2 || !ends[0].Equal(ends[1]) || ends[0].Before(before.Add(5*time.Minute)) || ends[0].After(time.Now().Add(5*time.Minute)) {
+		t.Errorf("expires at %v, want twice the same time, 5 minutes after %s", ends, before)
+	}
 }

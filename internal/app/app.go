@@ -31,16 +31,17 @@ const initFetch = 3 * time.Second
 
 // App is what functions share. It is safe for concurrent use.
 type App struct {
-	Env     Env
-	Log     *slog.Logger
-	Metrics *observe.Metrics // of all invocations of the process
-	Out     io.Writer        // takes the metrics
-	Config  *config.Cache
-	Queue   dlq.Store
-	Records delivery.Store
-	Sender  *delivery.Sender
-	Engine  *replay.Engine
-	Gate    *flow.Gate // what all processes together may send
+	Env      Env
+	Log      *slog.Logger
+	Metrics  *observe.Metrics // of all invocations of the process
+	Out      io.Writer        // takes the metrics
+	Config   *config.Cache
+	Queue    dlq.Store
+	Records  delivery.Store
+	Sender   *delivery.Sender
+	Canceler *delivery.Canceler
+	Engine   *replay.Engine
+	Gate     *flow.Gate // what all processes together may send
 
 	hangUp func() // nil: there are no connections
 
@@ -115,6 +116,7 @@ func (a *App) compose() error {
 	if q := newRequestQueue(a.Env.QueueURL, loadAWS); q != nil {
 		a.Sender.Requests = q
 	}
+	a.Canceler = &delivery.Canceler{Records: a.Records, Letters: a.Queue, Log: a.Log, Reserve: a.Env.Reserve}
 	a.Engine = &replay.Engine{
 		Store: a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,

@@ -26,7 +26,7 @@ var (
 	DeadLettered    = Metric{"DeadLettered", "Count"}          // deliveries kept in the DLQ, by reason
 	Accepted        = Metric{"Accepted", "Count"}              // deliveries put into the queue, to be made later
 	Expired         = Metric{"Expired", "Count"}               // deliveries whose time was over before they arrived
-	Canceled        = Metric{"Canceled", "Count"}              // deliveries that a caller took back
+	Canceled        = Metric{"Canceled", "Count"}              // deliveries that a caller took back; repetitions of the call do not count
 	HandedBack      = Metric{"HandedBack", "Count"}            // deliveries that the caller still owns, by code
 	Duplicate       = Metric{"Duplicate", "Count"}             // deliveries answered from their record
 	Attempts        = Metric{"Attempts", "Count"}              // Send calls

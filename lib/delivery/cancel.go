@@ -48,6 +48,8 @@ type Cancellation struct {
 	Attempts int `json:"attempts"`
 	// MayHaveArrived says that an attempt was made to which nobody answered.
 	MayHaveArrived bool `json:"may_have_arrived,omitempty"`
+	// Before says that it was canceled before, or that an earlier call began to and did not end.
+	Before bool `json:"-"`
 }
 
 // Cancel takes a delivery back. A nil error means that no attempt begins any more, wherever the
@@ -95,6 +97,7 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 	}
 	return Cancellation{
 		Status: StatusCanceled, DeliveryID: k.ID, Known: rec.Former != "", Attempts: rec.Attempts, MayHaveArrived: rec.Unanswered > 0,
+		Before: state != StateCanceled,
 	}, nil
 }
 

@@ -82,6 +82,10 @@ type Record struct {
 	// Former is what Status was before it was canceled. Empty: nothing was known of it, or it is
 	// not canceled.
 	Former Status `json:"former_status,omitempty"`
+
+	// LeasedUntil is how long whoever accepts or sends it has it, as Store.Get tells: over for one
+	// that was left. Zero: nobody has it.
+	LeasedUntil time.Time `json:"-"`
 }
 
 // State is the answer of Begin and Cancel.

@@ -210,5 +210,6 @@ func (s *Memory) Get(_ context.Context, k Key) (Record, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.find(k)
+	r.LeasedUntil = r.until
 	return r.Record, ok, nil
 }

@@ -199,5 +199,14 @@ func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
 		return Record{}, false, err
 	}
 	found, err := decodeRecord(op, text)
+	var held struct {
+		Until int64 `json:"until_ms"`
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &held)
+	}
+	if held.Until > 0 {
+		found.LeasedUntil = time.UnixMilli(held.Until).UTC()
+	}
 	return found, err == nil, err
 }

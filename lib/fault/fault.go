@@ -37,7 +37,7 @@ const (
 
 	// Those of the HTTP API alone.
 
-	CodeAlreadyDelivered   Code = "ALREADY_DELIVERED"   // the dead letter was delivered before
+	CodeAlreadyDelivered   Code = "ALREADY_DELIVERED"   // a receiver has the message: a dead letter that was kept, or a delivery that is to be canceled
 	CodeNotFound           Code = "NOT_FOUND"           // no such route or operation
 	CodeMethodNotAllowed   Code = "METHOD_NOT_ALLOWED"  // the route takes other methods
 	CodePreconditionFailed Code = "PRECONDITION_FAILED" // the dead letter has changed since it was read

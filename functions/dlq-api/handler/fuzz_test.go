@@ -35,6 +35,8 @@ func FuzzAPI(f *testing.F) {
 		{2, "/v1/sinks/no~body/pause", "", "", ""},
 		{0, "/v1/deliveries", "sink=hook&id=d1", "", ""},
 		{0, "/v1/deliveries", "sink=&id=%00", "", ""},
+		{3, "/v1/deliveries", "sink=hook&id=d1", "", ""},
+		{3, "/v1/deliveries", "sink=hook&id=%00&x", "", ""},
 		{0, "/v1/dlq/items", "sink=hook&reason=exhausted&q=body&limit=2", "", ""},
 		{0, "/v1/dlq/items", "cursor=aG9va34xLTE", "", ""},
 		{0, "/v1/dlq/items", "cursor=aG9va34xODQ0Njc0NDA3MzcwOTU1MTYxNS0xODQ0Njc0NDA3MzcwOTU1MTYxNQ", "", ""},

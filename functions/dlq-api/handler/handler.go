@@ -76,6 +76,7 @@ func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	h.handle("POST /v1/sinks/{name}/pause", h.pauseSink)
 	h.handle("POST /v1/sinks/{name}/resume", h.resumeSink)
 	h.handle("GET /v1/deliveries", h.getDelivery)
+	h.handle("DELETE /v1/deliveries", h.cancelDelivery)
 	h.handle("GET /v1/dlq/items", h.listItems)
 	h.handle("GET /v1/dlq/count", h.count)
 	h.handle("GET /v1/dlq/groups", h.groups)
@@ -234,8 +235,7 @@ func problemOf(err error) problem.Problem {
 	}
 	p := problem.From(err)
 	if errors.Is(err, replay.ErrAlreadyDelivered) {
-		p.Type, p.Title = "urn:backstop:problem:"+string(fault.CodeAlreadyDelivered), "The item was delivered already"
-		p.Status, p.Code = http.StatusConflict, fault.CodeAlreadyDelivered
+		p = problem.From(&fault.Error{Code: fault.CodeAlreadyDelivered, Msg: p.Detail})
 	}
 	return p
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/flow"
@@ -284,71 +282,4 @@ func (h *api) known(ctx context.Context, v *sinkView) error {
 		return nil
 	}
 	return err
-}
-
-// getDelivery tells what became of a delivery.
-func (h *api) getDelivery(w http.ResponseWriter, r *http.Request) error {
-	q := readQuery(r, "sink", "id")
-	key := delivery.Key{Sink: q.sink(), ID: q.text("id")}
-	if q.err == nil && (key.Sink == "" || key.ID == "") {
-		q.fail(invalid("sink and id are both needed: one id sent to two sinks is two deliveries"))
-	}
-	if q.err == nil {
-		q.err = fault.CheckID(key.ID)
-	}
-	if q.err != nil {
-		return q.err
-	}
-	rec, known, err := h.records.Get(r.Context(), key)
-	if err != nil {
-		return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "records", Cause: err}
-	}
-	body := struct {
-		Sink      string          `json:"sink"`
-		ID        string          `json:"delivery_id"`
-		Status    delivery.Status `json:"status"`
-		ItemID    string          `json:"item_id,omitempty"`
-		UpdatedAt time.Time       `json:"updated_at,omitzero"`
-	}{rec.Sink, rec.ID, rec.Status, rec.ItemID, rec.UpdatedAt}
-	if !known || rec.Status == delivery.StatusDeadLettered {
-		// A record is a hint: it may have expired before its dead letter was settled, and the dead
-		// letter may be gone, or stored anew, without it.
-		it, err := h.letterOf(r.Context(), key, rec.ItemID)
-		if err != nil && known && fault.CodeOf(err) == fault.CodeDLQNotFound {
-			return &fault.Error{Code: fault.CodeDLQNotFound, Msg: fmt.Sprintf(
-				"it was dead-lettered at %s as %s, which is not there any more (trimmed, lost, or removed by others); a resend starts it anew",
-				rec.UpdatedAt.Format(time.RFC3339), rec.ItemID)}
-		}
-		if err != nil {
-			return err
-		}
-		body.Sink, body.ID, body.Status, body.ItemID, body.UpdatedAt = key.Sink, key.ID, delivery.StatusDeadLettered, it.ID, it.At
-		if !it.DeliveredAt.IsZero() {
-			body.Status, body.UpdatedAt = delivery.StatusDelivered, it.DeliveredAt
-		}
-	}
-	return answer(w, http.StatusOK, body)
-}
-
-// letterOf returns the dead letter of a delivery, which may have the given id, and one that
-// was kept after it was delivered too, as far as a search finds it.
-func (h *api) letterOf(ctx context.Context, key delivery.Key, id string) (dlq.Item, error) {
-	if id != "" {
-		it, err := h.queue.Get(ctx, id)
-		if err == nil && it.DeliveryID == key.ID || err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {
-			return it, err
-		}
-	}
-	it, err := h.queue.Find(ctx, key.Sink, key.ID, "")
-	if fault.CodeOf(err) != fault.CodeDLQNotFound {
-		return it, err
-	}
-	page, err := h.queue.Page(ctx, dlq.Query{Sink: key.Sink, DeliveryID: key.ID, Limit: 1})
-	if err != nil {
-		return it, err
-	}
-	if len(page.Items) == 0 {
-		return it, &fault.Error{Code: fault.CodeDLQNotFound, Msg: "nothing is known of this delivery: it was never accepted, or finished too long ago"}
-	}
-	return page.Items[0], nil
 }
