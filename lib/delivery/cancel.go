@@ -83,7 +83,7 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		return Cancellation{}, err
 	}
 	if len(letters) > 0 || state == StateFinished || mayEnd(rec) {
-		if rec, err = c.confirm(ctx, k, token, seen(rec, letters)); err != nil && rec.Status != StatusDelivered {
+		if rec, err = c.confirm(ctx, k, token, seen(state, rec, letters)); err != nil && rec.Status != StatusDelivered {
 			return Cancellation{}, err
 		}
 		if dropped := c.drop(ctx, budget, letters); err != nil || dropped != nil {
@@ -136,8 +136,13 @@ func mayCome(rec Record) bool {
 	return !rec.AcceptedAt.IsZero()
 }
 
-// seen is what the dead letters add to what the record knows.
-func seen(rec Record, letters []dlq.Leased) Record {
+// seen is what the dead letters add to what the record knows. Where the record that was marked
+// now speaks of one and there is none, nobody noted what became of it: a replay may have
+// delivered it.
+func seen(state State, rec Record, letters []dlq.Leased) Record {
+	if state == StateCanceled && len(letters) == 0 && (rec.Former == StatusDeadLettered || rec.Former == StatusExpired) {
+		rec.Unanswered = max(rec.Unanswered, 1)
+	}
 	if rec.Former == "" && len(letters) > 0 {
 		rec.Former = StatusDeadLettered
 	}

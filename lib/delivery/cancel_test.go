@@ -122,3 +122,19 @@ func TestACancellationThatWasLeftIsCompleted(t *testing.T) {
 		}
 	}
 }
+
+// A replay delivered it, and could not note that: the record speaks of a dead letter that is not
+// there.
+func TestADeadLetterThatIsGoneMayHaveArrived(t *testing.T) {
+	b := newBench(nil)
+	it := b.kept(t)
+	if err := b.queue.Discard(t.Context(), it.ID); err != nil {
+		t.Fatal(err)
+	}
+	want := delivery.Cancellation{Status: delivery.StatusCanceled, DeliveryID: key.ID, Known: true, Attempts: 1, MayHaveArrived: true}
+	for n := range 2 {
+		if got, err := b.canceler(nil).Cancel(t.Context(), key); err != nil || got != want {
+			t.Errorf("time %d: %+v, %v; want %+v", n+1, got, err, want)
+		}
+	}
+}
