@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,13 +67,11 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 	}
 	budget, token := retry.NewBudget(ctx, c.Reserve), uuid.NewString()
 	state, rec, err := c.Records.Cancel(ctx, k, token, Record{})
-	switch {
-	case err != nil:
-		return Cancellation{}, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "whether the delivery's record is marked is not known; ask again", Cause: err}
-	case state == StateInProgress:
-		return Cancellation{}, &fault.Error{Code: fault.CodeDeliveryInProgress, Msg: "it is being sent right now; ask again later"}
-	case state == StateFinished && rec.Status == StatusDelivered:
-		return Cancellation{}, &fault.Error{Code: fault.CodeAlreadyDelivered, Msg: "it was delivered at " + rec.UpdatedAt.UTC().Format(time.RFC3339)}
+	if err != nil {
+		return Cancellation{}, unmarked(err)
+	}
+	if err := refused(state, rec); err != nil {
+		return Cancellation{}, err
 	}
 	claim := dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease()}
 	if mayCome(rec) {
@@ -85,14 +84,12 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		}
 		return Cancellation{}, err
 	}
-	if len(letters) > 0 {
-		// Whoever asks again finds no letter any more.
-		if _, rec, err = c.Records.Cancel(ctx, k, token, seen(rec, letters)); err != nil {
-			c.log().WarnContext(ctx, "record of a canceled delivery not completed", "delivery_id", k.ID, "sink", k.Sink, "error", err.Error())
-			rec = seen(rec, letters)
-		}
-		if err := c.drop(ctx, budget, letters); err != nil {
+	if len(letters) > 0 || state == StateFinished || mayEnd(rec) {
+		if rec, err = c.confirm(ctx, k, token, seen(state, rec, letters)); err != nil && rec.Status != StatusDelivered {
 			return Cancellation{}, err
+		}
+		if dropped := c.drop(ctx, budget, letters); err != nil || dropped != nil {
+			return Cancellation{}, cmp.Or(err, dropped)
 		}
 	}
 	return Cancellation{
@@ -100,6 +97,37 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		Before: state != StateCanceled,
 	}, nil
 }
+
+// refused says why a delivery with this record is not canceled; nil when it is.
+func refused(state State, rec Record) error {
+	switch {
+	case state == StateInProgress:
+		return &fault.Error{Code: fault.CodeDeliveryInProgress, Msg: "it is being sent right now; ask again later"}
+	case state == StateFinished && rec.Status == StatusDelivered:
+		return &fault.Error{Code: fault.CodeAlreadyDelivered, Msg: "it was delivered at " + rec.UpdatedAt.UTC().Format(time.RFC3339)}
+	}
+	return nil
+}
+
+func unmarked(err error) error {
+	return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "whether the delivery's record is marked is not known; ask again", Cause: err}
+}
+
+// confirm marks the record once more, when nobody can begin any more: a replay that held a
+// dead letter may have delivered it since, another cancellation that could not be finished may
+// have been undone, and whoever asks again finds no dead letter that tells of attempts.
+func (c *Canceler) confirm(ctx context.Context, k Key, token string, seen Record) (Record, error) {
+	seen.Status = StatusCanceled
+	state, rec, err := c.Records.Cancel(ctx, k, token, seen)
+	if err != nil {
+		return Record{}, unmarked(err)
+	}
+	return rec, refused(state, rec)
+}
+
+// mayEnd reports whether an attempt that had begun may have ended since the record was marked: what
+// waits in the queue for later has none.
+func mayEnd(rec Record) bool { return rec.Former != StatusAccepted && rec.Former != StatusAccepting }
 
 // mayCome reports whether a message of the delivery may come after its record is gone: it waits in
 // a queue, perhaps, or somebody died with it.
@@ -111,9 +139,14 @@ func mayCome(rec Record) bool {
 	return !rec.AcceptedAt.IsZero()
 }
 
-// seen is what the dead letters add to what the record knows.
-func seen(rec Record, letters []dlq.Leased) Record {
-	if rec.Former == "" {
+// seen is what the dead letters add to what the record knows. Where the record that was marked
+// now speaks of one and there is none, nobody noted what became of it: a replay may have
+// delivered it.
+func seen(state State, rec Record, letters []dlq.Leased) Record {
+	if state == StateCanceled && len(letters) == 0 && (rec.Former == StatusDeadLettered || rec.Former == StatusExpired) {
+		rec.Unanswered = max(rec.Unanswered, 1)
+	}
+	if rec.Former == "" && len(letters) > 0 {
 		rec.Former = StatusDeadLettered
 	}
 	for _, l := range letters {
@@ -130,6 +163,9 @@ func seen(rec Record, letters []dlq.Leased) Record {
 // drop removes the letters. Where that fails the record stays as it is, for some may be gone:
 // whoever asks again ends it.
 func (c *Canceler) drop(ctx context.Context, budget retry.Budget, letters []dlq.Leased) error {
+	if len(letters) == 0 {
+		return nil
+	}
 	ctx, cancel := budget.SettleContext(ctx)
 	defer cancel()
 	settlements := make([]dlq.Settlement, len(letters))

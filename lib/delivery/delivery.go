@@ -156,6 +156,14 @@ func (b Begin) fresh(now time.Time) Record {
 	return r
 }
 
+// cancelEvent is onCancel, and with what Cancel is called once nothing waits any more.
+func cancelEvent(seen Record) event {
+	if seen.Status == StatusCanceled {
+		return onConfirm
+	}
+	return onCancel
+}
+
 // canceled is the record of a canceled delivery, with what its dead letters tell.
 func (k Key) canceled(seen Record) Record {
 	return Record{
@@ -203,8 +211,9 @@ type Store interface {
 	Update(ctx context.Context, changes ...Change) ([]Status, error)
 	// Cancel takes a delivery back: StateCanceled, also when token did before; StateInProgress while
 	// somebody has it; StateFinished when it was delivered, or canceled by another token. seen is
-	// what dead letters tell of it beyond the record: Attempts, Unanswered, Former. The record is
-	// as it is now.
+	// what dead letters tell of it beyond the record: Attempts, Unanswered, Former. With its Status
+	// canceled, nothing of the delivery waits any more: what another token canceled is token's then
+	// (StateCanceled), which the other's Uncancel leaves alone. The record is as it is now.
 	Cancel(ctx context.Context, k Key, token string, seen Record) (State, Record, error)
 	// Uncancel makes the record what it was before token canceled it.
 	Uncancel(ctx context.Context, k Key, token string) error

@@ -195,7 +195,7 @@ func (s *Memory) Update(_ context.Context, changes ...Change) ([]Status, error) 
 // Cancel implements Store.
 func (s *Memory) Cancel(_ context.Context, k Key, token string, seen Record) (State, Record, error) {
 	r := k.canceled(seen)
-	verdict, _, now := s.move(k, move{event: onCancel, token: token, new: &r, lease: noLease})
+	verdict, _, now := s.move(k, move{event: cancelEvent(seen), token: token, new: &r, lease: noLease})
 	return verdict, now, nil
 }
 

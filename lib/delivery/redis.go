@@ -175,7 +175,7 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 // Cancel implements Store.
 func (s *Redis) Cancel(ctx context.Context, k Key, token string, seen Record) (State, Record, error) {
 	r := k.canceled(seen)
-	verdict, _, now, err := s.move(ctx, "cancel delivery", k, move{event: onCancel, token: token, new: &r, lease: noLease})
+	verdict, _, now, err := s.move(ctx, "cancel delivery", k, move{event: cancelEvent(seen), token: token, new: &r, lease: noLease})
 	return verdict, now, err
 }
 

@@ -29,6 +29,7 @@ const (
 	toldDiscarded    event = "told_discarded"
 	// A caller takes it back.
 	onCancel   event = "cancel"
+	onConfirm  event = "confirm"  // and nothing of it waits any more
 	onUncancel event = "uncancel" // and that could not be
 )
 
@@ -168,7 +169,13 @@ var transitions = map[event]row{
 		same(canceled, none, isAccepted, isDeadLettered, isExpired, isDiscarded, of(StatusInProgress, ended), of(StatusAccepting, ended)),
 		same(busy, isInProgress, isAccepting),
 		same(step{verdict: StateFinished}, isDelivered, isCanceled),
-		row{of(StatusCanceled, mine): canceled}, // with what its dead letters tell
+		row{of(StatusCanceled, mine): canceled},
+	),
+	// With what its dead letters tell. From here on nobody else's Uncancel undoes it.
+	onConfirm: rowOf(
+		same(canceled, none, isAccepted, isDeadLettered, isExpired, isDiscarded, isCanceled, of(StatusInProgress, ended), of(StatusAccepting, ended)),
+		same(busy, isInProgress, isAccepting),
+		row{isDelivered: {verdict: StateFinished}},
 	),
 	onUncancel: only(row{of(StatusCanceled, mine): {written, restore}}),
 }
