@@ -182,39 +182,54 @@ var cancelCases = []Case{
 		Rule: "ClaimDelivery finds those that a repeated push knows no more; of more than 1,000 dead letters it leases none",
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
-			batch := make([]dlq.Item, 1001)
+			const contents = 110
+			batch := make([]dlq.Item, contents)
 			for i := range batch {
 				batch[i] = item("mail", "a")
 				batch[i].Message.Body = fmt.Sprint(i)
 			}
-			stored, errs := s.AddBatch(t.Context(), batch[:1000])
-			want := make([]string, len(stored))
-			for i, err := range errs {
-				if want[i] = stored[i].ID; err != nil {
+			push := func(batch []dlq.Item) (all []string) {
+				t.Helper()
+				stored, errs := s.AddBatch(t.Context(), batch)
+				for i, err := range errs {
+					if err != nil {
+						t.Fatal(err)
+					}
+					all = append(all, stored[i].ID)
+				}
+				return all
+			}
+			want := push(batch)
+			leases := func(want []string) {
+				t.Helper()
+				leased := claimDelivery(t, s, dlq.DeliveryClaim{DeliveryID: "a"})
+				if diff := cmp.Diff(want, ids(leased)); diff != "" {
+					t.Errorf("ClaimDelivery leases %d (-want +got):\n%s", len(leased), diff)
+				}
+				all := make([]dlq.Lease, len(leased))
+				for i, l := range leased {
+					all[i] = l.Lease
+				}
+				if err := s.Release(t.Context(), all); err != nil {
 					t.Fatal(err)
 				}
 			}
-			leased := claimDelivery(t, s, dlq.DeliveryClaim{DeliveryID: "a", Token: "t"})
-			if diff := cmp.Diff(want, ids(leased)); diff != "" {
-				t.Fatalf("ClaimDelivery leases %d (-want +got):\n%s", len(leased), diff)
-			}
-			leases := make([]dlq.Lease, len(leased))
-			for i, l := range leased {
-				leases[i] = l.Lease
-			}
-			if err := s.Release(t.Context(), leases); err != nil {
-				t.Fatal(err)
-			}
-			add(t, s, batch[1000])
-			_, err := s.ClaimDelivery(t.Context(), dlq.DeliveryClaim{Sink: "mail", DeliveryID: "a", TTL: time.Minute, Note: time.Hour})
-			wantCode(t, "ClaimDelivery of 1,001", err, fault.CodeInvalidArgument)
-			wantCanceled(t, s, "refused", "a", false)
+			leases(want)
 			for _, id := range want[:2] { // the push key leads to neither
 				discard(t, s, id)
 			}
-			if got := claimDelivery(t, s, dlq.DeliveryClaim{DeliveryID: "a"}); len(got) != 999 {
-				t.Errorf("ClaimDelivery leases %d, want 999", len(got))
+			leases(want[2:])
+			later := make([]dlq.Item, 1001-contents+2)
+			for i := range later {
+				later[i] = item("mail", "a")
+				later[i].Replays = i + 1
 			}
+			push(later)
+			_, err := s.ClaimDelivery(t.Context(), dlq.DeliveryClaim{Sink: "mail", DeliveryID: "a", TTL: time.Minute, Note: time.Hour})
+			if code := fault.CodeOf(err); code != fault.CodeInvalidArgument {
+				t.Errorf("ClaimDelivery of 1,001 = %v, want it refused", err)
+			}
+			wantCanceled(t, s, "refused", "a", false)
 		},
 	},
 	{
