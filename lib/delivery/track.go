@@ -242,7 +242,7 @@ func (w *way) tell() {
 	w.ExpiresAt = first(w.rec.ExpiresAt, w.it.ExpiresAt)
 	total := w.rec
 	if w.stored {
-		total = seen(w.rec, []dlq.Leased{{Item: w.it}})
+		total = seen("", w.rec, []dlq.Leased{{Item: w.it}})
 	}
 	w.Attempts, w.MayHaveArrived = total.Attempts, total.Unanswered > 0 && w.Status != StatusDelivered
 	w.Timeline = []Step{} // not null in JSON
