@@ -540,6 +540,24 @@ func TestTheDeployedStackWorks(t *testing.T) {
 			eventually(t, id+" arrives", func() bool { return w.arrived(id) == 1 })
 		}
 	})
+	t.Run("what is canceled while it waits is not sent", func(t *testing.T) {
+		if status, out := w.http(t, "POST", "/v1/messages", `{"id":"h-stop","sink":"ok","message":{"body":"hello"},"send_after":"2s"}`); status != 202 {
+			t.Fatalf("%d %v", status, out)
+		}
+		status, out := w.http(t, "DELETE", "/v1/deliveries?sink=ok&id=h-stop", "")
+		if status != 200 || out["status"] != "canceled" || out["known"] != true {
+			t.Fatalf("%d %v, want it canceled and known", status, out)
+		}
+		w.http(t, "POST", "/v1/messages", `{"id":"h-after","sink":"ok","message":{"body":"hello"},"send_after":"3s"}`)
+		eventually(t, "what was put off for longer arrives", func() bool { return w.arrived("h-after") == 1 })
+		eventually(t, "the queue is done with both", func() bool {
+			q := w.attributes(t, "Messages")
+			return number(q["ApproximateNumberOfMessages"])+number(q["ApproximateNumberOfMessagesDelayed"])+number(q["ApproximateNumberOfMessagesNotVisible"]) == 0
+		})
+		if n := w.arrived("h-stop"); n != 0 {
+			t.Errorf("it arrived %d times", n)
+		}
+	})
 	t.Run("what expired in the queue is not sent", func(t *testing.T) {
 		w.enqueue(t, `{"id":"q-old","sink":"ok","message":{"body":"hello"},"expires_at":"2026-01-01T00:00:00Z"}`)
 		eventually(t, "q-old is dead-lettered", func() bool { return w.count(t, "ok") == 1 })
