@@ -137,22 +137,30 @@ func (s *Sender) accept(ctx context.Context, r *Request, g *guard, p *plan) (a A
 	return Answer{}, true, err
 }
 
-// unknown decides about a queued delivery whose record is gone: it may have been canceled, and
-// then a note says so, for as long as records live. Of an older one nobody knows: an operator
-// decides.
+// unknown decides about a queued delivery whose record is gone. Of one that is older than notes
+// of cancellations live nobody knows whether there was one: an operator decides.
 func (s *Sender) unknown(ctx context.Context, r Request, g *guard, p *plan) (a Answer, decided bool, err error) {
+	if a, decided, err = s.noted(ctx, g, BackRequeue); decided {
+		return a, true, err
+	}
+	if age := time.Since(r.AcceptedAt); age > s.Records.Retention() {
+		*p = p.unsendable(dlq.ReasonInvalid, &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf(
+			"accepted %s ago, and it may have been canceled since: that is known for %s only", age.Round(time.Second), s.Records.Retention())})
+	}
+	return Answer{}, false, nil
+}
+
+// noted decides about a delivery without a record that a note says to be canceled. Where nobody
+// can tell, it goes back as unread says.
+func (s *Sender) noted(ctx context.Context, g *guard, unread Back) (a Answer, decided bool, err error) {
 	canceled, err := s.Queue.Canceled(ctx, g.key.Sink, g.key.ID)
 	if err == nil && !canceled {
-		if age := time.Since(r.AcceptedAt); age > s.Records.Retention() {
-			*p = p.unsendable(dlq.ReasonInvalid, &fault.Error{Code: fault.CodeInvalidArgument, Msg: fmt.Sprintf(
-				"accepted %s ago, and it may have been canceled since: that is known for %s only", age.Round(time.Second), s.Records.Retention())})
-		}
 		return Answer{}, false, nil
 	}
 	how := BackForget
 	if err != nil {
-		how = BackRequeue
-		err = &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "whether an accepted delivery was canceled cannot be read", Cause: err}
+		how = unread
+		err = &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "whether the delivery was canceled cannot be read", Cause: err}
 	}
 	s.unguarded(ctx, g.key, s.Records.HandBack(ctx, g.key, g.token, how, g.record(Answer{})))
 	return Answer{Status: StatusCanceled, DeliveryID: g.key.ID, Duplicate: true}, true, err

@@ -323,6 +323,8 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 		r.AcceptedAt, r.NotBefore = found.AcceptedAt, found.NotBefore
 	}
 	switch state {
+	case StateAccepting:
+		return s.noted(bctx, g, BackForget) // its record may have said so, and be gone
 	case StateUnknown:
 		return s.unknown(bctx, *r, g, p)
 	case StateTakenOver:
