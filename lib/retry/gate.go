@@ -68,6 +68,10 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 		// All that wait would come back at once otherwise. Whoever finds no slot comes back when
 		// it is his turn: waiting for it here takes one from nobody, and costs.
 		wait := waitOf(l)
+		if d.expires(time.Until(l.At)) {
+			*out = out.expired(d)
+			return l, false
+		}
 		if l.Spaced || !d.Budget.Fits(wait) || wait > cfg.longestWait() {
 			*out = out.refused(dlq.ReasonThrottled, l)
 			return l, false
@@ -84,6 +88,11 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 func (r *Retrier) untilSlot(ctx context.Context, d Delivery, cfg Config, l flow.Leave, out *Outcome) bool {
 	if l.At.IsZero() {
 		return true
+	}
+	if d.expires(time.Until(l.At)) {
+		r.tell(ctx, d.Budget, l, flow.NoAnswer, nil)
+		*out = out.expired(d)
+		return false
 	}
 	err := delay.Sleep(ctx, max(time.Until(l.At), 0))
 	if err == nil && !r.shut(ctx, d, cfg, out) {
