@@ -130,6 +130,11 @@ SEED ?= 0
 soak: deps ## Account for N=100000 deliveries under faults; SEED=n repeats a run.
 	$(GO) test ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
 
+.PHONY: races
+races: N = 10000
+races: deps ## Let N=10000 cancellations race against due times, arrivals, duplicates and takeovers; SEED=n repeats a run.
+	$(GO) test -tags full ./internal/races -run TestRaces -count=1 -timeout 40m -v -races.n=$(N) -races.seed=$(SEED)
+
 .PHONY: outage
 outage: ## Play outages with 200 processes on a synthetic clock, some 5 minutes; SEED=n repeats a run.
 	$(GO) test ./internal/outage -run TestOutage -count=1 -timeout 30m -v -outage.processes=200 -outage.hour=1h -outage.seed=$(SEED)
