@@ -114,7 +114,7 @@ func TestACancellationThatWasLeftIsCompleted(t *testing.T) {
 	if state, _, err := b.Records.Cancel(t.Context(), key, "dead canceler", delivery.Record{}); err != nil || state != delivery.StateCanceled {
 		t.Fatalf("%v, %v", state, err)
 	}
-	want := delivery.Cancellation{Status: delivery.StatusCanceled, DeliveryID: key.ID, Known: true, Attempts: 3, MayHaveArrived: true}
+	want := delivery.Cancellation{Status: delivery.StatusCanceled, DeliveryID: key.ID, Known: true, Attempts: 3, MayHaveArrived: true, Before: true}
 	for n := range 3 {
 		got, err := b.canceler(nil).Cancel(t.Context(), key)
 		if err != nil || got != want {
@@ -133,6 +133,7 @@ func TestADeadLetterThatIsGoneMayHaveArrived(t *testing.T) {
 	}
 	want := delivery.Cancellation{Status: delivery.StatusCanceled, DeliveryID: key.ID, Known: true, Attempts: 1, MayHaveArrived: true}
 	for n := range 2 {
+		want.Before = n > 0
 		if got, err := b.canceler(nil).Cancel(t.Context(), key); err != nil || got != want {
 			t.Errorf("time %d: %+v, %v; want %+v", n+1, got, err, want)
 		}
