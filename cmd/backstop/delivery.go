@@ -140,6 +140,9 @@ func nextOf(n client.DeliveryNext, now time.Time) string {
 	case client.NextExpiry:
 		return "its time is over: " + when("now")
 	case client.NextOperator:
+		if n.State == client.StateExpired {
+			return "nothing (expired): only 'backstop dlq replay --force' sends it still"
+		}
 		return "nothing by itself (" + string(n.State) + "): replay, discard or cancel it"
 	}
 	return strings.TrimSpace(string(n.Event) + " " + clock(n.At))

@@ -33,7 +33,7 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
 	b := addBulk(c, conn, client.ActionReplay)
 	f := c.Flags()
 	f.StringVar((*string)(&o.OnSuccess), "on-success", "", "discard (default) or keep a dead letter that was delivered; with ids")
-	f.BoolVar(&o.Force, "force", false, "also send a dead letter that was delivered already and kept; with ids")
+	f.BoolVar(&o.Force, "force", false, "also send a dead letter whose time is over, or that was delivered already and kept; with ids")
 	f.StringVar(&o.Sink, "to-sink", "", "send through another sink of a kind that understands the recipient; with ids")
 	_ = c.RegisterFlagCompletionFunc("on-success", cobra.FixedCompletions([]string{"discard", "keep"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("to-sink", completeSinks(conn))

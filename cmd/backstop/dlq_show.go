@@ -79,6 +79,9 @@ func itemTable(it client.Item, now time.Time) *table {
 	t.add("dead since", clock(it.At)+" ("+age(now, it.At)+" ago)")
 	t.add("state", stateOf(it, now))
 	at("next replay", it.NextReplayAt)
+	if !it.ExpiresAt.IsZero() {
+		t.add("expires", moment(now, it.ExpiresAt))
+	}
 	if it.State == client.StateScheduled { // the schedule leaves others alone, or replays them now
 		at("not before", it.NotBefore)
 	}

@@ -4,6 +4,7 @@ package console_test
 
 import (
 	"testing"
+	"time"
 
 	"backstop/client"
 )
@@ -40,25 +41,63 @@ func TestAccessibility(t *testing.T) {
 	p.look(1280, 1245, "light")
 	p.settled()
 	p.picture("readme") // docs/console.png
-	views := []struct {
-		name, hash string
-		open       func()
-	}{
-		{"overview", "#/", nil},
-		{"items", "#/items", nil},
-		{"items-filtered", "#/items?sink=slack-demo&reason=ambiguous&q=order&since=2026-01-01T00%3A00%3A00Z", nil},
-		{"item", "#/items/" + mail.ID, nil},
-		{"operations", "#/operations", nil},
-		{"operation", "#/operations/" + op.ID, nil},
-		{"replay", "#/", func() {
+	p.inspect(
+		view{"overview", "#/", nil},
+		view{"items", "#/items", nil},
+		view{"items-filtered", "#/items?sink=slack-demo&reason=ambiguous&q=order&since=2026-01-01T00%3A00%3A00Z", nil},
+		view{"item", "#/items/" + mail.ID, nil},
+		view{"operations", "#/operations", nil},
+		view{"operation", "#/operations/" + op.ID, nil},
+		view{"replay", "#/", func() {
 			p.click("button", "Replay 520 dead letters: "+errDown+", webhook-down")
 			p.says("will be sent again.")
 		}},
-		{"discard", "#/items/" + mail.ID, func() {
+		view{"discard", "#/items/" + mail.ID, func() {
 			p.click("button", "Discard…")
 			p.says("It is removed for good")
 		}},
-	}
+	)
+}
+
+// Likewise for what expired, and for deliveries.
+func TestAccessibilityOfDeliveries(t *testing.T) {
+	b := startBackstop(t, false)
+	late := cause("slack-demo", "exhausted", "SINK_UNAVAILABLE: POST https://hooks.example.com: HTTP 503", "code", 1)[0]
+	late.At = time.Now().Add(-2 * time.Hour)
+	late.FirstFailedAt, late.ExpiresAt = late.At.Add(-14*time.Second), late.At.Add(5*time.Minute)
+	parked := cause("email-demo", "ambiguous", "SINK_UNAVAILABLE: MAIL FROM: the request was sent, and no answer came", "mail", 1)[0]
+	parked.Parked = true
+	b.seed(t, late, parked)
+	code := b.newest(t, client.Filter{Sink: "slack-demo"})
+
+	p := newTab(t, b.console)
+	p.inspect(
+		view{"expired-overview", "#/", nil},
+		view{"expired", "#/items/" + code.ID, nil},
+		view{"delivery", "#/deliveries?sink=email-demo&id=" + parked.DeliveryID, nil},
+		view{"delivery-expired", "#/deliveries?sink=slack-demo&id=" + late.DeliveryID, nil},
+		view{"delivery-unknown", "#/deliveries?sink=email-demo&id=nobody", nil},
+		view{"delivery-refused", "#/deliveries?sink=email-demo&id=no.dots", nil},
+		view{"cancel", "#/deliveries?sink=email-demo&id=" + parked.DeliveryID, func() {
+			p.click("button", "Cancel delivery…")
+			p.says("There is no way back.")
+		}},
+		view{"force", "#/items/" + code.ID, func() {
+			p.click("button", "Send all the same…")
+			p.says("Its time is over since")
+		}},
+	)
+}
+
+// view is a view to look at; open opens a dialog in it.
+type view struct {
+	name, hash string
+	open       func()
+}
+
+// inspect looks at views, each light, dark and on a phone.
+func (p *tab) inspect(views ...view) {
+	p.t.Helper()
 	for _, v := range views {
 		p.look(1280, 900, "light")
 		p.goTo(v.hash)
@@ -73,7 +112,7 @@ func TestAccessibility(t *testing.T) {
 			p.look(look.width, look.height, look.scheme)
 			p.accessible(v.name + ", " + look.name)
 			if over := eval[int](p, "document.documentElement.scrollWidth") - int(look.width); over > 0 {
-				t.Errorf("%s, %s: %d px wider than the screen", v.name, look.name, over)
+				p.t.Errorf("%s, %s: %d px wider than the screen", v.name, look.name, over)
 			}
 			p.picture(v.name + "-" + look.name)
 		}

@@ -129,6 +129,7 @@ type letter struct {
 	FirstFailedAt time.Time         `json:"first_failed_at"`
 	Trace         string            `json:"trace,omitempty"`
 	Parked        bool              `json:"parked,omitempty"`
+	ExpiresAt     time.Time         `json:"expires_at,omitzero"`
 }
 
 type message struct {

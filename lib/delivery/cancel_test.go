@@ -133,6 +133,7 @@ func TestADeadLetterThatIsGoneMayHaveArrived(t *testing.T) {
 	}
 	want := delivery.Cancellation{Status: delivery.StatusCanceled, DeliveryID: key.ID, Known: true, Attempts: 1, MayHaveArrived: true}
 	for n := range 2 {
+		want.Before = n > 0
 		if got, err := b.canceler(nil).Cancel(t.Context(), key); err != nil || got != want {
 			t.Errorf("time %d: %+v, %v; want %+v", n+1, got, err, want)
 		}

@@ -54,7 +54,8 @@ type Way struct {
 	MayHaveArrived bool `json:"may_have_arrived,omitempty"`
 	// Next is what comes. Nil: nothing, or nothing that is known.
 	Next *Next `json:"next,omitempty"`
-	// Timeline is what happened, oldest first. Only what has a time is in it.
+	// Timeline is what happened, oldest first. Only what has a time is in it. Times are by several
+	// clocks: what followed from something else stands behind it, whatever they say.
 	Timeline []Step `json:"timeline"`
 }
 
@@ -170,6 +171,14 @@ type way struct {
 	it     dlq.Item
 	stored bool // it is
 	now    time.Time
+	steps  []placed
+}
+
+// placed is a step and its place in time: its own, or later where another clock noted what it
+// followed.
+type placed struct {
+	Step
+	place time.Time
 }
 
 // lost is the error for a delivery of which nothing true is known.
@@ -245,7 +254,6 @@ func (w *way) tell() {
 		total = seen("", w.rec, []dlq.Leased{{Item: w.it}})
 	}
 	w.Attempts, w.MayHaveArrived = total.Attempts, total.Unanswered > 0 && w.Status != StatusDelivered
-	w.Timeline = []Step{} // not null in JSON
 	w.tellRecord()
 	if w.stored {
 		w.tellLetter()
@@ -254,19 +262,28 @@ func (w *way) tell() {
 		w.step(w.expired(), StepExpired, "")
 	}
 	w.tellEnd()
-	slices.SortStableFunc(w.Timeline, func(a, b Step) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(w.steps, func(a, b placed) int { return a.place.Compare(b.place) })
+	w.Timeline = make([]Step, len(w.steps))
+	for i, s := range w.steps {
+		w.Timeline[i] = s.Step
+	}
 	w.Next = w.next()
 }
 
 // step adds what happened. Without a time it is left out.
 func (w *way) step(at time.Time, what StepEvent, detail string) {
+	w.stepAfter(time.Time{}, at, what, detail)
+}
+
+// stepAfter adds what happened after something else did.
+func (w *way) stepAfter(before, at time.Time, what StepEvent, detail string) {
 	if at.IsZero() {
 		return
 	}
 	if r := []rune(detail); len(r) > mostDetail {
 		detail = string(r[:mostDetail-1]) + "…"
 	}
-	w.Timeline = append(w.Timeline, Step{At: at.UTC(), Event: what, Detail: detail})
+	w.steps = append(w.steps, placed{Step{At: at.UTC(), Event: what, Detail: detail}, later(before, at)})
 }
 
 // tellRecord tells what the record knows of the way to a dead letter.
@@ -306,21 +323,21 @@ func (w *way) tellLetter() {
 		last = r.At
 		switch {
 		case r.Error == "":
-			w.step(r.At, StepDelivered, "by a replay")
+			w.stepAfter(it.At, r.At, StepDelivered, "by a replay")
 		case r.Error == dlq.DiedUnder:
-			w.step(r.At, StepDied, r.Error)
+			w.stepAfter(it.At, r.At, StepDied, r.Error)
 		case strings.HasPrefix(r.Error, importedMark):
-			w.step(r.At, StepImported, r.Error)
+			w.stepAfter(it.At, r.At, StepImported, r.Error)
 		default:
-			w.step(r.At, StepFailed, r.Error)
+			w.stepAfter(it.At, r.At, StepFailed, r.Error)
 		}
 	}
 	switch {
 	case !it.DeliveredAt.IsZero():
 	case it.Parked:
-		w.step(last, StepParked, "replayed too often: an operator decides")
+		w.stepAfter(it.At, last, StepParked, "replayed too often: an operator decides")
 	case it.Held:
-		w.step(last, StepHeld, "the schedule must not repeat it: an operator decides")
+		w.stepAfter(it.At, last, StepHeld, "the schedule must not repeat it: an operator decides")
 	}
 }
 
@@ -329,10 +346,14 @@ const importedMark = "imported; "
 
 // tellEnd tells how it ended, if it did.
 func (w *way) tellEnd() {
+	var last time.Time
+	for _, s := range w.steps {
+		last = later(last, s.place)
+	}
 	detail := ""
 	switch w.Status {
 	case StatusDelivered:
-		if slices.ContainsFunc(w.Timeline, func(s Step) bool { return s.Event == StepDelivered }) {
+		if slices.ContainsFunc(w.steps, func(s placed) bool { return s.Event == StepDelivered }) {
 			return
 		}
 		switch {
@@ -341,15 +362,15 @@ func (w *way) tellEnd() {
 		case w.Attempts > 0:
 			detail = "after " + count(w.Attempts, "attempt")
 		}
-		w.step(w.UpdatedAt, StepDelivered, detail)
+		w.stepAfter(last, w.UpdatedAt, StepDelivered, detail)
 	case StatusDiscarded:
-		w.step(w.UpdatedAt, StepDiscarded, "")
+		w.stepAfter(last, w.UpdatedAt, StepDiscarded, "")
 	case StatusCanceled:
 		detail = "nothing was known of it"
 		if w.rec.Former != "" {
 			detail = "it was " + string(w.rec.Former)
 		}
-		w.step(w.UpdatedAt, StepCanceled, detail)
+		w.stepAfter(last, w.UpdatedAt, StepCanceled, detail)
 	}
 }
 
@@ -380,6 +401,14 @@ func (w *way) next() *Next {
 		n.Event, n.At = NextExpiry, end
 	}
 	return &n
+}
+
+// later is the later one of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // count is a number with its noun.

@@ -215,6 +215,19 @@ next - operator parked`,
 100 held the schedule must not repeat it: an operator decides
 next - operator waiting`,
 		},
+		"clocks differ": {
+			900, func(at func(int) time.Time) known {
+				it := letter(at(40), dlq.ReasonTerminal)
+				it.Held, it.History = true, []dlq.ReplayRecord{{At: at(39), Error: "imported; it was held"}}
+				rec := record(delivery.StatusCanceled, at(38), it)
+				rec.Former = delivery.StatusDeadLettered
+				return known{rec: rec, letter: &it}
+			}, `canceled since 38 item hook~1-0 attempts 4 arrived? false expires -
+40 dead_lettered terminal after 3 attempts: SINK_UNAVAILABLE: HTTP 503
+39 imported imported; it was held
+39 held the schedule must not repeat it: an operator decides
+38 canceled it was dead_lettered`,
+		},
 		"a replay delivered it, and it was kept": {
 			900, func(at func(int) time.Time) known {
 				it := letter(at(40), dlq.ReasonExhausted)

@@ -60,6 +60,7 @@ export const api = {
   sinks: (signal) => get("sinks", {}, signal),
   pause: (name, paused, signal) => post(`sinks/${encodeURIComponent(name)}/${paused ? "pause" : "resume"}`, { signal }),
   delivery: (sink, id, signal) => get("deliveries", { sink, id }, signal),
+  cancelDelivery: async (sink, id, signal) => (await call("DELETE", "deliveries", { query: { sink, id }, signal })).body,
   groups: (signal) => get("dlq/groups", {}, signal),
   items: (query, signal) => get("dlq/items", query, signal),
   // item returns {body, etag}.

@@ -1,5 +1,6 @@
 // The console: draws the view that the URL names, and keeps it fresh.
 
+import { delivery } from "./delivery.js";
 import { closeAll, open } from "./dialog.js";
 import { announce, h, replace } from "./dom.js";
 import { item } from "./item.js";
@@ -27,6 +28,7 @@ function viewOf({ parts: [first, second, third] }) {
   switch (first) {
     case undefined: return overview;
     case "items": return second ? item : items;
+    case "deliveries": return second ? missing : delivery;
     case "operations": return second ? operation : operations;
     default: return missing;
   }

@@ -63,11 +63,41 @@ export const STATES = {
   unreadable: { tone: "bad", why: "The entry cannot be read. It can be discarded." },
   delivered: { tone: "good", why: "A replay delivered it, and it was kept." },
   replaying: { tone: "", why: "A replay holds it just now." },
-  expired: { tone: "warn", why: "Its time is over: nobody sends it any more." },
+  expired: { tone: "bad", why: "Its time is over: nobody sends it any more, but by force." },
   parked: { tone: "warn", why: "Replayed too often: the schedule leaves it alone.", unpark: true },
   waiting: { tone: "warn", why: "Its reason, or how a replay failed, leaves it to you: the schedule does not replay it.", unpark: true },
   scheduled: { tone: "", why: "The schedule replays it then.", unpark: true },
   due: { tone: "", why: "The schedule replays it at its next tick." },
+};
+
+// DELIVERY_STATUSES are what becomes of deliveries.
+export const DELIVERY_STATUSES = {
+  accepting: { tone: "run", why: "It is being put on the queue." },
+  accepted: { tone: "run", why: "It is in the queue." },
+  in_progress: { tone: "run", why: "Somebody began with it." },
+  delivered: { tone: "good", why: "The sink took it." },
+  dead_lettered: { tone: "warn", why: "It failed, and is kept." },
+  expired: { tone: "bad", why: "Its time was over before it was delivered." },
+  discarded: { tone: "", why: "An operator gave it up." },
+  canceled: { tone: "", why: "A caller took it back: no attempt begins any more." },
+};
+
+// EVENTS are the steps on a delivery's way.
+export const EVENTS = {
+  accepting: { word: "Being accepted", tone: "" },
+  accepted: { word: "Accepted", tone: "" },
+  waiting: { word: "Waiting", tone: "" },
+  began: { word: "Sending began", tone: "" },
+  dead_lettered: { word: "Dead-lettered", tone: "bad" },
+  imported: { word: "Imported", tone: "" },
+  failed: { word: "Replay failed", tone: "bad" },
+  died: { word: "Replay died", tone: "bad" },
+  held: { word: "Held", tone: "warn" },
+  parked: { word: "Parked", tone: "warn" },
+  expired: { word: "Expired", tone: "warn" },
+  delivered: { word: "Delivered", tone: "good" },
+  discarded: { word: "Discarded", tone: "warn" },
+  canceled: { word: "Canceled", tone: "warn" },
 };
 
 // SINK_STATES are the states of sinks, and of receivers.

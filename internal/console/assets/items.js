@@ -94,9 +94,13 @@ async function deliveryOf(filter, signal) {
 }
 
 function deliveryNote(d) {
-  const words = { in_progress: "is under way", delivered: "was delivered", dead_lettered: "is a dead letter", discarded: "was discarded" };
+  const words = {
+    accepting: "is being accepted", accepted: "is in the queue", in_progress: "is under way", delivered: "was delivered", dead_lettered: "is a dead letter",
+    expired: "expired", discarded: "was discarded", canceled: "was canceled",
+  };
   return note(d.status === "delivered" ? "good" : "", `Delivery ${d.delivery_id} to ${d.sink} `, h("strong", {}, words[d.status] ?? d.status),
-    d.updated_at && [": ", when(d.updated_at)], ". ", d.item_id && h("a", { href: to(["items", d.item_id]) }, "Open"));
+    d.updated_at && [": ", when(d.updated_at)], ". ", d.item_id && [h("a", { href: to(["items", d.item_id]) }, "Open"), " · "],
+    h("a", { href: to(["deliveries"], { sink: d.sink, id: d.delivery_id }) }, "Its whole way"));
 }
 
 function status(page, cursor) {

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { bulk } from "./bulk.js";
 import { axis, bars, count, scale } from "./chart.js";
 import { h, replace, table } from "./dom.js";
-import { clock, day, down, num, plural, relative, SINK_STATES, span } from "./format.js";
+import { clock, day, down, num, plural, relative, SINK_STATES, span, STATES } from "./format.js";
 import { button, empty, note, panel, problemBox, reasonTag, tag, when } from "./parts.js";
 import { to } from "./router.js";
 import { pauseSink } from "./single.js";
@@ -71,12 +71,14 @@ function totals(sinks) {
   const oldest = Math.max(0, ...sinks.filter((s) => s.depth > 0).map((s) => s.oldest_age_seconds));
   const unknown = sinks.some((s) => s.due < 0);
   const waiting = sum("waiting");
+  const expired = sinks.reduce((n, s) => n + (s.states?.expired ?? 0), 0);
   const stat = (label, value, remark) => h("div", { class: "stat" }, h("dt", {}, label), h("dd", {}, h("span", { class: "value" }, value), remark && h("small", { class: "muted" }, remark)));
   return h("dl", { class: "stats", "aria-label": "All sinks together" },
     stat("Dead letters", `${unknown ? "≥ " : ""}${num(depth)}`, kept ? `${num(kept)} of them delivered and kept` : `in ${plural(failing, "sink")}`),
     stat("Due", `${unknown ? "≥ " : ""}${num(sum("due"))}`, waiting ? `${num(waiting)} of them wait for a receiver` : "the schedule replays them"),
-    stat("Left to you", unknown ? "?" : num(Math.max(0, depth - kept - sum("due"))), sum("parked") ? `${num(sum("parked"))} of them parked` : "the schedule does not"),
+    stat("Left to you", unknown ? "?" : num(Math.max(0, depth - kept - expired - sum("due"))), sum("parked") ? `${num(sum("parked"))} of them parked` : "the schedule does not"),
     stat("Oldest", depth ? span(oldest) : "–", depth ? "since its failure" : "none"),
+    expired > 0 && stat("Expired", num(expired), "their time is over"),
     trimmed > 0 && stat("Lost to overflow", num(trimmed), "trimmed, ever"));
 }
 
@@ -217,6 +219,7 @@ function flags(k) {
     k.paused && tag("paused", SINK_STATES.paused.tone, SINK_STATES.paused.why),
     (down(k) || k.state === "failing") && stateOfReceiver(k),
     k.kept > 0 && tag(`${num(k.kept)} kept`, "good", "Delivered, and kept on request."),
+    k.states?.expired > 0 && tag(`${num(k.states.expired)} expired`, STATES.expired.tone, STATES.expired.why),
     k.trimmed > 0 && tag(`${num(k.trimmed)} lost`, "bad", "Removed by overflow since the sink exists."));
 }
 

@@ -4,11 +4,11 @@ import { api } from "./api.js";
 import { buttons, closeButton, dialog } from "./dialog.js";
 import { announce, h } from "./dom.js";
 import { absolute, down, relative } from "./format.js";
-import { button, loading, note, problemBox } from "./parts.js";
+import { button, loading, note, problemBox, when } from "./parts.js";
 
 // ask opens a dialog with a question. act does the work and returns what to show; null
 // closes the dialog. ondone is called when it closes after act was tried.
-function ask({ title, text, fields = null, label, kind = "primary", act, ondone = () => {} }) {
+function ask({ title, text, fields = null, label, no = "Cancel", kind = "primary", act, ondone = () => {} }) {
   let tried = false;
   const box = dialog(title, { onclose: () => tried && ondone() });
   const work = async () => {
@@ -17,35 +17,37 @@ function ask({ title, text, fields = null, label, kind = "primary", act, ondone 
     try {
       const shown = await act(box.signal);
       if (shown === null) box.close();
-      else box.show(shown, buttons(closeButton(box)));
+      else box.show(...[shown].flat(), buttons(closeButton(box)));
     } catch (err) {
       if (!box.signal.aborted) box.show(problemBox(err), buttons(button("Close", box.close)));
     }
   };
   box.show(h("form", { onsubmit: (e) => { e.preventDefault(); work(); } },
     text.map((t) => (typeof t === "string" ? h("p", {}, t) : t)), fields,
-    buttons(button("Cancel", box.close), h("button", { type: "submit", class: kind, "data-focus": "" }, label))));
+    buttons(button(no, box.close), h("button", { type: "submit", class: kind, "data-focus": "" }, label))));
 }
 
 // replayOne sends one dead letter again.
 export function replayOne(item, etag, sinks, ondone) {
   const through = h("select", { name: "through" }, h("option", { value: "" }, `${item.sink} (its own)`),
     sinks.filter((s) => s !== item.sink).map((s) => h("option", { value: s }, s)));
+  const expired = item.state === "expired" || (item.expires_at && new Date(item.expires_at) <= new Date());
   const keep = h("input", { type: "checkbox", name: "keep" });
   ask({
     title: "Replay this dead letter",
     text: [
       "It is sent once, now. If that fails, it stays in the queue.",
       item.delivered_at && note("warn", h("strong", {}, "It was delivered already. "), "This sends it a second time."),
+      expired && note("warn", h("strong", {}, "Its time is over"), item.expires_at && [" since ", when(item.expires_at)], ". This sends it all the same, by force."),
       item.reason === "ambiguous" && note("warn", h("strong", {}, "It may have arrived. "), "The last attempt was sent and got no answer."),
     ].filter(Boolean),
     fields: [h("label", {}, "Send through", through), h("label", { class: "check" }, keep, " Keep it, marked as delivered")],
-    label: item.delivered_at ? "Send again" : "Replay 1",
+    label: item.delivered_at ? "Send again" : expired ? "Send all the same" : "Replay 1",
     ondone,
     act: async (signal) => {
       const options = { on_success: keep.checked ? "keep" : "discard" };
       if (through.value) options.sink = through.value;
-      if (item.delivered_at) options.force = true;
+      if (item.delivered_at || expired) options.force = true;
       const r = await api.replay(item.id, options, etag, signal);
       if (r.status === "delivered") {
         announce("Delivered.");
@@ -86,6 +88,40 @@ export function unparkOne(item, etag, ondone) {
       await api.unpark(item.id, etag, signal);
       announce("It is due now.");
       return null;
+    },
+  });
+}
+
+// CANCEL says what a refusal to cancel means.
+const CANCEL = {
+  ALREADY_DELIVERED: "It cannot be taken back: a receiver has answered that it has it.",
+  DELIVERY_IN_PROGRESS: "It is not canceled: it is being sent just now, and that decides. If it fails it can be canceled still.",
+  ITEM_LEASED: "It is not canceled: if that replay fails it can be canceled still.",
+};
+
+// cancelDelivery takes a delivery back. d is what is known of it; null: nothing.
+export function cancelDelivery(sink, id, d, ondone) {
+  ask({
+    title: "Cancel this delivery",
+    text: [
+      "No attempt of it begins any more, wherever it waits, and what comes under its id is answered as canceled. There is no way back.",
+      d?.item_id && "Its dead letter is removed.",
+      !d && note("warn", h("strong", {}, "Nothing is known of it. "), `Is ${id} the right id?`),
+      d?.may_have_arrived && note("warn", h("strong", {}, "It may have arrived already. "), "It was sent, and nobody answered."),
+    ].filter(Boolean),
+    label: "Cancel delivery", no: "Keep it", kind: "danger", ondone,
+    act: async (signal) => {
+      let r;
+      try {
+        r = await api.cancelDelivery(sink, id, signal);
+      } catch (err) {
+        if (!CANCEL[err.code]) throw err;
+        return [problemBox(err), h("p", {}, CANCEL[err.code])];
+      }
+      announce("Canceled.");
+      return note(r.may_have_arrived ? "warn" : "good", h("p", {}, h("strong", {}, "Canceled.")),
+        r.may_have_arrived && h("p", {}, "It may have arrived all the same: it was sent, and nobody answered."),
+        !r.known && h("p", {}, "Nothing was known of it. If it is on its way, it will not be sent."));
     },
   });
 }

@@ -1,0 +1,101 @@
+// The way of one delivery: what happened to it, what comes, and how to take it back.
+
+import { api, Problem } from "./api.js";
+import { h, replace } from "./dom.js";
+import { DELIVERY_STATUSES, EVENTS, num } from "./format.js";
+import { button, empty, facts, note, panel, problemBox, tag, when } from "./parts.js";
+import { go, to } from "./router.js";
+import { cancelDelivery } from "./single.js";
+
+const UNKNOWN = "SINK_DLQ_NOT_FOUND";
+
+// OPEN are the statuses of deliveries of which an attempt may begin still.
+const OPEN = ["accepting", "accepted", "in_progress", "dead_lettered", "expired"];
+
+export const delivery = {
+  title: () => "Delivery",
+  what: "the delivery",
+  still: true, // somebody may be typing
+
+  async load({ params, signal }) {
+    const sink = (params.get("sink") ?? "").trim(), id = (params.get("id") ?? "").trim();
+    const { sinks } = await api.sinks(signal);
+    const out = { sink, id, sinks, d: null, problem: null };
+    if (!sink || !id) return out;
+    try {
+      out.d = await api.delivery(sink, id, signal);
+    } catch (err) {
+      if (!(err instanceof Problem) || err.outage) throw err;
+      out.problem = err;
+    }
+    return out;
+  },
+
+  show(content, { sink, id, sinks, d, problem }, view) {
+    const cancel = () => cancelDelivery(sink, id, d, view.reload);
+    replace(content,
+      search(sink, id, sinks, view),
+      problem?.code === UNKNOWN && [
+        empty("Nothing is known of this delivery.", problem.detail.replace(/^nothing is known of this delivery: /, "")),
+        h("div", { class: "buttons" }, button("Cancel it all the same…", cancel, { kind: "danger", key: "cancel" }),
+          h("span", { class: "muted" }, "It may be on its way in a queue of the caller's own.")),
+      ],
+      problem && problem.code !== UNKNOWN && problemBox(problem),
+      d && [
+        h("div", { class: "headline" },
+          h("p", {}, h("bdi", { class: "subject" }, d.delivery_id), " ", statusTag(d.status), d.may_have_arrived && [" ", tag("may have arrived", "warn", "It was sent, and nobody answered.")]),
+          OPEN.includes(d.status) && h("div", { class: "buttons" }, button("Cancel delivery…", cancel, { kind: "danger", key: "cancel" }))),
+        h("div", { class: "columns" }, timeline(d), panel("Facts", {}, facts([
+          ["Status", [statusTag(d.status), " ", DELIVERY_STATUSES[d.status]?.why ?? ""]],
+          ["Next", d.next && nextOf(d.next)],
+          ["Sink", d.sink],
+          ["Since", d.updated_at && when(d.updated_at)],
+          ["Accepted", d.accepted_at && when(d.accepted_at)],
+          ["Not before", d.not_before && when(d.not_before)],
+          ["Expires", d.expires_at && when(d.expires_at)],
+          ["Attempts", num(d.attempts)],
+          ["Dead letter", d.item_id && h("a", { href: to(["items", d.item_id]) }, h("code", {}, d.item_id))],
+        ]))),
+      ],
+      !d && !problem && empty("Name a sink and a delivery id.", "One id sent to two sinks is two deliveries."));
+  },
+};
+
+export const statusTag = (status) => tag(status, DELIVERY_STATUSES[status]?.tone, DELIVERY_STATUSES[status]?.why);
+
+function search(sink, id, sinks, view) {
+  const names = sinks.map((s) => s.name);
+  const known = !sink || names.includes(sink) ? names : [...names, sink];
+  const choice = h("select", { name: "sink" }, known.map((n) => h("option", { value: n, selected: n === sink }, n)));
+  const field = h("input", { name: "id", value: id, autocomplete: "off", spellcheck: "false", placeholder: "as it was sent" });
+  const find = (e) => {
+    e.preventDefault();
+    const place = { sink: choice.value, id: field.value.trim() };
+    if (place.sink === sink && place.id === id) view.reload();
+    else go(["deliveries"], place);
+  };
+  return h("form", { class: "filter panel", role: "search", "aria-label": "Find a delivery", onsubmit: find },
+    h("div", { class: "fields way" }, h("label", {}, "Delivery id", field), h("label", {}, "Sink", choice),
+      h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Find"))));
+}
+
+function timeline(d) {
+  return panel("Its way", {}, d.timeline.length === 0
+    ? empty("Nothing of it has a time.")
+    : h("ol", { class: "way" }, d.timeline.map((e) => h("li", { class: EVENTS[e.event]?.tone || null },
+      h("p", {}, h("strong", {}, EVENTS[e.event]?.word ?? e.event), " ", h("span", { class: "muted" }, when(e.at))),
+      e.detail && h("p", { class: EVENTS[e.event]?.tone === "bad" ? "error" : "muted" }, e.detail))),
+    d.next && h("li", { class: "next" }, h("p", {}, h("strong", {}, "Next"), ": ", nextOf(d.next)))));
+}
+
+// nextOf says what comes.
+function nextOf(n) {
+  const at = (soon) => (n.at ? when(n.at) : soon);
+  switch (n.event) {
+    case "attempt": return ["it is sent: ", at("as soon as the queue hands it out")];
+    case "replay": return n.state === "replaying" ? "a replay sends it just now" : ["the schedule replays it: ", at("at its next tick")];
+    case "expiry": return ["its time is over: ", at("now")];
+    case "operator": return n.state === "expired" ? "nothing: only a replay by force sends it still" : `nothing by itself (${n.state}): replay, discard or cancel it`;
+    default: return [n.event, n.at && [" ", when(n.at)]];
+  }
+}
