@@ -183,7 +183,7 @@ func (c *Client) Unpark(ctx context.Context, id string, o *ItemOptions) (Item, e
 // its own sink and remove it when it was delivered.
 type ReplayOptions struct {
 	OnSuccess OnSuccess `json:"on_success,omitempty"`
-	Force     bool      `json:"force,omitempty"` // also what was delivered already and kept
+	Force     bool      `json:"force,omitempty"` // also what was delivered already and kept, or has expired
 	Sink      string    `json:"sink,omitempty"`  // another sink to send through, which understands the recipient
 	// IfMatch is the ETag of the version to replay, as in ItemOptions.
 	IfMatch string `json:"-"`

@@ -149,9 +149,13 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 		s.Delay = p.Delay(0, e.rand)
 	} else {
 		s.Charge = true
+		over := it.Expired(time.Now())
 		switch {
-		case it.Expired(time.Now()): // it was forced
+		case over && a.late:
 			s.Action = dlq.ActionHold
+		case over && !final && rep.reason != dlq.ReasonAmbiguous: // during the attempt
+			s.Charge = false
+			rep.expire()
 		case it.Replays+1 >= p.MaxReplays:
 			s.Action, rep.status = dlq.ActionPark, StatusParked
 		case final || rep.reason == dlq.ReasonAmbiguous:

@@ -27,6 +27,8 @@ function ask({ title, text, fields = null, label, kind = "primary", act, ondone 
     buttons(button("Cancel", box.close), h("button", { type: "submit", class: kind, "data-focus": "" }, label))));
 }
 
+const late = (item) => item.state === "expired";
+
 // replayOne sends one dead letter again.
 export function replayOne(item, etag, sinks, ondone) {
   const through = h("select", { name: "through" }, h("option", { value: "" }, `${item.sink} (its own)`),
@@ -36,16 +38,17 @@ export function replayOne(item, etag, sinks, ondone) {
     title: "Replay this dead letter",
     text: [
       "It is sent once, now. If that fails, it stays in the queue.",
+      late(item) && note("warn", h("strong", {}, `It expired${item.expires_at ? ` ${relative(new Date(item.expires_at))}` : ""}. `), "This sends it all the same."),
       item.delivered_at && note("warn", h("strong", {}, "It was delivered already. "), "This sends it a second time."),
       item.reason === "ambiguous" && note("warn", h("strong", {}, "It may have arrived. "), "The last attempt was sent and got no answer."),
     ].filter(Boolean),
     fields: [h("label", {}, "Send through", through), h("label", { class: "check" }, keep, " Keep it, marked as delivered")],
-    label: item.delivered_at ? "Send again" : "Replay 1",
+    label: item.delivered_at ? "Send again" : late(item) ? "Send all the same" : "Replay 1",
     ondone,
     act: async (signal) => {
       const options = { on_success: keep.checked ? "keep" : "discard" };
       if (through.value) options.sink = through.value;
-      if (item.delivered_at) options.force = true;
+      if (item.delivered_at || late(item)) options.force = true;
       const r = await api.replay(item.id, options, etag, signal);
       if (r.status === "delivered") {
         announce("Delivered.");
