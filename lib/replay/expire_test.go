@@ -582,3 +582,58 @@ func (r lateRecords) Update(ctx context.Context, changes ...delivery.Change) ([]
 	time.Sleep(r.by)
 	return r.Store.Update(context.WithoutCancel(ctx), changes...)
 }
+
+// The same on every backend: what is over is marked once, and what is canceled goes.
+func TestExpiryAndCancellationOnEveryBackend(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			store, ops := open(t)
+			sink, seen, told := &receiver{name: "a"}, &counter{}, &records{}
+			e := engine(store, configured(replay.Policy{}, sink))
+			e.Operations, e.Observer, e.Records = ops, seen, told
+			past := expires(-time.Minute)
+			ids := push(t, store, "a", "over", 130, past)
+			push(t, store, "a", "waiting", 10, past, idle)
+			push(t, store, "a", "marked", 1, past, func(it *dlq.Item) { it.Reason = dlq.ReasonExpired })
+			push(t, store, "b", "over", 3, past) // a sink that is not configured
+			noted(t, store, "a", "dropped0", "dropped1")
+			push(t, store, "a", "dropped", 2)
+			push(t, store, "a", "live", 3, expires(time.Hour))
+			if err := store.Pause(t.Context(), "b", true); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range []replay.Counts{{Claimed: 148, Delivered: 3, Expired: 143, Skipped: 2}, {}} {
+				if s := run(t, e, replay.Request{}); s.Counts != want {
+					t.Errorf("run %d: %+v, want %+v", i, s.Counts, want)
+				}
+			}
+			st, err := store.Stats(t.Context(), "a")
+			if err != nil || st.Depth != 141 || st.States[dlq.StateExpired] != 141 || st.Overdue != 0 || st.Remaining != 0 {
+				t.Errorf("stats %+v, %v; want 141 marked, and nothing else", st, err)
+			}
+			if len(sink.calls()) != 3 || seen.expired != 143 || len(told.set) != 146 || told.set[delivery.Key{Sink: "a", ID: "over0"}] != delivery.StatusExpired {
+				t.Errorf("sent %v, observed %d, told %d records; want the live ones sent, 143 and 146", sink.counts(), seen.expired, len(told.set))
+			}
+			if _, err := e.ReplayOne(t.Context(), ids[0], replay.OneOptions{}); !errors.Is(err, replay.ErrExpired) {
+				t.Errorf("an operator's replay: %v, want it refused", err)
+			}
+			sink.set(fails(errMaybe))
+			if r, err := e.ReplayOne(t.Context(), ids[0], replay.OneOptions{Force: true}); err != nil || r.Status != replay.StatusFailed {
+				t.Errorf("forced: %+v, %v; want it failed", r, err)
+			}
+			if it := get(t, store, ids[0]); it.State(time.Now()) != dlq.StateExpired || it.Replays != 1 || it.Unanswered != 1 {
+				t.Errorf("%+v, want it expired still, and charged with an attempt that may have arrived", it)
+			}
+			push(t, store, "a", "fresh", 7, past, idle)
+			op := start(t, e, replay.OperationRequest{Action: replay.OperationReplay, Filter: &replay.Filter{Sink: "a", Reason: dlq.ReasonTerminal}})
+			if _, err := e.Run(t.Context(), replay.Request{Operation: op.ID}); err != nil {
+				t.Fatal(err)
+			}
+			want := counts(7, 0, 0, 0, 10)
+			want.Expired = 7
+			if got := progress(t, e, op.ID); got.Status != replay.OperationCompleted || got.OperationCounts != want || len(sink.calls()) != 4 {
+				t.Errorf("operation %+v, want %+v", got, want)
+			}
+		})
+	}
+}
