@@ -637,3 +637,53 @@ func TestExpiryAndCancellationOnEveryBackend(t *testing.T) {
 		})
 	}
 }
+
+// mortallySettled is a store whose process dies once it has settled.
+type mortallySettled struct{ dlq.Store }
+
+func (s mortallySettled) Settle(ctx context.Context, settlements []dlq.Settlement) ([]dlq.SettleResult, error) {
+	if _, err := s.Store.Settle(ctx, settlements); err != nil {
+		return nil, err
+	}
+	return nil, errDead
+}
+
+func TestTheRecordIsToldBeforeTheMark(t *testing.T) {
+	store, told := dlq.NewMemory(), &records{}
+	id := push(t, store, "a", "m", 1, expires(-time.Minute))[0]
+	e := engine(mortallySettled{store}, targets{})
+	e.Records = told
+	if _, err := e.Run(t.Context(), replay.Request{}); !errors.Is(err, errDead) {
+		t.Fatalf("got %v, want the process dead", err)
+	}
+	if it := get(t, store, id); it.ExpiredAt.IsZero() || told.set[delivery.Key{Sink: "a", ID: "m0"}] != delivery.StatusExpired {
+		t.Errorf("%+v is marked, and its record says %q", it, told.set[delivery.Key{Sink: "a", ID: "m0"}])
+	}
+}
+
+// lateSlots is a Gate whose first slot is late.
+type lateSlots struct {
+	replay.Gate
+	by *time.Duration
+}
+
+func (g lateSlots) Slot(context.Context, string, string, flow.Rate, time.Time) (time.Time, bool) {
+	at := time.Now().Add(*g.by)
+	*g.by = 0
+	return at, true
+}
+
+// What expires while it waits to be tried alone says nothing of its sink: the next is tried alone.
+func TestAnItemThatExpiresIsNoCanary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, sink := dlq.NewMemory(), &receiver{name: "a", answer: takes(time.Second, errDown)}
+		push(t, store, "a", "over", 1, expires(time.Second))
+		push(t, store, "a", "m", 10)
+		e := engine(store, configured(replay.Policy{Rate: 100}, sink))
+		by := 2 * time.Second
+		e.Gate = lateSlots{&flow.Gate{Store: &flow.Memory{}, Log: e.Log}, &by}
+		if s := run(t, e, replay.Request{}); s.Expired != 1 || s.Failed != 1 || len(sink.calls()) != 1 {
+			t.Errorf("summary %+v, %d sends; want one expired, and one tried alone", s.Counts, len(sink.calls()))
+		}
+	})
+}
