@@ -23,6 +23,7 @@ type DryRun struct {
 	DryRun   bool   `json:"dry_run"` // true
 	Action   Action `json:"action"`
 	Count    int64  `json:"count"`
+	Expired  int64  `json:"expired"`  // of these, and not sent by a replay: their time is over
 	Complete bool   `json:"complete"` // false: there may be more
 	Scanned  int64  `json:"scanned"`
 	Sample   []Item `json:"sample"` // the first 10, newest first
@@ -72,8 +73,8 @@ type OperationCounts struct {
 	Settled   int64 `json:"settled"` // delivered, failed, discarded and expired ones
 	Delivered int64 `json:"delivered"`
 	Failed    int64 `json:"failed"` // sent in vain, in this round; they stay in the queue
-	Discarded int64 `json:"discarded"`
-	Expired   int64 `json:"expired"` // not sent: their time was over
+	Discarded int64 `json:"discarded"` // by a replay: their delivery was canceled
+	Expired   int64 `json:"expired"`   // not sent: their time was over
 	Skipped   int64 `json:"skipped"` // not touched
 }
 

@@ -94,7 +94,7 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 	if err != nil {
 		return err
 	}
-	what := countOf(preview) + describe(filterOf(r))
+	what := countOf(preview) + describe(filterOf(r)) + tooLate(preview)
 	if b.dryRun {
 		return b.show(api, preview, what)
 	}
@@ -141,6 +141,14 @@ func countOf(d client.DryRun) string {
 		return "at least " + s
 	}
 	return s
+}
+
+// tooLate says how many of a replay's dead letters it will not send; empty: none.
+func tooLate(d client.DryRun) string {
+	if d.Expired == 0 || d.Action != client.ActionReplay {
+		return ""
+	}
+	return fmt.Sprintf(" (%d expired: not sent)", d.Expired)
 }
 
 // lastTried says when one of the dead letters was last tried, and what came of it; empty where
@@ -245,6 +253,9 @@ func remark(op client.Operation) string {
 	}
 	if op.Failed > 0 {
 		parts = append(parts, fmt.Sprintf("%d failed", op.Failed))
+	}
+	if op.Expired > 0 {
+		parts = append(parts, fmt.Sprintf("%d expired", op.Expired))
 	}
 	if text := waits(op); text != "" {
 		parts = append(parts, text)

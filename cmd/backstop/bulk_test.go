@@ -121,6 +121,15 @@ func TestBulkWork(t *testing.T) {
 			err: "None of them was ever tried again since it failed.\nReplay 3 dead letters of sink mail, reason exhausted? [y/N] ",
 		},
 		{
+			name: "and how many it will not send", typed: "n\n", replies: []reply{with(dryRun(3), `"expired":2`)}, calls: []string{askDry}, code: exitFailed,
+			err: "Replay 3 dead letters of sink mail, reason exhausted (2 expired: not sent)? [y/N] ",
+		},
+		{
+			name: "the progress line shows what expired", typed: "y\n",
+			replies: []reply{dryRun(3), created(), with(operation("running", 2, 0), `"expired":2`), with(operation("completed", 3, 0), `"expired":2`)},
+			calls:   []string{askDry, askCreate, askState, askState}, err: "2 expired", out: "expired    2",
+		},
+		{
 			name: "or when they were, and what came of it", typed: "n\n",
 			replies: []reply{with(dryRun(3), tried(4*time.Minute, `"error":"HTTP 503\nfrom \u001bmail","operation":"op-0"`), `"looked":3`)}, calls: []string{askDry}, code: exitFailed,
 			err: "Last tried 4m ago: failed: HTTP 503 from \ufffdmail (operation op-0).\nReplay 3 dead letters",

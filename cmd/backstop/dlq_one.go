@@ -18,7 +18,7 @@ func newDLQReplay(conn *connection) *cobra.Command {
 		Short: "Send dead letters again, now: by id, or all that filters select",
 		Long: `Replay sends dead letters again at once, whether they are due or not, parked ones too. One that is delivered
 is removed (or kept, with --on-success keep); one that fails stays and is due again later. Nobody else
-replays it meanwhile.
+replays it meanwhile. One that has expired is not sent, unless by id and with --force.
 
 With ids, each is sent in turn and its outcome printed; the exit code is 1 when one failed again.
 

@@ -80,6 +80,9 @@ func (c counter) ReplayRefused(_ context.Context, sink string, reason dlq.Reason
 	}
 }
 
+// ReplayExpired implements replay.Observer.
+func (c counter) ReplayExpired(_ context.Context, sink string) { c.Add(observe.Expired, sink, 1) }
+
 // ReplayDelivered implements replay.Observer.
 func (c counter) ReplayDelivered(_ context.Context, sink string) {
 	c.Add(observe.ReplayDelivered, sink, 1)

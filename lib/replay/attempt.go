@@ -23,8 +23,10 @@ const (
 	StatusFailed    Status = "failed"    // the sink did not; the dead letter stays
 	StatusParked    Status = "parked"    // failed too often: the schedule leaves it alone
 
-	statusDropped Status = "discarded" // by a bulk operation, unsent
-	statusPutOff  Status = "put_off"   // its receiver is left alone
+	statusDropped  Status = "discarded" // by a bulk operation, unsent
+	statusExpired  Status = "expired"   // its time was over before it was delivered
+	statusCanceled Status = "canceled"  // its delivery was, and it is removed
+	statusPutOff   Status = "put_off"   // its receiver is left alone
 )
 
 // attempt is what one replay of a leased item is made with.
@@ -35,6 +37,7 @@ type attempt struct {
 	operation string // the bulk operation's round that it belongs to; empty: none
 	elsewhere bool   // target is not the item's own sink
 	force     bool   // the gate is told, and not asked
+	late      bool   // it is sent although its time is over
 	gate      Gate   // asked instead of the engine's; nil: that one
 }
 
@@ -57,15 +60,21 @@ type replayed struct {
 // replay sends a leased item and decides how to settle it.
 func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 	start := time.Now()
+	if rep, decided := unsendable(a, l); decided {
+		return rep
+	}
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
+	send := retry.Delivery{Budget: withinLease(a.budget, l.Lease), Force: a.force}
+	if !a.late {
+		send.ExpiresAt = l.Item.ExpiresAt
+	}
 	retrier := retry.NewRetrier(a.target.Sink, a.target.Retry, nil)
 	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = e.Reserve, e.log(), e.gate(a.gate), a.target.Flow
 	retrier.SlotWait = slotWait
 	var out retry.Outcome
-	var to sinks.Recipient
-	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, decoded sinks.Recipient, m sinks.Message) error {
-		to = decoded
-		out = retrier.Carry(ctx, retry.Delivery{To: to, Message: m, Budget: withinLease(a.budget, l.Lease), Force: a.force})
+	err := l.Send(ctx, a.target.Sink, func(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+		send.To, send.Message = to, m
+		out = retrier.Carry(ctx, send)
 		return nil
 	})
 	if err != nil {
@@ -74,16 +83,20 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		return rep
 	}
 	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
+	rep.settlement.Unanswered = out.Unanswered
 	switch {
 	case out.Status == retry.StatusDelivered:
 		rep.status, rep.settlement.Action = StatusDelivered, dlq.ActionDiscard
 		if a.onSuccess == OnSuccessKeep {
 			rep.settlement.Action = dlq.ActionKeep
 		}
+	case out.Reason == dlq.ReasonExpired:
+		rep.expire()
+		rep.sinkFailed = out.Attempts > 0 // and might have been tried again
 	case refused(out):
 		rep.refused, rep.notBefore = true, out.NotBefore
 		if a.operation == "" && sinks.HasReceivers(a.target.Sink) {
-			e.putOff(&rep, out, sinks.ReceiverOf(a.target.Sink, to))
+			e.putOff(&rep, out, sinks.ReceiverOf(a.target.Sink, send.To))
 		}
 	case out.Attempts > 0:
 		e.failed(a, &rep, out.NotBefore)
@@ -136,7 +149,13 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 		s.Delay = p.Delay(0, e.rand)
 	} else {
 		s.Charge = true
+		over := it.Expired(time.Now())
 		switch {
+		case over && a.late:
+			s.Action = dlq.ActionHold
+		case over && !final && rep.reason != dlq.ReasonAmbiguous: // during the attempt
+			s.Charge = false
+			rep.expire()
 		case it.Replays+1 >= p.MaxReplays:
 			s.Action, rep.status = dlq.ActionPark, StatusParked
 		case final || rep.reason == dlq.ReasonAmbiguous:
@@ -181,6 +200,12 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 		"delivery_id", it.DeliveryID, "item_id", it.ID, "sink", it.Sink, "status", string(rep.status),
 		"reason", string(rep.reason), "attempts", rep.attempts, "elapsed_ms", rep.elapsed.Milliseconds(), "replays", it.Replays,
 	}
+	if rep.status == statusExpired { // the whole story: nothing follows
+		attrs = []any{
+			"delivery_id", it.DeliveryID, "item_id", it.ID, "sink", it.Sink, "attempts", it.Attempts + rep.attempts,
+			"unanswered", it.Unanswered + rep.settlement.Unanswered, "replays", it.Replays,
+		}
+	}
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, key, value)
@@ -196,6 +221,15 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 	switch rep.status {
 	case statusDropped:
 		e.log().InfoContext(ctx, "discarded", attrs...)
+		return
+	case statusCanceled:
+		e.log().InfoContext(ctx, "canceled", attrs...)
+		return
+	case statusExpired:
+		e.log().InfoContext(ctx, "expired", attrs...)
+		if o := e.Observer; o != nil {
+			o.ReplayExpired(ctx, it.Sink)
+		}
 		return
 	case statusPutOff:
 		e.log().DebugContext(ctx, "replay put off", attrs...) // there may be a thousand; the summary says why
@@ -215,15 +249,21 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 	}
 }
 
+// fate is what became of a dead letter, for the record of its delivery.
+type fate struct {
+	item   dlq.Item
+	status delivery.Status
+}
+
 // note tells the records of deliveries what became of their dead letters, and returns the
 // record's status for each: empty where there is none, or none that is known. What happens to
 // the items does not depend on whether that works.
-func (e *Engine) note(ctx context.Context, s delivery.Status, items ...dlq.Item) []delivery.Status {
-	statuses := make([]delivery.Status, len(items))
-	changes, of := make([]delivery.Change, 0, len(items)), make([]int, 0, len(items))
-	for i, it := range items {
-		if it.DeliveryID != "" && it.DecodeError == "" {
-			changes, of = append(changes, delivery.ChangeOf(it, s)), append(of, i)
+func (e *Engine) note(ctx context.Context, fates ...fate) []delivery.Status {
+	statuses := make([]delivery.Status, len(fates))
+	changes, of := make([]delivery.Change, 0, len(fates)), make([]int, 0, len(fates))
+	for i, f := range fates {
+		if f.item.DeliveryID != "" && f.item.DecodeError == "" {
+			changes, of = append(changes, delivery.ChangeOf(f.item, f.status)), append(of, i)
 		}
 	}
 	if e.Records == nil || len(changes) == 0 {
@@ -247,21 +287,29 @@ func (e *Engine) Discard(ctx context.Context, it dlq.Item) error {
 		return err
 	}
 	if it.DeliveredAt.IsZero() {
-		e.note(ctx, delivery.StatusDiscarded, it)
+		e.note(ctx, fate{it, delivery.StatusDiscarded})
 	}
 	return nil
 }
 
-// noteDelivered is called before the items are settled. A process that ends between the two
-// has them sent again; the other way round, once an item is gone, a resend of its delivery
-// or an import would start it anew. It leaves most of the time for settling.
-func (e *Engine) noteDelivered(ctx context.Context, items ...dlq.Item) {
+// noteBefore tells the records what is true before the items are settled: a receiver has them, or
+// their time is over. A process that ends between the two has the delivered ones sent again, and
+// the others marked by the next tick; the other way round, nobody would tell any more: what is
+// gone or marked is not met again, and a resend of its delivery or an import would start it anew.
+// It leaves most of the time for settling.
+func (e *Engine) noteBefore(ctx context.Context, group ...replayed) {
+	var fates []fate
+	for _, rep := range group {
+		if s := recordStatus(rep); s == delivery.StatusDelivered || s == delivery.StatusExpired {
+			fates = append(fates, fate{rep.leased.Item, s})
+		}
+	}
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/4)
 		defer cancel()
 	}
-	e.note(ctx, delivery.StatusDelivered, items...)
+	e.note(ctx, fates...)
 }
 
 // settle records outcomes. It asks again until ctx ends, after the store has given up: an

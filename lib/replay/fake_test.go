@@ -208,13 +208,14 @@ func depth(tb testing.TB, s dlq.Store, sink string) int64 {
 
 // counter is an Observer.
 type counter struct {
-	mu                                 sync.Mutex
-	delivered, failed, parked, refused int
+	mu                                          sync.Mutex
+	delivered, failed, parked, refused, expired int
 }
 
 func (c *counter) ReplayDelivered(context.Context, string)           { c.add(&c.delivered) }
 func (c *counter) ReplayFailed(context.Context, string)              { c.add(&c.failed) }
 func (c *counter) ReplayRefused(context.Context, string, dlq.Reason) { c.add(&c.refused) }
+func (c *counter) ReplayExpired(context.Context, string)             { c.add(&c.expired) }
 func (c *counter) Parked(context.Context, string)                    { c.add(&c.parked) }
 
 func (c *counter) add(n *int) {

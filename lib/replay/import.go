@@ -38,7 +38,7 @@ type ImportStatus string
 const (
 	ImportStored   ImportStatus = "stored"
 	ImportExists   ImportStatus = "exists"   // it was there already
-	ImportSkipped  ImportStatus = "skipped"  // it was delivered since
+	ImportSkipped  ImportStatus = "skipped"  // it was delivered since, or canceled
 	ImportRejected ImportStatus = "rejected" // it can never be stored
 	ImportFailed   ImportStatus = "failed"   // not now; import it again
 )
@@ -82,14 +82,16 @@ func CheckImport(it dlq.Item) error {
 		return invalid("replays: want 0 to %d", maxTries)
 	case it.Attempts < 0 || it.Attempts > maxTries:
 		return invalid("attempts: want 0 to %d", maxTries)
+	case it.Unanswered < 0 || it.Unanswered > maxTries:
+		return invalid("unanswered: want 0 to %d", maxTries)
 	}
 	return nil
 }
 
 // Import stores the items of an export, and returns what became of each, in their order.
-// They may come from another queue: an item that is here, or was delivered since, is not
-// stored again. What the schedule must leave alone is parked or held again. A repeated
-// import finishes one that was cut off.
+// They may come from another queue: an item that is here, or was delivered or canceled since, is
+// not stored again. What the schedule must leave alone is parked or held again, and what has
+// expired is never sent: the next Run marks it. A repeated import finishes one that was cut off.
 func (e *Engine) Import(ctx context.Context, items []dlq.Item) []Imported {
 	lines := make([]importing, len(items))
 	for i, it := range items {
@@ -128,8 +130,9 @@ func eachImport(lines []importing, f func(*importing)) {
 	_ = g.Wait() // its functions return nil
 }
 
-// find looks for what is known of a line's item: it may be here still, or have been
-// delivered since the export.
+// find looks for what is known of a line's item: it may be here still, or have been delivered or
+// canceled since the export. Any other status keeps nothing from being stored: what expired or was
+// discarded may be wanted back, and what somebody is at, or has in a queue, may be lost yet.
 func (e *Engine) find(ctx context.Context, l *importing) {
 	if id, err := dlq.ParseID(l.item.ID); err == nil && id.Sink == l.item.Sink {
 		it, err := e.Store.Get(ctx, l.item.ID)
@@ -153,7 +156,11 @@ func (e *Engine) find(ctx context.Context, l *importing) {
 		e.log().WarnContext(ctx, "delivery record not read", "delivery_id", l.DeliveryID, "error", err.Error())
 		return
 	}
-	if known && rec.Status == delivery.StatusDelivered && rec.Fingerprint == delivery.FingerprintOf(l.item) {
+	switch {
+	case !known:
+	case rec.Status == delivery.StatusCanceled: // whatever content comes under its id
+		l.Status, l.Note = ImportSkipped, "it was canceled at "+rec.UpdatedAt.Format(time.RFC3339)
+	case rec.Status == delivery.StatusDelivered && rec.Fingerprint == delivery.FingerprintOf(l.item):
 		l.Status, l.Note = ImportSkipped, "it was delivered at "+rec.UpdatedAt.Format(time.RFC3339)
 	}
 }
@@ -235,23 +242,29 @@ func oldestFirst(of []*importing) {
 	slices.SortStableFunc(of, func(a, b *importing) int { return dlq.CompareNative(age(a.item), age(b.item)) })
 }
 
-// noteImported tells the delivery's record that it is a dead letter again: what was
-// discarded is, and a later import knows by it what was replayed meanwhile. A replay of
-// what an earlier import stored may have ended since this one looked: then its item goes.
+// noteImported tells the delivery's record that it is a dead letter again: what was discarded
+// or had expired is, and a later import knows by it what was replayed meanwhile. What is stored as
+// expired is marked, and no Run tells its record. A replay of what an earlier import stored may
+// have ended since this one looked, or a caller have canceled it: then its item goes.
 func (e *Engine) noteImported(ctx context.Context, l *importing) {
 	if l.Status != ImportStored || l.DeliveryID == "" {
 		return
 	}
 	it := l.item
 	it.ID, it.DeliveryID = l.ID, l.DeliveryID
-	if status := e.note(ctx, delivery.StatusDeadLettered, it)[0]; status != delivery.StatusDelivered {
+	fates := []fate{{it, delivery.StatusDeadLettered}}
+	if it.Reason == dlq.ReasonExpired {
+		fates = append(fates, fate{it, delivery.StatusExpired})
+	}
+	status := e.note(ctx, fates...)[0]
+	if status != delivery.StatusDelivered && status != delivery.StatusCanceled {
 		return
 	}
 	if err := e.Store.Discard(ctx, l.ID); err != nil {
 		l.fail(err)
 		return
 	}
-	l.Status, l.ID, l.Note = ImportSkipped, "", "it was delivered while it was imported"
+	l.Status, l.ID, l.Note = ImportSkipped, "", fmt.Sprintf("it was %s while it was imported", status)
 }
 
 // putAside parks or holds what was parked or held: a push alone would make it due.

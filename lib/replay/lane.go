@@ -107,29 +107,33 @@ func (l *lane) canary(ctx context.Context) bool {
 		return false
 	}
 	defer l.ungate(ctx, token)
-	if !l.run.batches.take(ctx) {
-		return false
+	for {
+		if !l.run.batches.take(ctx) {
+			return false
+		}
+		item, ok := l.first(ctx)
+		l.run.batches.give()
+		if !ok {
+			return false
+		}
+		var rep replayed
+		if item.Item.Deaths > 0 {
+			rep, ok = l.sendAlone(ctx, item)
+		} else if ok = l.start(ctx, item); ok {
+			rep = l.send(ctx, item)
+		}
+		if !ok {
+			l.giveBack(ctx, []dlq.Leased{item})
+		}
+		if !ok || rep.learned() {
+			return ok && !rep.sinkFailed
+		}
 	}
-	item, ok := l.first(ctx)
-	l.run.batches.give()
-	if !ok {
-		return false
-	}
-	var rep replayed
-	if item.Item.Deaths > 0 {
-		rep, ok = l.sendAlone(ctx, item)
-	} else if ok = l.start(ctx, item); ok {
-		rep = l.send(ctx, item)
-	}
-	if !ok {
-		l.giveBack(ctx, []dlq.Leased{item})
-	}
-	return ok && !rep.sinkFailed
 }
 
 // first claims the item that is tried alone: a suspect only when nothing else is due.
 func (l *lane) first(ctx context.Context) (dlq.Leased, bool) {
-	for len(l.suspects) < maxSuspects {
+	for len(l.suspects) < maxSuspects && l.goesOn(ctx) {
 		leased := l.claimDue(ctx, 1)
 		if len(leased) == 0 {
 			break
@@ -241,9 +245,15 @@ func (l *lane) batchSize() int {
 
 // claim leases items.
 func (l *lane) claim(ctx context.Context, c dlq.Claim) ([]dlq.Leased, error) {
-	c.Sink, c.TTL = l.sink, l.run.budget.Lease()
-	leased, err := l.run.Store.Claim(ctx, c)
-	l.run.tally.sink(l.sink, func(s *SinkSummary) { s.Claimed += int64(len(leased)) })
+	c.Sink = l.sink
+	return l.run.lease(ctx, c)
+}
+
+// lease claims items for this run.
+func (r *run) lease(ctx context.Context, c dlq.Claim) ([]dlq.Leased, error) {
+	c.TTL = r.budget.Lease()
+	leased, err := r.Store.Claim(ctx, c)
+	r.tally.sink(c.Sink, func(s *SinkSummary) { s.Claimed += int64(len(leased)) })
 	return leased, err
 }
 
@@ -291,7 +301,8 @@ func (l *lane) sender(ctx context.Context) {
 			return
 		}
 		item := l.waiting[0]
-		ok := l.start(ctx, item)
+		_, spared := l.spare(item)
+		ok := spared || l.start(ctx, item)
 		if ok {
 			l.waiting = l.waiting[1:]
 		}
@@ -300,7 +311,7 @@ func (l *lane) sender(ctx context.Context) {
 			l.waiting = nil
 		}
 		l.turn.give()
-		if ok {
+		if ok && !spared {
 			l.send(ctx, item)
 		}
 	}
@@ -416,6 +427,8 @@ func (l *lane) again(ctx context.Context, item dlq.Leased, wait time.Duration) b
 // count notes what a replay says of the sink, for those that follow.
 func (l *lane) count(ctx context.Context, rep replayed) {
 	switch {
+	case !rep.learned():
+		return
 	case rep.refused:
 		if o := l.run.Observer; o != nil {
 			o.ReplayRefused(ctx, l.sink, rep.reason)
@@ -447,15 +460,24 @@ func (l *lane) settled(ctx context.Context, rep replayed, err error) {
 		l.fenced.Add(1)
 	} else if err != nil {
 		l.unsettled.Add(1)
-		l.run.tally.fail(l.sink, err)
-		l.run.lost(err)
 	} else {
 		l.recorded.Add(1)
 	}
-	l.run.tally.sink(l.sink, func(s *SinkSummary) {
+	l.run.tallied(l.sink, rep, err)
+}
+
+// tallied counts an outcome in the summary, and notes why it could not be recorded.
+func (r *run) tallied(sink string, rep replayed, err error) {
+	if err != nil && !errors.Is(err, errFenced) {
+		r.tally.fail(sink, err)
+		r.lost(err)
+	}
+	r.tally.sink(sink, func(s *SinkSummary) {
 		switch {
-		case err != nil, rep.status == statusPutOff:
+		case err != nil, rep.status == statusPutOff, rep.status == statusCanceled:
 			s.Skipped++
+		case rep.status == statusExpired:
+			s.Expired++
 		case rep.status == StatusDelivered:
 			s.Delivered++
 		case rep.status == StatusParked:

@@ -50,22 +50,35 @@ type rules struct {
 	fence       bool // settle compares tokens
 	leaseCheck  bool // a send starts only under a live lease
 	leaseCovers bool // a lease outlives the send under it
+
+	expiryCheck bool // a send starts only before its item's expiry
+	recordFirst bool // the record is told before the settlement
+	cancelTakes bool // a cancellation is told only once it has the letter
+	cancelWaits bool // and never takes one from a live lease
 }
 
 // step is a transition; broken names the promise that it breaks.
-type step struct {
+type step[M comparable] struct {
 	name   string
-	to     model
+	to     M
 	broken string
 }
 
-func (m model) steps(r rules) []step {
-	var out []step
+// explored is a protocol that explore can search.
+type explored[M comparable] interface {
+	comparable
+	steps(r rules) []step[M]
+	broken() string
+	finished() bool
+}
+
+func (m model) steps(r rules) []step[model] {
+	var out []step[model]
 	for i := range modelItems {
 		if it := m.items[i]; it.live && (!r.leaseCovers || !m.holderIs(i, sending)) {
 			to := m
 			to.items[i].live = false
-			out = append(out, step{name: fmt.Sprintf("lease of item %d runs out", i), to: to})
+			out = append(out, step[model]{name: fmt.Sprintf("lease of item %d runs out", i), to: to})
 		}
 		for p := range replayers {
 			out = append(out, m.stepsOf(p, i, r)...)
@@ -85,13 +98,13 @@ func (m model) holderIs(i int, ph phase) bool {
 }
 
 // stepsOf returns what replayer p can do with item i.
-func (m model) stepsOf(p, i int, r rules) []step {
-	var out []step
+func (m model) stepsOf(p, i int, r rules) []step[model] {
+	var out []step[model]
 	it, hand := m.items[i], m.hands[p][i]
 	add := func(name string, change func(*model), broken string) {
 		to := m
 		change(&to)
-		out = append(out, step{name: fmt.Sprintf("replayer %d: %s item %d", p, name, i), to: to, broken: broken})
+		out = append(out, step[model]{name: fmt.Sprintf("replayer %d: %s item %d", p, name, i), to: to, broken: broken})
 	}
 	crash := func(to *model) { to.hands[p][i] = modelHand{} }
 	switch hand.phase {
@@ -181,16 +194,16 @@ func (m model) finished() bool {
 // explore visits every reachable state, breadth first. It returns the first promise
 // that is broken, with the shortest way there; or else how many states there are, of
 // which stuck ones cannot reach the end any more.
-func explore(r rules) (broken string, path []string, states, stuck int) {
+func explore[M explored[M]](r rules) (broken string, path []string, states, stuck int) {
 	type origin struct {
-		from model
+		from M
 		by   string
 	}
-	var start model
-	seen := map[model]origin{start: {}}
-	into := map[model][]model{} // backwards
-	var finished []model
-	for queue := []model{start}; len(queue) > 0; queue = queue[1:] {
+	var start M
+	seen := map[M]origin{start: {}}
+	into := map[M][]M{} // backwards
+	var finished []M
+	for queue := []M{start}; len(queue) > 0; queue = queue[1:] {
 		m := queue[0]
 		if m.finished() {
 			finished = append(finished, m)
@@ -213,7 +226,7 @@ func explore(r rules) (broken string, path []string, states, stuck int) {
 			}
 		}
 	}
-	ends := map[model]bool{}
+	ends := map[M]bool{}
 	for len(finished) > 0 {
 		m := finished[0]
 		finished = finished[1:]
@@ -226,7 +239,7 @@ func explore(r rules) (broken string, path []string, states, stuck int) {
 }
 
 func TestTheProtocolHoldsInEveryState(t *testing.T) {
-	broken, path, states, stuck := explore(rules{fence: true, leaseCheck: true, leaseCovers: true})
+	broken, path, states, stuck := explore[model](rules{fence: true, leaseCheck: true, leaseCovers: true})
 	if broken != "" {
 		t.Fatalf("%s:\n%q", broken, path)
 	}
@@ -243,7 +256,7 @@ func TestTheModelCatchesAMissingRule(t *testing.T) {
 		"leases shorter than their sends": {fence: true, leaseCheck: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			broken, path, states, _ := explore(r)
+			broken, path, states, _ := explore[model](r)
 			if broken == "" {
 				t.Fatalf("nothing broke in %d states", states)
 			}

@@ -1,11 +1,11 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
-	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
@@ -17,12 +17,18 @@ var ErrAlreadyDelivered error = &fault.Error{
 	Code: fault.CodeInvalidArgument, Msg: "the item was delivered already; with force it is sent again",
 }
 
+// ErrExpired is what ReplayOne returns for an item whose time is over, unless it is forced. Its
+// code is INVALID_ARGUMENT.
+var ErrExpired error = &fault.Error{
+	Code: fault.CodeInvalidArgument, Msg: "its time is over; with force it is sent all the same",
+}
+
 // OneOptions are the choices of ReplayOne. The zero value sends the item through its
 // own sink and discards it when it was delivered.
 type OneOptions struct {
 	// OnSuccess is what becomes of the item when it was delivered. Default: discard.
 	OnSuccess OnSuccess
-	// Force sends an item again that was delivered already.
+	// Force sends an item again that was delivered already, and one whose time is over.
 	Force bool
 	// Sink is another configured sink to send through. A failure there leaves the
 	// item as it was, but for its history.
@@ -47,8 +53,8 @@ type Result struct {
 
 // ReplayOne sends one dead letter now, due or not, parked too. A failed send is a
 // Result, not an error. Errors: SINK_DLQ_NOT_FOUND; ITEM_LEASED while another replay
-// holds the item, or if it took it over; ErrAlreadyDelivered; INVALID_ARGUMENT for an
-// item that cannot be decoded; NOT_ATTEMPTED when no time is left; those of Targets;
+// holds the item, or if it took it over; ErrAlreadyDelivered; ErrExpired; INVALID_ARGUMENT for
+// an item that cannot be decoded, or whose delivery was canceled; NOT_ATTEMPTED when no time is left; those of Targets;
 // SINK_DLQ_UNAVAILABLE, which after the send leaves the item leased until its lease
 // runs out.
 func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result, error) {
@@ -83,15 +89,11 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		Store: patient{e.Store, e, budget}, ID: item, Force: o.Force, Lease: budget.Lease(),
 		Refuse: func(it dlq.Item) error { return refuse(it, o.Force) },
 		Send: func(ctx context.Context, l dlq.Leased) (dlq.Settlement, error) {
-			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink, force: true}, l)
+			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink, force: true, late: o.Force}, l)
 			return rep.settlement, rep.err
 		},
-		After: budget.SettleContext,
-		BeforeSettle: func(ctx context.Context, l dlq.Leased, _ dlq.Settlement) {
-			if recordStatus(rep) == delivery.StatusDelivered {
-				e.noteDelivered(ctx, l.Item)
-			}
-		},
+		After:        budget.SettleContext,
+		BeforeSettle: func(ctx context.Context, _ dlq.Leased, _ dlq.Settlement) { e.noteBefore(ctx, rep) },
 	}.Replay(ctx)
 	if rep.status == "" {
 		return Result{}, err
@@ -100,6 +102,9 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		err = fmt.Errorf("the replay ended (%s): %w", rep.status, err)
 	}
 	e.settled(ctx, rep, err)
+	if err == nil && !rep.learned() { // it expired on the way to its sink
+		err = expired(rep.leased.Item)
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -113,8 +118,16 @@ func refuse(it dlq.Item, force bool) error {
 		return invalid("item %s cannot be replayed, for it cannot be decoded: %s", it.ID, it.DecodeError)
 	case !it.DeliveredAt.IsZero() && !force:
 		return fmt.Errorf("item %s: %w", it.ID, ErrAlreadyDelivered)
+	case it.DeliveredAt.IsZero() && it.Expired(time.Now()) && !force:
+		return expired(it)
 	}
 	return nil
+}
+
+// expired says when the item's time was over.
+func expired(it dlq.Item) error {
+	at := cmp.Or(it.ExpiresAt, it.ExpiredAt, it.At)
+	return fmt.Errorf("item %s expired at %s: %w", it.ID, at.UTC().Format(time.RFC3339), ErrExpired)
 }
 
 // result is what a replay through a sink is told as, once it is settled.
@@ -126,6 +139,9 @@ func (rep replayed) result(through string) Result {
 	}
 	if rep.err != nil {
 		out.Error = rep.err.Error()
+	}
+	if rep.status == statusExpired { // after an attempt that failed
+		out.Status = StatusFailed
 	}
 	if rep.settlement.Charge {
 		out.Replays++

@@ -197,6 +197,8 @@ type Operation struct {
 	Stalled int `json:"-"`
 	// Preview is the sample of a dry run; else nil.
 	Preview *Preview `json:"-"`
+
+	expired int64 // in whole queues, when its members were fixed
 }
 
 // OperationCounts are the counters of a bulk operation. They are kept by the queue's
@@ -206,9 +208,12 @@ type OperationCounts struct {
 	// Failed items of an earlier round (see Operation.Round) are not counted: they are tried
 	// again.
 	//
+	// Expired items were not sent, for their time was over. Discarded are also those of a replay
+	// whose delivery was canceled.
+	//
 	// Skipped items were not settled: those that a replay delivered before the
-	// operation and that were kept, that cannot be decoded, or that another replayer
-	// would not let go of. Items that vanished meanwhile are not counted.
+	// operation and that were kept, that were marked as expired before it, that cannot be
+	// decoded, or that another replayer would not let go of. Items that vanished meanwhile are not counted.
 	Skipped int64 `json:"skipped"`
 }
 

@@ -24,6 +24,8 @@ const (
 type Preview struct {
 	// Count is the number of items found.
 	Count int64 `json:"count"`
+	// Expired is how many of them have expired: a replay sends none of these.
+	Expired int64 `json:"expired"`
 	// Complete is false when the preview stopped by its bounds: there may be more.
 	Complete bool `json:"complete"`
 	// Scanned is the number of entries read.
@@ -56,6 +58,9 @@ func (p *Preview) look(it dlq.Item) {
 		p.Sample = append(p.Sample, it)
 	}
 	p.Looked++
+	if it.DeliveredAt.IsZero() && it.Expired(time.Now()) {
+		p.Expired++
+	}
 	if len(it.History) == 0 {
 		return
 	}
@@ -115,6 +120,7 @@ func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, err
 			if st.NewestID != "" {
 				op.Sinks[name] = SinkProgress{NewestID: st.NewestID, Members: st.Depth}
 				op.Total += st.Depth
+				op.expired += st.States[dlq.StateExpired] + st.Overdue
 			}
 			return nil
 		})
@@ -178,7 +184,7 @@ func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 		q.Cursor = page.NextCursor
 		switch {
 		case f.everything(): // whole queues are counted by their depths
-			p.Count, p.bySink = op.Total, nil
+			p.Count, p.Expired, p.bySink = op.Total, op.expired, nil
 			return p, nil
 		case q.Cursor == "":
 			return p, nil

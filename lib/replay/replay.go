@@ -6,7 +6,8 @@
 // An Engine claims items under leases, sends each through its sink, and settles what
 // became of it. Two replays never send the same item at once: a lease outlives the
 // invocation that holds it, and what a late holder settles is refused by its fencing
-// token. Failed items are due again later and later, and are parked in the end.
+// token. Failed items are due again later and later, and are parked in the end. What has
+// expired, or belongs to a canceled delivery, is not sent: Run marks it, or removes it.
 package replay
 
 import (
@@ -41,8 +42,8 @@ type Engine struct {
 	// ask it: an operator knows better. Nil: nobody is asked, and the rate holds in this process
 	// alone.
 	Gate Gate
-	// Records is told when a dead letter is delivered, before it is settled, and when it
-	// is discarded or imported. Nil: nobody is.
+	// Records is told when a dead letter is delivered or its time is over, before it is settled,
+	// and when it is discarded or imported. Nil: nobody is.
 	Records Records
 	// Observer counts replays. Nil: nobody does.
 	Observer Observer
@@ -95,6 +96,7 @@ func (e *Engine) pacer() Gate {
 type Store interface {
 	dlq.Leases
 	dlq.Tallies
+	PruneCanceled(ctx context.Context, sink string) (int64, error)
 	AddBatch(ctx context.Context, items []dlq.Item) (stored []dlq.Item, errs []error)
 	Discard(ctx context.Context, id string) error
 	Get(ctx context.Context, id string) (dlq.Item, error)
@@ -120,6 +122,9 @@ type Observer interface {
 	ReplayFailed(ctx context.Context, sink string)
 	// Parked is called besides ReplayFailed when the item is parked.
 	Parked(ctx context.Context, sink string)
+	// ReplayExpired is called once for every dead letter that is marked as expired, sent in vain
+	// by then or not. No other of these is called for it.
+	ReplayExpired(ctx context.Context, sink string)
 	// ReplayRefused is called for every replay that the Gate did not let go, for reason open or
 	// throttled.
 	ReplayRefused(ctx context.Context, sink string, reason dlq.Reason)

@@ -39,9 +39,9 @@ type run struct {
 	err error // outcomes that could not be recorded
 }
 
-// Run works on unfinished bulk operations and replays what is due, until nothing is
-// left, or no further send fits into ctx's deadline, or ctx ends. What it claimed and
-// did not send is given back; what it sent is settled before it returns.
+// Run works on unfinished bulk operations, marks what has expired, and replays what is due,
+// until nothing is left, or no further send fits into ctx's deadline, or ctx ends. What it
+// claimed and did not send is given back; what it sent is settled before it returns.
 //
 // Faults of one sink are in its part of the summary. The error is for the whole: a
 // store that could not be reached (SINK_DLQ_UNAVAILABLE), outcomes that could not be
@@ -145,6 +145,15 @@ func (r *run) schedule(ctx context.Context, name string, until time.Time) error 
 		r.tally.fail(name, err)
 		r.tally.sink(name, func(s *SinkSummary) { s.Remaining = -1 })
 		return err
+	}
+	if st.Canceled > 0 {
+		r.pruneCanceled(ctx, name)
+	}
+	if st.Overdue > 0 && r.markExpired(ctx, name) {
+		// They are neither due nor skipped any more.
+		if now, err := r.Store.Stats(ctx, name); err == nil {
+			st = now
+		}
 	}
 	if st.Depth == 0 {
 		if len(r.request.Sinks) > 0 {

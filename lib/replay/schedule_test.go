@@ -545,9 +545,9 @@ func TestTheSummarysJSON(t *testing.T) {
 		push(t, store, "a", "m", 1)
 		push(t, store, "b", "m", 1)
 		s := run(t, engine(store, configured(replay.Policy{}, &receiver{name: "a"})), replay.Request{})
-		want := `{"claimed":1,"delivered":1,"failed":0,"parked":0,"skipped":1,"remaining":1,"sinks":{` +
-			`"a":{"claimed":1,"delivered":1,"failed":0,"parked":0,"skipped":0,"remaining":0},` +
-			`"b":{"claimed":0,"delivered":0,"failed":0,"parked":0,"skipped":1,"remaining":1,"error":"SINK_NOT_FOUND: no sink b"}}}`
+		want := `{"claimed":1,"delivered":1,"failed":0,"parked":0,"expired":0,"skipped":1,"remaining":1,"sinks":{` +
+			`"a":{"claimed":1,"delivered":1,"failed":0,"parked":0,"expired":0,"skipped":0,"remaining":0},` +
+			`"b":{"claimed":0,"delivered":0,"failed":0,"parked":0,"expired":0,"skipped":1,"remaining":1,"error":"SINK_NOT_FOUND: no sink b"}}}`
 		if got := asJSON(t, s); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}

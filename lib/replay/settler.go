@@ -60,14 +60,11 @@ func (s *settler) settle(group []replayed) {
 	ctx, cancel := s.budget.SettleContext(s.ctx)
 	defer cancel()
 	settlements := make([]dlq.Settlement, len(group))
-	var delivered, dropped []dlq.Item
+	var dropped []fate
 	for i, rep := range group {
 		settlements[i] = rep.settlement
-		if recordStatus(rep) == delivery.StatusDelivered {
-			delivered = append(delivered, rep.leased.Item)
-		}
 	}
-	s.engine.noteDelivered(ctx, delivered...)
+	s.engine.noteBefore(ctx, group...)
 	results, err := s.engine.settle(ctx, settlements)
 	for i, rep := range group {
 		switch {
@@ -78,11 +75,11 @@ func (s *settler) settle(group []replayed) {
 		default:
 			s.settled(rep, nil)
 			if recordStatus(rep) == delivery.StatusDiscarded {
-				dropped = append(dropped, rep.leased.Item)
+				dropped = append(dropped, fate{rep.leased.Item, delivery.StatusDiscarded})
 			}
 		}
 	}
-	s.engine.note(ctx, delivery.StatusDiscarded, dropped...)
+	s.engine.note(ctx, dropped...)
 }
 
 // recordStatus is what a settlement makes of the delivery; empty: nothing new.
@@ -91,9 +88,12 @@ func recordStatus(rep replayed) delivery.Status {
 	case dlq.ActionDiscard, dlq.ActionKeep:
 		return delivery.StatusDelivered
 	case dlq.ActionDrop:
-		if rep.leased.Item.DeliveredAt.IsZero() {
+		// Whoever canceled a delivery has told its record, and that may be gone by now.
+		if rep.leased.Item.DeliveredAt.IsZero() && !rep.leased.Canceled {
 			return delivery.StatusDiscarded
 		}
+	case dlq.ActionExpire:
+		return delivery.StatusExpired
 	case dlq.ActionRetry, dlq.ActionPark, dlq.ActionHold:
 	}
 	return ""

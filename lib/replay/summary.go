@@ -15,8 +15,12 @@ type Counts struct {
 	Delivered int64 `json:"delivered"`
 	Failed    int64 `json:"failed"`
 	Parked    int64 `json:"parked"`
+	// Expired items were not delivered before their time was over, and are marked, whatever
+	// else is with their sink.
+	Expired int64 `json:"expired"`
 	// Skipped items were claimed and given back, or put off, or lost to another replayer, or
-	// are due in a sink that is paused, not configured, or left alone (see HeldBack).
+	// removed because their delivery was canceled, or are due in a sink that is paused, not
+	// configured, or left alone (see HeldBack).
 	Skipped int64 `json:"skipped"`
 	// Remaining items will be replayed by the schedule, now or later. -1: unknown.
 	Remaining int64 `json:"remaining"`
@@ -99,6 +103,7 @@ func (t *tally) summary() Summary {
 		out.Delivered += s.Delivered
 		out.Failed += s.Failed
 		out.Parked += s.Parked
+		out.Expired += s.Expired
 		out.Skipped += s.Skipped
 		if s.Remaining < 0 || out.Remaining < 0 {
 			out.Remaining = -1

@@ -29,10 +29,10 @@ func (e *Engine) begin(ctx context.Context, lease dlq.Lease) (held bool, err err
 	return e.Store.Begin(ctx, lease)
 }
 
-// screen returns the items that may be sent with others. Suspects are kept for later, and
-// those that killed too many processes are parked.
+// screen returns the items that may be sent with others. Suspects are kept for later, those
+// that killed too many processes are parked, and what must not be sent is settled.
 func (l *lane) screen(leased []dlq.Leased) (sound []dlq.Leased) {
-	for _, item := range leased {
+	for _, item := range l.sift(leased) {
 		switch {
 		case item.Item.Deaths == 0:
 			sound = append(sound, item)
@@ -68,6 +68,9 @@ func (l *lane) sendSuspects(ctx context.Context) bool {
 // sendAlone sends a suspect and waits until its outcome is recorded; false when it could
 // not be started.
 func (l *lane) sendAlone(ctx context.Context, item dlq.Leased) (replayed, bool) {
+	if rep, spared := l.spare(item); spared {
+		return rep, true
+	}
 	if !l.run.alone.take(ctx) {
 		return replayed{}, false
 	}

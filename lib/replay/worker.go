@@ -99,7 +99,7 @@ func (w *worker) end(ctx context.Context) error {
 	sum := Operation{Sinks: w.progress}
 	sum.sum()
 	w.run.log().InfoContext(ctx, "operation", "operation", w.op.ID, "action", string(w.op.Action),
-		"settled", sum.Settled, "delivered", sum.Delivered, "failed", sum.Failed, "discarded", sum.Discarded, "skipped", sum.Skipped,
+		"settled", sum.Settled, "delivered", sum.Delivered, "failed", sum.Failed, "discarded", sum.Discarded, "expired", sum.Expired, "skipped", sum.Skipped,
 		"waiting", sum.Waiting, "status", string(c.Status))
 	return w.err
 }
@@ -343,8 +343,8 @@ func (w *worker) settle(ctx context.Context, l *lane, ids []string, p *SinkProgr
 		}
 		ids = ids[len(batch):]
 		absent = append(absent, without(batch, leased)...)
-		work, refused, undecodable := w.choose(leased)
-		got.skipped += undecodable
+		work, refused, skipped := w.choose(leased)
+		got.skipped += skipped
 		l.giveBack(ctx, refused)
 		if !w.start(ctx, l, work, p) {
 			return got, errUnfinished
@@ -393,27 +393,34 @@ func without(ids []string, leased []dlq.Leased) []string {
 }
 
 // choose tells the items to work on from those to give back: the ones that the
-// operation tried before it was interrupted, and the undecodable ones, which can only
-// be discarded.
-func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, undecodable int) {
+// operation tried or marked before it was interrupted, the undecodable ones, which can only
+// be discarded, and those that were marked as expired before. What somebody else marked since
+// the operation began is settled, as what somebody else delivered is; the operation's own
+// counter has what it marked itself.
+func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, skipped int) {
 	for _, l := range leased {
 		switch {
+		case w.op.Action == OperationReplay && !l.Canceled && !l.Item.ExpiredAt.IsZero():
+			refused = append(refused, l)
+			if !l.Item.ExpiredAt.After(w.op.CreatedAt) {
+				skipped++
+			}
 		case triedBy(w.counters(), l.Item):
 			refused = append(refused, l)
 		case w.op.Action == OperationReplay && l.Item.DecodeError != "":
 			refused = append(refused, l)
-			undecodable++
+			skipped++
 		default:
 			work = append(work, l)
 		}
 	}
-	return work, refused, undecodable
+	return work, refused, skipped
 }
 
 // start sends the items, or has them removed. It reports whether all were started that may go.
 func (w *worker) start(ctx context.Context, l *lane, leased []dlq.Leased, p *SinkProgress) bool {
 	if w.op.Action == OperationReplay {
-		return w.probe(ctx, l, leased, p)
+		return w.probe(ctx, l, l.sift(leased), p)
 	}
 	for _, item := range leased {
 		l.sends.Add(1)

@@ -308,6 +308,27 @@ func TestAReplayCanGoToAnotherSinkAndUnparkMakesDue(t *testing.T) {
 	f.ask(t, "POST", url+"/replay", "").want(404, "SINK_DLQ_NOT_FOUND")
 }
 
+func TestAnExpiredItemIsReplayedByForceOnly(t *testing.T) {
+	f := newFixture(t)
+	it := item(1)
+	it.ExpiresAt = time.Now().Add(-time.Hour)
+	url := "/v1/dlq/items/" + f.add(t, it).ID
+	refused := f.ask(t, "POST", url+"/replay", "").want(400, "INVALID_ARGUMENT").Body.String()
+	if at := it.ExpiresAt.UTC().Format(time.RFC3339); !strings.Contains(refused, "expired at "+at) || !strings.Contains(refused, "with force it is sent") {
+		t.Errorf("%s; want when it expired, and what sends it", refused)
+	}
+	var dry struct{ Count, Expired int }
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","all":true,"dry_run":true}`).want(200, "").into(&dry)
+	if dry.Count != 1 || dry.Expired != 1 {
+		t.Errorf("dry run %+v, want one, expired", dry)
+	}
+	var res struct{ Status string }
+	f.ask(t, "POST", url+"/replay", `{"force":true}`).want(200, "").into(&res)
+	if res.Status != "delivered" {
+		t.Errorf("forced: %+v, want it delivered", res)
+	}
+}
+
 func TestALeasedItemIsLeftAlone(t *testing.T) {
 	f := newFixture(t)
 	it := f.add(t, item(1))

@@ -111,12 +111,13 @@ func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
 		DryRun    bool                   `json:"dry_run"`
 		Action    replay.OperationAction `json:"action"`
 		Count     int64                  `json:"count"`
+		Expired   int64                  `json:"expired"`
 		Complete  bool                   `json:"complete"`
 		Scanned   int64                  `json:"scanned"`
 		Sample    []summary              `json:"sample"`
 		LastTried *replay.LastTried      `json:"last_tried,omitempty"`
 		Looked    int64                  `json:"looked"`
-	}{true, op.Action, p.Count, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked}
+	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked}
 	return answer(w, http.StatusOK, body)
 }
 

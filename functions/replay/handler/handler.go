@@ -59,7 +59,7 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		return nil, app.FunctionError(err)
 	}
 	h.app.Log.InfoContext(ctx, "replay run", "claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
-		"parked", summary.Parked, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds())
+		"parked", summary.Parked, "expired", summary.Expired, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds())
 	for _, name := range slices.Sorted(maps.Keys(summary.Sinks)) {
 		if why := summary.Sinks[name].Error; why != "" {
 			h.app.Log.WarnContext(ctx, "sink left out, or left early", "sink", name, "error", why)

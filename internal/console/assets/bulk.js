@@ -94,6 +94,7 @@ function consequences({ action, scope, request, what, box }, dry) {
     request.all && note("warn", h("strong", {}, "This is every dead letter in every sink.")),
     !scope.ids && !request.all && facts([["Filter", what]]),
     !dry.complete && note("warn", `The search stopped after ${num(dry.scanned)} entries: there may be more, and they are included.`),
+    action === "replay" && dry.expired > 0 && note("warn", h("strong", {}, `${num(dry.expired)} of them ${dry.expired === 1 ? "has" : "have"} expired: `), "they are not sent."),
     action === "replay" && mayHaveArrived(scope, dry) && note("warn", h("strong", {}, "Some may have arrived: "), "they were sent and got no answer (reason ambiguous). Their receivers may get them twice."),
     action === "replay" && lastTried(dry, box),
     h("p", { class: "muted" }, HELP[action]),

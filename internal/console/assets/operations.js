@@ -98,10 +98,10 @@ async function resumed(view) {
 function bySink(op) {
   const rows = Object.entries(op.sinks ?? {}).sort(([a], [b]) => a.localeCompare(b));
   if (rows.length === 0) return empty("Not started yet.");
-  const columns = [{ name: "Sink", head: true }, { name: op.action === "replay" ? "Delivered" : "Discarded", class: "n" }, { name: "Failed", class: "n" }, { name: "Skipped", class: "n" }, { name: "State" }];
+  const columns = [{ name: "Sink", head: true }, { name: op.action === "replay" ? "Delivered" : "Discarded", class: "n" }, { name: "Failed", class: "n" }, { name: "Expired", class: "n" }, { name: "Skipped", class: "n" }, { name: "State" }];
   return table("Progress by sink", columns, rows.map(([name, s]) => ({
     cells: [
-      name, num(op.action === "replay" ? s.delivered : s.discarded), num(s.failed), num(s.skipped),
+      name, num(op.action === "replay" ? s.delivered : s.discarded), num(s.failed), num(s.expired ?? 0), num(s.skipped),
       sinkTag(s),
     ],
   })));

@@ -34,6 +34,8 @@ export function outcome(op) {
   const parts = [];
   if (op.action === "discard") parts.push(`${num(op.discarded)} discarded`);
   else parts.push(`${num(op.delivered)} delivered`, `${num(op.failed)} failed`);
+  if (op.expired) parts.push(`${num(op.expired)} expired and not sent`);
+  if (op.action === "replay" && op.discarded) parts.push(`${num(op.discarded)} canceled and removed`);
   if (goneOf(op)) parts.push(`${num(goneOf(op))} settled by others meanwhile`);
   if (op.skipped) parts.push(`${num(op.skipped)} skipped`);
   return parts.join(", ");
