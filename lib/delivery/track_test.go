@@ -59,8 +59,8 @@ func (k knownLetters) Page(context.Context, dlq.Query) (dlq.Page, error) {
 	return dlq.Page{Items: []dlq.Item{*k.letter}}, nil
 }
 
-// told writes a way as a line for each fact; times are seconds after t0.
-func told(w delivery.Way, t0 time.Time) string {
+// inLines writes a way as a line for each fact; times are seconds after t0.
+func inLines(w delivery.Way, t0 time.Time) string {
 	after := func(t time.Time) string {
 		if t.IsZero() {
 			return "-"
@@ -140,7 +140,7 @@ next 300 expiry`,
 		},
 		"whoever sent it died after he had stored the dead letter": {
 			100, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				return known{rec: &delivery.Record{Status: delivery.StatusInProgress, UpdatedAt: at(31), BeganAt: at(31), LeasedUntil: at(60)}, letter: &it}
 			}, `dead_lettered since 40 item hook~1-0 attempts 3 arrived? false expires -
 31 began
@@ -156,7 +156,7 @@ next - replay due`,
 		},
 		"delivered, and what is stored under its id is another message": {
 			10, func(at func(int) time.Time) known {
-				it := letter(at(5), dlq.ReasonExhausted)
+				it := failedAt(at(5), dlq.ReasonExhausted)
 				return known{rec: &delivery.Record{Status: delivery.StatusDelivered, UpdatedAt: at(2), BeganAt: at(1), Attempts: 1, Fingerprint: dlq.ContentFingerprint(nil, "", "another", nil)}, letter: &it}
 			}, `delivered since 2 item  attempts 1 arrived? false expires -
 1 began
@@ -164,25 +164,25 @@ next - replay due`,
 		},
 		"dead-lettered, and scheduled": {
 			50, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				it.NextReplayAt, it.ExpiresAt = at(70), at(600)
-				return known{rec: record(delivery.StatusDeadLettered, at(40), it), letter: &it}
+				return known{rec: asRecord(delivery.StatusDeadLettered, at(40), it), letter: &it}
 			}, `dead_lettered since 40 item hook~1-0 attempts 3 arrived? false expires 600
 40 dead_lettered exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 next 70 replay scheduled`,
 		},
 		"its time is over before the next replay": {
 			50, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				it.NextReplayAt, it.ExpiresAt = at(70), at(60)
-				return known{rec: record(delivery.StatusDeadLettered, at(40), it), letter: &it}
+				return known{rec: asRecord(delivery.StatusDeadLettered, at(40), it), letter: &it}
 			}, `dead_lettered since 40 item hook~1-0 attempts 3 arrived? false expires 60
 40 dead_lettered exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 next 60 expiry scheduled`,
 		},
 		"the record ended before the dead letter": {
 			5000, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonAmbiguous)
+				it := failedAt(at(40), dlq.ReasonAmbiguous)
 				it.FirstFailedAt, it.Unanswered = at(38), 1
 				return known{letter: &it}
 			}, `dead_lettered since 40 item hook~1-0 attempts 3 arrived? true expires -
@@ -192,10 +192,10 @@ next - operator waiting`,
 		},
 		"replays failed, and died, until it was parked": {
 			900, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				it.Parked, it.Replays = true, 3
 				it.History = []dlq.ReplayRecord{{At: at(100), Error: "HTTP 503"}, {At: at(200), Error: dlq.DiedUnder}, {At: at(300), Error: "HTTP 500"}}
-				return known{rec: record(delivery.StatusDeadLettered, at(40), it), letter: &it}
+				return known{rec: asRecord(delivery.StatusDeadLettered, at(40), it), letter: &it}
 			}, `dead_lettered since 40 item hook~1-0 attempts 6 arrived? false expires -
 40 dead_lettered exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 100 failed HTTP 503
@@ -206,7 +206,7 @@ next - operator parked`,
 		},
 		"an import held it": {
 			900, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				it.Held, it.History = true, []dlq.ReplayRecord{{At: at(100), Error: "imported; it was held"}}
 				return known{letter: &it, hidden: true}
 			}, `dead_lettered since 40 item hook~1-0 attempts 4 arrived? false expires -
@@ -217,9 +217,9 @@ next - operator waiting`,
 		},
 		"clocks differ": {
 			900, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonTerminal)
+				it := failedAt(at(40), dlq.ReasonTerminal)
 				it.Held, it.History = true, []dlq.ReplayRecord{{At: at(39), Error: "imported; it was held"}}
-				rec := record(delivery.StatusCanceled, at(38), it)
+				rec := asRecord(delivery.StatusCanceled, at(38), it)
 				rec.Former = delivery.StatusDeadLettered
 				return known{rec: rec, letter: &it}
 			}, `canceled since 38 item hook~1-0 attempts 4 arrived? false expires -
@@ -230,9 +230,9 @@ next - operator waiting`,
 		},
 		"a replay delivered it, and it was kept": {
 			900, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				it.DeliveredAt, it.History = at(200), []dlq.ReplayRecord{{At: at(100), Error: "HTTP 503"}, {At: at(200)}}
-				return known{rec: record(delivery.StatusDelivered, at(201), it), letter: &it}
+				return known{rec: asRecord(delivery.StatusDelivered, at(201), it), letter: &it}
 			}, `delivered since 201 item hook~1-0 attempts 5 arrived? false expires -
 40 dead_lettered exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 100 failed HTTP 503
@@ -248,9 +248,9 @@ next - operator waiting`,
 		},
 		"kept after its delivery, and the record says still that it is dead-lettered": {
 			900, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				it.DeliveredAt = at(200)
-				return known{rec: record(delivery.StatusDeadLettered, at(40), it), letter: &it}
+				return known{rec: asRecord(delivery.StatusDeadLettered, at(40), it), letter: &it}
 			}, `delivered since 200 item hook~1-0 attempts 3 arrived? false expires -
 40 dead_lettered exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 200 delivered by a replay`,
@@ -262,9 +262,9 @@ next - operator waiting`,
 		},
 		"its time is over, and nobody has marked it yet": {
 			900, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExhausted)
+				it := failedAt(at(40), dlq.ReasonExhausted)
 				it.ExpiresAt = at(600)
-				return known{rec: record(delivery.StatusDeadLettered, at(40), it), letter: &it}
+				return known{rec: asRecord(delivery.StatusDeadLettered, at(40), it), letter: &it}
 			}, `expired since 600 item hook~1-0 attempts 3 arrived? false expires 600
 40 dead_lettered exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 600 expired
@@ -272,9 +272,9 @@ next - operator expired`,
 		},
 		"it came too late": {
 			900, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonExpired)
+				it := failedAt(at(40), dlq.ReasonExpired)
 				it.Attempts, it.LastError, it.ExpiresAt = 0, "", at(30)
-				rec := record(delivery.StatusExpired, at(40), it)
+				rec := asRecord(delivery.StatusExpired, at(40), it)
 				rec.AcceptedAt, rec.ExpiresAt = at(0), at(30)
 				return known{rec: rec, letter: &it}
 			}, `expired since 30 item hook~1-0 attempts 0 arrived? false expires 30
@@ -299,8 +299,8 @@ next - operator expired`,
 		},
 		"canceled as a dead letter that may have arrived, and not removed yet": {
 			50, func(at func(int) time.Time) known {
-				it := letter(at(10), dlq.ReasonAmbiguous)
-				rec := record(delivery.StatusCanceled, at(12), it)
+				it := failedAt(at(10), dlq.ReasonAmbiguous)
+				rec := asRecord(delivery.StatusCanceled, at(12), it)
 				rec.Former, rec.Attempts, rec.Unanswered = delivery.StatusDeadLettered, 3, 1
 				return known{rec: rec, letter: &it}
 			}, `canceled since 12 item hook~1-0 attempts 3 arrived? true expires -
@@ -316,8 +316,8 @@ next - operator expired`,
 		},
 		"discarded, and stored anew since": {
 			50, func(at func(int) time.Time) known {
-				it := letter(at(40), dlq.ReasonTerminal)
-				return known{rec: record(delivery.StatusDiscarded, at(12), it), letter: &it}
+				it := failedAt(at(40), dlq.ReasonTerminal)
+				return known{rec: asRecord(delivery.StatusDiscarded, at(12), it), letter: &it}
 			}, `dead_lettered since 40 item hook~1-0 attempts 3 arrived? false expires -
 40 dead_lettered terminal after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 next - operator waiting`,
@@ -330,7 +330,7 @@ next - operator waiting`,
 				k := story.know(at)
 				time.Sleep(time.Duration(story.now) * time.Second)
 				w, err := k.tracker().Track(t.Context(), delivery.Key{Sink: "hook", ID: "d1"})
-				got := told(w, t0)
+				got := inLines(w, t0)
 				if err != nil {
 					got = err.Error()
 				}
@@ -342,16 +342,16 @@ next - operator waiting`,
 	}
 }
 
-// letter is a dead letter that failed at a time.
-func letter(at time.Time, why dlq.Reason) dlq.Item {
+// failedAt is a dead letter that failed at a time.
+func failedAt(at time.Time, why dlq.Reason) dlq.Item {
 	return dlq.Item{
 		ID: "hook~1-0", DeliveryID: "d1", Sink: "hook", At: at, Message: sinks.Message{ID: "d1", Body: "b"}, Attempts: 3,
 		LastError: "SINK_UNAVAILABLE: HTTP 503", Reason: why,
 	}
 }
 
-// record is the record of a delivery that became a dead letter.
-func record(s delivery.Status, at time.Time, it dlq.Item) *delivery.Record {
+// asRecord is the record of a delivery that became a dead letter.
+func asRecord(s delivery.Status, at time.Time, it dlq.Item) *delivery.Record {
 	return &delivery.Record{Status: s, UpdatedAt: at, DeadLetteredAt: it.At, ItemID: it.ID, Fingerprint: delivery.FingerprintOf(it)}
 }
 
