@@ -72,10 +72,10 @@ type Operation struct {
 type OperationCounts struct {
 	Settled   int64 `json:"settled"` // delivered, failed, discarded and expired ones
 	Delivered int64 `json:"delivered"`
-	Failed    int64 `json:"failed"` // sent in vain, in this round; they stay in the queue
+	Failed    int64 `json:"failed"`    // sent in vain, in this round; they stay in the queue
 	Discarded int64 `json:"discarded"` // by a replay: their delivery was canceled
 	Expired   int64 `json:"expired"`   // not sent: their time was over
-	Skipped   int64 `json:"skipped"` // not touched
+	Skipped   int64 `json:"skipped"`   // not touched
 }
 
 // OperationSink is the progress in one sink.

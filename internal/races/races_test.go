@@ -234,7 +234,8 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, q *http.Request) {
 		name   string
 		config string
 		answer func(r *rand.Rand) int
-	}) bool {
+	},
+	) bool {
 		return k.name == r.sink
 	})
 	status := roll(w, receivers[i].answer)
