@@ -131,6 +131,27 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	}
 	c.want(404, "SINK_DLQ_NOT_FOUND", "GET", "/v1/deliveries?sink=webhook-gone&id=never", "")
 
+	c.want(202, "", "POST", "/v1/messages", `{"id":"later","sink":"webhook-demo","message":{"body":"x"},"send_after":"5m","group":"g"}`)
+	if a := c.want(200, "", "GET", "/v1/deliveries?sink=webhook-demo&id=later", ""); a.text("status") != "accepted" || a.text("not_before") == "" {
+		t.Errorf("put off: %s", a.raw)
+	}
+	for range 2 {
+		if a := c.want(200, "", "DELETE", "/v1/deliveries?sink=webhook-demo&id=later", ""); a.text("status") != "canceled" || a.body["known"] != true {
+			t.Errorf("canceled: %s", a.raw)
+		}
+	}
+	if a := c.want(200, "", "POST", "/v1/messages", `{"id":"later","sink":"webhook-demo","message":{"body":"other"}}`); a.text("status") != "canceled" {
+		t.Errorf("what comes under a canceled id: %s", a.raw)
+	}
+	if a := c.want(200, "", "DELETE", "/v1/deliveries?sink=webhook-demo&id=unknown", ""); a.body["known"] != false {
+		t.Errorf("an unknown id: %s", a.raw)
+	}
+	c.want(200, "", "POST", "/v1/messages", `{"id":"arrived","sink":"webhook-demo","message":{"body":"x"}}`)
+	c.want(409, "ALREADY_DELIVERED", "DELETE", "/v1/deliveries?sink=webhook-demo&id=arrived", "")
+	c.want(404, "SINK_NOT_FOUND", "DELETE", "/v1/deliveries?sink=nobody&id=later", "")
+	c.want(400, "INVALID_ARGUMENT", "DELETE", "/v1/deliveries?sink=webhook-demo", "")
+	c.want(400, "INVALID_ARGUMENT", "DELETE", "/v1/deliveries?id=later", "")
+
 	page := c.want(200, "", "GET", "/v1/dlq/items?limit=2", "")
 	c.want(200, "", "GET", "/v1/dlq/items?limit=2&cursor="+page.text("next_cursor"), "")
 	c.want(200, "", "GET", "/v1/dlq/items?sink=webhook-gone&reason=terminal&q=x&delivery_id=m1&since=2026-01-01T00:00:00Z", "")

@@ -107,7 +107,8 @@ func TestKeysAreWhatTheyWere(t *testing.T) {
 	}
 	queue := []string{
 		"p:dlq:s", "{p:dlq:s}:meta", "{p:dlq:s}:due", "{p:dlq:s}:lease",
-		"{p:dlq:s}:state", "{p:dlq:s}:ids", "{p:dlq:s}:groups", "{p:dlq:s}:kept", "more",
+		"{p:dlq:s}:state", "{p:dlq:s}:ids", "{p:dlq:s}:groups", "{p:dlq:s}:kept",
+		"{p:dlq:s}:expires", "{p:dlq:s}:generations", "{p:dlq:s}:canceled", "more",
 	}
 	if got := k.Queue("s", "more"); !reflect.DeepEqual(got, queue) {
 		t.Errorf("got  %q\nwant %q", got, queue)
