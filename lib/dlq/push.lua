@@ -1,6 +1,6 @@
 -- push.lua: stores dead letters.
 --
--- KEYS  1..11 the queue (prelude.lua)
+-- KEYS  1..11 the queue (prelude.lua, which this does without: see scripts.go)
 -- ARGV  1     most entries in the stream, 0: no bound
 --       2     '1': at the bound remove the oldest (trim), '0': refuse
 --       3     most groups
@@ -8,8 +8,8 @@
 --       5     what is known of entries that do not tell their content:
 --             <content's fingerprint>:<native id>, with a space in between
 --       then for each item: push key, content's fingerprint, group, group's text, not
---       before ('0', 'never', 'expired': never, and marked as expired, or ms from now),
---       expiry (ms; '': none), item
+--       before ('0', 'never', 'expired': never, and marked as expired, or ms from now; then,
+--       where it expires, a space and when, ms), item
 -- Returns {removed, status, id, more, status, id, more, ...}; the status is
 --   'stored'   more: when it is due (Unix ms), or ''
 --   'exists'   the same content is there under the push key, and its time is not over, or
@@ -21,6 +21,9 @@
 -- The push key is looked up first, must lead to an entry that exists and was not delivered,
 -- and is written last: a refused or discarded dead letter is never taken for a stored one.
 
+-- By the names of prelude.lua.
+local stream, meta, due, _, state, ids, groups, kept, expires, generations = unpack(KEYS)
+local call = redis.call
 local max, trim, max_groups, max_contents = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
 local known = ARGV[5]
 local out = { 0 }
@@ -28,29 +31,20 @@ local make_room, find -- once there is need
 local more = {} -- groups of this call, and how many are not counted yet
 local len = call('XLEN', stream)
 
-local function count_more()
+local function count_more(more)
   for g, n in pairs(more) do
     if n > 0 then
-      call('HINCRBY', groups, 'n:' .. g, n)
+      redis.call('HINCRBY', KEYS[7], 'n:' .. g, n)
     end
   end
-  more = {}
 end
 
-local function full()
-  if trim then
-    count_more() -- make_room decrements the groups of what it removes
-    make_room = make_room or trimmer()
-    local removed = make_room(len - max + 1)
-    out[1] = out[1] + removed
-    len = len - removed
-    return false
+for i = 6, #ARGV, 6 do
+  local k, f, g, group_text, n, item = unpack(ARGV, i, i + 5)
+  local x = '' -- when it expires
+  if n ~= '0' and n ~= 'never' then
+    n, x = string.match(n, '^([^ ]*) ?(.*)$')
   end
-  return len - call('ZCARD', kept) >= max
-end
-
-for i = 6, #ARGV, 7 do
-  local k, f, g, group_text, n, x, item = unpack(ARGV, i, i + 6)
   local under = call('HGET', ids, k)
   local status, id, detail, others
   if under then
@@ -59,7 +53,15 @@ for i = 6, #ARGV, 7 do
     others = id
   end
   if not status and max > 0 and len >= max then
-    if full() then
+    if trim then
+      count_more(more) -- make_room decrements the groups of what it removes
+      more = {}
+      make_room = make_room or trimmer()
+      local removed = make_room(len - max + 1)
+      out[1] = out[1] + removed
+      len = len - removed
+    end
+    if not trim and len - call('ZCARD', kept) >= max then -- without the kept ones
       status, id, detail = 'full', '', ''
     else
       under = under and call('HGET', ids, k) -- what made room may have been under it
@@ -113,7 +115,7 @@ for i = 6, #ARGV, 7 do
     end
     local later = string.find(k, ',', 1, true)
     if later then
-      call('ZADD', generations, 0, first_of(k) .. ' ' .. id)
+      call('ZADD', generations, 0, string.match(k, '[^,]*$') .. ' ' .. id)
     end
     if others and #others > 0 then
       others[#others + 1] = f .. ':' .. id
@@ -137,5 +139,5 @@ for i = 6, #ARGV, 7 do
   out[#out + 1] = id
   out[#out + 1] = detail
 end
-count_more()
+count_more(more)
 return out

@@ -13,7 +13,7 @@ import (
 )
 
 // Bounds of one call of push.lua, which keep it short: in a full queue each item also
-// removes one. Each has seven arguments.
+// removes one. Each has six arguments.
 const (
 	pushItems = 25
 	pushBytes = 1 << 20
@@ -124,15 +124,15 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 	if r.opts.overflow == OverflowReject {
 		trim = "0"
 	}
-	args := make([]any, 0, 5+7*len(part))
+	args := make([]any, 0, 5+6*len(part))
 	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents, strings.Join(known, " "))
 	for _, p := range part {
 		e := p.entry
-		expires := ""
+		when := e.notBefore
 		if e.expires > 0 {
-			expires = strconv.FormatInt(e.expires, 10)
+			when += " " + strconv.FormatInt(e.expires, 10)
 		}
-		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.notBefore, expires, e.item)
+		args = append(args, e.pushKey, e.content, e.group, e.groupText, when, e.item)
 	}
 	answer, err := r.conn.Eval(ctx, "push", pushScript, r.conn.Keys.Queue(sink), args...)
 	if err != nil {
