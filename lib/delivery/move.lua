@@ -1,7 +1,7 @@
 -- move.lua: does to a delivery's record what an event makes of it.
 --
 -- KEYS[1]  the record (string, JSON, TTL)
--- ARGV[1]  the event. Its row of the table (table.go) is in ROWS, which Go puts before this:
+-- ARGV[1]  the event. Its row of the table (table.go) is in row, which Go puts before this:
 --          lines of <situation>=<verdict>:<status>
 -- ARGV[2]  token of who has the delivery, or wants it; '': of nobody
 -- ARGV[3]  fingerprint of the content; '': of any
@@ -43,24 +43,23 @@ if old then
   end
 end
 
-local row = ROWS[ARGV[1]]
-local function line(name)
+local function line(row, name)
   local _, at = string.find(row, '\n' .. name .. '=', 1, true)
   if at then
     return string.match(row, '^([^:\n]*):([^\n]*)', at + 1)
   end
 end
-local verdict, status = line(situation .. suffix)
+local verdict, status = line(row, situation .. suffix)
 if not verdict then
-  verdict, status = line(situation)
+  verdict, status = line(row, situation)
 end
 if status == '' then
   return { verdict, found or '', found or '' }
 end
 
-local function keep(text, which)
-  local ms = tonumber(ARGV[5])
-  if which.status == 'accepting' or which.status == 'accepted' or which.status == 'canceled' or which.accepted_at and which.status == 'in_progress' then
+local function keep(text, which, verdict, found)
+  local ms, s = tonumber(ARGV[5]), which.status
+  if s == 'accepting' or s == 'accepted' or s == 'canceled' or which.accepted_at and s == 'in_progress' then
     ms = tonumber(ARGV[6])
   end
   redis.call('SET', KEYS[1], text, 'PX', math.max(ms, tonumber(ARGV[7]) or 0))
@@ -72,7 +71,7 @@ if status == 'forget' or status == 'restore' and not old.former then
   return { verdict, found or '', '' }
 end
 if status == 'restore' then
-  return keep(old.former, cjson.decode(old.former))
+  return keep(old.former, cjson.decode(old.former), verdict, found)
 end
 
 local new = ARGV[4] == '' and {} or cjson.decode(ARGV[4])
@@ -87,12 +86,19 @@ if old and situation ~= 'older' and situation ~= 'gone' then
     -- Its owner may have sent it, and died.
     new.unanswered = (new.unanswered or 0) + (old.unanswered or 0) + 1
   end
-  for _, f in ipairs({ 'sink', 'delivery_id', 'fingerprint', 'answer', 'item_id', 'accepted_at', 'not_before', 'expires_at', 'began_at',
-    'dead_lettered_at', 'attempts', 'unanswered' }) do
-    if new[f] == nil then
-      new[f] = old[f]
-    end
-  end
+  -- One by one: a loop over their names makes a table of them in each call.
+  if new.sink == nil then new.sink = old.sink end
+  if new.delivery_id == nil then new.delivery_id = old.delivery_id end
+  if new.fingerprint == nil then new.fingerprint = old.fingerprint end
+  if new.answer == nil then new.answer = old.answer end
+  if new.item_id == nil then new.item_id = old.item_id end
+  if new.accepted_at == nil then new.accepted_at = old.accepted_at end
+  if new.not_before == nil then new.not_before = old.not_before end
+  if new.expires_at == nil then new.expires_at = old.expires_at end
+  if new.began_at == nil then new.began_at = old.began_at end
+  if new.dead_lettered_at == nil then new.dead_lettered_at = old.dead_lettered_at end
+  if new.attempts == nil then new.attempts = old.attempts end
+  if new.unanswered == nil then new.unanswered = old.unanswered end
 end
 new.token = token ~= '' and token or old and old.token or nil
 if ARGV[7] ~= '' then
@@ -111,4 +117,4 @@ if status == 'canceled' and old and old.status == 'canceled' then
 elseif status == 'canceled' and old then
   new.former, new.former_status = found, old.status
 end
-return keep(cjson.encode(new), new)
+return keep(cjson.encode(new), new, verdict, found)

@@ -74,37 +74,40 @@ func (s *Redis) args(m move) ([]any, error) {
 	return []any{string(m.event), m.token, m.fingerprint, record, s.ttl.Milliseconds(), s.Retention().Milliseconds(), lease, untrue, gone}, nil
 }
 
-func (s *Redis) move(ctx context.Context, op string, k Key, m move) (verdict State, found, now Record, err error) {
+func (s *Redis) move(ctx context.Context, op string, k Key, m move) (moved, error) {
 	args, err := s.args(m)
 	if err != nil {
-		return "", found, now, err
+		return moved{}, err
 	}
 	answer, err := s.conn.Eval(ctx, op, moveScript, []string{s.key(k)}, args...)
 	if err != nil {
-		return "", found, now, err
+		return moved{}, err
 	}
 	return readMove(op, answer)
 }
 
+// moved is the script's answer: its verdict, and the record that was found and as it is now, in
+// JSON. Nobody wants both.
+type moved struct {
+	verdict    State
+	found, now string
+}
+
 // readMove reads the script's answer.
-func readMove(op string, answer any) (verdict State, found, now Record, err error) {
+func readMove(op string, answer any) (moved, error) {
 	a, _ := answer.([]any)
 	if len(a) != 3 {
-		return "", found, now, redisconn.Unexpected(op, answer)
+		return moved{}, redisconn.Unexpected(op, answer)
 	}
 	var texts [3]string
 	for i, v := range a {
 		s, ok := v.(string)
 		if !ok {
-			return "", found, now, redisconn.Unexpected(op, answer)
+			return moved{}, redisconn.Unexpected(op, answer)
 		}
 		texts[i] = s
 	}
-	found, err = decodeRecord(op, texts[1])
-	if err == nil {
-		now, err = decodeRecord(op, texts[2])
-	}
-	return State(texts[0]), found, now, err
+	return moved{State(texts[0]), texts[1], texts[2]}, nil
 }
 
 // decodeRecord reads a record; the zero one from an empty text.
@@ -123,15 +126,25 @@ func decodeRecord(op, text string) (Record, error) {
 func (s *Redis) Begin(ctx context.Context, b Begin) (State, Record, error) {
 	fresh := b.fresh(time.Now().UTC())
 	m := move{event: b.event(), token: b.Token, fingerprint: b.Fingerprint, new: &fresh, lease: max(b.Lease, 0), untrue: b.Untrue}
-	verdict, _, now, err := s.move(ctx, "begin delivery", b.Key, m)
-	return verdict, now, err
+	const op = "begin delivery"
+	moved, err := s.move(ctx, op, b.Key, m)
+	if err != nil {
+		return "", Record{}, err
+	}
+	now, err := decodeRecord(op, moved.now)
+	return moved.verdict, now, err
 }
 
 // Finish implements Store.
 func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (Record, bool, error) {
 	m := move{event: event(r.Status), token: token, fingerprint: r.Fingerprint, new: &r, lease: noLease}
-	verdict, found, _, err := s.move(ctx, "finish delivery", k, m)
-	return found, verdict == written, err
+	const op = "finish delivery"
+	moved, err := s.move(ctx, op, k, m)
+	if err != nil {
+		return Record{}, false, err
+	}
+	found, err := decodeRecord(op, moved.found)
+	return found, moved.verdict == written, err
 }
 
 // HandBack implements Store.
@@ -140,7 +153,7 @@ func (s *Redis) HandBack(ctx context.Context, k Key, token string, how Back, r R
 	if how == BackLeave {
 		m.lease = 0
 	}
-	_, _, _, err := s.move(ctx, "hand back delivery", k, m)
+	_, err := s.move(ctx, "hand back delivery", k, m)
 	return err
 }
 
@@ -163,11 +176,15 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 	}
 	statuses := make([]Status, len(changes))
 	for i, a := range answers {
-		verdict, found, _, err := readMove(op, a)
+		moved, err := readMove(op, a)
 		if err != nil {
 			return nil, err
 		}
-		statuses[i] = changes[i].after(verdict, found)
+		found, err := decodeRecord(op, moved.found)
+		if err != nil {
+			return nil, err
+		}
+		statuses[i] = changes[i].after(moved.verdict, found)
 	}
 	return statuses, nil
 }
@@ -175,13 +192,18 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 // Cancel implements Store.
 func (s *Redis) Cancel(ctx context.Context, k Key, token string, seen Record) (State, Record, error) {
 	r := k.canceled(seen)
-	verdict, _, now, err := s.move(ctx, "cancel delivery", k, move{event: cancelEvent(seen), token: token, new: &r, lease: noLease})
-	return verdict, now, err
+	const op = "cancel delivery"
+	moved, err := s.move(ctx, op, k, move{event: cancelEvent(seen), token: token, new: &r, lease: noLease})
+	if err != nil {
+		return "", Record{}, err
+	}
+	now, err := decodeRecord(op, moved.now)
+	return moved.verdict, now, err
 }
 
 // Uncancel implements Store.
 func (s *Redis) Uncancel(ctx context.Context, k Key, token string) error {
-	_, _, _, err := s.move(ctx, "uncancel delivery", k, move{event: onUncancel, token: token, lease: noLease})
+	_, err := s.move(ctx, "uncancel delivery", k, move{event: onUncancel, token: token, lease: noLease})
 	return err
 }
 

@@ -189,19 +189,21 @@ func (e event) step(s situation, suffix string) step {
 	return r[s]
 }
 
-// rows is the table as move.lua reads it: by event, a line of <situation>=<verdict>:<status>
+// rows is the table as move.lua reads it: the event's row, which has a line of <situation>=<verdict>:<status>
 // for each situation.
 func rows() string {
 	var b strings.Builder
-	b.WriteString("local ROWS = {\n")
+	b.WriteString("local row\n")
+	word := "if"
 	for _, e := range slices.Sorted(maps.Keys(transitions)) {
-		b.WriteString("['" + string(e) + "'] = [[\n")
+		b.WriteString(word + " ARGV[1] == '" + string(e) + "' then row = [[\n")
 		for _, s := range slices.Sorted(maps.Keys(transitions[e])) {
 			st := transitions[e][s]
 			b.WriteString("\n" + string(s) + "=" + string(st.verdict) + ":" + string(st.status))
 		}
-		b.WriteString("\n]],\n")
+		b.WriteString("\n]]\n")
+		word = "elseif"
 	}
-	b.WriteString("}\n")
+	b.WriteString("end\n")
 	return b.String()
 }
