@@ -16,6 +16,9 @@ import (
 // queueReceives is the queue's maxReceiveCount, as in template.yaml.
 const queueReceives = 5
 
+// QueueName is the name of the queue in memory, unless Options.QueueName says otherwise.
+const QueueName = "messages"
+
 // startQueue makes the queue in memory and its redrive queue.
 func (s *Stack) startQueue(ctx context.Context, o Options) (*RequestQueue, error) {
 	base, fifo := strings.CutSuffix(o.QueueName, ".fifo")
