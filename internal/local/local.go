@@ -55,6 +55,8 @@ type Options struct {
 	// long a message that was handed back waits there; zero: 30 s more than QueueTimeout.
 	QueueAddr, QueueName string
 	QueueVisibility      time.Duration
+	// QueueConcurrency is how many batches of the queue are in work at a time; zero: 2.
+	QueueConcurrency int
 	// Sinks is used as BACKSTOP_SINKS instead of the sample sinks when set.
 	Sinks string
 	// Samples puts sample dead letters into the embedded Redis, those that the files in

@@ -50,7 +50,7 @@ func (s *Stack) startQueue(ctx context.Context, o Options) (*RequestQueue, error
 // poll feeds the queue to its function until ctx ends.
 func (s *Stack) poll(ctx context.Context, o Options) {
 	poller := &lambdahost.Poller{
-		Invoker: s.Host, Function: Queue, Client: o.Queue.Client, QueueURL: o.Queue.URL, Region: o.Queue.Region, Logger: o.Logger,
+		Invoker: s.Host, Function: Queue, Client: o.Queue.Client, QueueURL: o.Queue.URL, Region: o.Queue.Region, MaxConcurrency: o.QueueConcurrency, Logger: o.Logger,
 	}
 	s.wg.Go(func() {
 		if err := poller.Run(ctx); err != nil && o.Logger != nil {
