@@ -75,7 +75,7 @@ mutant 'schedule: gated by a count' lib/replay/run.go \
   's/st\.Depth == 0/st.Remaining == 0/' \
   ./lib/replay 'TestAWrongCountHoldsUpNothing'
 mutant 'record released though the dead letter may be stored' lib/delivery/sender.go \
-  's/case fault\.CodeOf\(why\) == fault\.CodeDLQUnavailable:/case false:/' \
+  's/case fault\.CodeOf\(why\) == fault\.CodeDLQUnavailable, /case /' \
   ./lib/delivery 'TestWhatMayBeStoredIsLookedForBeforeItIsSentAgain'
 mutant 'record believed without its dead letter' lib/delivery/sender.go \
   's/return Answer\{\}, false\n\t\t\}\n\t\tif now := /}\n\t\tif now := /' \
@@ -93,7 +93,7 @@ mutant 'record reopened though it has changed' lib/delivery/move.lua \
   's/ and \(old\.item_id or ..\) == ARGV\[9\]//' \
   ./lib/delivery 'TestARecordOfADeadLetterThatIsGoneIsReopenedOnce'
 mutant 'replay settled before its record' lib/replay/settler.go \
-  's/\ts\.engine\.noteDelivered\(ctx, delivered\.\.\.\)\n//' \
+  's/\ts\.engine\.noteBefore\(ctx, group\.\.\.\)\n//' \
   ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
 mutant 'a paused sink is sent to' lib/delivery/sender.go \
   's/ && s\.Paused\(ctx, r\.Sink\):/ \&\& false:/' \
@@ -102,7 +102,7 @@ mutant 'a FIFO group does not share its time' functions/send/handler/sqs.go \
   's/Followers: len\(group\) - n - 1/Followers: 0/' \
   ./functions/send/handler 'TestAGroupSharesItsTime'
 mutant 'a receiver has no share' lib/delivery/sender.go \
-  's/plan\.sends && r\.Turn != nil/false/' \
+  's/p\.sends && !p\.later && r\.Turn != nil/false/' \
   ./lib/delivery 'TestAReceiverThatHangsHoldsUpNoOther'
 mutant 'what waits for its share holds a slot' lib/delivery/batch.go \
   's/\tb\.busy--\n\tb\.grant\(\)\n\tb\.mu\.Unlock\(\)\n\n/\tb.busy--\n\tb.busy++\n\tb.mu.Unlock()\n\n/' \
@@ -152,16 +152,16 @@ mutant 'replay: not_before of the item forgotten' lib/replay/attempt.go \
 mutant 'claim: not_before of an entry written by others ignored' lib/dlq/redis_claim.go \
   's/case time\.Until\(l\.Item\.NotBefore\) > 0:/case false:/' \
   ./lib/dlq 'TestRedisConformanceEmbedded/the_schedule_is_not_starved'
-mutant 'take: prior of an expired lease forgotten' lib/dlq/take.lua \
-  's/      if not prior then\n/      prior = nil\n      if not prior then\n/' \
+mutant 'take: prior of an expired lease forgotten' lib/dlq/lease.lua \
+  's/(local prior, holder, _\n  if )rec then/$1false then/' \
   ./lib/dlq 'TestRedisConformanceEmbedded/an_expired_lease'
 mutant 'deaths: charged to what had not begun' lib/dlq/death.lua \
-  's/s\.deaths and s\.begun ~= holder/false/' \
+  's/\(s\.deaths or quiet ~= ..\) and s\.begun ~= holder/false/' \
   ./lib/dlq 'TestRedisConformanceEmbedded/a_replayer_that_died'
 mutant 'deaths: not charged by a claim' lib/dlq/claim.lua \
-  's/rec and outlived\(id, holder, now\) or //' \
+  's/rec and outlived\(id, rec, now\) or //' \
   ./lib/dlq 'TestRedisConformanceEmbedded/a_replayer_that_died'
-mutant 'deaths: charged to its own holder' lib/dlq/take.lua \
+mutant 'deaths: charged to its own holder' lib/dlq/lease.lua \
   's/rec and holder ~= token and outlived/rec and outlived/' \
   ./lib/dlq 'TestRedisConformanceEmbedded/who_comes_back'
 mutant 'replay: what kills is never parked' lib/replay/suspect.go \
@@ -180,7 +180,7 @@ mutant 'operations: an unfinished one expires' lib/replay/operation_create.lua \
   's/return 1\n/redis.call("PEXPIRE", KEYS[1], 2592000000)\nreturn 1\n/' \
   ./lib/replay 'TestNothingOfAnUnfinishedOperationHasATTL'
 mutant 'operations: a final one canceled' lib/replay/operation_cancel.lua \
-  "s/if status == 'queued' or status == 'running' then/if true then/" \
+  "s/if status == 'queued' or status == 'running' or status == 'stopped' then/if true then/" \
   ./lib/replay 'TestOperationStores'
 mutant 'flow: a late probe closes the breaker' lib/flow/state.go \
   's/if !s\.holds\(e\.token, e\.now\) \{/if false {/' \

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/spf13/cobra"
 
+	"backstop/internal/delay"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 )
@@ -30,8 +32,9 @@ func newDemo() *cobra.Command {
 		Short: "Play one story on this machine and exit",
 		Long: `Demo runs the real functions on this machine and plays one story: deliveries over each entry
 point and to each kind of sink, a sink that recovers, one that is down, one that is gone
-and one that hangs; what the dead-letter queue holds; the sink healed; the scheduled
-replay; the rest discarded. Its last line is the accounting. The exit code is 1 when a
+and one that hangs; one answered at once, and one sent later and taken back in time; what
+the dead-letter queue holds; the sink healed; the scheduled replay, too late for one of
+them; the rest discarded. Its last line is the accounting. The exit code is 1 when a
 message is unaccounted for or has another fate than expected.`,
 		Args: cobra.NoArgs,
 	}
@@ -60,24 +63,12 @@ message is unaccounted for or has another fate than expected.`,
 	return c
 }
 
-// fate is what became of one delivery.
-type fate struct {
-	via, what, sink, id string
-	status              string // delivered, dead_lettered, handed_back
-	detail              string
-	want                string
-}
-
 // demo is one run of the story.
 type demo struct {
 	stack  *local.Stack
 	events string
 	w      io.Writer
-
-	fates               []fate
-	replayed, discarded int
-	remaining           int
-	wrong               []string
+	ledger
 }
 
 func (d *demo) play(ctx context.Context) error {
@@ -86,10 +77,11 @@ func (d *demo) play(ctx context.Context) error {
 		play  func(context.Context) error
 	}{
 		{"1. Deliveries over each entry point, to each kind of sink", d.deliver},
-		{"2. What the dead-letter queue holds", d.list},
-		{"3. webhook-down is healed, and the schedule replays", d.replay},
-		{"4. The operator discards the rest", d.discard},
-		{"5. What arrived", d.arrived},
+		{"2. One is answered at once, one is canceled before its time: the queue has both", d.later},
+		{"3. What the dead-letter queue holds", d.list},
+		{"4. webhook-down is healed, and the schedule replays; it is too late for one", d.replay},
+		{"5. The operator discards the rest; what expired is kept", d.discard},
+		{"6. What arrived", d.arrived},
 	} {
 		if err := d.printf("\n%s\n\n", chapter.title); err != nil {
 			return err
@@ -98,34 +90,48 @@ func (d *demo) play(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", chapter.title, err)
 		}
 	}
-	return d.account()
+	return d.end(ctx)
 }
+
+const (
+	// sendAfter is how much later the message is sent that is canceled before.
+	sendAfter = 2 * time.Second
+	// expiresIn is how long the message counts that webhook-down does not get in time: two
+	// attempts that are 200 ms apart.
+	expiresIn = 3 * time.Second
+)
 
 // deliver sends over each entry point.
 func (d *demo) deliver(ctx context.Context) error {
-	for _, send := range []struct{ file, what, want string }{
-		{"send-http.json", "a webhook that works", "delivered"},
-		{"", "recovers on the third attempt", "delivered"},
-		{"", "answers 503", "dead_lettered"},
-		{"", "answers 503", "dead_lettered"},
-		{"", "answers 404", "dead_lettered"},
-		{"", "hangs past the deadline", "dead_lettered"},
+	var sample events.APIGatewayV2HTTPRequest
+	if err := d.event("send-http.json", &sample); err != nil {
+		return err
+	}
+	if err := d.http(ctx, sample.Body, "a webhook that works", "delivered"); err != nil {
+		return err
+	}
+	for _, send := range []struct {
+		sink, what, want string
+		expires          bool
+	}{
+		{"webhook-flaky", "recovers on the third attempt", "delivered", false},
+		{"webhook-down", "answers 503", "dead_lettered", false},
+		{"webhook-down", "answers 503", "dead_lettered", false},
+		{"webhook-down", "answers 503, worth nothing soon", "dead_lettered", true},
+		{"webhook-gone", "answers 404", "dead_lettered", false},
+		{"webhook-hang", "hangs past the deadline", "dead_lettered", false},
 	} {
-		sinks := map[string]string{
-			"recovers on the third attempt": "webhook-flaky", "answers 503": "webhook-down",
-			"answers 404": "webhook-gone", "hangs past the deadline": "webhook-hang",
+		more := ""
+		var expires time.Time
+		if send.expires {
+			expires = time.Now().Add(expiresIn)
+			more = fmt.Sprintf(`"expires_at":%q,`, expires.UTC().Format(time.RFC3339Nano))
 		}
-		body := fmt.Sprintf(`{"sink":%q,"message":{"subject":%q,"body":"demo"}}`, sinks[send.what], send.what)
-		if send.file != "" {
-			var e events.APIGatewayV2HTTPRequest
-			if err := d.event(send.file, &e); err != nil {
-				return err
-			}
-			body = e.Body
-		}
+		body := fmt.Sprintf(`{"sink":%q,%s"message":{"subject":%q,"body":"demo"}}`, send.sink, more, send.what)
 		if err := d.http(ctx, body, send.what, send.want); err != nil {
 			return err
 		}
+		d.fates[len(d.fates)-1].expires = expires
 	}
 	if err := d.direct(ctx, "send-direct.json", "an email", "delivered"); err != nil {
 		return err
@@ -139,9 +145,7 @@ func (d *demo) deliver(ctx context.Context) error {
 	rows := [][]string{{"VIA", "SINK", "WHAT", "FATE", "DETAIL"}}
 	for _, f := range d.fates {
 		rows = append(rows, []string{f.via, f.sink, f.what, f.status, f.detail})
-		if f.status != f.want {
-			d.wrong = append(d.wrong, fmt.Sprintf("%s to %s (%s): %s, want %s", f.via, f.sink, f.what, f.status, f.want))
-		}
+		d.check(f.status == f.want, "%s to %s (%s): %s, want %s", f.via, f.sink, f.what, f.status, f.want)
 	}
 	return d.table(rows)
 }
@@ -220,7 +224,7 @@ func (d *demo) batch(ctx context.Context, file string, want ...string) error {
 				Status string `json:"status"`
 				ItemID string `json:"item_id"`
 			}
-			if err := d.call(ctx, http.MethodGet, "/v1/deliveries?sink="+request.Sink+"&id="+rec.MessageId, "", &known); err != nil {
+			if err := d.call(ctx, http.MethodGet, deliveryPath(request.Sink, rec.MessageId), "", &known); err != nil {
 				return err
 			}
 			f.status, f.detail = known.Status, known.ItemID
@@ -230,33 +234,97 @@ func (d *demo) batch(ctx context.Context, file string, want ...string) error {
 	return nil
 }
 
-// listed is the part of a list of dead letters that the demo shows.
+// listed is the part of a list of dead letters that the demo uses.
 type listed struct {
-	Items []struct {
-		ID        string `json:"id"`
-		Sink      string `json:"sink"`
-		Reason    string `json:"reason"`
-		Attempts  int    `json:"attempts"`
-		LastError string `json:"last_error"`
-		Replays   int    `json:"replays"`
-	} `json:"items"`
+	Items []letter `json:"items"`
 }
 
 func (d *demo) list(ctx context.Context) error {
-	var page listed
-	if err := d.call(ctx, http.MethodGet, "/v1/dlq/items?limit=100", "", &page); err != nil {
+	letters, err := d.letters(ctx)
+	if err != nil {
 		return err
 	}
-	rows := [][]string{{"ID", "REASON", "ATTEMPTS", "REPLAYS", "LAST ERROR"}}
-	for _, it := range page.Items {
-		rows = append(rows, []string{it.ID, it.Reason, fmt.Sprint(it.Attempts), fmt.Sprint(it.Replays), clipTo(it.LastError, 60)})
+	rows := [][]string{{"ID", "STATE", "REASON", "ATTEMPTS", "REPLAYS", "LAST ERROR"}}
+	for _, it := range letters {
+		rows = append(rows, []string{it.ID, it.State, it.Reason, fmt.Sprint(it.Attempts), fmt.Sprint(it.Replays), clipTo(it.LastError, 60)})
 	}
-	d.remaining = len(page.Items)
 	return d.table(rows)
+}
+
+func (d *demo) letters(ctx context.Context) ([]letter, error) {
+	var page listed
+	err := d.call(ctx, http.MethodGet, "/v1/dlq/items?limit=100", "", &page)
+	return page.Items, err
+}
+
+// later sends one that is answered at once, and one that is taken back before its time. Then it
+// waits until the queue has handed out both.
+func (d *demo) later(ctx context.Context) error {
+	first := len(d.fates)
+	for _, ask := range []struct{ what, body, prefer string }{
+		{"respond-async", `{"sink":"webhook-demo","message":{"subject":"answered at once","body":"demo"}}`, "respond-async"},
+		{"send_after", fmt.Sprintf(`{"sink":"webhook-demo","send_after":%q,"message":{"subject":"sent later","body":"demo"}}`, sendAfter), ""},
+	} {
+		var a sent
+		if err := d.call(ctx, http.MethodPost, "/v1/messages", ask.body, &a, "Prefer: "+ask.prefer); err != nil {
+			return err
+		}
+		d.note("http", ask.what, "accepted", "webhook-demo", a)
+		f := &d.fates[len(d.fates)-1]
+		f.async, f.detail = f.status == "accepted", f.status
+		d.check(f.async, "%s was answered %s, want accepted", f.what, f.status)
+		if ask.prefer != "" {
+			continue
+		}
+		var canceled struct {
+			Status any
+			Detail string
+		}
+		if err := d.call(ctx, http.MethodDelete, deliveryPath(f.sink, f.id), "", &canceled); err != nil {
+			return err
+		}
+		f.status = fmt.Sprint(canceled.Status)
+		f.detail += ", then " + f.status
+		d.check(f.status == "canceled", "the cancellation was answered %s %s", f.status, canceled.Detail)
+	}
+	for d.stack.Queues.Waiting(local.QueueName) > 0 {
+		if err := delay.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("the queue does not empty: %w", err)
+		}
+	}
+	rows := [][]string{{"VIA", "SINK", "WHAT", "TOLD", "FATE", "ATTEMPTS"}}
+	for i := first; i < len(d.fates); i++ {
+		f := &d.fates[i]
+		var now struct {
+			Status   string
+			Attempts int
+		}
+		if err := d.call(ctx, http.MethodGet, deliveryPath(f.sink, f.id), "", &now); err != nil {
+			return err
+		}
+		told := f.status
+		if told == "accepted" {
+			f.status = now.Status
+		}
+		d.check(f.status == now.Status, "%s: its caller was told %s, and it is %s", f.what, told, now.Status)
+		rows = append(rows, []string{f.via, f.sink, f.what, f.detail, now.Status, fmt.Sprint(now.Attempts)})
+	}
+	return d.table(rows)
+}
+
+func deliveryPath(sink, id string) string {
+	return "/v1/deliveries?" + url.Values{"sink": {sink}, "id": {id}}.Encode()
 }
 
 func (d *demo) replay(ctx context.Context) error {
 	d.stack.Inbox.HTTP.Heal(local.PathDown)
+	for _, f := range d.fates {
+		if !f.expires.IsZero() {
+			if err := delay.Sleep(ctx, max(time.Until(f.expires), 0)); err != nil {
+				return err
+			}
+		}
+	}
 	schedule := &lambdahost.Schedule{Invoker: d.stack.Host, Function: local.Replay, Every: time.Minute}
 	res, err := schedule.Tick(ctx)
 	if err != nil {
@@ -265,7 +333,7 @@ func (d *demo) replay(ctx context.Context) error {
 	if res.FunctionError != "" {
 		return fmt.Errorf("replay: %s", res.Payload)
 	}
-	type counts struct{ Claimed, Delivered, Failed, Parked, Skipped, Remaining int }
+	type counts struct{ Claimed, Delivered, Failed, Expired, Parked, Skipped, Remaining int }
 	var summary struct {
 		counts
 		Sinks map[string]struct {
@@ -276,109 +344,108 @@ func (d *demo) replay(ctx context.Context) error {
 	if err := json.Unmarshal(res.Payload, &summary); err != nil {
 		return err
 	}
-	rows := [][]string{{"SINK", "CLAIMED", "DELIVERED", "FAILED", "REMAINING"}}
+	rows := [][]string{{"SINK", "CLAIMED", "DELIVERED", "FAILED", "EXPIRED", "REMAINING"}}
 	line := func(name string, c counts) {
-		rows = append(rows, []string{name, fmt.Sprint(c.Claimed), fmt.Sprint(c.Delivered), fmt.Sprint(c.Failed), fmt.Sprint(c.Remaining)})
+		rows = append(rows, []string{name, fmt.Sprint(c.Claimed), fmt.Sprint(c.Delivered), fmt.Sprint(c.Failed), fmt.Sprint(c.Expired), fmt.Sprint(c.Remaining)})
 	}
 	for _, name := range sortedKeys(summary.Sinks) {
 		s := summary.Sinks[name]
 		line(name, s.counts)
-		if s.HeldBack != "" {
-			d.wrong = append(d.wrong, name+": "+s.HeldBack)
-		}
+		d.check(s.HeldBack == "", "%s: %s", name, s.HeldBack)
 	}
 	line("(all)", summary.counts)
-	d.replayed = summary.Delivered
-	if summary.Delivered != 2 {
-		d.wrong = append(d.wrong, fmt.Sprintf("the replay delivered %d, want 2", summary.Delivered))
-	}
+	d.scheduled = summary.Delivered
+	d.check(summary.Expired == 1, "the schedule marked %d as expired, want 1", summary.Expired)
 	if err := d.table(rows); err != nil {
 		return err
 	}
 	if err := d.printf("\nLeft in the queue:\n\n"); err != nil {
 		return err
 	}
-	return d.list(ctx)
+	if err := d.list(ctx); err != nil {
+		return err
+	}
+	return d.tooLate(ctx)
+}
+
+// tooLate asks for a replay of what has expired, as 'backstop dlq replay ID' does.
+func (d *demo) tooLate(ctx context.Context) error {
+	letters, err := d.letters(ctx)
+	if err != nil {
+		return err
+	}
+	for _, it := range letters {
+		if it.State != "expired" {
+			continue
+		}
+		var a sent
+		if err := d.call(ctx, http.MethodPost, "/v1/dlq/items/"+it.ID+"/replay", "{}", &a); err != nil {
+			return err
+		}
+		d.check(a.Code == "INVALID_ARGUMENT", "the replay of %s, which has expired, was answered %v %s", it.ID, a.Status, a.Code)
+		if err := d.printf("\nWhoever replays %s all the same is asked for force:\n  %s\n", it.ID, a.Detail); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *demo) discard(ctx context.Context) error {
-	var page listed
-	if err := d.call(ctx, http.MethodGet, "/v1/dlq/items?limit=100", "", &page); err != nil {
+	letters, err := d.letters(ctx)
+	if err != nil {
 		return err
 	}
-	for _, it := range page.Items {
+	for _, it := range letters {
+		if it.State == "expired" {
+			if err := d.printf("kept      %s (expired)\n", it.ID); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := d.call(ctx, http.MethodDelete, "/v1/dlq/items/"+it.ID, "", nil); err != nil {
 			return err
 		}
-		d.discarded++
+		d.discarded = append(d.discarded, it.delivery())
 		if err := d.printf("discarded %s (%s)\n", it.ID, it.Reason); err != nil {
 			return err
 		}
 	}
-	var count struct{ Count int }
-	err := d.call(ctx, http.MethodGet, "/v1/dlq/count", "", &count)
-	d.remaining = count.Count
-	return err
+	return nil
 }
 
-// arrived shows what the outside world got, and compares it with what was reported.
+// arrived shows what the outside world got.
 func (d *demo) arrived(context.Context) error {
+	d.arrivals, d.mails = d.stack.Inbox.HTTP.Arrivals(), len(d.stack.Inbox.Mail.Mails())
 	got := map[string]int{}
-	accepted := map[string]int{} // by webhook-id
-	for _, a := range d.stack.Inbox.HTTP.Arrivals() {
+	for _, a := range d.arrivals {
 		if a.Accepted() {
 			got[a.Path]++
-			accepted[a.ID()]++
 		}
 	}
 	rows := [][]string{{"WHERE", "ACCEPTED"}}
 	for _, path := range sortedKeys(got) {
 		rows = append(rows, []string{path, fmt.Sprint(got[path])})
 	}
-	mails := len(d.stack.Inbox.Mail.Mails())
-	rows = append(rows, []string{"mail", fmt.Sprint(mails)})
-
-	reported := map[string]int{}
-	for _, f := range d.fates {
-		if f.status == "delivered" {
-			reported[f.sink]++
-			if strings.HasPrefix(f.sink, "webhook") && accepted[f.id] != 1 {
-				d.wrong = append(d.wrong, fmt.Sprintf("delivery %s arrived %d times, want once", f.id, accepted[f.id]))
-			}
-		}
-	}
-	for what, pair := range map[string][2]int{
-		"Slack messages":                {got[local.PathSlack], reported["slack-demo"]},
-		"emails":                        {mails, reported["email-demo"]},
-		"replayed to " + local.PathDown: {got[local.PathDown], d.replayed},
-	} {
-		if pair[0] != pair[1] {
-			d.wrong = append(d.wrong, fmt.Sprintf("%s: %d arrived, %d were reported", what, pair[0], pair[1]))
-		}
-	}
-	return d.table(rows)
+	return d.table(append(rows, []string{"mail", fmt.Sprint(d.mails)}))
 }
 
-// account prints the last line and fails unless every message is accounted for.
-func (d *demo) account() error {
-	n := map[string]int{}
-	for _, f := range d.fates {
-		n[f.status]++
+// end prints the last line and fails unless every message is accounted for.
+func (d *demo) end(ctx context.Context) error {
+	letters, err := d.letters(ctx)
+	if err != nil {
+		return err
 	}
-	lost := len(d.fates) - n["delivered"] - n["dead_lettered"] - n["handed_back"] +
-		n["dead_lettered"] - d.replayed - d.discarded - d.remaining
+	a := d.settle(letters)
 	for _, w := range d.wrong {
 		if err := d.printf("demo: WRONG: %s\n", w); err != nil {
 			return err
 		}
 	}
-	err := d.printf("\ndemo: accepted=%d delivered=%d dead_lettered=%d handed_back=%d replayed=%d discarded=%d remaining=%d lost=%d\n",
-		len(d.fates), n["delivered"], n["dead_lettered"], n["handed_back"], d.replayed, d.discarded, d.remaining, lost)
-	switch {
-	case err != nil:
+	if err := d.printf("\n%s\n", a); err != nil {
 		return err
-	case lost != 0 || len(d.wrong) > 0:
-		return fmt.Errorf("demo: %d messages unaccounted for, %d things are not as expected", lost, len(d.wrong))
+	}
+	if a.lost != 0 || len(d.wrong) > 0 {
+		return fmt.Errorf("demo: %d messages unaccounted for, %d things are not as expected", a.lost, len(d.wrong))
 	}
 	return nil
 }
@@ -407,11 +474,15 @@ func (d *demo) invoke(ctx context.Context, function, file string, into any) erro
 	return json.Unmarshal(res.Payload, into)
 }
 
-// call calls the HTTP API. A problem is decoded like an answer.
-func (d *demo) call(ctx context.Context, method, path, body string, into any) error {
+// call calls the HTTP API, with headers as "Name: value". A problem is decoded like an answer.
+func (d *demo) call(ctx context.Context, method, path, body string, into any, header ...string) error {
 	req, err := http.NewRequestWithContext(ctx, method, d.stack.APIURL+path, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return err
+	}
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

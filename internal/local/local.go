@@ -51,10 +51,12 @@ type Options struct {
 	// Queue is the queue that feeds Queue's function and takes what Send accepts. Nil: one in memory.
 	Queue *RequestQueue
 	// QueueAddr is where the queue in memory listens. Empty: a free port of 127.0.0.1. QueueName
-	// is its name, with .fifo at its end a FIFO queue; empty: messages. QueueVisibility is how
+	// is its name, with .fifo at its end a FIFO queue; empty: QueueName. QueueVisibility is how
 	// long a message that was handed back waits there; zero: 30 s more than QueueTimeout.
 	QueueAddr, QueueName string
 	QueueVisibility      time.Duration
+	// QueueConcurrency is how many batches of the queue are in work at a time; zero: 2.
+	QueueConcurrency int
 	// Sinks is used as BACKSTOP_SINKS instead of the sample sinks when set.
 	Sinks string
 	// Samples puts sample dead letters into the embedded Redis, those that the files in
@@ -159,7 +161,7 @@ func (o Options) normalize() (Options, error) {
 		o.ReplayTimeout = 55 * time.Second
 	}
 	if o.QueueName == "" {
-		o.QueueName = "messages"
+		o.QueueName = QueueName
 	}
 	if o.QueueVisibility <= 0 {
 		o.QueueVisibility = (o.QueueTimeout + 30*time.Second).Truncate(time.Second)

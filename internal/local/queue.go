@@ -16,6 +16,9 @@ import (
 // queueReceives is the queue's maxReceiveCount, as in template.yaml.
 const queueReceives = 5
 
+// QueueName is the name of the queue in memory, unless Options.QueueName says otherwise.
+const QueueName = "messages"
+
 // startQueue makes the queue in memory and its redrive queue.
 func (s *Stack) startQueue(ctx context.Context, o Options) (*RequestQueue, error) {
 	base, fifo := strings.CutSuffix(o.QueueName, ".fifo")
@@ -47,7 +50,7 @@ func (s *Stack) startQueue(ctx context.Context, o Options) (*RequestQueue, error
 // poll feeds the queue to its function until ctx ends.
 func (s *Stack) poll(ctx context.Context, o Options) {
 	poller := &lambdahost.Poller{
-		Invoker: s.Host, Function: Queue, Client: o.Queue.Client, QueueURL: o.Queue.URL, Region: o.Queue.Region, Logger: o.Logger,
+		Invoker: s.Host, Function: Queue, Client: o.Queue.Client, QueueURL: o.Queue.URL, Region: o.Queue.Region, MaxConcurrency: o.QueueConcurrency, Logger: o.Logger,
 	}
 	s.wg.Go(func() {
 		if err := poller.Run(ctx); err != nil && o.Logger != nil {

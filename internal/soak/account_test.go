@@ -16,8 +16,9 @@ import (
 
 // entry is a dead letter as it stands in the stream.
 type entry struct {
-	at     time.Time
-	reason string
+	at      time.Time
+	reason  string
+	expires time.Time
 }
 
 // readDeadLetters reads every stream, past the proxy and past our code.
@@ -32,8 +33,9 @@ func readDeadLetters(t *testing.T, server *redistest.Server, w *world) map[int][
 		}
 		for _, m := range messages {
 			var it struct {
-				DeliveryID string `json:"delivery_id"`
-				Reason     string `json:"reason"`
+				DeliveryID string    `json:"delivery_id"`
+				Reason     string    `json:"reason"`
+				ExpiresAt  time.Time `json:"expires_at"`
 				Message    struct {
 					Body int `json:"body,string"`
 				} `json:"message"`
@@ -50,7 +52,7 @@ func readDeadLetters(t *testing.T, server *redistest.Server, w *world) map[int][
 			if _, err := fmt.Sscanf(m.ID, "%d-", &ms); err != nil {
 				t.Fatal(err)
 			}
-			entries[i] = append(entries[i], entry{time.UnixMilli(ms), it.Reason})
+			entries[i] = append(entries[i], entry{time.UnixMilli(ms), it.Reason, it.ExpiresAt})
 		}
 	}
 	return entries
@@ -63,6 +65,13 @@ type result struct {
 	reused, evicted                            int
 	handedBackEvents, storedAndHandedBack      int
 	replayed, notReplayed                      int
+	acceptedAsync, returned                    int
+	canceled, mayHaveArrived, already, missed  int
+	expired, marked                            int // dead letters whose time was over; those that the schedule marked
+	refusedLate                                int // refused: their time was over
+	late                                       int // requests that came after the expiry, and had begun before
+	latest                                     time.Duration
+	evictedWaiting                             int
 	reasons                                    map[string]int
 	faults                                     []string
 }
@@ -74,14 +83,18 @@ func (r *result) fault(format string, args ...any) {
 }
 
 // reconcile holds every delivery against what arrived and what is stored.
-func (s *soak) reconcile(entries map[int][]entry, drops []time.Time, restarts [][2]time.Time) *result {
-	r := &result{accepted: len(s.fates), evicted: int(s.evicted.Load()), reasons: map[string]int{}}
+func (s *soak) reconcile(entries map[int][]entry, died map[int]bool, drops []time.Time, restarts [][2]time.Time) *result {
+	r := &result{accepted: len(s.fates), evicted: int(s.evicted.Load()), evictedWaiting: int(s.evictedWaiting.Load()), reasons: map[string]int{}}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	for i, f := range s.fates {
 		stored, arrived := entries[i], s.w.arrived(i)
 		c := s.w.classOf(i)
-		explained := c.blurred || f.killed || s.log.unguarded[i] || s.log.unanswered[i]
+		told := s.told[i]
+		explained := c.blurred || f.killed || died[i] || s.log.unguarded[i] || s.log.unanswered[i]
+		if f.acked && wayOf(i).accepted() {
+			r.acceptedAsync++
+		}
 		r.handedBackEvents += f.handedBack
 		for _, e := range stored {
 			r.reasons[e.reason]++
@@ -91,13 +104,23 @@ func (s *soak) reconcile(entries map[int][]entry, drops []time.Time, restarts []
 			r.fault("%s (%s) is stored %d times", s.w.id(i), c.name, len(stored))
 		case len(stored) == 1:
 			r.deadLettered++
+			if !told.canceled.IsZero() && !s.log.unguarded[i] {
+				r.fault("%s (%s) was canceled, and is stored", s.w.id(i), c.name)
+			}
+		case !told.canceled.IsZero():
+			r.canceled++
 		case arrived > 0:
 			r.delivered++
+		case told.returned:
+			r.returned++
 		case f.acked:
 			r.fault("%s (%s) is LOST: acknowledged, and neither arrived nor stored", s.w.id(i), c.name)
 		default:
 			r.refused++
-			if !f.reused && c.name != "invalid" {
+			if told.late {
+				r.refusedLate++
+			}
+			if !f.reused && !told.late && c.name != "invalid" {
 				r.fault("%s (%s) was given up without a reason", s.w.id(i), c.name)
 			}
 			if f.reused {
@@ -137,26 +160,35 @@ func lostBetween(from, to time.Time, drops []time.Time, restarts [][2]time.Time)
 		slices.ContainsFunc(restarts, func(r [2]time.Time) bool { return r[0].Before(to) && r[1].After(from) })
 }
 
-// reconcileReplay checks that what was due has arrived and is gone, and that the rest
-// is still there.
-func (s *soak) reconcileReplay(t *testing.T, before, after map[int][]entry) (replayed, kept int) {
+// reconcileReplay checks that what was due has arrived and is gone, that what has expired is
+// marked once, and that the rest is still there.
+func (s *soak) reconcileReplay(t *testing.T, r *result, before, after map[int][]entry) {
 	t.Helper()
+	pushed := 0 // as expired
 	for i, stored := range before {
-		held := stored[0].reason == "terminal" || stored[0].reason == "invalid" || stored[0].reason == "ambiguous"
+		it := stored[0]
+		held := it.reason == "terminal" || it.reason == "invalid" || it.reason == "ambiguous"
 		switch {
+		case it.reason == "expired" && len(after[i]) == 1:
+			pushed++
+			r.expired++
+		case !it.expires.IsZero() && it.expires.Before(time.Now()) && len(after[i]) == 1:
+			r.expired++
 		case held && len(after[i]) == 1:
-			kept++
-		case held:
-			t.Errorf("%s (%s) must wait for an operator and is gone", s.w.id(i), stored[0].reason)
+			r.notReplayed++
+		case held || it.reason == "expired":
+			t.Errorf("%s (%s) must wait for an operator and is gone", s.w.id(i), it.reason)
 		case len(after[i]) > 0:
-			t.Errorf("%s (%s) was due and is still there", s.w.id(i), stored[0].reason)
+			t.Errorf("%s (%s) was due and is still there", s.w.id(i), it.reason)
 		case s.w.arrived(i) == 0:
-			t.Errorf("%s (%s) is LOST: replayed and never arrived", s.w.id(i), stored[0].reason)
+			t.Errorf("%s (%s) is LOST: replayed and never arrived", s.w.id(i), it.reason)
 		default:
-			replayed++
+			r.replayed++
 		}
 	}
-	return replayed, kept
+	if r.expired != pushed+r.marked {
+		t.Errorf("%d dead letters have expired: %d came so, and the schedule counted %d", r.expired, pushed, r.marked)
+	}
 }
 
 func (r *result) print(out io.Writer, seed uint64, took time.Duration, restarts, kills, drops, runs int) {
@@ -172,6 +204,16 @@ func (r *result) print(out io.Writer, seed uint64, took time.Duration, restarts,
 	}
 	row("  refused for good (the caller's)", r.refused)
 	row("    other content under a used id", r.reused)
+	row("    their time was over", r.refusedLate)
+	row("  canceled", r.canceled)
+	row("    may have arrived", r.mayHaveArrived)
+	row("    sent all the same, their records not available", r.missed)
+	row("  given up by the queue", r.returned)
+	row("accepted for later", r.acceptedAsync)
+	row("canceled too late (ALREADY_DELIVERED)", r.already)
+	row(fmt.Sprintf("began before their expiry, came within %s after", latest), r.late)
+	row("  the latest", r.latest)
+	row("records of accepted or canceled ones evicted", r.evictedWaiting)
 	row("records evicted", r.evicted)
 	row("handed back and sent again", r.handedBackEvents)
 	row("stored and handed back, reply lost", r.storedAndHandedBack)
@@ -182,7 +224,9 @@ func (r *result) print(out io.Writer, seed uint64, took time.Duration, restarts,
 	row("Redis replies dropped", drops)
 	row(fmt.Sprintf("replayed in %d runs", runs), r.replayed)
 	row("left for the operator", r.notReplayed)
-	lost := r.accepted - r.delivered - r.deadLettered - r.refused
-	_, _ = fmt.Fprintf(t, "\nsoak: accepted=%d delivered=%d dead_lettered=%d refused=%d lost=%d unexplained=%d\n",
-		r.accepted, r.delivered, r.deadLettered, r.refused, lost, len(r.faults))
+	row("expired among the dead letters", r.expired)
+	row("  marked by the schedule", r.marked)
+	lost := r.accepted - r.delivered - r.deadLettered - r.refused - r.canceled - r.returned
+	_, _ = fmt.Fprintf(t, "\nsoak: accepted=%d delivered=%d dead_lettered=%d refused=%d canceled=%d handed_back=%d expired=%d accepted_async=%d lost=%d unexplained=%d\n",
+		r.accepted, r.delivered, r.deadLettered, r.refused, r.canceled, r.returned, r.expired, r.acceptedAsync, lost, len(r.faults))
 }

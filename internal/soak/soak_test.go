@@ -3,13 +3,10 @@
 package soak
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -70,6 +67,10 @@ type soak struct {
 
 	records redis.UniversalClient // past the proxy
 	evicted atomic.Int64
+
+	told           []*told // by delivery
+	cancels        sync.WaitGroup
+	evictedWaiting atomic.Int64
 }
 
 func TestSoak(t *testing.T) {
@@ -95,6 +96,7 @@ func TestSoak(t *testing.T) {
 	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}, reused: map[int]bool{}}
 	stack, err := local.Start(ctx, local.Options{
 		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, Output: j.line,
+		QueueVisibility: functionT + time.Second, QueueConcurrency: 8,
 		Env: map[string]string{"BACKSTOP_CONCURRENCY": "10"},
 	})
 	if err != nil {
@@ -104,17 +106,23 @@ func TestSoak(t *testing.T) {
 	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
 
 	s := &soak{w: w, stack: stack, log: j, queue: make(chan int, *flagN), ctx: ctx, fates: make([]fate, *flagN), records: server.Client(t)}
+	for range *flagN {
+		s.told = append(s.told, &told{})
+	}
 	began := time.Now()
 	restarts := s.trouble(t, server)
 	s.drive(t)
 	restarted := <-restarts
+	s.cancels.Wait()
+	s.empty(t)
 	sent := time.Since(began)
 
 	proxy.Set(faultproxy.Faults{})
 	entries := readDeadLetters(t, server, w)
-	r := s.reconcile(entries, proxy.Dropped(), restarted)
-	replayed := s.replayAll(t)
-	r.replayed, r.notReplayed = s.reconcileReplay(t, entries, readDeadLetters(t, server, w))
+	r := s.reconcile(entries, s.diedWith(t), proxy.Dropped(), restarted)
+	replayed := s.replayAll(t, r)
+	s.reconcileReplay(t, r, entries, readDeadLetters(t, server, w))
+	s.holdTimes(r)
 	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
 
 	if stats := stack.Host.Stats(local.Queue).Timeouts + stack.Host.Stats(local.Send).Timeouts; stats != 0 {
@@ -129,6 +137,10 @@ func TestSoak(t *testing.T) {
 	if r.reasons["open"] == 0 || r.reasons["throttled"] == 0 {
 		t.Errorf("dead letters by reason: %v; no breaker opened, or no rate held", r.reasons)
 	}
+	if r.canceled == 0 || r.mayHaveArrived == 0 || r.already == 0 || r.expired == 0 || r.marked == 0 || r.evictedWaiting == 0 {
+		t.Errorf("canceled %d, may have arrived %d, already delivered %d, expired %d, marked by the schedule %d, records of accepted or canceled ones evicted %d: "+
+			"the run was too short for one of them", r.canceled, r.mayHaveArrived, r.already, r.expired, r.marked, r.evictedWaiting)
+	}
 	for _, fault := range r.faults {
 		t.Error(fault)
 	}
@@ -137,23 +149,30 @@ func TestSoak(t *testing.T) {
 // drive sends every delivery until it is acknowledged, as SQS and API callers do.
 func (s *soak) drive(t *testing.T) {
 	t.Helper()
-	var http []int
+	direct, accepted := make(chan int, len(s.fates)), make(chan int, len(s.fates))
 	for i := range s.fates {
-		if i%10 == 9 {
-			http = append(http, i)
-		} else {
+		switch w := wayOf(i); {
+		case w == posted:
+			direct <- i
+		case w.accepted():
+			accepted <- i
+		default:
 			s.queue <- i
 		}
 	}
+	close(direct)
+	close(accepted)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(s.poll)
 	}
-	wg.Go(func() {
-		for _, i := range http {
-			s.post(i)
-		}
-	})
+	for _, calls := range []chan int{direct, accepted, accepted} {
+		wg.Go(func() {
+			for i := range calls {
+				s.post(i)
+			}
+		})
+	}
 	stop := make(chan struct{})
 	go func() {
 		for {
@@ -216,7 +235,8 @@ func (s *soak) invoke(batch []int) map[int]bool {
 	records := make([]string, len(batch))
 	for n, i := range batch {
 		s.evict(i)
-		body, _ := json.Marshal(s.w.request(i))
+		s.begin(i)
+		body, _ := json.Marshal(s.request(i))
 		records[n] = fmt.Sprintf(`{"messageId":"%d","body":%s,"attributes":{},"eventSource":"aws:sqs","eventSourceARN":"arn:aws:sqs:eu-central-1:1:q"}`, i, body)
 	}
 	res, err := s.stack.Host.Invoke(s.ctx, lambdahost.Invocation{
@@ -262,14 +282,14 @@ func (s *soak) reused(i int) bool {
 func twinned(w *world, i int) bool { return len(w.sharing(w.id(i))) > 1 }
 
 // evict forgets a delivery's record, as a cache does that is full: often before other content
-// is sent under its id, and now and then otherwise.
+// is sent under its id, and now and then otherwise. One that is canceled keeps it: what comes again
+// without it is sent.
 func (s *soak) evict(i int) {
-	if rand.IntN(100) > 0 && (!twin(i) || rand.IntN(2) > 0) {
+	if s.w.terms[i].cancel > 0 || wayOf(i).accepted() || rand.IntN(100) > 0 && (!twin(i) || rand.IntN(2) > 0) {
 		return
 	}
 	id := s.w.id(i)
-	sum := sha256.Sum256([]byte(s.w.classOf(i).name + "\x00" + id))
-	n, err := s.records.Del(s.ctx, fmt.Sprintf("backstop:delivery:%x", sum[:16])).Result()
+	n, err := s.records.Del(s.ctx, s.w.record(i)).Result()
 	if err != nil || n == 0 {
 		return // Redis is away just now, or there is none
 	}
@@ -291,42 +311,41 @@ func (s *soak) ack(i int) {
 // post sends a delivery over the HTTP API until it is answered with 200, 202, or the
 // 400 of a message that can never be sent.
 func (s *soak) post(i int) {
+	prefer := ""
+	if wayOf(i) == async {
+		prefer = "respond-async"
+	}
+	s.begin(i)
 	for s.ctx.Err() == nil {
 		s.evict(i)
-		req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, s.stack.APIURL+"/v1/messages", bytes.NewReader([]byte(s.w.request(i))))
-		if err != nil {
-			return
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			continue
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
+		status, a := s.call(http.MethodPost, "/v1/messages", s.request(i), prefer)
+		refused := false // for good: the caller's, not stored
+		s.mu.Lock()
+		t := s.told[i]
 		switch {
-		case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusAccepted:
-			s.ack(i)
-			return
-		case resp.StatusCode == http.StatusBadRequest && s.w.classOf(i).name == "invalid":
-			s.mu.Lock()
-			s.fates[i].handedBack++
+		case status == http.StatusOK, status == http.StatusAccepted:
+			s.fates[i].acked, t.notBefore = true, a.NotBefore
 			s.mu.Unlock()
-			s.acked.Add(1) // refused for good: the caller's, not stored
+			s.acked.Add(1)
+			if wayOf(i).accepted() {
+				s.evictWaiting(i)
+			}
 			return
-		case resp.StatusCode == http.StatusUnprocessableEntity && twinned(s.w, i):
-			s.mu.Lock()
-			s.fates[i].handedBack++
-			s.fates[i].reused = true
-			s.mu.Unlock()
+		case status == http.StatusBadRequest && s.w.classOf(i).name == "invalid":
+			refused = true
+		case status == http.StatusBadRequest && !t.expires.IsZero() && time.Now().Add(sendAfter).After(t.expires):
+			refused, t.late = true, true
+		case status == http.StatusUnprocessableEntity && twinned(s.w, i):
+			refused, s.fates[i].reused = true, true
+		case status == http.StatusInternalServerError:
+			s.fates[i].killed = true
+		}
+		s.fates[i].handedBack++
+		s.mu.Unlock()
+		if refused {
 			s.acked.Add(1)
 			return
 		}
-		s.mu.Lock()
-		s.fates[i].handedBack++
-		if resp.StatusCode == http.StatusInternalServerError {
-			s.fates[i].killed = true
-		}
-		s.mu.Unlock()
 		_ = delay.Sleep(s.ctx, 200*time.Millisecond)
 	}
 }
@@ -363,7 +382,7 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 }
 
 // replayAll heals the receiver and runs the schedule until nothing is due.
-func (s *soak) replayAll(t *testing.T) (runs int) {
+func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	t.Helper()
 	s.w.heal()
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); runs++ {
@@ -372,10 +391,11 @@ func (s *soak) replayAll(t *testing.T) (runs int) {
 			t.Errorf("replay: %v %s", err, res.Payload)
 			return runs
 		}
-		var sum struct{ Remaining int }
+		var sum struct{ Remaining, Expired int }
 		if err := json.Unmarshal(res.Payload, &sum); err != nil {
 			t.Fatal(err)
 		}
+		r.marked += sum.Expired
 		if sum.Remaining == 0 {
 			return runs + 1
 		}

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -45,7 +46,7 @@ func sometimes(p float64, r reply) func(float64) reply {
 }
 
 var classes = []class{
-	{"ok", 710, always(reply{status: 200}), false},
+	{"ok", 695, always(reply{status: 200}), false},
 	{"paced", 10, always(reply{status: 200}), false}, // more than its rate
 	{"flaky", 120, sometimes(0.4, reply{status: 503}), false},
 	{"down", 60, always(reply{status: 503}), false},
@@ -54,6 +55,7 @@ var classes = []class{
 	{"later", 20, sometimes(0.5, reply{status: 429, retryAfter: "1"}), false},
 	{"reset", 25, sometimes(0.5, reply{reset: true}), true},
 	{"hang", 5, sometimes(0.3, reply{hang: true}), true},
+	{"mute", 15, sometimes(0.8, reply{reset: true}), true},
 }
 
 // world is the receiver, and the truth about what arrived.
@@ -61,17 +63,19 @@ type world struct {
 	url    string
 	seed   uint64
 	class  []uint8 // by delivery
+	terms  []terms
 	healed bool
 
 	mu       sync.Mutex
-	accepted []uint16 // requests answered with 200, by delivery
-	taken    []uint16 // requests taken but not answered, by delivery
+	accepted []uint16            // requests answered with 200, by delivery
+	taken    []uint16            // requests taken but not answered, by delivery
+	seen     map[int][]time.Time // when requests came, whatever they were answered, of deliveries with terms
 	rand     *rand.Rand
 }
 
 func newWorld(tb testing.TB, n int, seed uint64) *world {
 	tb.Helper()
-	w := &world{seed: seed, class: make([]uint8, n), accepted: make([]uint16, n), taken: make([]uint16, n), rand: rand.New(rand.NewPCG(seed, 1))}
+	w := &world{seed: seed, class: make([]uint8, n), terms: make([]terms, n), seen: map[int][]time.Time{}, accepted: make([]uint16, n), taken: make([]uint16, n), rand: rand.New(rand.NewPCG(seed, 1))}
 	for i := range w.class {
 		if twin(i) {
 			w.class[i] = w.class[i-1]
@@ -84,6 +88,7 @@ func newWorld(tb testing.TB, n int, seed uint64) *world {
 				break
 			}
 		}
+		w.terms[i] = newTerms(w.rand, i, w.classOf(i))
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,7 +146,11 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "whose is this?", http.StatusTeapot)
 		return
 	}
+	at := time.Now()
 	w.mu.Lock()
+	if w.terms[i] != (terms{}) || wayOf(i) == later {
+		w.seen[i] = append(w.seen[i], at)
+	}
 	a := reply{status: http.StatusOK}
 	if !w.healed {
 		a = w.classOf(i).answer(w.rand.Float64())
@@ -179,14 +188,19 @@ func (w *world) arrived(i int) int {
 	return int(w.accepted[i]) + int(w.taken[i])
 }
 
+const attemptTimeout = 300 * time.Millisecond
+
 // sinks writes a configuration with a sink per class.
 func (w *world) sinks(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()
 	for _, c := range classes {
-		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 3, base_backoff: 10ms, attempt_timeout: 300ms}\nreplay: {concurrency: 16}\n", w.url, c.name)
+		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 3, base_backoff: 10ms, attempt_timeout: %s}\nreplay: {concurrency: 16}\n", w.url, c.name, attemptTimeout)
 		if c.name == "paced" {
 			text += fmt.Sprintf("rate: {per_second: %d}\n", max(2, len(w.class)/25_000))
+		}
+		if c.name == "mute" { // each is tried
+			text += "breaker: off\n"
 		}
 		if err := os.WriteFile(filepath.Join(dir, c.name+".yaml"), []byte(text), 0o600); err != nil {
 			tb.Fatal(err)
@@ -195,14 +209,20 @@ func (w *world) sinks(tb testing.TB) string {
 	return "file:" + dir
 }
 
-// request is the bare request of a delivery.
-func (w *world) request(i int) string {
+// record is the key of a delivery's record.
+func (w *world) record(i int) string {
+	sum := sha256.Sum256([]byte(w.classOf(i).name + "\x00" + w.id(i)))
+	return fmt.Sprintf("backstop:delivery:%x", sum[:16])
+}
+
+// request is the bare request of a delivery, with more fields.
+func (w *world) request(i int, more string) string {
 	c := w.classOf(i)
 	recipient := "null"
 	if c.name == "invalid" {
 		recipient = `{"url":"ftp://nowhere"}`
 	}
-	return fmt.Sprintf(`{"id":%q,"sink":%q,"recipient":%s,"message":{"subject":"soak","body":"%d"}}`, w.id(i), c.name, recipient, i)
+	return fmt.Sprintf(`{"id":%q,"sink":%q,"recipient":%s,"message":{"subject":"soak","body":"%d"}%s}`, w.id(i), c.name, recipient, i, more)
 }
 
 // journal collects what the functions logged about deliveries.
