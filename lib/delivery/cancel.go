@@ -80,12 +80,16 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 	letters, err := c.Letters.ClaimDelivery(ctx, claim)
 	if err != nil {
 		if state == StateCanceled { // by this call
-			c.undo(ctx, budget, k, token)
+			c.undo(ctx, budget, k, token, claim.Note > 0 && fault.CodeOf(err) != fault.CodeItemLeased)
 		}
 		return Cancellation{}, err
 	}
 	if len(letters) > 0 || state == StateFinished || mayEnd(rec) {
-		if rec, err = c.confirm(ctx, k, token, seen(state, rec, letters)); err != nil && rec.Status != StatusDelivered {
+		rec, err = c.confirm(ctx, k, token, seen(state, rec, letters))
+		if claim.Note > 0 && err != nil && fault.CodeOf(err) != fault.CodeDLQUnavailable {
+			c.undo(ctx, budget, k, "", true) // it is not canceled: the note would lose it
+		}
+		if err != nil && rec.Status != StatusDelivered {
 			return Cancellation{}, err
 		}
 		if dropped := c.drop(ctx, budget, letters); err != nil || dropped != nil {
@@ -185,12 +189,20 @@ func (c *Canceler) drop(ctx context.Context, budget retry.Budget, letters []dlq.
 }
 
 // undo makes the delivery what it was: the note first, for one that stayed alone would lose a
-// message that nobody was told of.
-func (c *Canceler) undo(ctx context.Context, budget retry.Budget, k Key, token string) {
+// message that nobody was told of; then the record that token marked (empty: none). A claim that was
+// refused because of a lease has noted nothing, so the note is another's then, and stays.
+//
+// Where it is not known whether a claim noted anything, this takes away also the note of another
+// cancellation that came and ended meanwhile. Its record says so all the same, for as long as
+// records of cancellations are kept: such a message is sent only if that is lost before its time.
+func (c *Canceler) undo(ctx context.Context, budget retry.Budget, k Key, token string, note bool) {
 	ctx, cancel := budget.SettleContext(ctx)
 	defer cancel()
-	err := c.Letters.Uncancel(ctx, k.Sink, k.ID)
-	if err == nil {
+	var err error
+	if note {
+		err = c.Letters.Uncancel(ctx, k.Sink, k.ID)
+	}
+	if err == nil && token != "" {
 		err = c.Records.Uncancel(ctx, k, token)
 	}
 	if err != nil {

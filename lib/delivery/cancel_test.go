@@ -74,7 +74,7 @@ func TestACancellationIsNotUndoneByAnother(t *testing.T) {
 		t.Fatalf("Claim: %v, %v", leased, err)
 	}
 	var second delivery.Cancellation
-	first := &delivery.Canceler{Records: b.Records, Log: slog.New(slog.DiscardHandler), Letters: undoing{b.queue, func() {
+	first := &delivery.Canceler{Letters: b.queue, Log: slog.New(slog.DiscardHandler), Records: undoing{b.Records, func() {
 		if err := b.queue.Release(t.Context(), []dlq.Lease{leased[0].Lease}); err != nil {
 			t.Fatal(err)
 		}
@@ -93,15 +93,15 @@ func TestACancellationIsNotUndoneByAnother(t *testing.T) {
 	}
 }
 
-// undoing does something before a note is taken back.
+// undoing does something before a record is taken back.
 type undoing struct {
-	delivery.CancelStore
+	delivery.Store
 	do func()
 }
 
-func (u undoing) Uncancel(ctx context.Context, sink, id string) error {
+func (u undoing) Uncancel(ctx context.Context, k delivery.Key, token string) error {
 	u.do()
-	return u.CancelStore.Uncancel(ctx, sink, id)
+	return u.Store.Uncancel(ctx, k, token)
 }
 
 // A canceler died between the mark and the dead letters. Whoever asks again finds what they tell
@@ -138,5 +138,46 @@ func TestADeadLetterThatIsGoneMayHaveArrived(t *testing.T) {
 			t.Errorf("time %d: %+v, %v; want %+v", n+1, got, err, want)
 		}
 		want.Before = true
+	}
+}
+
+// Another cancellation, on which this one relies, is undone meanwhile, and somebody goes on with the
+// delivery: then no note of it may stay, for a replay drops what a note says to be canceled.
+func TestNoNoteIsLeftOfWhatIsNotCanceled(t *testing.T) {
+	for name, c := range map[string]struct {
+		ends delivery.Status
+		code fault.Code
+	}{
+		"it is being sent":  {delivery.StatusInProgress, fault.CodeDeliveryInProgress},
+		"it was delivered":  {delivery.StatusDelivered, fault.CodeAlreadyDelivered},
+		"it is still there": {delivery.StatusAccepted, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(nil)
+			situate(t, b.Records, key, "accepted", "other", lease)
+			if state, _, err := b.Records.Cancel(t.Context(), key, "other canceler", delivery.Record{}); err != nil || state != delivery.StateCanceled {
+				t.Fatal(state, err)
+			}
+			_, err := b.canceler(func() {
+				if err := b.Records.Uncancel(t.Context(), key, "other canceler"); err != nil {
+					t.Fatal(err)
+				}
+				if c.ends == delivery.StatusAccepted {
+					return
+				}
+				state, rec, err := b.Records.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: "f", Token: "arrival", Lease: lease, Queued: true})
+				if err != nil || state != delivery.StateStarted {
+					t.Fatal(state, rec, err)
+				}
+				if c.ends == delivery.StatusDelivered {
+					finish(t, b.Records, "arrival", delivery.Record{Status: c.ends, Fingerprint: "f"}, c.ends)
+				}
+			}).Cancel(t.Context(), key)
+			wantCode(t, err, c.code)
+			noted, err := b.queue.Canceled(t.Context(), key.Sink, key.ID)
+			if err != nil || noted != (c.code == "") {
+				t.Errorf("noted as canceled: %v, %v", noted, err)
+			}
+		})
 	}
 }

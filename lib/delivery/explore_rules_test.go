@@ -157,6 +157,9 @@ func (w *world) look() {
 // queue hands its messages out until they are safe, and dead letters are replayed.
 func (w *world) drain() {
 	a := &actor{name: "later", w: w, free: true, started: true}
+	if noted, err := w.letters.Canceled(context.Background(), key.Sink, key.ID); err != nil || w.noted && w.canceledTold() > 0 && !w.delivered() && !noted {
+		w.breaks("a", "it is canceled, and no note says so once the record is gone (%v)", err)
+	}
 	w.actors = append(w.actors, a)
 	for range 3 {
 		pass(time.Hour)

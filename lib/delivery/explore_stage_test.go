@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"backstop/lib/delivery"
@@ -22,6 +21,8 @@ type stage struct {
 	letters *dlq.Memory
 	queue   []*delivery.Queued
 	expires time.Time // zero: never
+	// noted: a message of it may come once its record is gone, so that a cancellation leaves a note.
+	noted bool
 	// unguarded: a record that was away let a message out that could be canceled meanwhile. It
 	// is the one case in which a cancellation may be missed.
 	unguarded bool
@@ -219,11 +220,7 @@ func (r receiver) EndsWithContext(called sinks.Sink) bool { return called == sin
 
 func (r receiver) Send(ctx context.Context, _ sinks.Recipient, _ sinks.Message) error {
 	s := r.a.w.begins(r.a)
-	modes := []mode{onward, refusing, ambiguous, dying}
-	if strings.HasPrefix(r.a.name, "replay") {
-		modes = []mode{onward, refusing, dying} // what a replay says of silence is its own tests' matter
-	}
-	m := r.a.take(everything, "Send", modes...)
+	m := r.a.take(everything, "Send", onward, refusing, ambiguous, dying)
 	if r.a.free && r.a.sends != "" {
 		m = r.a.sends
 	}
@@ -317,7 +314,7 @@ func cancels(a *actor) {
 // replays sends a dead letter again, as an operator does.
 func replays(a *actor) {
 	items, err := a.w.letters.Items(context.Background(), "ops", 1)
-	if err != nil || len(items) == 0 || items[0].Expired(time.Now()) {
+	if err != nil || len(items) == 0 {
 		return
 	}
 	a.within(func(ctx context.Context) {
