@@ -76,7 +76,7 @@ type RequestQueue struct {
 	// Client calls the queue. Region is the records' awsRegion.
 	Client lambdahost.SQS
 	Region string
-	// Env is what Send needs beside the URL, such as credentials.
+	// Env is what Send and Queue need beside the URL, such as credentials.
 	Env map[string]string
 }
 
@@ -219,11 +219,11 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 	}
 	replay := function(Replay, "replay", o.ReplayTimeout)
 	replay.Async = lambdahost.Async{Retries: -1, MaxAge: time.Minute} // as in template.yaml
-	send := function(Send, "send", o.Timeout)
-	send.Env = sendEnv
+	send, queue := function(Send, "send", o.Timeout), function(Queue, "send", o.QueueTimeout)
+	send.Env, queue.Env = sendEnv, sendEnv
 	var err error
 	s.Host, err = lambdahost.Start(ctx, lambdahost.Options{Logger: o.Logger, Output: o.Output},
-		send, function(Queue, "send", o.QueueTimeout), replay, function(DLQAPI, "dlq-api", o.Timeout))
+		send, queue, replay, function(DLQAPI, "dlq-api", o.Timeout))
 	return err
 }
 

@@ -44,7 +44,7 @@ var needs = map[string][]string{
 	"BACKSTOP_DLQ_OVERFLOW":    pushers,
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
 	"BACKSTOP_IDEMPOTENCY_TTL": keepers,          // settling keeps a record's time; a cancellation makes one
-	"BACKSTOP_QUEUE_URL":       {"SendFunction"}, // the others put nothing there
+	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
 	"BACKSTOP_REPLAY_FUNCTION": operator,         // to start bulk operations early
 	"BACKSTOP_LOCAL":           nil,              // allows memory instead of Redis
 	// A FIFO group is held until the queue's last receive.

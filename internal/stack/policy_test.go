@@ -93,6 +93,7 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 		"QueueFunction": {
 			"logs:CreateLogStream " + logs + "queue:*", "logs:PutLogEvents " + logs + "queue:*",
 			"sqs:DeleteMessage " + queue + "Messages", "sqs:GetQueueAttributes " + queue + "Messages", "sqs:ReceiveMessage " + queue + "Messages",
+			"sqs:SendMessage " + queue + "Messages",
 		},
 		"ReplayFunction": {
 			"logs:CreateLogStream " + logs + "replay:*", "logs:PutLogEvents " + logs + "replay:*",

@@ -449,6 +449,14 @@ func TestTheDeployedStackWorks(t *testing.T) {
 			}
 		}
 	})
+	t.Run("one that asks to be sent later goes back, and comes once", func(t *testing.T) {
+		w.enqueue(t, `{"id":"q-later","sink":"ok","message":{"body":"hello"},"send_after":"2s"}`)
+		eventually(t, "q-later waits", func() bool {
+			_, out := w.http(t, "GET", "/v1/deliveries?sink=ok&id=q-later", "")
+			return out["status"] == "accepted"
+		})
+		eventually(t, "q-later arrives", func() bool { return w.arrived("q-later") == 1 })
+	})
 	t.Run("one that fails is dead-lettered, and replayed by the schedule", func(t *testing.T) {
 		w.enqueue(t, message("q-down", "down"))
 		eventually(t, "q-down is dead-lettered", func() bool { return w.count(t, "down") == 1 })
