@@ -149,7 +149,11 @@ func (s *soak) cancel(i int) {
 			} else {
 				t.already = true
 			}
+			waits := s.fates[i].acked && wayOf(i).accepted()
 			s.mu.Unlock()
+			if waits && rand.IntN(2) == 0 {
+				s.forget(i) // its message may come yet
+			}
 			return
 		}
 		_ = delay.Sleep(s.ctx, 100*time.Millisecond)
@@ -204,16 +208,26 @@ func (s *soak) evictWaiting(i int) {
 	s.cancels.Go(func() {
 		_ = delay.Sleep(s.ctx, time.Duration(rand.Int64N(int64(1500*time.Millisecond)))) // when it ends nothing matters
 		for range 10 {
-			if n, err := forgetWaiting.Run(s.ctx, s.records, []string{s.w.record(i)}).Int(); err == nil && n > 0 {
-				s.mu.Lock()
-				s.told[i].forgotten = true
-				s.mu.Unlock()
-				s.evictedWaiting.Add(1)
+			if s.forget(i) {
 				return
 			}
 			_ = delay.Sleep(s.ctx, 50*time.Millisecond)
 		}
 	})
+}
+
+// forget evicts the record of a delivery that waits or was canceled, and reports whether there was
+// one.
+func (s *soak) forget(i int) bool {
+	n, err := forgetWaiting.Run(s.ctx, s.records, []string{s.w.record(i)}).Int()
+	if err != nil || n == 0 {
+		return false // Redis is away just now, or there is none
+	}
+	s.mu.Lock()
+	s.told[i].forgotten = true
+	s.mu.Unlock()
+	s.evictedWaiting.Add(1)
+	return true
 }
 
 // empty waits until the stack's queue has given out everything, and returns what it gave up.
