@@ -317,7 +317,12 @@ func (w *way) tellLetter() {
 	if it.LastError != "" {
 		detail += ": " + it.LastError
 	}
-	w.step(it.At, StepDeadLettered, detail)
+	// A dead letter's time has milliseconds: it may seem to be from before somebody began.
+	var began time.Time
+	if b := w.rec.BeganAt; b.Truncate(time.Millisecond).Equal(it.At) {
+		began = b
+	}
+	w.stepAfter(began, it.At, StepDeadLettered, detail)
 	last := it.At
 	for _, r := range it.History {
 		last = r.At

@@ -392,3 +392,16 @@ func TestARecordTellsHowLongItIsHeld(t *testing.T) {
 		}
 	}
 }
+
+// A dead letter's time is that of its id, in milliseconds; its record's is finer.
+func TestADeadLetterStandsBehindWhatBegan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pass(1500 * time.Microsecond)
+		b := newBench(nil)
+		b.kept(t)
+		way, err := (&delivery.Tracker{Records: b.Records, Letters: b.queue}).Track(t.Context(), key)
+		if err != nil || len(way.Timeline) != 2 || way.Timeline[0].Event != delivery.StepBegan || way.Timeline[1].Event != delivery.StepDeadLettered {
+			t.Errorf("%+v, %v; want it begun, then dead-lettered", way.Timeline, err)
+		}
+	})
+}
