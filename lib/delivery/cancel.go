@@ -59,8 +59,8 @@ type Cancellation struct {
 //
 // Errors mean that it was not canceled: ALREADY_DELIVERED when a receiver said that it has it;
 // DELIVERY_IN_PROGRESS while somebody sends it, and ITEM_LEASED while a replay does: ask again
-// later; SINK_DLQ_UNAVAILABLE when records or dead letters could not be reached, in which case
-// it may be canceled already: ask again; INVALID_ARGUMENT for a bad sink or id.
+// later; SINK_DLQ_UNAVAILABLE when records or dead letters could not be reached, or it took too
+// long, in which case it may be canceled already: ask again; INVALID_ARGUMENT for a bad sink or id.
 func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 	if err := errors.Join(fault.CheckName(k.Sink), fault.CheckID(k.ID)); err != nil {
 		return Cancellation{}, err
@@ -182,7 +182,8 @@ func (c *Canceler) drop(ctx context.Context, budget retry.Budget, letters []dlq.
 	}
 	for i, r := range results {
 		if r != dlq.SettleApplied {
-			return &fault.Error{Code: fault.CodeItemLeased, Msg: fmt.Sprintf("a replay holds dead letter %s; ask again later", letters[i].ID)}
+			// A replay has it by now, or it is gone: by an earlier try of this, perhaps, or by others.
+			return &fault.Error{Code: fault.CodeDLQUnavailable, Msg: fmt.Sprintf("the lease was over before dead letter %s was removed; it may be canceled already: ask again", letters[i].ID)}
 		}
 	}
 	return nil

@@ -181,3 +181,100 @@ func TestNoNoteIsLeftOfWhatIsNotCanceled(t *testing.T) {
 		})
 	}
 }
+
+// unmarkable are records in which no cancellation can be marked.
+type unmarkable struct{ delivery.Store }
+
+func (unmarkable) Cancel(context.Context, delivery.Key, string, delivery.Record) (delivery.State, delivery.Record, error) {
+	return "", delivery.Record{}, errRecords
+}
+
+// Nothing is taken away of a delivery that is not marked as canceled: whoever has it goes on with it.
+func TestWhatIsNotMarkedKeepsItsDeadLetters(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(t *testing.T, b *bench)
+		code fault.Code
+	}{
+		"its record is away": {func(_ *testing.T, b *bench) { b.Records = unmarkable{b.Records} }, fault.CodeDLQUnavailable},
+		"it is being sent":   {func(t *testing.T, b *bench) { situate(t, b.Records, key, "in_progress", "a", lease) }, fault.CodeDeliveryInProgress},
+		"it is being queued": {func(t *testing.T, b *bench) { situate(t, b.Records, key, "accepting", "a", lease) }, fault.CodeDeliveryInProgress},
+		"it was delivered":   {func(t *testing.T, b *bench) { situate(t, b.Records, key, "delivered", "a", lease) }, fault.CodeAlreadyDelivered},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(nil)
+			push(t, b, dlq.Item{Sink: key.Sink, DeliveryID: key.ID, Message: sinks.Message{ID: key.ID, Body: "x"}, Reason: dlq.ReasonExhausted})
+			c.set(t, b)
+			_, err := b.canceler(nil).Cancel(t.Context(), key)
+			wantCode(t, err, c.code)
+			left, err := b.queue.Claim(t.Context(), dlq.Claim{Sink: key.Sink, TTL: lease, Limit: 1})
+			if err != nil || len(left) != 1 || left[0].Canceled {
+				t.Errorf("left for a replay: %+v, %v; want its dead letter, not leased", left, err)
+			}
+		})
+	}
+}
+
+// Records go before messages do. Where one may come later, a note says that it is canceled.
+func TestWhatMayComeLaterIsNotedAsCanceled(t *testing.T) {
+	for name, c := range map[string]struct {
+		situation string
+		after     func(t *testing.T, b *bench)
+		want      bool
+	}{
+		"nothing is known of it": {situation: "none", want: true},
+		"its acceptor died":      {situation: "accepting", want: true},
+		"it waits":               {situation: "accepted", want: true},
+		"its sender died":        {situation: "in_progress", want: true},
+		// Those of situate were accepted for later.
+		"it is a dead letter":          {situation: "dead_lettered", want: true},
+		"it was sent at once, in vain": {situation: "none", after: func(t *testing.T, b *bench) { b.kept(t) }},
+		"and was given up": {situation: "none", after: func(t *testing.T, b *bench) {
+			it := b.kept(t)
+			if _, err := b.Records.Update(t.Context(), delivery.ChangeOf(it, delivery.StatusDiscarded)); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.queue.Discard(t.Context(), it.ID); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(nil)
+			situate(t, b.Records, key, c.situation, "a", 0)
+			if c.after != nil {
+				c.after(t, b)
+			}
+			if _, err := b.canceler(nil).Cancel(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			if noted, err := b.queue.Canceled(t.Context(), key.Sink, key.ID); err != nil || noted != c.want {
+				t.Errorf("noted: %v, %v; want %v", noted, err, c.want)
+			}
+		})
+	}
+}
+
+// tooLate finds its lease over when it removes dead letters.
+type tooLate struct{ delivery.CancelStore }
+
+func (l tooLate) Settle(ctx context.Context, s []dlq.Settlement) ([]dlq.SettleResult, error) {
+	if _, err := l.CancelStore.Settle(ctx, s); err != nil { // and its reply is lost
+		return nil, err
+	}
+	return []dlq.SettleResult{dlq.SettleFenced}, nil
+}
+
+// A canceler that was away for longer than its lease does not know whether it removed the dead letter
+// itself. It does not say that the delivery is not canceled, and who asks again is told that it is.
+func TestACancelerThatIsLateDoesNotSayThatNothingIsCanceled(t *testing.T) {
+	b := newBench(nil)
+	b.kept(t)
+	late := b.canceler(nil)
+	late.Letters = tooLate{b.queue}
+	_, err := late.Cancel(t.Context(), key)
+	wantCode(t, err, fault.CodeDLQUnavailable)
+	want := delivery.Cancellation{Status: delivery.StatusCanceled, DeliveryID: key.ID, Known: true, Attempts: 1, Before: true}
+	if got, err := b.canceler(nil).Cancel(t.Context(), key); err != nil || got != want {
+		t.Errorf("again: %+v, %v; want %+v", got, err, want)
+	}
+}

@@ -3,7 +3,10 @@
 // same delivery id sent again to the same sink is answered instead of sent twice.
 //
 // Start with Sender and its Deliver. Registered makes its Targets of a sinks.Registry; a
-// dlq.Store is its Queue; NewRedis, or NewMemory in a single process, its Records.
+// dlq.Store is its Queue; NewRedis, or NewMemory in a single process, its Records. With
+// Sender.Requests, a queue of the caller's own, it accepts for later what asks for that
+// (Request.Async, Request.SendAfter), and nothing is sent at Request.ExpiresAt or later. A Canceler
+// takes back what was not sent yet, and a Tracker tells what became of a delivery.
 //
 // The records narrow duplicates; they are not what keeps messages. A delivery whose record
 // cannot be read or written goes out all the same. Dead letters are sent again by package

@@ -90,7 +90,7 @@ func (w *world) begins(a *actor) *sent {
 	}
 	for _, s := range w.begun {
 		switch {
-		case s.mode == "" && !w.late && !w.unguarded && !w.actor(s.by).dead:
+		case s.mode == "" && !w.late && !w.unguarded && !w.blind && !w.actor(s.by).dead:
 			w.breaks("g", "%s and %s send at once", s.by, a.name)
 		case s.mode == onward && w.faults == 0:
 			w.breaks("g", "%s sends what %s delivered", a.name, s.by)

@@ -26,9 +26,11 @@ type stage struct {
 	// unguarded: a record that was away let a message out that could be canceled meanwhile. It
 	// is the one case in which a cancellation may be missed.
 	unguarded bool
-	told      []told
-	replayed  []error
-	statuses  []delivery.Status // of the record, one after the other
+	// blind: a dead letter could not be read, and what it stands for was sent for want of it.
+	blind    bool
+	told     []told
+	replayed []error
+	statuses []delivery.Status // of the record, one after the other
 }
 
 // told is what the caller of a Sender was told.
@@ -144,11 +146,15 @@ func (l lettersOf) Discard(ctx context.Context, id string) error {
 }
 
 func (l lettersOf) Get(ctx context.Context, id string) (dlq.Item, error) {
-	return letter(l, "Get", func() (dlq.Item, error) { return l.Memory.Get(ctx, id) })
+	it, err := letter(l, "Get", func() (dlq.Item, error) { return l.Memory.Get(ctx, id) })
+	l.a.w.blind = l.a.w.blind || fault.CodeOf(err) == fault.CodeDLQUnavailable
+	return it, err
 }
 
 func (l lettersOf) Find(ctx context.Context, sink, id, fingerprint string) (dlq.Item, error) {
-	return letter(l, "Find", func() (dlq.Item, error) { return l.Memory.Find(ctx, sink, id, fingerprint) })
+	it, err := letter(l, "Find", func() (dlq.Item, error) { return l.Memory.Find(ctx, sink, id, fingerprint) })
+	l.a.w.blind = l.a.w.blind || fault.CodeOf(err) == fault.CodeDLQUnavailable
+	return it, err
 }
 
 func (l lettersOf) Claim(ctx context.Context, c dlq.Claim) ([]dlq.Leased, error) {
