@@ -95,6 +95,48 @@ mutant 'record reopened though it has changed' lib/delivery/move.lua \
 mutant 'replay settled before its record' lib/replay/settler.go \
   's/\ts\.engine\.noteBefore\(ctx, group\.\.\.\)\n//' \
   ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
+mutant 'later: forgotten though the queue was silent' lib/delivery/later.go \
+  's/how := BackLeave\n/how := BackForget\n/' \
+  ./lib/delivery 'TestWhatTheQueueMayHaveIsLeft'
+mutant 'later: forgotten though somebody died putting it' lib/delivery/later.go \
+  's/if !g\.again && \(/if (/' \
+  ./lib/delivery 'TestWhatSomebodyDiedPuttingIntoTheQueueIsPutAgain'
+mutant 'later: what is noted as canceled is sent' lib/delivery/later.go \
+  's/if err == nil && !canceled \{/if _ = canceled; err == nil {/' \
+  ./lib/delivery 'TestWhatAMessageOfTheQueueStarts'
+mutant 'later: older than notes, and sent' lib/delivery/later.go \
+  's/age > s\.Records\.Retention\(\)/false/' \
+  ./lib/delivery 'TestWhatAMessageOfTheQueueStarts'
+mutant 'later: sent at its own times, not at the first' lib/delivery/sender.go \
+  's/\t\tr\.AcceptedAt, r\.NotBefore = found\.AcceptedAt, found\.NotBefore\n//' \
+  ./lib/delivery 'TestTheFirstAcceptanceCounts'
+mutant 'later: the record of one under way goes too early' lib/delivery/move.lua \
+  's/ or which\.accepted_at and which\.status == .in_progress.//' \
+  ./lib/delivery 'TestARecordIsKeptForAsLongAsItIsNeeded'
+mutant 'handed back: forgotten though an attempt was not answered' lib/delivery/sender.go \
+  's/fault\.CodeDLQUnavailable, rec\.Unanswered > 0:/fault.CodeDLQUnavailable:/' \
+  ./lib/delivery 'TestWhoCancelsIsToldWhatMayHaveArrived'
+mutant 'cancel: dead letters removed before the mark' lib/delivery/cancel.go \
+  's/(\tstate, rec, err := c\.Records\.Cancel\(ctx, k, token, Record\{\}\)\n)/\tif early, err := c.Letters.ClaimDelivery(ctx, dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease()}); err == nil {\n\t\tif err := c.drop(ctx, budget, early); err != nil {\n\t\t\treturn Cancellation{}, err\n\t\t}\n\t}\n$1/' \
+  ./lib/delivery 'TestWhatIsNotMarkedKeepsItsDeadLetters'
+mutant 'cancel: nothing noted' lib/delivery/cancel.go \
+  's/claim\.Note = c\.Records\.Retention\(\)/claim.Note = 0/' \
+  ./lib/delivery 'TestWhatMayComeLaterIsNotedAsCanceled'
+mutant 'cancel: no second look' lib/delivery/cancel.go \
+  's/rec, err = c\.confirm\(ctx, k, token, seen\(state, rec, letters\)\)/rec = seen(state, rec, letters)/' \
+  ./lib/delivery 'TestWhatAReplayDeliversMeanwhileIsNotCanceled'
+mutant 'cancel: the note of another taken away' lib/delivery/cancel.go \
+  's/claim\.Note > 0 && fault\.CodeOf\(err\) != fault\.CodeItemLeased/claim.Note > 0/' \
+  ./lib/delivery 'TestEveryOrderOfSteps/dead_letter_of_the_queue'
+mutant 'cancel: a note left of what is not canceled' lib/delivery/cancel.go \
+  's/\t\t\tc\.undo\(ctx, budget, k, "", true\).*\n//' \
+  ./lib/delivery 'TestNoNoteIsLeftOfWhatIsNotCanceled'
+mutant 'what waits in the queue is given up with a dead letter' lib/delivery/table.go \
+  's/told\(StatusDiscarded\)/rowOf(told(StatusDiscarded), row{isAccepted: {written, StatusDiscarded}})/' \
+  ./lib/delivery 'TestWhatBecomesOfRecords'
+mutant 'an attempt after its time was over at the gate' lib/retry/retrier.go \
+  's/if d\.expires\(0\) \{/if false {/' \
+  ./lib/retry 'TestNothingBeginsOnceItsTimeIsOver'
 mutant 'a paused sink is sent to' lib/delivery/sender.go \
   's/ && s\.Paused\(ctx, r\.Sink\):/ \&\& false:/' \
   ./lib/delivery 'TestAPausedSinkIsNotSentTo'
