@@ -86,6 +86,12 @@ mutant 'dead letter left of what another delivered' lib/delivery/sender.go \
 mutant 'item id taken for proof' lib/delivery/sender.go \
   's/ && FingerprintOf\(it\) == g\.fingerprint//' \
   ./lib/delivery 'TestAnItemIDAloneProvesNothing'
+mutant 'note of a cancellation not looked for after a death' lib/delivery/sender.go \
+  's/if r\.Queued \{ \/\/ whoever/if false { \/\/ whoever/' \
+  ./lib/delivery 'TestWhatAMessageOfTheQueueStarts'
+mutant 'record of somebody who accepts taken for the first' lib/delivery/table.go \
+  's/row\{isAccepted: started\}, same\(step\{StateUnknown, StatusInProgress\}, none, isAccepting\)/same(started, isAccepted, isAccepting), row{none: {StateUnknown, StatusInProgress}}/' \
+  ./lib/delivery 'TestWhatAMessageOfTheQueueStarts'
 mutant 'record of a delivery set back' lib/delivery/table.go \
   's/isDeadLettered, isExpired, isDiscarded\)\)\n\}/isDeadLettered, isExpired, isDiscarded, isDelivered))\n}/' \
   ./lib/delivery 'TestARecordMovesForwardOnly'

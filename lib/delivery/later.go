@@ -140,7 +140,7 @@ func (s *Sender) accept(ctx context.Context, r *Request, g *guard, p *plan) (a A
 // unknown decides about a queued delivery whose record is gone. Of one that is older than notes
 // of cancellations live nobody knows whether there was one: an operator decides.
 func (s *Sender) unknown(ctx context.Context, r Request, g *guard, p *plan) (a Answer, decided bool, err error) {
-	if a, decided, err = s.noted(ctx, g, BackRequeue); decided {
+	if a, decided, err = s.noted(ctx, g, BackLeave); decided {
 		return a, true, err
 	}
 	if age := time.Since(r.AcceptedAt); age > s.Records.Retention() {

@@ -316,6 +316,15 @@ func (b *bench) note(t *testing.T) {
 	}
 }
 
+// comes begins with the message of the queue, and dies.
+func (b *bench) comes(t *testing.T) {
+	t.Helper()
+	begin := delivery.Begin{Key: key, Fingerprint: dlq.ContentFingerprint(nil, "", "x", nil), Token: "dead", Queued: true, AcceptedAt: time.Now()}
+	if state, _, err := b.Records.Begin(t.Context(), begin); err != nil || state != delivery.StateUnknown {
+		t.Fatalf("%v, %v", state, err)
+	}
+}
+
 func TestWhatAMessageOfTheQueueStarts(t *testing.T) {
 	now := func(*testing.T, *bench) {}
 	for name, c := range map[string]struct {
@@ -327,21 +336,37 @@ func TestWhatAMessageOfTheQueueStarts(t *testing.T) {
 		left delivery.Status // of the record
 		why  dlq.Reason
 	}{
-		"it is being accepted":            {set: func(t *testing.T, b *bench) { b.starts(t, true, lease) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
-		"its acceptor died":               {set: func(t *testing.T, b *bench) { b.starts(t, true, 0) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
-		"it is accepted":                  {set: func(t *testing.T, b *bench) { b.starts(t, true, lease); b.ends(t, delivery.StatusAccepted) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
-		"it is being sent":                {set: func(t *testing.T, b *bench) { b.starts(t, false, lease) }, code: fault.CodeDeliveryInProgress, left: delivery.StatusInProgress},
-		"its sender died":                 {set: func(t *testing.T, b *bench) { b.starts(t, false, 0) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
-		"it was delivered":                {set: func(t *testing.T, b *bench) { b.starts(t, false, lease); b.ends(t, delivery.StatusDelivered) }, want: delivery.StatusDelivered, left: delivery.StatusDelivered},
-		"it was canceled":                 {set: func(t *testing.T, b *bench) { b.cancels(t) }, want: delivery.StatusCanceled, left: delivery.StatusCanceled},
-		"its record is gone":              {set: now, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
-		"its record is gone, a note not":  {set: func(t *testing.T, b *bench) { b.note(t) }, want: delivery.StatusCanceled},
-		"its record is gone, and it old":  {age: delivery.LongestWait + time.Second, set: now, want: delivery.StatusDeadLettered, why: dlq.ReasonInvalid, left: delivery.StatusDeadLettered},
-		"old and noted":                   {age: delivery.LongestWait + time.Second, set: func(t *testing.T, b *bench) { b.note(t) }, want: delivery.StatusCanceled},
-		"just not too old":                {age: delivery.LongestWait - time.Hour, set: now, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
-		"its record cannot be read":       {set: func(_ *testing.T, b *bench) { b.Records = brokenRecords{b.Records} }, code: fault.CodeDLQUnavailable},
-		"the notes cannot be read":        {set: func(_ *testing.T, b *bench) { b.Queue = noteless{b.queue} }, code: fault.CodeDLQUnavailable, left: delivery.StatusAccepted},
-		"nor have they to be: its record": {set: func(t *testing.T, b *bench) { b.starts(t, true, 0); b.Queue = noteless{b.queue} }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		"it is being accepted":           {set: func(t *testing.T, b *bench) { b.starts(t, true, lease) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		"its acceptor died":              {set: func(t *testing.T, b *bench) { b.starts(t, true, 0) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		"it is accepted":                 {set: func(t *testing.T, b *bench) { b.starts(t, true, lease); b.ends(t, delivery.StatusAccepted) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		"it is being sent":               {set: func(t *testing.T, b *bench) { b.starts(t, false, lease) }, code: fault.CodeDeliveryInProgress, left: delivery.StatusInProgress},
+		"its sender died":                {set: func(t *testing.T, b *bench) { b.starts(t, false, 0) }, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		"it was delivered":               {set: func(t *testing.T, b *bench) { b.starts(t, false, lease); b.ends(t, delivery.StatusDelivered) }, want: delivery.StatusDelivered, left: delivery.StatusDelivered},
+		"it was canceled":                {set: func(t *testing.T, b *bench) { b.cancels(t) }, want: delivery.StatusCanceled, left: delivery.StatusCanceled},
+		"its record is gone":             {set: now, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		"its record is gone, a note not": {set: func(t *testing.T, b *bench) { b.note(t) }, want: delivery.StatusCanceled},
+		"its record is gone, and it old": {age: delivery.LongestWait + time.Second, set: now, want: delivery.StatusDeadLettered, why: dlq.ReasonInvalid, left: delivery.StatusDeadLettered},
+		"old and noted":                  {age: delivery.LongestWait + time.Second, set: func(t *testing.T, b *bench) { b.note(t) }, want: delivery.StatusCanceled},
+		"just not too old":               {age: delivery.LongestWait - time.Hour, set: now, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		"its record cannot be read":      {set: func(_ *testing.T, b *bench) { b.Records = brokenRecords{b.Records} }, code: fault.CodeDLQUnavailable},
+		"the notes cannot be read":       {set: func(_ *testing.T, b *bench) { b.Queue = noteless{b.queue} }, code: fault.CodeDLQUnavailable, left: delivery.StatusInProgress},
+		"nor have they to be: its record": {set: func(t *testing.T, b *bench) {
+			b.starts(t, true, lease)
+			b.ends(t, delivery.StatusAccepted)
+			b.Queue = noteless{b.queue}
+		}, want: delivery.StatusDelivered, sent: 1, left: delivery.StatusDelivered},
+		// It was canceled, and its record is gone: what others began with it since proves nothing.
+		"noted, and somebody accepts it again":             {set: func(t *testing.T, b *bench) { b.note(t); b.starts(t, true, lease) }, want: delivery.StatusCanceled},
+		"noted, and who would accept it again died":        {set: func(t *testing.T, b *bench) { b.note(t); b.starts(t, true, 0) }, want: delivery.StatusCanceled},
+		"noted, and who got it from the queue before died": {set: func(t *testing.T, b *bench) { b.note(t); b.comes(t) }, want: delivery.StatusCanceled},
+		"noted, and the notes could not be read before": {set: func(t *testing.T, b *bench) {
+			b.note(t)
+			b.Queue = noteless{b.queue}
+			if _, err := b.Deliver(t.Context(), arrived(time.Now())); fault.CodeOf(err) != fault.CodeDLQUnavailable {
+				t.Fatal(err)
+			}
+			b.Queue = b.queue
+		}, want: delivery.StatusCanceled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(nil)

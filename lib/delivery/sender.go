@@ -323,12 +323,19 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 		r.AcceptedAt, r.NotBefore = found.AcceptedAt, found.NotBefore
 	}
 	switch state {
-	case StateAccepting:
-		return s.noted(bctx, g, BackForget) // its record may have said so, and be gone
+	case StateAccepting: // its record may have said so, and be gone
+		return s.noted(bctx, g, BackForget)
+	case StateAcceptingAgain: // whoever began to accept it may have died before it looked
+		return s.noted(bctx, g, BackLeave)
 	case StateUnknown:
 		return s.unknown(bctx, *r, g, p)
 	case StateTakenOver:
 		g.unseen = true
+		if r.Queued { // whoever had it may have died before it looked
+			if a, decided, err := s.noted(bctx, g, BackLeave); decided {
+				return a, true, err
+			}
+		}
 		// Whoever had it may have stored the dead letter before it ended.
 		it, err := s.Queue.Find(bctx, g.key.Sink, g.key.ID, g.fingerprint)
 		if err != nil {

@@ -144,8 +144,10 @@ var transitions = map[event]row{
 		// Its owner sends it at once after all; of one that died nobody knows.
 		of(StatusAccepting, mine): started, of(StatusAccepting, ended): takenOver,
 	}),
-	// The message came back from the queue, so that had taken it, whatever the record knows of it.
-	onQueued: rowOf(asked(started), same(started, isAccepting, isAccepted), row{none: {StateUnknown, StatusInProgress}}),
+	// The message came back from the queue, so that had taken it, whatever the record knows of it. One
+	// that says "accepting" may be that of another call, and the first one's, which is gone, may have
+	// said "canceled".
+	onQueued: rowOf(asked(started), row{isAccepted: started}, same(step{StateUnknown, StatusInProgress}, none, isAccepting)),
 	onAccept: rowOf(asked(accepting), row{
 		of(StatusAccepting, mine): accepting, of(StatusAccepting, ended): {StateAcceptingAgain, StatusAccepting},
 	}),

@@ -21,9 +21,9 @@ import (
 const rules = `
 same content       send queued accept untrue  accepted delivered dead expired  forget requeue leave  told_d told_k told_e told_x  cancel confirm uncancel
 none any           Sp   Up     Ag     Sp      -.       wd        wk   we       -.     -.      wp     wd     wk     we     wx      Cc     Cc      -.
-accepting mine     Sp   Sp     Ag     Sp      wa       wd        -.   -.       w0     -.      wg     wd     -.     -.     -.      B.     B.      -.
-accepting run      B.   Sp     B.     B.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      B.     B.      -.
-accepting over     Tp   Sp     Gg     Tp      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      Cc     Cc      -.
+accepting mine     Sp   Up     Ag     Sp      wa       wd        -.   -.       w0     -.      wg     wd     -.     -.     -.      B.     B.      -.
+accepting run      B.   Up     B.     B.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      B.     B.      -.
+accepting over     Tp   Up     Gg     Tp      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      Cc     Cc      -.
 accepted mine      F.   Sp     F.     F.      wa       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      Cc     Cc      -.
 accepted over      F.   Sp     F.     F.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      Cc     Cc      -.
 in_progress mine   Sp   Sp     Sp     Sp      -.       wd        wk   we       w0     wa      wp     wd     -.     -.     -.      B.     B.      -.
@@ -53,7 +53,7 @@ canceled mine      C.   C.     C.     C.      -.       -.        -.   -.       -
 canceled over      C.   C.     C.     C.      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      F.     Cc      -.
 
 older fingerprint  send queued accept untrue  accepted delivered dead expired  forget requeue leave  told_d told_k told_e told_x  cancel confirm uncancel
-accepting run      B.   Sp     B.     B.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      B.     B.      -.
+accepting run      B.   Up     B.     B.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      B.     B.      -.
 accepted over      Sp   Sp     Ag     Sp      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      Cc     Cc      -.
 in_progress run    B.   B.     B.     B.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      B.     B.      -.
 in_progress over   Tp   Tp     Tp     Tp      -.       wd        -.   -.       -.     -.      -.     wd     wk     we     wx      Cc     Cc      -.
