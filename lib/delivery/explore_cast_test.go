@@ -156,11 +156,11 @@ var casts = []cast{
 		told: []string{"answer accepted", "canceled"},
 	},
 	{
-		name: "sent at once, twice, canceled", actors: []string{"sender", "sender 2", "canceler"}, faults: 1, full: 1,
+		name: "sent at once, twice, canceled", actors: []string{"sender", "sender 2", "canceler"}, faults: 1,
 		told: []string{"answer delivered", "answer dead_lettered", "answer canceled", "answer DELIVERY_IN_PROGRESS", "cancel ALREADY_DELIVERED", "canceled", "canceled, may have arrived"},
 	},
 	{
-		name: "sent at once, expires, taken over, canceled", actors: []string{"sender", "sender 2", "canceler"}, expires: 20 * time.Second, full: 1,
+		name: "sent at once, expires, taken over, canceled", actors: []string{"sender", "sender 2", "canceler"}, expires: 20 * time.Second,
 		told: []string{"answer delivered", "answer INVALID_ARGUMENT", "canceled"},
 	},
 	{
@@ -172,7 +172,7 @@ var casts = []cast{
 		told: []string{"canceled", "cancel ITEM_LEASED", "cancel ALREADY_DELIVERED", "replay", "replay INVALID_ARGUMENT"},
 	},
 	{
-		name: "dead letter of the queue replayed, canceled twice", actors: []string{"replay", "canceler", "canceler 2"}, letter: refusing, queued: true, full: 1,
+		name: "dead letter of the queue replayed, canceled twice", actors: []string{"replay", "canceler", "canceler 2"}, letter: refusing, queued: true,
 		told: []string{"canceled", "cancel ITEM_LEASED", "cancel ALREADY_DELIVERED", "replay"},
 	},
 	{
@@ -180,7 +180,7 @@ var casts = []cast{
 		told: []string{"canceled, may have arrived", "cancel ITEM_LEASED", "cancel ALREADY_DELIVERED", "replay"},
 	},
 	{
-		name: "dead letter replayed twice, canceled", actors: []string{"replay", "replay 2", "canceler"}, letter: refusing, full: 1,
+		name: "dead letter replayed twice, canceled", actors: []string{"replay", "replay 2", "canceler"}, letter: refusing,
 		told: []string{"canceled", "cancel ITEM_LEASED", "cancel ALREADY_DELIVERED", "replay"},
 	},
 }

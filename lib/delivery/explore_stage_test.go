@@ -175,7 +175,11 @@ func (l lettersOf) Release(ctx context.Context, leases []dlq.Lease) error {
 }
 
 func (l lettersOf) ClaimDelivery(ctx context.Context, c dlq.DeliveryClaim) ([]dlq.Leased, error) {
-	return letter(l, "ClaimDelivery", func() ([]dlq.Leased, error) { return l.Memory.ClaimDelivery(ctx, c) })
+	leased, err := letter(l, "ClaimDelivery", func() ([]dlq.Leased, error) { return l.Memory.ClaimDelivery(ctx, c) })
+	if fault.CodeOf(err) == fault.CodeDLQUnavailable && l.a.w.cancelers() > 1 {
+		l.a.w.noted = false // it may take the note of the other one away (Canceler.undo)
+	}
+	return leased, err
 }
 
 func (l lettersOf) Canceled(ctx context.Context, sink, id string) (bool, error) {
