@@ -18,6 +18,8 @@ import (
 // them, as "file: function", and why.
 var asleep = map[string]string{
 	"bench/config_test.go: BenchmarkConfig":                                          "look-ups come at a pace",
+	"bench/later_test.go: marking":                                                   "dead letters whose time must be over",
+	"bench/later_test.go: newRequestQueue":                                           "a queue that takes its time is what is measured",
 	"bench/outage_test.go: BenchmarkRate":                                            "senders and replayers that come at a pace",
 	"bench/outage_test.go: BenchmarkRecovery":                                        "a schedule's ticks",
 	"bench/outage_test.go: newPatient":                                               "a receiver that takes its time is what is measured",
@@ -27,6 +29,11 @@ var asleep = map[string]string{
 	"lib/dlq/batcher_test.go: AddBatch":                                              "in a bubble, through an interface",
 	"lib/flow/share_test.go: Swap":                                                   "in bubbles, through an interface",
 	"lib/replay/concurrent_test.go: TestRunsCanceledAtAnyMomentLoseAndRepeatNothing": "sends of random length, so that runs end at any moment",
+	"lib/replay/expire_test.go: Claim":                                               "in bubbles, through an interface",
+	"lib/replay/expire_test.go: Settle":                                              "in bubbles, through an interface",
+	"lib/replay/expire_test.go: Update":                                              "in bubbles, through an interface",
+	"lib/retry/expiry_test.go: Ask":                                                  "in bubbles, through an interface",
+	"lib/retry/expiry_test.go: takes":                                                "in bubbles, through an interface",
 	"lib/replay/deadline_test.go: Settle":                                            "in bubbles, through an interface",
 	"lib/sinks/email/conformance_test.go: message":                                   "a server that answers slowly",
 }

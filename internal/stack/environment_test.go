@@ -43,10 +43,10 @@ var needs = map[string][]string{
 	"BACKSTOP_DLQ_MAX_LEN":     pushers, // the schedule's replays put back, they push nothing
 	"BACKSTOP_DLQ_OVERFLOW":    pushers,
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
-	"BACKSTOP_IDEMPOTENCY_TTL": keepers,          // settling keeps a record's time; a cancellation makes one
+	"BACKSTOP_IDEMPOTENCY_TTL": keepers,                           // settling keeps a record's time; a cancellation makes one
 	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
-	"BACKSTOP_REPLAY_FUNCTION": operator,         // to start bulk operations early
-	"BACKSTOP_LOCAL":           nil,              // allows memory instead of Redis
+	"BACKSTOP_REPLAY_FUNCTION": operator,                          // to start bulk operations early
+	"BACKSTOP_LOCAL":           nil,                               // allows memory instead of Redis
 	// A FIFO group is held until the queue's last receive.
 	"BACKSTOP_QUEUE_MAX_RECEIVES": {"QueueFunction"},
 }
