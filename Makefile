@@ -128,7 +128,7 @@ N    ?= 100000
 SEED ?= 0
 .PHONY: soak
 soak: deps ## Account for N=100000 deliveries under faults; SEED=n repeats a run.
-	$(GO) test ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
+	$(GO) test -tags full ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
 
 .PHONY: races
 races: N = 10000

@@ -1,5 +1,5 @@
-// Package soak drives the real functions through faults and accounts for every
-// delivery. `go test` runs a short one; `make soak` runs N deliveries.
+//go:build full
+
 package soak
 
 import (
