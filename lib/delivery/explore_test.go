@@ -264,20 +264,27 @@ func (w *world) underWay() bool {
 // asleep reports whether an actor waits for the clock.
 func (w *world) asleep() bool {
 	return slices.ContainsFunc(w.actors, func(a *actor) bool {
-		return a.started && !a.dead && !a.over && !slices.ContainsFunc(w.waiting, func(s *step) bool { return s.actor == a })
+		return a.started && !a.dead && !a.over && !slices.ContainsFunc(w.stopped(), func(s *step) bool { return s.actor == a })
 	})
 }
 
 // mostLeases is how often in a run all leases are over.
 const mostLeases = 2
 
-// choices lists the ways to go on, in an order that does not depend on how goroutines run.
-func (w *world) choices(c cast, most int) []choice {
+// stopped returns where actors have stopped, in an order that does not depend on how goroutines run.
+func (w *world) stopped() []*step {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	slices.SortStableFunc(w.waiting, func(a, b *step) int {
 		return cmp.Or(cmp.Compare(a.actor.name, b.actor.name), cmp.Compare(a.name, b.name))
 	})
+	return slices.Clone(w.waiting)
+}
+
+// choices lists the ways to go on, in an order that does not depend on how goroutines run.
+func (w *world) choices(c cast, most int) []choice {
 	var all []choice
-	for _, s := range w.waiting {
+	for _, s := range w.stopped() {
 		if w.forced != nil && s.actor != w.forced {
 			continue
 		}
@@ -336,9 +343,11 @@ func (w *world) perform(c cast, next choice) {
 		w.forced, a.started = a, true
 		go w.start(a)
 	default:
+		w.mu.Lock()
 		i := slices.IndexFunc(w.waiting, func(s *step) bool { return s.actor.name == next.actor && s.name == next.step })
 		s := w.waiting[i]
 		w.waiting = slices.Delete(w.waiting, i, i+1)
+		w.mu.Unlock()
 		if next.mode != onward {
 			w.faults++
 		}
