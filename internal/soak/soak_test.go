@@ -385,7 +385,8 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	t.Helper()
 	s.w.heal()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); runs++ {
+	limit := 2*time.Minute + s.w.pacing()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); runs++ {
 		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
 		if err != nil || res.FunctionError != "" {
 			t.Errorf("replay: %v %s", err, res.Payload)
@@ -401,6 +402,6 @@ func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 		}
 		_ = delay.Sleep(context.Background(), 200*time.Millisecond)
 	}
-	t.Error("dead letters are still due after two minutes of replays")
+	t.Errorf("dead letters are still due after %s of replays", limit)
 	return runs
 }

@@ -192,6 +192,20 @@ func (w *world) arrived(i int) int {
 
 const attemptTimeout = 300 * time.Millisecond
 
+// pace is what the receiver of the class "paced" takes in a second.
+func (w *world) pace() int { return max(2, len(w.class)/25_000) }
+
+// pacing is how long it takes to take all of them.
+func (w *world) pacing() time.Duration {
+	n := 0
+	for i := range w.class {
+		if w.classOf(i).name == "paced" {
+			n++
+		}
+	}
+	return time.Duration(n) * time.Second / time.Duration(w.pace())
+}
+
 // sinks writes a configuration with a sink per class.
 func (w *world) sinks(tb testing.TB) string {
 	tb.Helper()
@@ -199,7 +213,7 @@ func (w *world) sinks(tb testing.TB) string {
 	for _, c := range classes {
 		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 3, base_backoff: 10ms, attempt_timeout: %s}\nreplay: {concurrency: 16}\n", w.url, c.name, attemptTimeout)
 		if c.name == "paced" {
-			text += fmt.Sprintf("rate: {per_second: %d}\n", max(2, len(w.class)/25_000))
+			text += fmt.Sprintf("rate: {per_second: %d}\n", w.pace())
 		}
 		if c.name == "mute" { // each is tried
 			text += "breaker: off\n"
