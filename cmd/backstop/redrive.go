@@ -30,23 +30,6 @@ const (
 	redriveBatch = 10
 )
 
-// What SQS takes.
-const (
-	queueBytes      = 1 << 20 // of a message, and of a batch: bodies and attributes
-	queueEntries    = 10      // of a batch
-	queueAttributes = 10      // of a message
-)
-
-// queueSize counts a message as SQS does: its body, and the names, types and values of its
-// attributes.
-func queueSize(body string, attributes map[string]types.MessageAttributeValue) int {
-	n := len(body)
-	for name, a := range attributes {
-		n += len(name) + len(aws.ToString(a.DataType)) + len(aws.ToString(a.StringValue)) + len(a.BinaryValue)
-	}
-	return n
-}
-
 func newRedrive() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "redrive",

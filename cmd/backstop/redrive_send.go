@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/spf13/cobra"
 
-	"backstop/internal/terms"
+	"backstop/internal/queuemessage"
 )
 
 func newRedriveSend() *cobra.Command {
@@ -206,7 +206,7 @@ func (r *redrive) copyOf(m types.Message) *sqs.SendMessageInput {
 
 // saysWhen reports whether the attributes say since when a message is on its way.
 func saysWhen(attributes map[string]types.MessageAttributeValue) bool {
-	return attributes[terms.AcceptedAtAttribute].StringValue != nil || attributes[terms.SentAtAttribute].StringValue != nil
+	return attributes[queuemessage.AcceptedAt].StringValue != nil || attributes[queuemessage.SentAt].StringValue != nil
 }
 
 // withTime returns the attributes of in with the time of its first sending, in milliseconds,
@@ -218,10 +218,10 @@ func withTime(in *sqs.SendMessageInput, sent string) map[string]types.MessageAtt
 	}
 	all := make(map[string]types.MessageAttributeValue, len(in.MessageAttributes)+1)
 	maps.Copy(all, in.MessageAttributes)
-	all[terms.SentAtAttribute] = types.MessageAttributeValue{
+	all[queuemessage.SentAt] = types.MessageAttributeValue{
 		DataType: aws.String("String"), StringValue: aws.String(time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")),
 	}
-	if len(all) > queueAttributes || queueSize(*in.MessageBody, all) > queueBytes {
+	if len(all) > queuemessage.MaxAttributes || queuemessage.Size(*in.MessageBody, all) > queuemessage.MaxBytes {
 		return in.MessageAttributes
 	}
 	return all

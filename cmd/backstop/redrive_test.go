@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"backstop/internal/terms"
+	"backstop/internal/queuemessage"
 )
 
 func TestAMovedRequestKeepsItsDeliveryID(t *testing.T) {
@@ -191,12 +191,12 @@ func attributeText(v string) types.MessageAttributeValue {
 func TestAMovedMessageKeepsTheTimeOfItsFirstSending(t *testing.T) {
 	const sent, told = "1893456000042", "2030-01-01T00:00:00.042Z"
 	nine := map[string]types.MessageAttributeValue{}
-	for i := range queueAttributes - 1 {
+	for i := range queuemessage.MaxAttributes - 1 {
 		nine[fmt.Sprint(i)] = attributeText("v")
 	}
 	ten := maps.Clone(nine)
 	ten["10"] = attributeText("v")
-	room := strings.Repeat("x", queueBytes-len(terms.SentAtAttribute+"String"+told))
+	room := strings.Repeat("x", queuemessage.MaxBytes-len(queuemessage.SentAt+"String"+told))
 	for _, c := range []struct {
 		name, sent, body string
 		attributes       map[string]types.MessageAttributeValue

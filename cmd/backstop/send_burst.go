@@ -24,6 +24,7 @@ import (
 
 	"backstop/client"
 	"backstop/internal/delay"
+	"backstop/internal/queuemessage"
 	"backstop/internal/strictjson"
 	"backstop/internal/terms"
 	"backstop/lib/fault"
@@ -132,7 +133,7 @@ type burstLine struct {
 const (
 	// burstLineBytes is the longest line: SQS takes a message of 1 MiB, which JSON may write in
 	// six times as many.
-	burstLineBytes = 6*queueBytes + 4096
+	burstLineBytes = 6*queuemessage.MaxBytes + 4096
 	// burstTimeout bounds one call, which Ctrl-C does not cut in half.
 	burstTimeout = 30 * time.Second
 )
@@ -189,7 +190,7 @@ func (b *burst) add(ctx context.Context, n int, text []byte) error {
 			return err
 		}
 	}
-	if len(b.batch) == queueEntries || b.size+len(l.body) > queueBytes {
+	if len(b.batch) == queuemessage.MaxEntries || b.size+len(l.body) > queuemessage.MaxBytes {
 		if err := b.flush(ctx); err != nil {
 			return err
 		}
@@ -249,20 +250,10 @@ func (b *burst) read(n int, text []byte, now time.Time) (l *burstLine, made bool
 	}
 	bare := *r
 	bare.SendAfter, bare.Group = "", "" // they are the queue's
-	if l.body, err = compact(bare); err == nil && len(l.body) > queueBytes {
-		err = fmt.Errorf("%d bytes; the queue takes %d", len(l.body), queueBytes)
+	if l.body, err = queuemessage.Encode(bare); err == nil && len(l.body) > queuemessage.MaxBytes {
+		err = fmt.Errorf("%d bytes; the queue takes %d", len(l.body), queuemessage.MaxBytes)
 	}
 	return l, made, err
-}
-
-// compact is v in JSON, as short as SQS takes it.
-func compact(v any) (string, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // it would make an HTML body longer
-	err := e.Encode(v)
-	// SQS refuses these two, which JSON may have.
-	return strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`).Replace(strings.TrimSuffix(b.String(), "\n")), err
 }
 
 // leave notes a line that is not on the queue. text is what the file of failed lines gets.
@@ -281,7 +272,7 @@ func (b *burst) leave(n int, id string, why error, text []byte) error {
 
 // leaveLine notes a line whose request is right: it is written with its id.
 func (b *burst) leaveLine(l *burstLine, why error) error {
-	text, err := compact(l.request)
+	text, err := queuemessage.Encode(l.request)
 	if err != nil {
 		return err
 	}

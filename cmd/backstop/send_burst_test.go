@@ -26,6 +26,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/internal/localqueue"
+	"backstop/internal/queuemessage"
 )
 
 // localQueue is a queue on this machine that counts its calls.
@@ -178,7 +179,7 @@ func TestWrongLinesAreNamedAndKept(t *testing.T) {
 		{`{"sink":"mail","message":{"body":"x"},"expires_at":"tomorrow"}`, "expires_at"},
 		{`{"sink":"mail","message":{"body":"x"},"expires_at":"` + time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339) + `","send_after":"10m"}`, "expires_at"},
 		{`{"sink":"mail","message":{"body":"x"},"group":"a b"}`, "group"},
-		{`{"sink":"mail","message":{"body":"` + strings.Repeat("x", queueBytes) + `"}}`, "1048"},
+		{`{"sink":"mail","message":{"body":"` + strings.Repeat("x", queuemessage.MaxBytes) + `"}}`, "1048"},
 	}
 	lines := []string{`{"id":"first","sink":"mail","message":{"body":"x"}}`}
 	for _, w := range wrong {

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -24,15 +23,9 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"backstop/internal/terms"
+	"backstop/internal/queuemessage"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
-)
-
-// What SQS takes.
-const (
-	queueMaxBytes = 1 << 20
-	queueMaxDelay = 15 * time.Minute
 )
 
 // attributeTraceparent is where tracing libraries put the W3C header.
@@ -90,8 +83,8 @@ func (q *RequestQueue) Put(ctx context.Context, r delivery.Queued) error {
 	if err != nil {
 		return err
 	}
-	if n := messageSize(in); n > queueMaxBytes {
-		return &fault.Error{Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("request: %d bytes in the queue; it takes %d", n, queueMaxBytes)}
+	if n := queuemessage.Size(*in.MessageBody, in.MessageAttributes); n > queuemessage.MaxBytes {
+		return &fault.Error{Code: fault.CodeBodyTooLarge, Msg: fmt.Sprintf("request: %d bytes in the queue; it takes %d", n, queuemessage.MaxBytes)}
 	}
 	client, err := q.client()
 	if err != nil {
@@ -137,13 +130,13 @@ func (q *RequestQueue) message(r delivery.Queued, now time.Time) (*sqs.SendMessa
 	}
 	in := &sqs.SendMessageInput{
 		QueueUrl: &q.url, MessageBody: &body, MessageGroupId: aws.String(r.Group),
-		MessageAttributes: map[string]types.MessageAttributeValue{terms.AcceptedAtAttribute: stamp(r.AcceptedAt)},
+		MessageAttributes: map[string]types.MessageAttributeValue{queuemessage.AcceptedAt: stamp(r.AcceptedAt)},
 	}
 	if r.Group == "" {
 		in.MessageGroupId = &r.Sink
 	}
 	if !r.NotBefore.IsZero() {
-		in.MessageAttributes[terms.NotBeforeAttribute] = stamp(r.NotBefore)
+		in.MessageAttributes[queuemessage.NotBefore] = stamp(r.NotBefore)
 	}
 	switch {
 	case r.Trace == "":
@@ -157,7 +150,7 @@ func (q *RequestQueue) message(r delivery.Queued, now time.Time) (*sqs.SendMessa
 	if q.FIFO() {
 		in.MessageDeduplicationId = aws.String(deduplicationID(r))
 	} else if wait := r.NotBefore.Sub(now); wait > 0 {
-		in.DelaySeconds = int32((min(wait, queueMaxDelay) + time.Second - 1) / time.Second)
+		in.DelaySeconds = int32((min(wait, delivery.MaxSendAfter) + time.Second - 1) / time.Second)
 	}
 	return in, nil
 }
@@ -170,18 +163,13 @@ func bareRequest(r delivery.Queued) (string, error) {
 		Body     string            `json:"body"`
 		Metadata map[string]string `json:"metadata,omitempty"`
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // it would make an HTML body longer
-	err := e.Encode(struct {
+	return queuemessage.Encode(struct {
 		ID        string          `json:"id"`
 		Sink      string          `json:"sink"`
 		Recipient json.RawMessage `json:"recipient,omitempty"`
 		Message   message         `json:"message"`
 		ExpiresAt time.Time       `json:"expires_at,omitzero"`
 	}{r.ID, r.Sink, r.Recipient, message{r.Message.Subject, r.Message.Body, r.Message.Metadata}, r.ExpiresAt.UTC()})
-	// SQS refuses these two, which JSON may have.
-	return strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`).Replace(strings.TrimSuffix(b.String(), "\n")), err
 }
 
 func text(v string) types.MessageAttributeValue {
@@ -189,16 +177,6 @@ func text(v string) types.MessageAttributeValue {
 }
 
 func stamp(t time.Time) types.MessageAttributeValue { return text(t.UTC().Format(time.RFC3339Nano)) }
-
-// messageSize counts a message as SQS does: its body, and the names, types and values of its
-// attributes.
-func messageSize(in *sqs.SendMessageInput) int {
-	n := len(*in.MessageBody)
-	for name, a := range in.MessageAttributes {
-		n += len(name) + len(*a.DataType) + len(*a.StringValue)
-	}
-	return n
-}
 
 // deduplicationID is the same for repetitions of a request, and for nothing else: SQS drops them
 // for five minutes.

@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"backstop/internal/localqueue"
+	"backstop/internal/queuemessage"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
@@ -177,7 +178,7 @@ func TestTheSizeIsKnownBeforeTheCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	room := queueMaxBytes - messageSize(in)
+	room := queuemessage.MaxBytes - queuemessage.Size(*in.MessageBody, in.MessageAttributes)
 	r.Message.Body += strings.Repeat("x", room)
 	if err := q.Put(t.Context(), r); err != nil {
 		t.Fatalf("a message of the largest size: %v", err)

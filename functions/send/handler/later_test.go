@@ -11,7 +11,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"backstop/internal/terms"
+	"backstop/internal/queuemessage"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
@@ -148,10 +148,10 @@ func TestTheAgeOfAMessageCountsFromItsFirstAcceptance(t *testing.T) {
 	}{
 		"sent now":                                {[]func(*events.SQSMessage){sent(0)}, 1},
 		"sent long ago":                           {[]func(*events.SQSMessage){sent(2 * time.Hour)}, 0},
-		"moved here now, sent long ago":           {[]func(*events.SQSMessage){sent(0), ago(terms.SentAtAttribute, 2*time.Hour)}, 0},
-		"moved here now, sent just now":           {[]func(*events.SQSMessage){sent(0), ago(terms.SentAtAttribute, time.Minute)}, 1},
+		"moved here now, sent long ago":           {[]func(*events.SQSMessage){sent(0), ago(queuemessage.SentAt, 2*time.Hour)}, 0},
+		"moved here now, sent just now":           {[]func(*events.SQSMessage){sent(0), ago(queuemessage.SentAt, time.Minute)}, 1},
 		"nobody says when":                        {nil, 1},
-		"accepted long ago, without a bound then": {[]func(*events.SQSMessage){sent(0), ago(terms.AcceptedAtAttribute, 2*time.Hour)}, 1},
+		"accepted long ago, without a bound then": {[]func(*events.SQSMessage){sent(0), ago(queuemessage.AcceptedAt, 2*time.Hour)}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench()
@@ -166,7 +166,7 @@ func TestTheAgeOfAMessageCountsFromItsFirstAcceptance(t *testing.T) {
 		})
 	}
 	b := newBench()
-	for _, name := range []string{terms.AcceptedAtAttribute, terms.NotBeforeAttribute, terms.SentAtAttribute} {
+	for _, name := range []string{queuemessage.AcceptedAt, queuemessage.NotBefore, queuemessage.SentAt} {
 		if failed := b.batch(t, t.Context(), record("m1", with(name, "yesterday"))); len(failed) != 1 || b.sink.sent != 0 {
 			t.Errorf("%s that is no time: %v handed back after %d sends", name, failed, b.sink.sent)
 		}
@@ -183,7 +183,7 @@ func TestOnlyAMessageOfTheQueuesOwnStartsWhatWasAccepted(t *testing.T) {
 	if failed := b.batch(t, t.Context(), record("other", own)); len(failed) != 0 || b.sink.sent != 0 {
 		t.Errorf("somebody else's message: %v handed back after %d sends; want it answered as a duplicate", failed, b.sink.sent)
 	}
-	accepted := with(terms.AcceptedAtAttribute, q.got[0].AcceptedAt.UTC().Format(time.RFC3339Nano))
+	accepted := with(queuemessage.AcceptedAt, q.got[0].AcceptedAt.UTC().Format(time.RFC3339Nano))
 	for range 2 {
 		if failed := b.batch(t, t.Context(), record("queued", own, accepted)); len(failed) != 0 || b.sink.sent != 1 {
 			t.Errorf("the queue's own: %v handed back after %d sends; want it sent once", failed, b.sink.sent)

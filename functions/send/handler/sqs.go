@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"backstop/internal/app"
+	"backstop/internal/queuemessage"
 	"backstop/internal/strictjson"
-	"backstop/internal/terms"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
@@ -155,7 +155,7 @@ func age(r *delivery.Request, rec events.SQSMessage) (err error) {
 		}
 		return t
 	}
-	accepted, notBefore, sent := at(terms.AcceptedAtAttribute), at(terms.NotBeforeAttribute), at(terms.SentAtAttribute)
+	accepted, notBefore, sent := at(queuemessage.AcceptedAt), at(queuemessage.NotBefore), at(queuemessage.SentAt)
 	if err != nil {
 		return err
 	}
