@@ -279,14 +279,17 @@ type Stats struct {
 	// Remaining is what the schedule replays by itself, now or later, what it was about to
 	// replay when it was leased included.
 	Remaining int64
-	Overdue   int64     // their time is over and they are not marked yet: in States as what they were
-	Canceled  int64     // notes of canceled deliveries, those that are over and not pruned included
-	Kept      int64     // delivered, kept on request; not counted against the cap (see WithMaxKept)
-	Parked    int64     // parked by max replays
-	Trimmed   int64     // removed by overflow since the sink exists
-	OldestAt  time.Time // push time of the oldest entry; zero when empty
-	Paused    bool      // see Pause
-	NewestID  string    // native id of the newest entry; empty when there is none
+	Overdue   int64 // their time is over and they are not marked yet: in States as what they were
+	Canceled  int64 // notes of canceled deliveries, those that are over and not pruned included
+	Kept      int64 // delivered, kept on request; not counted against the cap (see WithMaxKept)
+	Parked    int64 // parked by max replays
+	Trimmed   int64 // removed by overflow since the sink exists
+	Retired   int64 // removed by Retire since the sink exists
+	// Journal is what is known of the sink's journal. Without one it is the zero value.
+	Journal  JournalView
+	OldestAt time.Time // push time of the oldest entry; zero when empty
+	Paused   bool      // see Pause
+	NewestID string    // native id of the newest entry; empty when there is none
 }
 
 // Group is a number of dead letters that failed alike.
@@ -333,6 +336,8 @@ type Lease struct {
 	// Expires is counted from before the claim by the local clock, so it is never
 	// later than the server's own view.
 	Expires time.Time
+	// Journal is the item's address (Item.Journal).
+	Journal string
 }
 
 // Leased is an item with its lease. The item is as it was before the claim: its state says

@@ -109,6 +109,12 @@ type Item struct {
 	// History holds the last MaxHistory replays, oldest first.
 	History []ReplayRecord `json:"history,omitempty"`
 
+	// Journal is the address of the item in a journal of dead letters, without a space, a comma or a
+	// bar. The store keeps what is given to a push; see Journaling. Empty: it has none.
+	Journal string `json:"-"`
+	// Spilled says that the journal alone has it: it waits there for room in the queue, and has no ID.
+	Spilled bool `json:"spilled,omitempty"`
+
 	// Raw and DecodeError stand for an entry that cannot be read: what was found,
 	// and why it could not be decoded. Such an item is never due; it can be
 	// discarded. Raw is the field "item" as stored, or the entry's fields as JSON.

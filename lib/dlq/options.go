@@ -34,6 +34,7 @@ type options struct {
 	overflow Overflow
 	onTrim   func(sink string, n int)
 	sinks    func() []string
+	journal  bool
 }
 
 func newOptions(opts []Option) options {
@@ -104,3 +105,7 @@ func WithSinks(names func() []string) Option {
 const opaqueForm = `^[A-Za-z0-9._:-]{1,64}$`
 
 func isOpaque(name string) bool { return fault.IsMadeOf(name, 64, fault.Alphanumeric+"._:-") }
+
+// WithJournal tells the store that there is a journal of its dead letters: it notes those that
+// were pushed without an address (see Journaling). Without this option it does not.
+func WithJournal() Option { return func(o *options) { o.journal = true } }
