@@ -71,6 +71,7 @@ const maxErrorText = 1024
 func (it *Item) forget() {
 	it.NextReplayAt, it.LeasedUntil, it.Parked, it.Held, it.History = time.Time{}, time.Time{}, false, false, nil
 	it.ExpiredAt, it.DeliveredAt = time.Time{}, time.Time{}
+	it.Spilled = false
 	it.Raw, it.DecodeError = "", ""
 }
 
