@@ -181,7 +181,7 @@ func (b *batch) push(ctx context.Context) {
 	var opened sync.WaitGroup
 	for _, p := range b.groups {
 		if p.body != nil {
-			opened.Go(func() { p.openErr = b.put(ctx, b.times.open, p.group.open(p.sink), p.body) })
+			opened.Go(func() { p.openErr = b.put(ctx, b.open, p.group.open(p.sink), p.body) })
 		}
 	}
 	told := wait(answered, b.firstTry)
