@@ -131,7 +131,7 @@ func (t *tick) ends(ctx context.Context) error {
 	return nil
 }
 
-// deleteEnded deletes the objects of these addresses all of whose lines are over.
+// deleteEnded deletes the objects of these addresses all of whose lines are over, and strikes lines of others.
 func (t *tick) deleteEnded(ctx context.Context, addresses []string) error {
 	var (
 		groups []group
@@ -156,18 +156,131 @@ func (t *tick) deleteEnded(ctx context.Context, addresses []string) error {
 		}
 	}
 	for some := range slices.Chunk(groups, 100) {
-		over, err := t.k.allEnded(ctx, t.sink, some)
+		over, err := t.k.endedLines(ctx, t.sink, some)
 		if err != nil {
 			return err
 		}
-		if len(over) == 0 {
-			continue
+		var whole []group
+		var part []lines
+		for i, g := range some {
+			switch {
+			case !slices.Contains(over[i], false):
+				whole = append(whole, g)
+			case t.begin.Sub(g.time()) >= settled:
+				part = append(part, lines{g, over[i]})
+			}
 		}
-		if err := t.forget(ctx, over, true); err != nil {
+		if len(whole) > 0 {
+			if err := t.forget(ctx, whole, true); err != nil {
+				return err
+			}
+		}
+		if err := t.strike(ctx, part); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// lines are some of an object's.
+type lines struct {
+	group group
+	over  []bool // by their number
+}
+
+// addresses are those of the lines that are over, as the queue may spell them.
+func (l lines) addresses() []string {
+	var all []string
+	for i, yes := range l.over {
+		if yes {
+			all = append(all, l.group.spellings(i)...)
+		}
+	}
+	return all
+}
+
+// strike makes lines null that are over, in objects that have others: else a wipe of the queue would
+// bring them back for as long as one of the others is open. Young objects wait: most dead letters that
+// were pushed together end together.
+func (t *tick) strike(ctx context.Context, objects []lines) error {
+	if len(objects) == 0 {
+		return nil
+	}
+	spills, err := t.has(ctx, spillFolder)
+	if err != nil {
+		return err
+	}
+	states, err := t.has(ctx, stateFolder)
+	if err != nil {
+		return err
+	}
+	struck, deleted := make([]bool, len(objects)), make([]bool, len(objects))
+	if err := parallel(ctx, len(objects), nil, func(ctx context.Context, i int) error {
+		if spills {
+			// What has a line in spill/ must be known as over when it is to be put back.
+			switch _, err := t.k.get(ctx, objects[i].group.spill(t.sink)); {
+			case err == nil, errors.Is(err, ErrTooLarge):
+				return nil
+			case !errors.Is(err, ErrNotFound):
+				return err
+			}
+		}
+		var err error
+		struck[i], deleted[i], err = t.strikeObject(ctx, objects[i])
+		if err != nil || !struck[i] || !states {
+			return err
+		}
+		var names []string
+		for line, yes := range objects[i].over {
+			if yes {
+				names = append(names, stateName(t.sink, objects[i].group.address(line)))
+			}
+		}
+		return t.k.remove(ctx, names)
+	}); err != nil {
+		return err
+	}
+	var addresses []string
+	for i, o := range objects {
+		if struck[i] {
+			addresses = append(addresses, o.addresses()...)
+		}
+		if deleted[i] {
+			t.r.Deleted++
+		}
+	}
+	if len(addresses) == 0 {
+		return nil
+	}
+	return t.k.Queue.Journaled(ctx, t.sink, t.token, dlq.JournalDone{Ended: addresses})
+}
+
+// strikeObject reports whether the lines are struck now, or with the object deleted; where another changed it meanwhile, the next tick
+// does it.
+func (t *tick) strikeObject(ctx context.Context, l lines) (struck, deleted bool, err error) {
+	name := l.group.open(t.sink)
+	o, err := t.k.get(ctx, name)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return true, false, nil // nothing can bring them back
+	case errors.Is(err, ErrTooLarge):
+		t.damaged.tell(ctx, name, err)
+		return false, false, nil
+	case err != nil:
+		return false, false, err
+	}
+	body, left, n := strikeLines(t.sink, l.group, o.Body, func(line int, _ *dlq.Letter) bool { return line < len(l.over) && l.over[line] })
+	switch {
+	case left == 0:
+		return true, true, t.k.remove(ctx, []string{name})
+	case n == 0:
+		return true, false, nil
+	}
+	err = t.k.replace(ctx, name, o.Tag, body)
+	if errors.Is(err, ErrChanged) {
+		return false, false, nil
+	}
+	return err == nil, false, err
 }
 
 // has reports whether there was anything below a folder of the sink when this tick first asked.
@@ -216,8 +329,8 @@ func (t *tick) forget(ctx context.Context, over []group, spill bool) error {
 	return t.k.Queue.Journaled(ctx, t.sink, t.token, dlq.JournalDone{Ended: addresses})
 }
 
-// allEnded returns those of some groups all of whose lines are noted as over.
-func (k *Keeper) allEnded(ctx context.Context, sink string, groups []group) ([]group, error) {
+// endedLines returns for each line of some groups whether it is noted as over.
+func (k *Keeper) endedLines(ctx context.Context, sink string, groups []group) ([][]bool, error) {
 	var ask []string
 	for _, g := range groups {
 		for i := range g.lines() {
@@ -228,19 +341,15 @@ func (k *Keeper) allEnded(ctx context.Context, sink string, groups []group) ([]g
 	if err != nil {
 		return nil, err
 	}
-	var over []group
-	for _, g := range groups {
-		all := true
-		for i := range g.lines() {
-			n := len(g.spellings(i))
-			all = all && slices.Contains(yes[:n], true)
+	all := make([][]bool, len(groups))
+	for i, g := range groups {
+		for line := range g.lines() {
+			n := len(g.spellings(line))
+			all[i] = append(all[i], slices.Contains(yes[:n], true))
 			yes = yes[n:]
 		}
-		if all {
-			over = append(over, g)
-		}
 	}
-	return over, nil
+	return all, nil
 }
 
 // writeMissing writes all that the queue notes as unjournaled, what was noted when it began at least; false when its time

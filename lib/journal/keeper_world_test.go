@@ -195,87 +195,122 @@ func (b *kept) put(name, body string) {
 	b.set(name, []byte(body))
 }
 
-// queue is a queue whose calls can fail, and that can be wiped.
+// queue is a queue that can be wiped. Each call about the journal goes through call, where that is set.
 type queue struct {
 	*dlq.Memory
-	fault func(op string) error
+	call func(do func() error) error
 }
 
-func (q *queue) enter(op string) error {
-	if q.fault == nil {
-		return nil
+func (q *queue) do(f func() error) error {
+	if q.call == nil {
+		return f()
 	}
-	return q.fault(op)
+	return q.call(f)
 }
 
-func (q *queue) JournalLease(ctx context.Context, sink, token string, ttl time.Duration) (dlq.JournalView, bool, error) {
-	if err := q.enter("lease"); err != nil {
-		return dlq.JournalView{}, false, err
-	}
-	return q.Memory.JournalLease(ctx, sink, token, ttl)
+func (q *queue) JournalLease(ctx context.Context, sink, token string, ttl time.Duration) (v dlq.JournalView, ok bool, err error) {
+	err = q.do(func() error { v, ok, err = q.Memory.JournalLease(ctx, sink, token, ttl); return err })
+	return v, ok, err
 }
 
 func (q *queue) SaveJournal(ctx context.Context, sink, token string, n dlq.JournalNotes) error {
-	if err := q.enter("save"); err != nil {
-		return err
-	}
-	return q.Memory.SaveJournal(ctx, sink, token, n)
+	return q.do(func() error { return q.Memory.SaveJournal(ctx, sink, token, n) })
 }
 
 func (q *queue) NoteUnjournaled(ctx context.Context, sink string, ids []string) error {
-	if err := q.enter("note unjournaled"); err != nil {
-		return err
-	}
-	return q.Memory.NoteUnjournaled(ctx, sink, ids)
+	return q.do(func() error { return q.Memory.NoteUnjournaled(ctx, sink, ids) })
 }
 
 func (q *queue) NoteEnded(ctx context.Context, sink string, addresses []string) error {
-	if err := q.enter("note ended"); err != nil {
-		return err
-	}
-	return q.Memory.NoteEnded(ctx, sink, addresses)
+	return q.do(func() error { return q.Memory.NoteEnded(ctx, sink, addresses) })
 }
 
-func (q *queue) Unjournaled(ctx context.Context, sink string, limit int) ([]dlq.Unjournaled, error) {
-	if err := q.enter("unjournaled"); err != nil {
-		return nil, err
-	}
-	return q.Memory.Unjournaled(ctx, sink, limit)
+func (q *queue) Unjournaled(ctx context.Context, sink string, limit int) (u []dlq.Unjournaled, err error) {
+	err = q.do(func() error { u, err = q.Memory.Unjournaled(ctx, sink, limit); return err })
+	return u, err
 }
 
-func (q *queue) Ended(ctx context.Context, sink, cursor string, limit int) ([]string, string, error) {
-	if err := q.enter("ended"); err != nil {
-		return nil, "", err
-	}
-	return q.Memory.Ended(ctx, sink, cursor, limit)
+func (q *queue) Ended(ctx context.Context, sink, cursor string, limit int) (a []string, next string, err error) {
+	err = q.do(func() error { a, next, err = q.Memory.Ended(ctx, sink, cursor, limit); return err })
+	return a, next, err
 }
 
-func (q *queue) AreEnded(ctx context.Context, sink string, addresses []string) ([]bool, error) {
-	if err := q.enter("are ended"); err != nil {
-		return nil, err
-	}
-	return q.Memory.AreEnded(ctx, sink, addresses)
+func (q *queue) AreEnded(ctx context.Context, sink string, addresses []string) (yes []bool, err error) {
+	err = q.do(func() error { yes, err = q.Memory.AreEnded(ctx, sink, addresses); return err })
+	return yes, err
 }
 
 func (q *queue) Journaled(ctx context.Context, sink, token string, d dlq.JournalDone) error {
-	if err := q.enter("journaled"); err != nil {
-		return err
-	}
-	return q.Memory.Journaled(ctx, sink, token, d)
+	return q.do(func() error { return q.Memory.Journaled(ctx, sink, token, d) })
 }
 
-func (q *queue) Present(ctx context.Context, sink string, of []dlq.Identity) ([]dlq.Present, error) {
-	if err := q.enter("present"); err != nil {
-		return nil, err
-	}
-	return q.Memory.Present(ctx, sink, of)
+func (q *queue) Present(ctx context.Context, sink string, of []dlq.Identity) (p []dlq.Present, err error) {
+	err = q.do(func() error { p, err = q.Memory.Present(ctx, sink, of); return err })
+	return p, err
 }
 
-func (q *queue) Return(ctx context.Context, sink, token string, over int, letters []dlq.Letter) ([]dlq.Returned, error) {
-	if err := q.enter("return"); err != nil {
-		return nil, err
+func (q *queue) Return(ctx context.Context, sink, token string, over int, letters []dlq.Letter) (r []dlq.Returned, err error) {
+	err = q.do(func() error { r, err = q.Memory.Return(ctx, sink, token, over, letters); return err })
+	return r, err
+}
+
+// life ends with a process: at a call, before or after it did what it does. No later call does anything.
+type life struct {
+	mu    sync.Mutex
+	n, at int
+	after bool
+}
+
+var errKilled = errors.New("the process was killed")
+
+func (l *life) call(do func() error) error {
+	l.mu.Lock()
+	l.n++
+	n := l.n
+	l.mu.Unlock()
+	if n > l.at || n == l.at && !l.after {
+		return errKilled
 	}
-	return q.Memory.Return(ctx, sink, token, over, letters)
+	err := do()
+	if n == l.at {
+		return errKilled
+	}
+	return err
+}
+
+// over reports whether it ended.
+func (l *life) over() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n >= l.at
+}
+
+// mortal is a Bucket of a process.
+type mortal struct {
+	Bucket
+	life *life
+}
+
+func (m mortal) Put(ctx context.Context, name string, body []byte) error {
+	return m.life.call(func() error { return m.Bucket.Put(ctx, name, body) })
+}
+
+func (m mortal) Get(ctx context.Context, name string) (o Object, err error) {
+	err = m.life.call(func() error { o, err = m.Bucket.Get(ctx, name); return err })
+	return o, err
+}
+
+func (m mortal) Replace(ctx context.Context, name, tag string, body []byte) error {
+	return m.life.call(func() error { return m.Bucket.Replace(ctx, name, tag, body) })
+}
+
+func (m mortal) Delete(ctx context.Context, names ...string) error {
+	return m.life.call(func() error { return m.Bucket.Delete(ctx, names...) })
+}
+
+func (m mortal) List(ctx context.Context, prefix, after string, limit int) (found []Listed, more bool, err error) {
+	err = m.life.call(func() error { found, more, err = m.Bucket.List(ctx, prefix, after, limit); return err })
+	return found, more, err
 }
 
 // world is a journal with its queue, and what was accepted.
@@ -286,19 +321,19 @@ type world struct {
 	queue  *queue
 	keeper *Keeper
 	cap    int
-	log    *strings.Builder
+	log    *locked
 	seq    int
 }
 
 // newWorld has a queue with a cap (0: none).
 func newWorld(t *testing.T, limit int) *world {
 	t.Helper()
-	w := &world{t: t, ctx: t.Context(), bucket: newKept(), cap: limit, log: &strings.Builder{}}
+	w := &world{t: t, ctx: t.Context(), bucket: newKept(), cap: limit, log: &locked{}}
 	w.queue = &queue{}
 	w.wipe()
 	w.keeper = &Keeper{
 		Queue: w.queue, Bucket: w.bucket, MaxLen: limit,
-		Log: slog.New(slog.NewTextHandler(&locked{b: w.log}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	return w
 }
@@ -306,13 +341,33 @@ func newWorld(t *testing.T, limit int) *world {
 // locked is a writer for concurrent use.
 type locked struct {
 	mu sync.Mutex
-	b  *strings.Builder
+	b  strings.Builder
 }
 
 func (l *locked) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// mortal gives the keeper a process that is killed at a call.
+func (w *world) mortal(at int, after bool) *life {
+	l := &life{at: at, after: after}
+	w.queue.call = l.call
+	w.keeper.Bucket = mortal{w.bucket, l}
+	return l
+}
+
+// reborn gives it another one, when leases of the one before are over.
+func (w *world) reborn() {
+	w.queue.call, w.keeper.Bucket = nil, w.bucket
+	later(longest + outlives)
 }
 
 // wipe loses all that the queue holds.
