@@ -51,8 +51,6 @@ const (
 	closing = 2 * time.Second
 	// bucketTimeout bounds one call of the bucket.
 	bucketTimeout = 20 * time.Second
-	// atOnce is how many calls of the bucket are under way at once.
-	atOnce = 16
 	// settled is the age from which on the queue should have a dead letter that the journal has.
 	settled = 15 * time.Minute
 	// tolerated is how many missing dead letters are pushed again without being asked.

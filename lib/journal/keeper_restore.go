@@ -113,8 +113,8 @@ type restored struct {
 	damaged damage
 }
 
-// batch is what is read at once.
-type batch struct {
+// window is what is read at once.
+type window struct {
 	objects []restored
 	damaged damage // behind the objects
 	end     bool
@@ -137,20 +137,20 @@ func (r *restore) run(ctx context.Context, p *RestoreProgress) error {
 	r.states = newShelves(r.k.Bucket, stateFolder, r.sink, after, foreign)
 	r.spills = newShelves(r.k.Bucket, spillFolder, r.sink, after, foreign)
 
-	// The next batch is read while one is put back.
+	// The next window is read while one is put back.
 	ctx, stop := context.WithCancel(ctx)
-	batches := make(chan batch)
+	windows := make(chan window)
 	defer func() {
 		stop()
-		for range batches { // until the reader has ended
+		for range windows { // until the reader has ended
 		}
 	}()
 	go func() {
-		defer close(batches)
+		defer close(windows)
 		for {
 			b := r.read(ctx)
 			select {
-			case batches <- b:
+			case windows <- b:
 			case <-ctx.Done():
 				return
 			}
@@ -159,7 +159,7 @@ func (r *restore) run(ctx context.Context, p *RestoreProgress) error {
 			}
 		}
 	}()
-	for b := range batches {
+	for b := range windows {
 		if b.err == nil {
 			b.err = r.put(ctx, b.objects, p)
 		}
@@ -177,7 +177,7 @@ func (r *restore) run(ctx context.Context, p *RestoreProgress) error {
 	return ctx.Err()
 }
 
-// left reports whether there is time for another batch.
+// left reports whether there is time for another window.
 func (r *restore) left(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return !ok || time.Until(deadline) > 2*closing
@@ -189,18 +189,18 @@ func before(name string) string {
 	return name[:last] + string(name[last]-1) + "~"
 }
 
-// read reads a batch: objects with their states, without what spill/ has.
-func (r *restore) read(ctx context.Context) batch {
+// read reads a window: objects with their states, without what spill/ has.
+func (r *restore) read(ctx context.Context) window {
 	const objects, bytes = 200, 2 << 20
 	var (
-		b              batch
+		b              window
 		states, spills [][]listedName
 		size           int64
 	)
 	for len(b.objects) < objects && size < bytes {
 		n, ok, err := r.open.next(ctx)
 		if err != nil {
-			return batch{err: err}
+			return window{err: err}
 		}
 		if !ok {
 			b.end, b.damaged = true, r.passed
@@ -211,11 +211,11 @@ func (r *restore) read(ctx context.Context) batch {
 		}
 		st, err := r.states.of(ctx, n.group)
 		if err != nil {
-			return batch{err: err}
+			return window{err: err}
 		}
 		sp, err := r.spills.of(ctx, n.group)
 		if err != nil {
-			return batch{err: err}
+			return window{err: err}
 		}
 		o := restored{name: n, damaged: r.passed}
 		r.passed = collected()
@@ -264,7 +264,7 @@ func (r *restore) readObject(ctx context.Context, o *restored, states []listedNa
 	return nil
 }
 
-// put puts a batch back, and advances as far as it was decided.
+// put puts a window back, and advances as far as it was decided.
 func (r *restore) put(ctx context.Context, objects []restored, p *RestoreProgress) error {
 	var letters []dlq.Letter
 	for _, o := range objects {

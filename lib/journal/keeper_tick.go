@@ -255,32 +255,22 @@ func (t *tick) strike(ctx context.Context, objects []lines) error {
 	return t.k.Queue.Journaled(ctx, t.sink, t.token, dlq.JournalDone{Ended: addresses})
 }
 
-// strikeObject reports whether the lines are struck now, or with the object deleted; where another changed it meanwhile, the next tick
-// does it.
+// strikeObject reports whether the lines are struck, or the object is deleted with them.
 func (t *tick) strikeObject(ctx context.Context, l lines) (struck, deleted bool, err error) {
 	name := l.group.open(t.sink)
-	o, err := t.k.get(ctx, name)
+	whole, err := call(ctx, func(ctx context.Context) (bool, error) {
+		return strikeFrom(ctx, t.k.Bucket, t.sink, l.group, name, func(line int, _ *dlq.Letter) bool { return line < len(l.over) && l.over[line] })
+	})
 	switch {
-	case errors.Is(err, ErrNotFound):
-		return true, false, nil // nothing can bring them back
 	case errors.Is(err, ErrTooLarge):
 		t.damaged.tell(ctx, name, err)
 		return false, false, nil
 	case err != nil:
-		return false, false, err
-	}
-	body, left, n := strikeLines(t.sink, l.group, o.Body, func(line int, _ *dlq.Letter) bool { return line < len(l.over) && l.over[line] })
-	switch {
-	case left == 0:
+		return false, false, about("strike", name, err)
+	case whole:
 		return true, true, t.k.remove(ctx, []string{name})
-	case n == 0:
-		return true, false, nil
 	}
-	err = t.k.replace(ctx, name, o.Tag, body)
-	if errors.Is(err, ErrChanged) {
-		return false, false, nil
-	}
-	return err == nil, false, err
+	return true, false, nil
 }
 
 // has reports whether there was anything below a folder of the sink when this tick first asked.

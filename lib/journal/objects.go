@@ -103,7 +103,7 @@ func (k *Keeper) write(ctx context.Context, sink string, g group, letters []*dlq
 	const tries = 10 // others change it too, once per line
 	for range tries {
 		if !look {
-			body, err := encode(pushed(letters))
+			body, err := encode(bare(letters))
 			if err != nil {
 				return err
 			}
@@ -134,8 +134,8 @@ func (k *Keeper) write(ctx context.Context, sink string, g group, letters []*dlq
 	return fmt.Errorf("%s: %w, %d times", name, ErrChanged, tries)
 }
 
-// pushed are letters as they were pushed: what is parked or held is told by state/.
-func pushed(letters []*dlq.Letter) []*dlq.Letter {
+// bare are letters as they were pushed: what is parked or held is told by state/.
+func bare(letters []*dlq.Letter) []*dlq.Letter {
 	all := make([]*dlq.Letter, len(letters))
 	for i, l := range letters {
 		if l != nil {
@@ -156,7 +156,7 @@ func merge(sink string, g group, body []byte, letters []*dlq.Letter) ([]byte, er
 		lines = append(lines, []byte(over))
 	}
 	changed := false
-	for i, l := range pushed(letters) {
+	for i, l := range bare(letters) {
 		switch {
 		case l == nil:
 		case there[i] != nil && there[i].Identity != l.Identity:

@@ -232,11 +232,11 @@ func list(ctx context.Context, b Bucket, prefix, after string, limit int) ([]Lis
 // inFlight bounds the bytes of objects that are read at once.
 const inFlight = 8 << 20
 
-// parallel calls do for each number below n, atOnce of them at a time, the first ones first, and with no
+// parallel calls do for each number below n, 16 of them at a time, the first ones first, and with no
 // more than inFlight bytes at once, where weight tells them. The first error ends it and is returned.
 func parallel(ctx context.Context, n int, weight func(i int) int64, do func(ctx context.Context, i int) error) error {
 	all, within := errgroup.WithContext(ctx)
-	all.SetLimit(atOnce)
+	all.SetLimit(calls)
 	room := semaphore.NewWeighted(inFlight)
 	for i := range n {
 		var w int64
