@@ -50,6 +50,7 @@ type SendAnswer struct {
 	Status     DeliveryStatus `json:"status"`
 	DeliveryID string         `json:"delivery_id"`
 	ItemID     string         `json:"item_id"`   // the dead letter's
+	Spilled    bool           `json:"spilled"`   // the journal keeps the dead letter until the queue has room; it has no ItemID yet
 	Reason     Reason         `json:"reason"`    // the dead letter's
 	Attempts   int            `json:"attempts"`  // really made
 	Error      string         `json:"error"`     // the last attempt's
@@ -93,6 +94,7 @@ type Delivery struct {
 	DeliveryID string         `json:"delivery_id"`
 	Status     DeliveryStatus `json:"status"`
 	ItemID     string         `json:"item_id"`     // the dead letter's
+	Spilled    bool           `json:"spilled"`     // the dead letter waits in the journal for room in the queue; it has no ItemID yet
 	UpdatedAt  time.Time      `json:"updated_at"`  // since when Status holds
 	AcceptedAt time.Time      `json:"accepted_at"` // zero: it was not accepted for later
 	NotBefore  time.Time      `json:"not_before"`  // it is not sent before

@@ -22,6 +22,8 @@ type Canceler struct {
 	Records Store
 	// Letters has their dead letters. Required.
 	Letters CancelStore
+	// Spills says that dead letters may also wait in a journal, from where they come back.
+	Spills bool
 	// Log gets what no answer tells. Nil: slog.Default.
 	Log *slog.Logger
 	// Reserve is the time kept before the deadline for undoing what could not be finished, and
@@ -34,8 +36,11 @@ type CancelStore interface {
 	// ClaimDelivery and Uncancel are those of dlq.Cancellations.
 	ClaimDelivery(ctx context.Context, c dlq.DeliveryClaim) ([]dlq.Leased, error)
 	Uncancel(ctx context.Context, sink, deliveryID string) error
-	// Settle is that of dlq.Leases.
+	// Settle and Release are those of dlq.Leases.
 	Settle(ctx context.Context, s []dlq.Settlement) ([]dlq.SettleResult, error)
+	Release(ctx context.Context, l []dlq.Lease) error
+	// Find is that of dlq.Letters.
+	Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error)
 }
 
 // Cancellation tells that no attempt of a delivery begins any more, wherever it waits.
@@ -74,7 +79,7 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		return Cancellation{}, err
 	}
 	claim := dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease()}
-	if mayCome(rec) {
+	if c.Spills || mayCome(rec) {
 		claim.Note = c.Records.Retention()
 	}
 	letters, err := c.Letters.ClaimDelivery(ctx, claim)
@@ -85,14 +90,21 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		return Cancellation{}, err
 	}
 	if len(letters) > 0 || state == StateFinished || mayEnd(rec) {
-		rec, err = c.confirm(ctx, k, token, seen(state, rec, letters))
+		rec, err = c.confirm(ctx, k, token, seen(state, rec, c.waiting(ctx, k, rec, letters)))
 		if claim.Note > 0 && err != nil && fault.CodeOf(err) != fault.CodeDLQUnavailable {
 			c.undo(ctx, budget, k, "", true) // it is not canceled: the note would lose it
 		}
 		if err != nil && rec.Status != StatusDelivered {
 			return Cancellation{}, err
 		}
-		if dropped := c.drop(ctx, budget, letters); err != nil || dropped != nil {
+		dropped := c.drop(ctx, budget, letters)
+		if errors.Is(dropped, dlq.ErrJournal) {
+			c.release(ctx, budget, letters)
+			if state == StateCanceled { // an earlier call may have told somebody that it is
+				c.undo(ctx, budget, k, token, claim.Note > 0)
+			}
+		}
+		if err != nil || dropped != nil {
 			return Cancellation{}, cmp.Or(err, dropped)
 		}
 	}
@@ -143,20 +155,52 @@ func mayCome(rec Record) bool {
 	return !rec.AcceptedAt.IsZero()
 }
 
+// waiting returns the dead letters that are leased. Where there is none, and no record tells of the
+// delivery, one may be spilled: it is canceled by the note, whether or not it can be found now.
+func (c *Canceler) waiting(ctx context.Context, k Key, rec Record, leased []dlq.Leased) []dlq.Item {
+	items := make([]dlq.Item, len(leased))
+	for i, l := range leased {
+		items[i] = l.Item
+	}
+	if c.Spills && len(items) == 0 && rec.Former == "" {
+		it, err := c.Letters.Find(ctx, k.Sink, k.ID, "")
+		if err == nil {
+			return []dlq.Item{it}
+		}
+		if fault.CodeOf(err) != fault.CodeDLQNotFound {
+			c.log().WarnContext(ctx, "whether a canceled delivery is spilled is not known", "delivery_id", k.ID, "sink", k.Sink, "error", err.Error())
+		}
+	}
+	return items
+}
+
+// release gives the letters back.
+func (c *Canceler) release(ctx context.Context, budget retry.Budget, letters []dlq.Leased) {
+	ctx, cancel := budget.SettleContext(ctx)
+	defer cancel()
+	leases := make([]dlq.Lease, len(letters))
+	for i, l := range letters {
+		leases[i] = l.Lease
+	}
+	if err := c.Letters.Release(ctx, leases); err != nil {
+		c.log().WarnContext(ctx, "leases not given back", "items", len(leases), "error", err.Error())
+	}
+}
+
 // seen is what the dead letters add to what the record knows. Where the record that was marked
 // now speaks of one and there is none, nobody noted what became of it: a replay may have
 // delivered it.
-func seen(state State, rec Record, letters []dlq.Leased) Record {
+func seen(state State, rec Record, letters []dlq.Item) Record {
 	if state == StateCanceled && len(letters) == 0 && (rec.Former == StatusDeadLettered || rec.Former == StatusExpired) {
 		rec.Unanswered = max(rec.Unanswered, 1)
 	}
 	if rec.Former == "" && len(letters) > 0 {
 		rec.Former = StatusDeadLettered
 	}
-	for _, l := range letters {
-		rec.Attempts = max(rec.Attempts, l.Item.Attempts+len(l.Item.History))
-		unanswered := l.Item.Unanswered
-		if l.Item.Reason == dlq.ReasonAmbiguous {
+	for _, it := range letters {
+		rec.Attempts = max(rec.Attempts, it.Attempts+len(it.History))
+		unanswered := it.Unanswered
+		if it.Reason == dlq.ReasonAmbiguous {
 			unanswered = max(unanswered, 1)
 		}
 		rec.Unanswered = max(rec.Unanswered, unanswered)

@@ -116,10 +116,12 @@ func (r Request) check(s sinks.Sink, limit int) (sinks.Recipient, error) {
 type Answer struct {
 	// Status is delivered, dead_lettered, accepted (for later), or what became of it before: discarded
 	// (dead-lettered, and given up by an operator) or canceled.
-	Status     Status     `json:"status"`
-	DeliveryID string     `json:"delivery_id"`
-	ItemID     string     `json:"item_id,omitempty"` // the dead letter
-	Reason     dlq.Reason `json:"reason,omitempty"`
+	Status     Status `json:"status"`
+	DeliveryID string `json:"delivery_id"`
+	ItemID     string `json:"item_id,omitempty"` // the dead letter
+	// Spilled says that the journal keeps the dead letter until the queue has room: it has no ItemID yet.
+	Spilled bool       `json:"spilled,omitempty"`
+	Reason  dlq.Reason `json:"reason,omitempty"`
 	// Attempts is the number of Send calls that were made for it.
 	Attempts int    `json:"attempts"`
 	Error    string `json:"error,omitempty"` // of the last attempt
@@ -140,7 +142,7 @@ func answerOf(key Key, it dlq.Item) Answer {
 		return Answer{Status: StatusDelivered, DeliveryID: key.ID, Attempts: it.Attempts}
 	}
 	a := Answer{
-		Status: StatusDeadLettered, DeliveryID: key.ID, ItemID: it.ID, Reason: it.Reason,
+		Status: StatusDeadLettered, DeliveryID: key.ID, ItemID: it.ID, Spilled: it.Spilled, Reason: it.Reason,
 		Attempts: it.Attempts, Error: it.LastError,
 	}
 	if it.Expired(time.Now()) {
@@ -156,7 +158,7 @@ func answerTo(out retry.Outcome) Answer {
 	case retry.StatusDelivered:
 		a.Status = StatusDelivered
 	case retry.StatusDeadLettered:
-		a.Status, a.ItemID, a.Reason, a.Error = StatusDeadLettered, out.Item.ID, out.Reason, out.Err.Error()
+		a.Status, a.ItemID, a.Spilled, a.Reason, a.Error = StatusDeadLettered, out.Item.ID, out.Item.Spilled, out.Reason, out.Err.Error()
 	case retry.StatusHandedBack:
 	}
 	return a

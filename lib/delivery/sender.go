@@ -378,8 +378,8 @@ func (s *Sender) repeat(ctx context.Context, g *guard, found Record) (a Answer, 
 		if now := answerOf(g.key, it); a.Status == "" || now.Status != a.Status || now.Reason == dlq.ReasonExpired {
 			a = now
 		}
-		if a.ItemID != "" {
-			a.ItemID = it.ID
+		if a.ItemID != "" || a.Spilled {
+			a.ItemID, a.Spilled = it.ID, it.Spilled
 		}
 	}
 	a.DeliveryID, a.Duplicate = g.key.ID, true
@@ -445,7 +445,7 @@ func (s *Sender) finish(ctx context.Context, g *guard, a Answer) Answer {
 // log says so.
 func (s *Sender) withdraw(ctx context.Context, g *guard, id string) {
 	it, err := s.letter(ctx, g, id)
-	if err == nil && it.DeliveredAt.IsZero() {
+	if err == nil && it.DeliveredAt.IsZero() && !it.Spilled { // what is spilled is asked about when it comes back
 		err = s.Queue.Discard(ctx, it.ID)
 	}
 	if err != nil && fault.CodeOf(err) != fault.CodeDLQNotFound {

@@ -42,6 +42,8 @@ type Way struct {
 	Status Status `json:"status"`
 	// ItemID is the dead letter. Empty: there is none that is known.
 	ItemID string `json:"item_id,omitempty"`
+	// Spilled says that its dead letter waits in the journal for room in the queue: it has no ItemID yet.
+	Spilled bool `json:"spilled,omitempty"`
 	// UpdatedAt is since when Status holds.
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
 	// AcceptedAt, NotBefore and ExpiresAt are those of Record.
@@ -212,6 +214,7 @@ func (w *way) settle() bool {
 			w.ItemID = w.it.ID
 		}
 	}
+	w.Spilled = w.stored && w.it.Spilled && kept(w.Status)
 	return true
 }
 
@@ -251,7 +254,7 @@ func (w *way) tell() {
 	w.ExpiresAt = first(w.rec.ExpiresAt, w.it.ExpiresAt)
 	total := w.rec
 	if w.stored {
-		total = seen("", w.rec, []dlq.Leased{{Item: w.it}})
+		total = seen("", w.rec, []dlq.Item{w.it})
 	}
 	w.Attempts, w.MayHaveArrived = total.Attempts, total.Unanswered > 0 && w.Status != StatusDelivered
 	w.tellRecord()

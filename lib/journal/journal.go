@@ -54,7 +54,7 @@ type group string
 var nonces = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // newGroup names what is to be written now. Where it is one dead letter, the name tells its identity.
-func newGroup(now time.Time, letters []dlq.Letter) group {
+func newGroup(now time.Time, letters []*dlq.Letter) group {
 	id, err := uuid.NewV7()
 	if err != nil {
 		_, _ = rand.Read(id[:]) // it does not fail (Go 1.24)
@@ -203,7 +203,7 @@ func encode(letters []*dlq.Letter) ([]byte, error) {
 // for itself: bad has what is wrong, by its number. The error is for the whole: it has not as many lines
 // as its name says.
 func decode(sink string, g group, body []byte) (letters []*dlq.Letter, bad map[int]error, err error) {
-	lines := bytes.Split(bytes.TrimSuffix(body, []byte("\n")), []byte("\n"))
+	lines := split(body)
 	if len(lines) != g.lines() || len(body) == 0 || body[len(body)-1] != '\n' {
 		err = fmt.Errorf("it has %d lines, or its end is missing, and its name says %d", len(lines), g.lines())
 	}
@@ -214,7 +214,7 @@ func decode(sink string, g group, body []byte) (letters []*dlq.Letter, bad map[i
 			bad[i] = fmt.Errorf("line %d is missing", i)
 			continue
 		}
-		if string(lines[i]) == "null" {
+		if string(lines[i]) == over {
 			continue
 		}
 		var l line
@@ -230,4 +230,37 @@ func decode(sink string, g group, body []byte) (letters []*dlq.Letter, bad map[i
 		letters[i] = &dlq.Letter{Item: l.Item, Identity: l.Identity}
 	}
 	return letters, bad, err
+}
+
+// split returns the lines of a body.
+func split(body []byte) [][]byte {
+	return bytes.Split(bytes.TrimSuffix(body, []byte("\n")), []byte("\n"))
+}
+
+// over is a line whose dead letter is over.
+const over = "null"
+
+// strikeLines makes those lines of a body null that gone says yes to, and leaves the others as
+// they are, byte by byte. gone is given nil for a line that cannot be read. left is how many lines
+// are not over then, struck how many became it now.
+func strikeLines(sink string, g group, body []byte, gone func(line int, l *dlq.Letter) bool) (rest []byte, left, struck int) {
+	letters, _, _ := decode(sink, g, body) // what is wrong with it stays as it is
+	var b bytes.Buffer
+	for i, text := range split(body) {
+		var l *dlq.Letter
+		if i < len(letters) {
+			l = letters[i]
+		}
+		switch {
+		case string(text) == over:
+		case gone(i, l):
+			text = []byte(over)
+			struck++
+		default:
+			left++
+		}
+		b.Write(text)
+		b.WriteByte('\n')
+	}
+	return b.Bytes(), left, struck
 }

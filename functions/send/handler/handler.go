@@ -112,6 +112,9 @@ func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.An
 	if a.ItemID != "" {
 		attrs = append(attrs, "item_id", a.ItemID)
 	}
+	if a.Spilled {
+		attrs = append(attrs, "spilled", true)
+	}
 	if a.Unanswered > 0 {
 		attrs = append(attrs, "unanswered", a.Unanswered)
 	}
