@@ -19,8 +19,7 @@ import (
 var (
 	all      = functions
 	senders  = []string{"SendFunction", "QueueFunction"}
-	pushers  = append(slices.Clone(senders), "DlqApiFunction")
-	keepers  = pushers // of what became of a delivery
+	keepers  = append(slices.Clone(senders), "DlqApiFunction") // of what became of a delivery
 	operator = []string{"DlqApiFunction"}
 )
 
@@ -40,8 +39,8 @@ var needs = map[string][]string{
 	"HTTP_PROXY":               all,
 	"HTTPS_PROXY":              all,
 	"NO_PROXY":                 all,
-	"BACKSTOP_DLQ_MAX_LEN":     pushers, // the schedule's replays put back, they push nothing
-	"BACKSTOP_DLQ_OVERFLOW":    pushers,
+	"BACKSTOP_DLQ_MAX_LEN":     all, // the schedule pushes what comes back from the journal
+	"BACKSTOP_DLQ_OVERFLOW":    all,
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
 	"BACKSTOP_IDEMPOTENCY_TTL": keepers,                           // settling keeps a record's time; a cancellation makes one
 	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
