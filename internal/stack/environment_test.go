@@ -44,6 +44,7 @@ var needs = map[string][]string{
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
 	"BACKSTOP_IDEMPOTENCY_TTL": keepers,                           // settling keeps a record's time; a cancellation makes one
 	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
+	"BACKSTOP_JOURNAL":         all,                               // who pushes, removes, restores
 	"BACKSTOP_REPLAY_FUNCTION": operator,                          // to start bulk operations early
 	"BACKSTOP_LOCAL":           nil,                               // allows memory instead of Redis
 	// A FIFO group is held until the queue's last receive.
@@ -52,7 +53,7 @@ var needs = map[string][]string{
 
 // sometimes are variables that only some parameters set.
 var sometimes = []string{
-	"BACKSTOP_REDIS_PASSWORD", "BACKSTOP_REDIS_IAM_USER", "BACKSTOP_REDIS_IAM_CACHE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+	"BACKSTOP_REDIS_PASSWORD", "BACKSTOP_REDIS_IAM_USER", "BACKSTOP_REDIS_IAM_CACHE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "BACKSTOP_JOURNAL",
 }
 
 // namesRead returns the variables that internal/app names in its code.

@@ -64,6 +64,7 @@ func TestParametersReachTheirVariables(t *testing.T) {
 		"BACKSTOP_MAX_BODY_BYTES": "1002", "BACKSTOP_IDEMPOTENCY_TTL": "62h", "BACKSTOP_REDIS_URL": "rediss://cache.example:6379",
 		"BACKSTOP_REDIS_CLUSTER": "false", "BACKSTOP_REDIS_PASSWORD": "ssm:/p/redis", "HTTP_PROXY": "http://proxy:1", "HTTPS_PROXY": "http://proxy:2",
 		"NO_PROXY": "inside", "BACKSTOP_REDIS_IAM_USER": "robot", "BACKSTOP_REDIS_IAM_CACHE": "serverless:cache-9",
+		"BACKSTOP_JOURNAL":            "s3://" + text(s.attribute("Bucket", "Ref")) + "/pre",
 		"BACKSTOP_QUEUE_URL":          text(s.attribute("Messages", "Ref")),
 		"BACKSTOP_REPLAY_FUNCTION":    text(s.attribute("ReplayFunction", "Ref")),
 		"BACKSTOP_QUEUE_MAX_RECEIVES": fmt.Sprint(number(at(s.Resources["Messages"].Properties, "RedrivePolicy", "maxReceiveCount"))),
