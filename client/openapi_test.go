@@ -229,7 +229,7 @@ func TestTheWordsAreTheDocuments(t *testing.T) {
 			client.DeliveryAccepting, client.DeliveryAccepted, client.DeliveryInProgress, client.DeliveryDelivered,
 			client.DeliveryDeadLettered, client.DeliveryExpired, client.DeliveryDiscarded, client.DeliveryCanceled,
 		})},
-		{"DeliveryNext", "event", texts([]client.NextEvent{client.NextAttempt, client.NextReplay, client.NextOperator, client.NextExpiry})},
+		{"DeliveryNext", "event", texts([]client.NextEvent{client.NextAttempt, client.NextReplay, client.NextOperator, client.NextExpiry, client.NextReturn})},
 		{"ReplayRequest", "on_success", texts([]client.OnSuccess{client.OnSuccessDiscard, client.OnSuccessKeep})},
 		{"ReplayResult", "status", texts([]client.ReplayStatus{client.ReplayDelivered, client.ReplayFailed, client.ReplayParked})},
 		{"OperationRequest", "action", texts([]client.Action{client.ActionReplay, client.ActionDiscard})},

@@ -81,6 +81,7 @@ const (
 	NextReplay   NextEvent = "replay"   // the schedule replays it, unless its sink is paused or its receiver is down
 	NextOperator NextEvent = "operator" // nothing by itself: an operator decides
 	NextExpiry   NextEvent = "expiry"   // its time is over before anything else
+	NextReturn   NextEvent = "return"   // it comes from the journal into the queue once there is room; State says what comes then
 )
 
 // ReplayStatus is the outcome of one replay.
