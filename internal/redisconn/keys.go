@@ -117,6 +117,8 @@ func CheckPrefix(prefix string) error {
 //	<prefix>:op:<id>          hash, with a TTL once it is final: a cache may evict what has one
 //	    doc                           the operation as created, JSON, its sinks included (create)
 //	    status, error                 as in Operation (create, take, save, cancel, resume)
+//	    recipient                     whose dead letters it erases: a keyed hash and its key, until it
+//	                                  is final (create; save, cancel)
 //	    started, finished             Unix ms (take; save, cancel)
 //	    round, resumed                as in Operation, absent before the second; token of the call
 //	                                  that began it (resume)

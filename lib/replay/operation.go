@@ -28,7 +28,25 @@ type OperationAction string
 const (
 	OperationReplay  OperationAction = "replay"  // one attempt for each
 	OperationDiscard OperationAction = "discard" // removed for good, kept ones too
+	// OperationRestore pushes again what the journal has and the queue lacks; what is in the queue
+	// stays as it is.
+	OperationRestore OperationAction = "restore"
+	// OperationAudit compares journal and queue, letter by letter, and changes nothing.
+	OperationAudit OperationAction = "audit"
+	// OperationErase removes the dead letters of a recipient from queue and journal, kept ones and
+	// what a bucket has of old versions too.
+	OperationErase OperationAction = "erase"
 )
+
+// settles reports whether items of the queue are settled, one by one.
+func (a OperationAction) settles() bool {
+	return a == OperationReplay || a == OperationDiscard || a == OperationErase
+}
+
+// journals reports whether it works on the journal.
+func (a OperationAction) journals() bool {
+	return a == OperationRestore || a == OperationAudit || a == OperationErase
+}
 
 // OperationStatus is the state of a bulk operation.
 type OperationStatus string
@@ -91,6 +109,13 @@ type OperationRequest struct {
 	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil:
 	// DefaultStopAfter.
 	StopAfter *int `json:"stop_after,omitempty"`
+	// Since leaves out, of a restore, what became a dead letter before it. Zero: nothing.
+	Since time.Time `json:"since,omitzero"`
+	// Recipient is whose dead letters an erasure removes: those with a recipient in whose JSON any
+	// text, however deep, is this one, but for the space around it and for upper and lower case
+	// (Unicode's simple folding). Entries that cannot be read are counted, not removed
+	// (EraseCounts.Unreadable). The operation keeps a keyed hash of it, and that only until it is final.
+	Recipient string `json:"recipient,omitempty"`
 	// Reason is why, in the operator's words.
 	Reason string `json:"reason,omitempty"`
 	// Actor is who asks, as the authorizer knows them.
@@ -102,8 +127,11 @@ type OperationRequest struct {
 
 // validate returns INVALID_ARGUMENT naming the field.
 func (r OperationRequest) validate() error {
-	if r.Action != OperationReplay && r.Action != OperationDiscard {
-		return invalid("action: want replay or discard, got %.40q", r.Action)
+	if !r.Action.settles() && !r.Action.journals() {
+		return invalid("action: want replay, discard, restore, audit or erase, got %.40q", r.Action)
+	}
+	if err := r.validateJournal(); err != nil || r.Action.journals() {
+		return err
 	}
 	if r.StopAfter != nil {
 		if r.Action != OperationReplay {
@@ -147,6 +175,36 @@ func (r OperationRequest) validate() error {
 	return nil
 }
 
+// validateJournal checks what actions on the journal have, and that they have nothing else.
+func (r OperationRequest) validateJournal() error {
+	if r.Action.journals() {
+		switch {
+		case r.Filter != nil:
+			return invalid("filter: %s has none; leave it out", r.Action)
+		case len(r.IDs) > 0:
+			return invalid("ids: %s has none; leave them out", r.Action)
+		case r.All:
+			return invalid("all: %s has no filter; leave it out", r.Action)
+		case r.StopAfter != nil:
+			return invalid("stop_after: %s sends nothing that could fail; leave it out", r.Action)
+		}
+	}
+	address := folded(r.Recipient)
+	switch {
+	case !r.Since.IsZero() && r.Action != OperationRestore:
+		return invalid("since: only restore has it; a filter has its own")
+	case r.Recipient != "" && r.Action != OperationErase:
+		return invalid("recipient: only erase has it")
+	case r.DryRun && r.Action == OperationAudit:
+		return invalid("dry_run: audit changes nothing anyway; leave it out")
+	case r.Action == OperationErase && address == "":
+		return invalid("recipient: say whose dead letters are to be erased")
+	case r.Action == OperationErase && strings.Contains(folded(r.Reason), address):
+		return invalid("reason: it names the recipient, and is kept; put it otherwise")
+	}
+	return nil
+}
+
 // stopAfter returns the number with its default.
 func (r OperationRequest) stopAfter() int {
 	switch {
@@ -166,8 +224,13 @@ type Operation struct {
 	IDs    []string        `json:"ids,omitempty"` // public ids
 	All    bool            `json:"all,omitempty"`
 	DryRun bool            `json:"dry_run,omitempty"`
+	Since  time.Time       `json:"since,omitzero"` // of a restore
 	Reason string          `json:"reason,omitempty"`
 	Actor  string          `json:"actor,omitempty"`
+	// Recipient stands for whose dead letters an erasure removes. A store keeps it apart from what
+	// is shown, and forgets it in the step that makes the operation final. Nil: it is no
+	// erasure, or final.
+	Recipient *HashedRecipient `json:"-"`
 
 	// StopAfter is how many failures in a row of one receiver stop it; 0: none do.
 	StopAfter int `json:"stop_after"`
@@ -180,11 +243,13 @@ type Operation struct {
 	// FinishedAt is when it became final, or was stopped.
 	FinishedAt time.Time `json:"finished_at,omitzero"`
 	// Total is the number of items that the preview found at the creation: all of
-	// them when TotalComplete is set, else at least so many.
+	// them when TotalComplete is set, else at least so many. Actions on the journal look for
+	// nothing at their creation.
 	Total         int64 `json:"total"`
 	TotalComplete bool  `json:"total_complete"`
 	// The counters are sums over Sinks.
 	OperationCounts
+	JournalCounts
 	// Waiting is how many members may not go now, as far as is known: another replayer holds
 	// them, or the gate leaves their receivers alone until WaitingUntil (zero: none of them).
 	Waiting      int64     `json:"waiting"`
@@ -217,6 +282,99 @@ type OperationCounts struct {
 	Skipped int64 `json:"skipped"`
 }
 
+// JournalCounts are the counters of an action on the journal: those of the action are set, the
+// others nil.
+type JournalCounts struct {
+	Restore *RestoreCounts `json:"restore,omitempty"`
+	Audit   *AuditCounts   `json:"audit,omitempty"`
+	Erase   *EraseCounts   `json:"erase,omitempty"`
+}
+
+// RestoreCounts say what became of the letters that the journal has.
+type RestoreCounts struct {
+	Restored int64 `json:"restored"` // the queue lacked them, and has them again
+	Present  int64 `json:"present"`  // the queue had them
+	Skipped  int64 `json:"skipped"`  // they ended meanwhile: delivered, discarded or canceled
+	Waiting  int64 `json:"waiting"`  // the queue has no room for them yet; the operation goes on
+	Damaged  int64 `json:"damaged"`  // lines and objects that cannot be read; the log names them
+}
+
+// AuditCounts say where the letters are: Letters = Queued + Spilled + Ending + Lost.
+type AuditCounts struct {
+	Letters     int64 `json:"letters"`     // open ones that the journal has
+	Queued      int64 `json:"queued"`      // the queue has them
+	Spilled     int64 `json:"spilled"`     // they wait in the journal for room in the queue
+	Ending      int64 `json:"ending"`      // they ended, and a tick deletes them
+	Unjournaled int64 `json:"unjournaled"` // the queue alone has them, until a tick writes them
+	Lost        int64 `json:"lost"`        // the queue lacks them, twice: restore brings them back
+	Damaged     int64 `json:"damaged"`     // lines and objects that cannot be read; the log names them
+}
+
+// EraseCounts say what an erasure found besides the dead letters that it removed from the queue, which are
+// Discarded.
+type EraseCounts struct {
+	Erased     int64 `json:"erased"`     // letters that the journal alone had
+	Versions   int64 `json:"versions"`   // old versions of objects
+	Unreadable int64 `json:"unreadable"` // entries of the queue that cannot be read: nobody knows whose they are
+	Damaged    int64 `json:"damaged"`    // likewise lines and objects of the journal; the log names them
+}
+
+// countJournal adds the counters of a sink.
+func (c *JournalCounts) countJournal(o JournalCounts) {
+	if r := o.Restore; r != nil {
+		c.Restore = &RestoreCounts{
+			c.restore().Restored + r.Restored, c.restore().Present + r.Present, c.restore().Skipped + r.Skipped,
+			c.restore().Waiting + r.Waiting, c.restore().Damaged + r.Damaged,
+		}
+	}
+	if a := o.Audit; a != nil {
+		c.Audit = &AuditCounts{
+			c.audit().Letters + a.Letters, c.audit().Queued + a.Queued, c.audit().Spilled + a.Spilled, c.audit().Ending + a.Ending,
+			c.audit().Unjournaled + a.Unjournaled, c.audit().Lost + a.Lost, c.audit().Damaged + a.Damaged,
+		}
+	}
+	if e := o.Erase; e != nil {
+		c.Erase = &EraseCounts{
+			c.erase().Erased + e.Erased, c.erase().Versions + e.Versions, c.erase().Unreadable + e.Unreadable, c.erase().Damaged + e.Damaged,
+		}
+	}
+}
+
+func (c JournalCounts) restore() RestoreCounts {
+	if c.Restore == nil {
+		return RestoreCounts{}
+	}
+	return *c.Restore
+}
+
+func (c JournalCounts) audit() AuditCounts {
+	if c.Audit == nil {
+		return AuditCounts{}
+	}
+	return *c.Audit
+}
+
+func (c JournalCounts) erase() EraseCounts {
+	if c.Erase == nil {
+		return EraseCounts{}
+	}
+	return *c.Erase
+}
+
+// zeroCounts are the counters that an action begins with: none is missing in an answer.
+func (a OperationAction) zeroCounts() JournalCounts {
+	switch a {
+	case OperationRestore:
+		return JournalCounts{Restore: &RestoreCounts{}}
+	case OperationAudit:
+		return JournalCounts{Audit: &AuditCounts{}}
+	case OperationErase:
+		return JournalCounts{Erase: &EraseCounts{}}
+	case OperationReplay, OperationDiscard:
+	}
+	return JournalCounts{}
+}
+
 // SinkProgress is how far an operation got in one sink.
 type SinkProgress struct {
 	// NewestID is the native id of the newest entry at the creation: newer ones are no
@@ -244,6 +402,7 @@ type SinkProgress struct {
 	// Stopped is set when a receiver failed too often in a row and all others are done with.
 	Stopped bool `json:"stopped,omitempty"`
 	OperationCounts
+	JournalCounts
 	// Error says why the sink could not be worked on, or was stopped.
 	Error string `json:"error,omitempty"`
 }
@@ -260,7 +419,7 @@ func (p SinkProgress) again() SinkProgress {
 
 // sum fills in the counters from those of the sinks.
 func (o *Operation) sum() {
-	o.OperationCounts, o.Waiting, o.WaitingUntil = OperationCounts{}, 0, time.Time{}
+	o.OperationCounts, o.JournalCounts, o.Waiting, o.WaitingUntil = OperationCounts{}, o.Action.zeroCounts(), 0, time.Time{}
 	for _, p := range o.Sinks {
 		o.wait(p)
 		o.Settled += p.Settled
@@ -269,6 +428,7 @@ func (o *Operation) sum() {
 		o.Discarded += p.Discarded
 		o.Expired += p.Expired
 		o.Skipped += p.Skipped
+		o.countJournal(p.JournalCounts)
 	}
 }
 
@@ -313,7 +473,7 @@ func (o *Operation) idsOf(sink string) []string {
 // sameRequest reports whether both ask for the same.
 func (o *Operation) sameRequest(other Operation) bool {
 	a, b := o.filter(), other.filter()
-	sameTime := a.Since.Equal(b.Since) && a.Until.Equal(b.Until)
+	sameTime := a.Since.Equal(b.Since) && a.Until.Equal(b.Until) && o.Since.Equal(other.Since)
 	a.Since, a.Until, b.Since, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	return sameTime && a == b && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && slices.Equal(o.IDs, other.IDs)
 }

@@ -20,6 +20,9 @@ if ARGV[6] == '1' then redis.call('HDEL', KEYS[1], 'stalled') end
 if ARGV[7] ~= '' and (f[1] == 'queued' or f[1] == 'running') then
   f[1] = ARGV[7]
   redis.call('HSET', KEYS[1], 'status', ARGV[7], 'error', ARGV[8], 'finished', string.format('%.0f', now))
-  if ARGV[7] ~= 'stopped' then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end -- that one waits for an operator
+  if ARGV[7] ~= 'stopped' then -- that one waits for an operator
+    redis.call('HDEL', KEYS[1], 'recipient')
+    redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  end
 end
 return f[1]

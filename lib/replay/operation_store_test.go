@@ -58,6 +58,40 @@ func operationStoreContract(t *testing.T, open func(tb testing.TB) (dlq.Store, r
 			t.Errorf("Get: %s, %v", asJSON(t, got), err)
 		}
 	})
+	t.Run("whose dead letters it erases is forgotten in the step that makes it final", func(t *testing.T) {
+		t.Parallel()
+		_, s := open(t)
+		for n, end := range []func(id string) error{
+			func(id string) error {
+				_, err := s.Save(t.Context(), id, "me", replay.OperationChange{Status: replay.OperationCompleted})
+				return err
+			},
+			func(id string) error {
+				_, err := s.Save(t.Context(), id, "me", replay.OperationChange{Status: replay.OperationFailed})
+				return err
+			},
+			func(id string) error { _, err := s.Cancel(t.Context(), id); return err },
+		} {
+			op := operation(n)
+			op.Action, op.Filter = replay.OperationErase, nil
+			op.Recipient = &replay.HashedRecipient{Key: []byte("key"), Hash: []byte("hash")}
+			create(t, s, op)
+			before := take(t, s, op.ID, "me", time.Minute).op.Recipient
+			if _, err := s.Save(t.Context(), op.ID, "me", replay.OperationChange{TTL: time.Minute, Sink: "a"}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Get(t.Context(), op.ID)
+			if err != nil || asJSON(t, before) != asJSON(t, op.Recipient) || asJSON(t, got.Recipient) != asJSON(t, op.Recipient) {
+				t.Errorf("while it runs: %s, then %s, %v; want %s", asJSON(t, before), asJSON(t, got.Recipient), err, asJSON(t, op.Recipient))
+			}
+			if err := end(op.ID); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.Get(t.Context(), op.ID); err != nil || !got.Status.Final() || got.Recipient != nil {
+				t.Errorf("when it is %s: %s, %v; want nothing", got.Status, asJSON(t, got.Recipient), err)
+			}
+		}
+	})
 	t.Run("an unknown one is SINK_DLQ_NOT_FOUND", func(t *testing.T) {
 		t.Parallel()
 		_, s := open(t)

@@ -24,6 +24,9 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 	if e.Operations == nil && !r.DryRun {
 		return Operation{}, invalid("operation: the engine has no store that would keep it until it is done")
 	}
+	if r.Action.journals() {
+		return Operation{}, invalid("action: there is no journal")
+	}
 	op, err := e.freeze(ctx, r)
 	if err != nil {
 		return Operation{}, err
@@ -49,6 +52,10 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 	}
 	if !stored.sameRequest(op) {
 		return Operation{}, &fault.Error{Code: fault.CodeIDReused, Msg: "the idempotency key belongs to another operation, " + stored.ID}
+	}
+	if r.Action == OperationErase && (stored.Recipient == nil || !stored.Recipient.is(r.Recipient)) {
+		// Of one that is final nobody can tell: rather another operation than none for somebody else.
+		return Operation{}, &fault.Error{Code: fault.CodeIDReused, Msg: "the idempotency key belongs to an erasure, " + stored.ID + ", which is over or of another recipient"}
 	}
 	return stored, nil
 }

@@ -147,6 +147,9 @@ func (s *MemoryOperations) Save(_ context.Context, id, owner string, c Operation
 	}
 	if c.Status != "" && !m.op.Status.Final() && m.op.Status != OperationStopped {
 		m.op.Status, m.op.Error, m.op.FinishedAt = c.Status, c.Error, now.UTC()
+		if c.Status.Final() {
+			m.op.Recipient = nil
+		}
 	}
 	return m.op.Status, nil
 }
@@ -160,7 +163,7 @@ func (s *MemoryOperations) Cancel(_ context.Context, id string) (Operation, erro
 		return Operation{}, err
 	}
 	if !m.op.Status.Final() {
-		m.op.Status, m.op.FinishedAt = OperationCanceled, time.Now().UTC()
+		m.op.Status, m.op.FinishedAt, m.op.Recipient = OperationCanceled, time.Now().UTC(), nil
 	}
 	return m.view(), nil
 }

@@ -86,13 +86,19 @@ func (s *RedisOperations) Create(ctx context.Context, op Operation) (Operation, 
 	if err != nil {
 		return Operation{}, err
 	}
+	recipient := []byte{}
+	if op.Recipient != nil {
+		if recipient, err = json.Marshal(op.Recipient); err != nil {
+			return Operation{}, err
+		}
+	}
 	z := redis.Z{Score: float64(op.CreatedAt.UnixMilli()), Member: op.ID}
 	c := s.conn.Client
 	err = s.conn.Do(ctx, "operations: create", func(ctx context.Context) error {
 		if err := c.ZAddNX(ctx, s.conn.Keys.OpenOperations(), z).Err(); err != nil {
 			return err
 		}
-		if err := createScript.Run(ctx, c, []string{s.conn.Keys.Operation(op.ID)}, doc).Err(); err != nil {
+		if err := createScript.Run(ctx, c, []string{s.conn.Keys.Operation(op.ID)}, doc, recipient).Err(); err != nil {
 			return err
 		}
 		return c.ZAddNX(ctx, s.conn.Keys.Operations(), z).Err()
@@ -158,6 +164,11 @@ func decodeOperation(id string, fields map[string]string) (Operation, error) {
 	op.Status, op.Error = OperationStatus(fields["status"]), fields["error"]
 	op.Stalled, _ = strconv.Atoi(fields["stalled"]) // absent: 0
 	op.StartedAt, op.FinishedAt = unixMilli(fields["started"]), unixMilli(fields["finished"])
+	if text := fields["recipient"]; text != "" {
+		if err := json.Unmarshal([]byte(text), &op.Recipient); err != nil {
+			return Operation{}, fmt.Errorf("operation %s: recipient: %w", id, err)
+		}
+	}
 	if op.Sinks == nil {
 		op.Sinks = map[string]SinkProgress{}
 	}
