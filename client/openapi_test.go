@@ -66,6 +66,9 @@ var shapes = []shape{
 	{[]string{"LastTried"}, client.LastTried{}},
 	{[]string{"Operation"}, client.Operation{}},
 	{[]string{"OperationSink"}, client.OperationSink{}},
+	{[]string{"RestoreCounts"}, client.RestoreCounts{}},
+	{[]string{"AuditCounts"}, client.AuditCounts{}},
+	{[]string{"EraseCounts"}, client.EraseCounts{}},
 	{[]string{"Operations"}, client.Operations{}},
 	{[]string{"ImportResult"}, client.ImportResult{}},
 	{[]string{"ImportLine"}, client.ImportLine{}},
@@ -232,7 +235,7 @@ func TestTheWordsAreTheDocuments(t *testing.T) {
 		{"DeliveryNext", "event", texts([]client.NextEvent{client.NextAttempt, client.NextReplay, client.NextOperator, client.NextExpiry, client.NextReturn})},
 		{"ReplayRequest", "on_success", texts([]client.OnSuccess{client.OnSuccessDiscard, client.OnSuccessKeep})},
 		{"ReplayResult", "status", texts([]client.ReplayStatus{client.ReplayDelivered, client.ReplayFailed, client.ReplayParked})},
-		{"OperationRequest", "action", texts([]client.Action{client.ActionReplay, client.ActionDiscard})},
+		{"OperationRequest", "action", texts([]client.Action{client.ActionReplay, client.ActionDiscard, client.ActionRestore, client.ActionAudit, client.ActionErase})},
 		{"Operation", "status", texts([]client.OperationStatus{client.OperationQueued, client.OperationRunning, client.OperationStopped, client.OperationCompleted, client.OperationCanceled, client.OperationFailed})},
 		{"ImportLine", "status", texts([]client.ImportStatus{client.ImportStored, client.ImportExists, client.ImportSkipped, client.ImportRejected, client.ImportFailed})},
 	} {

@@ -110,6 +110,9 @@ type Action string
 const (
 	ActionReplay  Action = "replay"
 	ActionDiscard Action = "discard" // for good, kept ones too
+	ActionRestore Action = "restore" // bring back from the journal what the queue lacks
+	ActionAudit   Action = "audit"   // compare queue and journal, letter by letter
+	ActionErase   Action = "erase"   // remove what is for one recipient, from queue and journal
 )
 
 // OperationStatus is how far a bulk operation is.
