@@ -290,75 +290,68 @@ type JournalCounts struct {
 	Erase   *EraseCounts   `json:"erase,omitempty"`
 }
 
-// RestoreCounts say what became of the letters that the journal has.
+// RestoreCounts say what became of the dead letters that the journal has.
 type RestoreCounts struct {
 	Restored int64 `json:"restored"` // the queue lacked them, and has them again
 	Present  int64 `json:"present"`  // the queue had them
 	Skipped  int64 `json:"skipped"`  // they ended meanwhile: delivered, discarded or canceled
-	Waiting  int64 `json:"waiting"`  // the queue has no room for them yet; the operation goes on
-	Damaged  int64 `json:"damaged"`  // lines and objects that cannot be read; the log names them
+	Spilled  int64 `json:"spilled"`  // they never were in the queue: the schedule brings them, when there is room
+	Damaged  int64 `json:"damaged"`  // objects that cannot be read, or not in full; the log names them
+	// Full says that the next ones have to wait for room in the queue: the operation goes on then.
+	Full bool `json:"full"`
 }
 
-// AuditCounts say where the letters are: Letters = Queued + Spilled + Ending + Lost.
+// AuditCounts say where the dead letters are: Letters is the sum of Queued, Spilled, Ending and Lost.
 type AuditCounts struct {
-	Letters     int64 `json:"letters"`     // open ones that the journal has
+	Letters     int64 `json:"letters"`     // those that the queue or the journal has
 	Queued      int64 `json:"queued"`      // the queue has them
 	Spilled     int64 `json:"spilled"`     // they wait in the journal for room in the queue
-	Ending      int64 `json:"ending"`      // they ended, and a tick deletes them
-	Unjournaled int64 `json:"unjournaled"` // the queue alone has them, until a tick writes them
-	Lost        int64 `json:"lost"`        // the queue lacks them, twice: restore brings them back
-	Damaged     int64 `json:"damaged"`     // lines and objects that cannot be read; the log names them
+	Ending      int64 `json:"ending"`      // they are over, and a tick deletes them from the journal
+	Unjournaled int64 `json:"unjournaled"` // queued ones that the journal lacks, until a tick writes them
+	Lost        int64 `json:"lost"`        // the queue lacks them, looked at twice: a restore brings them back
+	Damaged     int64 `json:"damaged"`     // objects that cannot be read, or not in full; the log names them
 }
 
-// EraseCounts say what an erasure found besides the dead letters that it removed from the queue, which are
-// Discarded.
+// EraseCounts say what an erasure found besides the dead letters that it removed from the queue, which
+// are Discarded.
 type EraseCounts struct {
-	Erased     int64 `json:"erased"`     // letters that the journal alone had
-	Versions   int64 `json:"versions"`   // old versions of objects
+	Erased     int64 `json:"erased"`     // dead letters that were removed from the journal alone
+	Versions   int64 `json:"versions"`   // older versions of objects that were removed
 	Unreadable int64 `json:"unreadable"` // entries of the queue that cannot be read: nobody knows whose they are
-	Damaged    int64 `json:"damaged"`    // likewise lines and objects of the journal; the log names them
+	Damaged    int64 `json:"damaged"`    // likewise objects of the journal; the log names them
 }
 
-// countJournal adds the counters of a sink.
+// countJournal adds the counters of a sink, or of a step.
 func (c *JournalCounts) countJournal(o JournalCounts) {
 	if r := o.Restore; r != nil {
+		sum := of(c.Restore)
 		c.Restore = &RestoreCounts{
-			c.restore().Restored + r.Restored, c.restore().Present + r.Present, c.restore().Skipped + r.Skipped,
-			c.restore().Waiting + r.Waiting, c.restore().Damaged + r.Damaged,
+			Restored: sum.Restored + r.Restored, Present: sum.Present + r.Present, Skipped: sum.Skipped + r.Skipped,
+			Spilled: sum.Spilled + r.Spilled, Damaged: sum.Damaged + r.Damaged, Full: sum.Full || r.Full,
 		}
 	}
 	if a := o.Audit; a != nil {
+		sum := of(c.Audit)
 		c.Audit = &AuditCounts{
-			c.audit().Letters + a.Letters, c.audit().Queued + a.Queued, c.audit().Spilled + a.Spilled, c.audit().Ending + a.Ending,
-			c.audit().Unjournaled + a.Unjournaled, c.audit().Lost + a.Lost, c.audit().Damaged + a.Damaged,
+			Letters: sum.Letters + a.Letters, Queued: sum.Queued + a.Queued, Spilled: sum.Spilled + a.Spilled, Ending: sum.Ending + a.Ending,
+			Unjournaled: sum.Unjournaled + a.Unjournaled, Lost: sum.Lost + a.Lost, Damaged: sum.Damaged + a.Damaged,
 		}
 	}
 	if e := o.Erase; e != nil {
+		sum := of(c.Erase)
 		c.Erase = &EraseCounts{
-			c.erase().Erased + e.Erased, c.erase().Versions + e.Versions, c.erase().Unreadable + e.Unreadable, c.erase().Damaged + e.Damaged,
+			Erased: sum.Erased + e.Erased, Versions: sum.Versions + e.Versions, Unreadable: sum.Unreadable + e.Unreadable,
+			Damaged: sum.Damaged + e.Damaged,
 		}
 	}
 }
 
-func (c JournalCounts) restore() RestoreCounts {
-	if c.Restore == nil {
-		return RestoreCounts{}
+// of returns what p points to; zero where that is nothing.
+func of[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
 	}
-	return *c.Restore
-}
-
-func (c JournalCounts) audit() AuditCounts {
-	if c.Audit == nil {
-		return AuditCounts{}
-	}
-	return *c.Audit
-}
-
-func (c JournalCounts) erase() EraseCounts {
-	if c.Erase == nil {
-		return EraseCounts{}
-	}
-	return *c.Erase
+	return v
 }
 
 // zeroCounts are the counters that an action begins with: none is missing in an answer.
@@ -398,13 +391,29 @@ type SinkProgress struct {
 	// Waiting is how many members the gate would not let go, until WaitingUntil.
 	Waiting      int64     `json:"waiting,omitempty"`
 	WaitingUntil time.Time `json:"waiting_until,omitzero"`
-	Done         bool      `json:"done"`
+	// Journal is how far an action on the journal got.
+	Journal JournalProgress `json:"journal,omitzero"`
+	Done    bool            `json:"done"`
 	// Stopped is set when a receiver failed too often in a row and all others are done with.
 	Stopped bool `json:"stopped,omitempty"`
 	OperationCounts
 	JournalCounts
 	// Error says why the sink could not be worked on, or was stopped.
 	Error string `json:"error,omitempty"`
+}
+
+// JournalProgress is how far an action got in the journal of one sink. The zero value is the beginning.
+type JournalProgress struct {
+	// After is where the next step goes on.
+	After string `json:"after,omitempty"`
+	// Reading is set while an erasure is at the journal: the queue has nothing of the recipient any more.
+	Reading bool `json:"reading,omitempty"`
+	// Seen is the native id of the newest entry that an earlier pass of an erasure through the queue
+	// has seen, and Discarded how many it had removed when it came to the journal.
+	Seen      string `json:"seen,omitempty"`
+	Discarded int64  `json:"discarded,omitempty"`
+	// Tries is how many audits ran out of time.
+	Tries int `json:"tries,omitempty"`
 }
 
 // over reports whether the round has nothing to do in the sink any more.
