@@ -49,8 +49,13 @@ func journalCounts(op client.Operation) []counted {
 	case op.Audit != nil:
 		a := op.Audit
 		return []counted{
-			{"letters", a.Letters}, {"queued", a.Queued}, {"spilled", a.Spilled}, {"ending", a.Ending}, {"unjournaled", a.Unjournaled},
-			{"lost", a.Lost}, {"damaged", a.Damaged},
+			{"letters", a.Letters},
+			{"queued", a.Queued},
+			{"spilled", a.Spilled},
+			{"ending", a.Ending},
+			{"unjournaled", a.Unjournaled},
+			{"lost", a.Lost},
+			{"damaged", a.Damaged},
 		}
 	case op.Erase != nil:
 		e := op.Erase
