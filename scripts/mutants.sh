@@ -68,7 +68,7 @@ mutant 'push: a removed entry taken for a stored one' lib/dlq/find.lua \
 mutant 'push: other content taken for what is stored' lib/dlq/find.lua \
   's/elseif told and content == f then/elseif told then/; s/if content ~= .. and content ~= f then/if false then/' \
   ./lib/dlq 'TestRedisConformanceEmbedded'
-mutant 'push: due by the clock of the function' lib/dlq/push.lua \
+mutant 'push: due by the clock of the function' lib/dlq/store.lua \
   's/now_ms\(\) \+ tonumber\(n\)/tonumber(n)/' \
   ./lib/dlq 'TestNotBeforeIsADelay'
 mutant 'schedule: gated by a count' lib/replay/run.go \

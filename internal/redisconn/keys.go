@@ -46,6 +46,7 @@ func CheckPrefix(prefix string) error {
 //	    n                             not before: 0, Unix ms by the server's clock, or never
 //	    f                             fingerprint of the content; older versions wrote none
 //	    x                             expiry, Unix ms; none without one
+//	    j                             address in the journal; none of an entry without one
 //	{<prefix>:dlq:<sink>}:meta  hash
 //	    cursor                        entries after it are due since their push (claim)
 //	    idle                          entries that are delivered, expired, parked or waiting, leased
@@ -53,6 +54,8 @@ func CheckPrefix(prefix string) error {
 //	    parked                        entries with a parked state (settle, unpark, removals)
 //	    expired                       entries that are marked as expired (push, settle, removals)
 //	    trimmed                       entries removed by overflow, ever (push, settle)
+//	    retired                       entries removed for their age, ever (retire)
+//	    retire_at                     the last entry that retire looked at, while there are others
 //	    paused                        1 while the schedule leaves the sink alone (pause)
 //	    gate, gate_until              token and end (Unix ms) of the canary's gate (gate)
 //	    mended, mend_at               when the last pass of mend ended, and its last step was (Unix
@@ -60,12 +63,18 @@ func CheckPrefix(prefix string) error {
 //	    mend                          where a pass is that is under way (mend)
 //	    recount, recount:*            the last entry that it counted, and its numbers, which settle,
 //	                                  unpark and removals keep true (mend)
+//	    journal_token, journal_until  who works on the journal, and until when, Unix ms
+//	                                  (journal_lease)
+//	    journal                       JSON of dlq.JournalNotes (journal_save)
+//	    journal_to                    entries without j up to this one are noted as unjournaled:
+//	                                  there is a journal (mend; push: 0-0, which is none)
 //	{...}:due     zset    native id -> Unix ms: when an entry is due that is rescheduled or has a
 //	                      not-before, or when its lease ends (push, claims, settle, release,
 //	                      unpark, removals). Fresh entries are not in it
-//	{...}:lease   hash    native id -> prior|push key|group|token, and |quiet where nothing is sent
-//	                      under it (claims: claim, take, overdue, delivery; removed by settle,
-//	                      release, unpark and removals). prior: the Unix ms at which it was due, or -
+//	{...}:lease   hash    native id -> prior|push key|group|token, |quiet where nothing is sent under it
+//	                      (else |, if more follows), and |address of an entry that has one (claims:
+//	                      claim, take, overdue, delivery; removed by settle, release, unpark and
+//	                      removals). prior: the Unix ms at which it was due, or -
 //	{...}:state   hash    native id -> JSON of an entry's replays, history, parked, held, unanswered,
 //	                      expired: when it was marked (push), delivered_at (settle, unpark,
 //	                      removals), deaths, begun: processes that died under it since an
@@ -84,6 +93,13 @@ func CheckPrefix(prefix string) error {
 //	{...}:canceled  zset  push key of the first generation -> Unix ms: until when it is noted that
 //	                      a delivery is canceled (delivery; prune, Uncancel). Without TTL, and it
 //	                      outlives the entries
+//	{...}:ended   set     addresses in the journal of entries that are over, @<native id> of those
+//	                      without one (removals, settle that keeps, push and return of what is
+//	                      there under another address, NoteEnded; removed by journaled). It outlives
+//	                      the entries
+//	{...}:unjournaled  set  native ids of entries that the journal lacks, and s:<native id> of those
+//	                      whose parked or held it lacks (settle, unpark, push, return, mend,
+//	                      NoteUnjournaled; removed by journaled, and once the entry is gone)
 //	{...}:groups  hash    n:<group> -> count, t:<group> -> fingerprint, line feed, reason (push,
 //	                      removals)
 //	{...}:kept    zset    native id -> push time of entries kept after delivery (settle, removals)
@@ -150,9 +166,9 @@ func (k Keys) Rate(sink, receiver string) string {
 // Counts are what a bulk operation settled of a sink.
 func (k Keys) Counts(sink, operation string) string { return k.Companion(sink, "op:"+operation) }
 
-var companions = strings.Fields("meta due lease state ids groups kept expires generations canceled")
+var companions = strings.Fields("meta due lease state ids groups kept expires generations canceled ended unjournaled")
 
-// Queue returns KEYS[1..11] of every script that works on a sink's queue, with more appended.
+// Queue returns KEYS[1..13] of every script that works on a sink's queue, with more appended.
 func (k Keys) Queue(sink string, more ...string) []string {
 	all := make([]string, 0, 1+len(companions)+len(more))
 	all = append(all, k.Stream(sink))

@@ -77,6 +77,28 @@ func (s stack) permissions(t *testing.T, role string) []statement {
 
 var functions = []string{"SendFunction", "QueueFunction", "ReplayFunction", "DlqApiFunction"}
 
+// journal lists what every function may do with the journal in a bucket: send, too, takes back
+// what was handed back, and removes the dead letter of what another delivered.
+func journal(bucket string) []string {
+	open, spill, state := bucket+"/backstop/open/*", bucket+"/backstop/spill/*", bucket+"/backstop/state/*"
+	return []string{
+		"s3:ListBucket " + bucket,
+		"s3:PutObject " + open, "s3:GetObject " + open, "s3:DeleteObject " + open,
+		"s3:PutObject " + spill, "s3:GetObject " + spill, "s3:DeleteObject " + spill,
+		"s3:DeleteObject " + state,
+	}
+}
+
+// keptByReplay lists what the schedule and bulk operations alone do: states, and old versions, which
+// nobody else can touch.
+func keptByReplay(bucket string) []string {
+	open, spill, state := bucket+"/backstop/open/*", bucket+"/backstop/spill/*", bucket+"/backstop/state/*"
+	return []string{
+		"s3:PutObject " + state, "s3:GetObject " + state, "s3:ListBucketVersions " + bucket,
+		"s3:GetObjectVersion " + open, "s3:DeleteObjectVersion " + open, "s3:GetObjectVersion " + spill, "s3:DeleteObjectVersion " + spill,
+	}
+}
+
 // This is the full list of permissions of each function. A new one has to be written here,
 // with its resource.
 func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
@@ -113,15 +135,17 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 		"ec2:AssignPrivateIpAddresses *", "ec2:CreateNetworkInterface *", "ec2:DeleteNetworkInterface *",
 		"ec2:DescribeNetworkInterfaces *", "ec2:DescribeSubnets *", "ec2:UnassignPrivateIpAddresses *",
 	}
+	made := "arn:aws:s3:::backstop-test-bucket-1a2b3c4d5e6f"
+	bucket := map[string]string{"no VPC": "arn:aws:s3:::letters-of-ours", "created cache": made, "everything": made}
 	shared := map[string][]string{
-		"no VPC": {"ssm:GetParameter " + parameters + "/backstop/prod/redis"},
-		"created cache": append([]string{
+		"no VPC": append([]string{"ssm:GetParameter " + parameters + "/backstop/prod/redis"}, journal(bucket["no VPC"])...),
+		"created cache": slices.Concat([]string{
 			"elasticache:Connect " + cache + "serverlesscache:backstop-51af3dc0", "elasticache:Connect " + cache + "user:backstop-51af3dc0",
-		}, vpc...),
-		"everything": append([]string{
+		}, vpc, journal(made)),
+		"everything": slices.Concat([]string{
 			"elasticache:Connect " + cache + "replicationgroup:cache-1", "elasticache:Connect " + cache + "user:backstop",
-			"kms:Decrypt " + everything["ParametersKmsKeyArn"],
-		}, vpc...),
+			"kms:Decrypt " + everything["ParametersKmsKeyArn"], "kms:Decrypt " + everything["DataKmsKeyArn"], "kms:GenerateDataKey " + everything["DataKmsKeyArn"],
+		}, vpc, journal(made)),
 	}
 	for variant, params := range variants {
 		s := resolve(t, params)
@@ -138,6 +162,9 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 				}
 			}
 			want := slices.Concat(own[f], always, shared[variant])
+			if b := bucket[variant]; b != "" && f == "ReplayFunction" {
+				want = append(want, keptByReplay(b)...)
+			}
 			slices.Sort(got)
 			slices.Sort(want)
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -202,17 +229,21 @@ func TestAStarIsAllowedOnlyWhereAWSKnowsNoResource(t *testing.T) {
 	})
 }
 
-func TestDecryptionGoesThroughSSMOnly(t *testing.T) {
+// A function never calls KMS itself: its keys work through the service that they are for.
+func TestKeysWorkThroughTheirServicesOnly(t *testing.T) {
 	s := resolve(t, everything)
-	for _, st := range s.permissions(t, "SendRole") {
-		if slices.Contains(st.Action, "kms:Decrypt") {
-			if got := text(at(st.Condition, "StringEquals", "kms:ViaService")); got != "ssm."+region+".amazonaws.com" {
-				t.Errorf("kms:Decrypt via %q, want SSM only", got)
+	want := map[string]string{everything["ParametersKmsKeyArn"]: "ssm." + region + ".amazonaws.com", everything["DataKmsKeyArn"]: "s3." + region + ".amazonaws.com"}
+	for _, f := range functions {
+		got := map[string]string{}
+		for _, st := range s.permissions(t, s.roleOf(t, f)) {
+			if slices.ContainsFunc(st.Action, func(a string) bool { return strings.HasPrefix(a, "kms:") }) {
+				got[strings.Join(st.Resource, " ")] = text(at(st.Condition, "StringEquals", "kms:ViaService"))
 			}
-			return
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: keys and the services that they work through (-want +got)\n%s", f, diff)
 		}
 	}
-	t.Error("the key of the parameters cannot be used")
 }
 
 func TestTheSchedulerMayStartTheReplayAndNothingElse(t *testing.T) {

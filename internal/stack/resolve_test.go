@@ -157,6 +157,8 @@ func (s stack) truth(v any) bool {
 		return !slices.ContainsFunc(args, func(a any) bool { return !s.truth(a) })
 	case "Fn::Or":
 		return slices.ContainsFunc(args, s.truth)
+	case "Fn::Contains": // of rules
+		return slices.Contains(strs(s.eval(args[0])), text(s.eval(args[1])))
 	}
 	panic(fmt.Sprintf("condition %v", v))
 }
@@ -335,6 +337,10 @@ func (s stack) attribute(id, name string) any {
 		return arn("elasticache", "user:"+text(s.eval(properties["UserId"])))
 	case "AWS::ElastiCache::UserGroup.Ref":
 		return s.eval(properties["UserGroupId"])
+	case "AWS::S3::Bucket.Ref":
+		return strings.ToLower(physical) + "-1a2b3c4d5e6f"
+	case "AWS::S3::Bucket.Arn":
+		return "arn:aws:s3:::" + text(s.attribute(id, "Ref"))
 	case "AWS::IAM::Role.Arn":
 		return "arn:aws:iam::" + account + ":role/" + physical
 	case "AWS::IAM::Role.Ref":
@@ -462,17 +468,20 @@ var (
 	createdCache = map[string]string{"VpcId": "vpc-0123abcd", "SubnetIds": subnets}
 	noVpc        = map[string]string{
 		"RedisUrl": "rediss://cache.example.com:6380", "RedisCluster": "false", "RedisPasswordParameter": "/backstop/prod/redis",
+		"JournalBucket": "letters-of-ours",
 	}
+	noJournal  = map[string]string{"RedisUrl": "rediss://cache.example.com:6380", "Journal": "false"}
 	everything = map[string]string{
 		"VpcId": "vpc-0123abcd", "SubnetIds": subnets, "SecurityGroupIds": "sg-1,sg-2", "CreateEndpoints": "true",
-		"HttpProxy": "http://proxy:3128", "HttpsProxy": "http://proxy:3128", "NoProxy": ".amazonaws.com", "Fifo": "true",
+		"RouteTableIds": "rtb-0a1b2c3d,rtb-4e5f6a7b",
+		"HttpProxy":     "http://proxy:3128", "HttpsProxy": "http://proxy:3128", "NoProxy": ".amazonaws.com", "Fifo": "true",
 		"RedisUrl": "rediss://cache.example.com:6379", "RedisIamUser": "backstop", "RedisIamCache": "cache-1",
 		"ParametersKmsKeyArn": "arn:aws:kms:" + region + ":" + account + ":key/parameters",
 		"DataKmsKeyArn":       "arn:aws:kms:" + region + ":" + account + ":key/data",
 		"JwtIssuer":           "https://issuer.example.com", "JwtAudience": "ops,ci", "ReservedConcurrency": "20", "CorsAllowOrigins": "https://ops.example.com,https://admin.example.com",
 		"AlarmTopicArn": "arn:aws:sns:" + region + ":" + account + ":alarms",
 	}
-	variants = map[string]map[string]string{"created cache": createdCache, "no VPC": noVpc, "everything": everything}
+	variants = map[string]map[string]string{"created cache": createdCache, "no VPC": noVpc, "everything": everything, "no journal": noJournal}
 )
 
 // eachVariant runs a check on each of them.

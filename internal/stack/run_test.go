@@ -37,7 +37,7 @@ import (
 var runParameters = map[string]string{
 	"SinksPath": "/backstop/test/sinks", "SecretsPath": "/backstop/test/secrets", "RedisPasswordParameter": "/backstop/test/redis",
 	"RedisUrl": "redis://filled-in.example:6379", "RedisCluster": "false", "DlqMaxLen": "3", "DlqOverflow": "trim", "Reserve": "500ms",
-	"SinksTtl": "1h", "IdempotencyTtl": "1h", "Concurrency": "8",
+	"SinksTtl": "1h", "IdempotencyTtl": "1h", "Concurrency": "8", "Journal": "false",
 }
 
 const redisPassword = "correct-horse-battery"

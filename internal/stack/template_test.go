@@ -321,6 +321,7 @@ func TestTheStackEndsInTheRightOrder(t *testing.T) {
 			before(f, "CacheIngress")
 			before(f, "SsmEndpoint")
 			before(f, "SqsEndpoint")
+			before(f, "S3Endpoint")
 			before(role, "FunctionAccess")
 		}
 		before("DlqApiFunction", "LambdaEndpoint")

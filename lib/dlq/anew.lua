@@ -1,12 +1,13 @@
 -- anew.lua: forgets what is kept beside a stream that is empty: others have emptied it, or
--- there was nothing left to forget. What was canceled stays canceled. push.lua and mend.lua wrap it in the function start_anew.
+-- there was nothing left to forget. What was canceled stays canceled, and what is over in the
+-- journal stays noted. push.lua and mend.lua wrap it in the function start_anew.
 --
 -- Its first write may take memory, so that a Redis at maxmemory refuses a push as ever.
 
 call('HSET', meta, 'mended', now_ms())
-call('UNLINK', due, lease, state, ids, groups, kept, expires, generations)
+call('UNLINK', due, lease, state, ids, groups, kept, expires, generations, unjournaled)
 for _, f in ipairs(call('HKEYS', meta)) do
-  if f == 'cursor' or f == 'idle' or f == 'parked' or f == 'expired' or f == 'mend' or string.find(f, '^recount') then
+  if f == 'cursor' or f == 'idle' or f == 'parked' or f == 'expired' or f == 'mend' or f == 'retire_at' or string.find(f, '^recount') then
     call('HDEL', meta, f)
   end
 end

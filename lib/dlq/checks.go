@@ -130,6 +130,138 @@ func checkGate(sink, token string, ttl time.Duration) error {
 	return nil
 }
 
+// maxAddress is the length of the longest address in a journal, in bytes.
+const maxAddress = 200
+
+// addressForm is the form of an address, as errors show it.
+const addressForm = `^[!-~]{1,200}$ without a comma and a bar`
+
+// isAddress reports whether s can be the address of a dead letter in a journal. The records of
+// leases separate it by bars, other lists by spaces.
+func isAddress(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' || s[i] == ',' || s[i] == '|' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxAddress
+}
+
+func checkAddresses(addresses []string) error {
+	for _, a := range addresses {
+		if !isAddress(a) {
+			return invalid("address %.220q of a journal does not match %s", a, addressForm)
+		}
+	}
+	return nil
+}
+
+// checkNatives returns the native ids of dead letters of a sink.
+func checkNatives(sink string, ids []string) ([]string, error) {
+	natives := make([]string, len(ids))
+	for i, s := range ids {
+		id, err := ParseID(s)
+		if err != nil {
+			return nil, err
+		}
+		if id.Sink != sink {
+			return nil, invalid("item %.140s is not of sink %s", s, sink)
+		}
+		natives[i] = id.Native
+	}
+	return natives, nil
+}
+
+// checkJournal refuses what names no one who works on a journal.
+func checkJournal(sink, token string) error {
+	if err := fault.CheckName(sink); err != nil {
+		return err
+	}
+	if !isOpaque(token) {
+		return invalid("journal: token %.80q does not match %s", token, opaqueForm)
+	}
+	return nil
+}
+
+// checkDone returns the native ids of what the journal has by now.
+func checkDone(sink, token string, d JournalDone) (written, states []string, err error) {
+	if err := checkJournal(sink, token); err != nil {
+		return nil, nil, err
+	}
+	if err := checkAddresses(d.Ended); err != nil {
+		return nil, nil, err
+	}
+	if written, err = checkNatives(sink, d.Written); err != nil {
+		return nil, nil, err
+	}
+	ids := make([]string, len(d.States))
+	for i, st := range d.States {
+		ids[i] = st.ID
+	}
+	states, err = checkNatives(sink, ids)
+	return written, states, err
+}
+
+// maxIdentities is the most identities of one Present.
+const maxIdentities = 1000
+
+func checkIdentities(sink string, of []Identity) error {
+	if err := fault.CheckName(sink); err != nil {
+		return err
+	}
+	if len(of) > maxIdentities {
+		return invalid("present: %d identities are more than %d", len(of), maxIdentities)
+	}
+	for _, id := range of {
+		if err := id.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAfter completes where PresentAfter goes on, and its limit.
+func checkAfter(sink, after string, limit int) (string, int, error) {
+	if err := fault.CheckName(sink); err != nil {
+		return "", 0, err
+	}
+	if after == "" {
+		after = "0-0"
+	}
+	if id, err := ParseID(after); err != nil || id.Sink != "" {
+		return "", 0, invalid("%.100q is no native id", after)
+	}
+	if limit <= 0 || limit > maxPage {
+		limit = maxPage
+	}
+	return after, limit, nil
+}
+
+// maxReturn is the most dead letters of one Return.
+const maxReturn = 25
+
+// checkReturn returns the entries of letters that are to be pushed again.
+func checkReturn(sink, token string, letters []Letter, now time.Time) ([]entry, error) {
+	if err := checkJournal(sink, token); err != nil {
+		return nil, err
+	}
+	if len(letters) > maxReturn {
+		return nil, invalid("return: %d dead letters are more than %d", len(letters), maxReturn)
+	}
+	entries := make([]entry, len(letters))
+	for i, l := range letters {
+		if l.Item.Sink != sink {
+			return nil, invalid("return: dead letter %d is of sink %.80q, not of %s", i, l.Item.Sink, sink)
+		}
+		e, err := l.entry(now)
+		if err != nil {
+			return nil, err
+		}
+		entries[i] = e
+	}
+	return entries, nil
+}
+
 func checkProgress(operation, sink string) error {
 	if !isOpaque(operation) {
 		return invalid("operation %.80q does not match %s", operation, opaqueForm)

@@ -1,7 +1,7 @@
 -- claim.lua: leases the items that are due, oldest due first.
 --
--- KEYS  1..11 the queue (prelude.lua)
---       12    the claim
+-- KEYS  1..13 the queue (prelude.lua)
+--       14    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
 --       4     most items
 --       5     most fresh entries to look at
@@ -57,9 +57,9 @@ local function fresh()
       states = call('HMGET', state, unpack(chunk_ids))
     end
     local e = chunk[at]
-    local k, g, n = small(e[2])
+    local k, g, n, _, j = small(e[2])
     if (n == '0' or n == '') and not scores[at] and not is_idle(scores[at], n, states[at]) then
-      return e, k, g
+      return e, k, g, j
     end
     cursor = e[1]
     at = at + 1
@@ -69,7 +69,7 @@ end
 local waiting = call('ZRANGEBYSCORE', due, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
 local w = 1
 while #rows < limit and (bytes < max_bytes or #rows == 0) do
-  local e, k, g = fresh()
+  local e, k, g, j = fresh()
   local id = waiting[w]
   if id and (not e or tonumber(waiting[w + 1]) <= ms_of(e[1])) then
     local prior = waiting[w + 1]
@@ -92,8 +92,8 @@ while #rows < limit and (bytes < max_bytes or #rows == 0) do
         call('HDEL', lease, id)
         call('ZADD', due, prior, id)
       else
-        local wk, wg = small(fields)
-        grant(id, prior, wk, wg, s, fields)
+        local wk, wg, _, _, wj = small(fields)
+        grant(id, prior, wk, wg, wj, s, fields)
         granted = true
       end
     end
@@ -103,7 +103,7 @@ while #rows < limit and (bytes < max_bytes or #rows == 0) do
   elseif e then
     cursor = e[1]
     at = at + 1
-    grant(e[1], ms_of(e[1]), k, g, false, e[2])
+    grant(e[1], ms_of(e[1]), k, g, j, false, e[2])
   else
     break
   end

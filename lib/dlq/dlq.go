@@ -6,7 +6,7 @@
 // what comes. Nothing here sends by itself: package replay does, on a schedule.
 //
 // DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
-// Letters, Leases, Cancellations, Switches and Tallies. Who uses a queue asks for the parts, or the
+// Letters, Leases, Cancellations, Switches, Tallies and Journaling. Who uses a queue asks for the parts, or the
 // methods, that it needs. Memory and Redis are Stores, and both pass the suite in dlqtest.
 package dlq
 
@@ -86,6 +86,7 @@ type Store interface {
 	Cancellations
 	Switches
 	Tallies
+	Journaling
 
 	// SetRegistryLookup sets where Replay finds sinks. Their Retriers keep what fails in
 	// this store.
@@ -285,7 +286,7 @@ type Stats struct {
 	Parked    int64 // parked by max replays
 	Trimmed   int64 // removed by overflow since the sink exists
 	Retired   int64 // removed by Retire since the sink exists
-	// Journal is what is known of the sink's journal. Without one it is the zero value.
+	// Journal is what is known of the sink's journal. Without one (WithJournal) it is the zero value.
 	Journal  JournalView
 	OldestAt time.Time // push time of the oldest entry; zero when empty
 	Paused   bool      // see Pause

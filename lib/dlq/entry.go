@@ -32,6 +32,8 @@ type entry struct {
 	groupText string // what group stands for, at a push: fingerprint, line feed, reason
 	notBefore string // notBeforeNow, notBeforeNever, or Unix milliseconds (at a push: from now); empty: written by others
 	expires   int64  // Item.ExpiresAt, Unix milliseconds, rounded up; 0: none, or written by others
+	journal   string // Item.Journal as it was pushed; empty: it has no address of its own
+	journaled bool   // the store has a journal: without an address of its own it has one by its native id
 
 	state state
 	until time.Time // end of the lease, which may be past; zero: not leased
@@ -71,17 +73,24 @@ const maxErrorText = 1024
 func (it *Item) forget() {
 	it.NextReplayAt, it.LeasedUntil, it.Parked, it.Held, it.History = time.Time{}, time.Time{}, false, false, nil
 	it.ExpiredAt, it.DeliveredAt = time.Time{}, time.Time{}
-	it.Spilled = false
-	it.Raw, it.DecodeError = "", ""
+	it.Raw, it.DecodeError, it.Spilled = "", "", false
 }
 
 // prepare completes an item for its push.
 func prepare(ctx context.Context, it Item, now time.Time) (Item, error) {
+	if o, ok := OriginFrom(ctx); ok {
+		o.link(&it)
+	}
+	return complete(it, now)
+}
+
+// complete is prepare without what the context tells.
+func complete(it Item, now time.Time) (Item, error) {
 	if err := fault.CheckName(it.Sink); err != nil {
 		return it, err
 	}
-	if o, ok := OriginFrom(ctx); ok {
-		o.link(&it)
+	if it.Journal != "" && !isAddress(it.Journal) {
+		return it, invalid("address %.220q of a journal does not match %s", it.Journal, addressForm)
 	}
 	it.ID = ""
 	it.forget()
@@ -126,6 +135,7 @@ func newEntry(it Item, now time.Time) (entry, error) {
 		group:     groupID(it.Reason, fp),
 		groupText: fp + "\n" + string(it.Reason),
 		notBefore: notBeforeNow,
+		journal:   it.Journal,
 	}
 	if !it.ExpiresAt.IsZero() {
 		e.expires = max(ceilUnix(it.ExpiresAt), 1) // not over here before it is for the item
@@ -186,8 +196,17 @@ func encodeJSON(v any) ([]byte, error) {
 // stored returns a pushed item as its entry will be decoded.
 func (e entry) stored(it Item) Item {
 	it.ID = e.id().String()
+	it.Journal = e.address()
 	it.NextReplayAt = e.nextReplayAt(it)
 	return it
+}
+
+// address is the entry's Item.Journal.
+func (e entry) address() string {
+	if e.journal == "" && e.journaled {
+		return nativeAddress(e.native)
+	}
+	return e.journal
 }
 
 // nextReplayAt is when the schedule replays the entry, zero for now or never. A not-before
@@ -227,7 +246,7 @@ func (e entry) pushed() Item {
 		}
 		it = Item{Raw: raw, DecodeError: err.Error()}
 	}
-	it.ID, it.Sink = e.id().String(), e.sink
+	it.ID, it.Sink, it.Journal = e.id().String(), e.sink, e.address()
 	if it.At.IsZero() {
 		it.At = e.pushedAt()
 	}
@@ -306,4 +325,7 @@ func (e *entry) setFields(fields map[string]string) {
 	}
 	e.pushKey, e.content, e.group, e.notBefore = fields["k"], fields["f"], fields["g"], fields["n"]
 	e.expires = number(fields["x"])
+	if j := fields["j"]; isAddress(j) {
+		e.journal = j
+	}
 }

@@ -15,10 +15,10 @@ local function id_of(pair)
   return string.match(pair, '[^:]*$')
 end
 
--- small returns an entry's push key, group, not-before and expiry (ms): '' where others
--- wrote it, or there is none.
+-- small returns an entry's push key, group, not-before, expiry (ms) and address in the
+-- journal: '' where others wrote it, or there is none.
 local function small(fields)
-  local k, g, n, x = '', '', '', ''
+  local k, g, n, x, j = '', '', '', '', ''
   for i = 1, #fields, 2 do
     local f = fields[i]
     if f == 'k' then
@@ -29,12 +29,17 @@ local function small(fields)
       n = fields[i + 1]
     elseif f == 'x' then
       x = fields[i + 1]
+    elseif f == 'j' then
+      j = fields[i + 1]
     end
+  end
+  if j ~= '' and string.find(j, '[^!-+%-.-{}~]') then
+    j = '' -- a record of a lease cannot tell it
   end
   if string.find(k, '|', 1, true) or string.find(g, '|', 1, true) then
     k, g = '', ''
   end
-  return k, g, n, k ~= '' and tonumber(x) and x or ''
+  return k, g, n, k ~= '' and tonumber(x) and x or '', j
 end
 
 local function size_of(fields)
@@ -45,11 +50,12 @@ local function size_of(fields)
   return n
 end
 
--- A lease record: prior|push key|group|token, and |quiet where nothing is sent under the
--- lease. prior is what the entry was before: the
--- time at which it was due (ms), or '-' when it was idle, that is not due by itself.
+-- A lease record: prior|push key|group|token, |quiet where nothing is sent under the lease (a
+-- bar alone if more follows), and |address of an entry that has one in the journal. prior
+-- is what the entry was before: the time at which it was due (ms), or '-' when it was
+-- idle, that is not due by itself.
 local function parse(rec)
-  return string.match(rec, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|?(.*)$')
+  return string.match(rec, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|?([^|]*)|?(.*)$')
 end
 
 -- is_idle tells whether an entry that nobody leases is in a state that the schedule leaves
@@ -67,11 +73,23 @@ end
 -- the stream are recounted now and then (mend.lua): while that is under way, what becomes
 -- of an entry that was counted already changes the new number too.
 local recounted -- up to this id; false: no recount is under way
-local function was_recounted(id)
+local journaled -- false: there is no journal
+local function look()
   if recounted == nil then
-    recounted = call('HGET', meta, 'recount')
+    recounted, journaled = unpack(call('HMGET', meta, 'recount', 'journal_to'))
   end
+end
+
+local function was_recounted(id)
+  look()
   return recounted and not is_after(id, recounted)
+end
+
+-- address_of returns the address by which the journal has an entry, given its own ('': it has
+-- none), or nil.
+local function address_of(id, j)
+  look()
+  return j ~= '' and j or journaled and '@' .. id or nil
 end
 
 local function count(counter, n, id)
@@ -125,16 +143,17 @@ local function strike(by_key)
 end
 
 -- remove_all deletes entries and all that is kept about them. Each is {id, whether it was
--- idle, push key, group}; there are at most some hundred. A call to Redis costs more than
--- what it does here, so there is one for all.
+-- idle, push key, group, address}; there are at most some hundred. A call to Redis costs more
+-- than what it does here, so there is one for all. Their addresses are over, but where others
+-- removed the entry (false): then the journal has what the queue lost.
 local function remove_all(entries)
   if #entries == 0 then
     return
   end
   local gone, by_key, by_group = {}, {}, {}
-  local idles, idles_recounted, groups_recounted = 0, 0, {}
+  local idles, idles_recounted, groups_recounted, over = 0, 0, {}, {}
   for i, e in ipairs(entries) do
-    local id, was_idle, k, g = unpack(e)
+    local id, was_idle, k, g, j = unpack(e)
     local again = was_recounted(id)
     gone[i] = id
     if was_idle then
@@ -151,8 +170,12 @@ local function remove_all(entries)
         groups_recounted[g] = (groups_recounted[g] or 0) + 1
       end
     end
+    over[#over + 1] = j and address_of(id, j) or nil
   end
   call('XDEL', stream, unpack(gone))
+  if #over > 0 then
+    call('SADD', ended, unpack(over))
+  end
   call('ZREM', due, unpack(gone))
   call('ZREM', expires, unpack(gone))
   if idles > 0 then
@@ -185,8 +208,8 @@ local function remove_all(entries)
   end
 end
 
-local function remove(id, was_idle, k, g)
-  remove_all({ { id, was_idle, k, g } })
+local function remove(id, was_idle, k, g, j)
+  remove_all({ { id, was_idle, k, g, j } })
 end
 
 -- is_leased tells whether a lease that has not run out protects the entry.
@@ -199,7 +222,7 @@ end
 
 -- evict removes an entry that is not leased, given its fields.
 local function evict(id, fields)
-  local k, g, n = small(fields)
+  local k, g, n, _, j = small(fields)
   local was_idle
   local rec = call('HGET', lease, id)
   if rec then
@@ -208,7 +231,7 @@ local function evict(id, fields)
   else
     was_idle = idle(id, n)
   end
-  remove(id, was_idle, k, g)
+  remove(id, was_idle, k, g, j)
 end
 
 -- vanished clears what is left of an entry that others removed from the stream. There may
@@ -219,9 +242,9 @@ local function vanished(id)
   if rec then
     call('HDEL', lease, id)
     local prior, k, g = parse(rec)
-    remove(id, prior == '-', k, g)
+    remove(id, prior == '-', k, g, false)
   else
-    remove(id, idle(id, ''), '', '')
+    remove(id, idle(id, ''), '', '', false)
   end
 end
 

@@ -1,18 +1,18 @@
 -- find.lua: looks for a content among those under a push key. push.lua wraps it in a function
 -- of its own, so that a push of a new key does not pay for it.
 
--- read returns the fingerprint ('' when it does not tell), not-before, item and expiry ('':
+-- read returns the fingerprint ('' when it does not tell), not-before, item, expiry and address ('':
 -- none) of an entry that waits; nil when it is gone or was delivered.
 local function read(id)
   local e = call('XRANGE', stream, id, id)[1]
   if not e or call('ZSCORE', kept, id) then
     return nil
   end
-  local fields = { f = '', n = '', item = '', x = '' }
+  local fields = { f = '', n = '', item = '', x = '', j = '' }
   for i = 1, #e[2], 2 do
     fields[e[2][i]] = e[2][i + 1]
   end
-  return fields.f, fields.n, fields.item, fields.x
+  return fields.f, fields.n, fields.item, fields.x, fields.j
 end
 
 -- is_over tells whether an entry's time is over, or it was marked as expired.
@@ -29,8 +29,8 @@ local function split(pair)
   return string.sub(pair, 1, -#id - 2), id
 end
 
--- find returns a status of push.lua, id and more; or nil and the other pairs: other contents,
--- and those whose time is over, unless what is pushed expires when they did.
+-- find returns a status of push.lua, id, more and address; or nil and the other pairs: other contents,
+-- and those whose time is over, unless what is pushed expires when they did, or '*' is said.
 local function find(pairs_of, f, known, expiry)
   local others = {}
   for pair in string.gmatch(pairs_of, '%S+') do
@@ -38,7 +38,7 @@ local function find(pairs_of, f, known, expiry)
     if content ~= '' and content ~= f then
       others[#others + 1] = pair
     else
-      local told, n, item, x = read(id)
+      local told, n, item, x, j = read(id)
       if told and told ~= '' then
         content = told
       elseif told and content == '' then
@@ -51,8 +51,8 @@ local function find(pairs_of, f, known, expiry)
       end
       if told and content == '' then
         return 'compare', id, item
-      elseif told and content == f and (x == expiry or not is_over(id, x)) then
-        return 'exists', id, n
+      elseif told and content == f and (x == expiry or expiry == '*' or not is_over(id, x)) then
+        return 'exists', id, n, j
       elseif told then
         others[#others + 1] = content .. ':' .. id
       end

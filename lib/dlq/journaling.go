@@ -2,6 +2,7 @@ package dlq
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"backstop/lib/fault"
@@ -24,6 +25,102 @@ type Identity struct {
 // Prepare completes an item as a push does: the delivery id, the time and the origin that the
 // context tells. Prepared again it stays as it is. INVALID_ARGUMENT for a bad sink.
 func Prepare(ctx context.Context, it Item) (Item, error) { return prepare(ctx, it, time.Now()) }
+
+// foreignKey is the push key of a dead letter that others wrote: it tells none.
+func foreignKey(native string) string { return nativeAddress(native) }
+
+// nativeAddress is the address of a dead letter that was pushed without one.
+func nativeAddress(native string) string { return "@" + native }
+
+// check refuses what can be no identity: it is kept where spaces, colons and bars separate.
+func (id Identity) check() error {
+	const most = 64
+	if !fault.IsMadeOf(id.PushKey, most, fault.Alphanumeric+"-_,@") || !fault.IsMadeOf(id.Content, most, fault.Alphanumeric+"-_?") {
+		return invalid("%.80q with %.80q is no identity of a dead letter", id.PushKey, id.Content)
+	}
+	return nil
+}
+
+// identity is the entry's.
+func (e entry) identity() Identity {
+	id := Identity{PushKey: e.pushKey, Content: e.fingerprint()}
+	if id.PushKey == "" {
+		id.PushKey = foreignKey(e.native)
+	}
+	return id
+}
+
+// Check returns INVALID_ARGUMENT for a dead letter that Return cannot push: its item, address or
+// identity is none.
+func (l Letter) Check() error {
+	_, err := l.entry(time.Now())
+	return err
+}
+
+// entry is what Return pushes.
+func (l Letter) entry(now time.Time) (entry, error) {
+	if err := l.check(); err != nil {
+		return entry{}, err
+	}
+	it, err := complete(l.Item, now)
+	if err != nil {
+		return entry{}, err
+	}
+	if it.Journal == "" {
+		return entry{}, invalid("a dead letter of delivery %.140q has no address in the journal", it.DeliveryID)
+	}
+	e, err := newEntry(it, now)
+	if err != nil {
+		return entry{}, err
+	}
+	if l.Item.DecodeError != "" {
+		e.item = l.Item.Raw // as unreadable as it was
+	}
+	e.pushKey, e.content = l.PushKey, l.Content
+	if e.notBefore != notBeforeExpired {
+		e.state.Parked, e.state.Held = l.Item.Parked, l.Item.Held
+	}
+	return e, nil
+}
+
+// deliveryKeyOf is the key of an entry's delivery, by which its cancellation is noted.
+func (e entry) deliveryKeyOf(deliveryID string) string {
+	if strings.HasPrefix(e.pushKey, "@") { // see foreignKey
+		return firstKey(deliveryID)
+	}
+	return deliveryKey(e.pushKey)
+}
+
+// unjournaled is what the journal lacks of an entry.
+func (e entry) unjournaled(state bool) Unjournaled {
+	it := e.pushed()
+	it.Parked, it.Held, it.Journal = e.state.Parked, e.state.Held, e.journal
+	if it.Journal == "" {
+		it.Journal = nativeAddress(e.native)
+	}
+	return Unjournaled{Letter: Letter{Item: it, Identity: e.identity()}, State: state}
+}
+
+// present is the entry in an answer.
+func (e entry) present() Present {
+	p := Present{ID: e.id().String(), Identity: e.identity(), Address: e.journal}
+	if p.Address == "" {
+		p.Address = nativeAddress(e.native)
+	}
+	return p
+}
+
+// stateNote is how the set of unjournaled dead letters says that the state of one is to be
+// written: it and its native id.
+const stateNote = "s:"
+
+// Bounds of the calls about a journal.
+const (
+	// unjournaledBytes is how much Unjournaled returns.
+	unjournaledBytes = 1 << 20
+	// maxRetire is how many entries a call of Retire looks at.
+	maxRetire = 1000
+)
 
 // IdentityOf returns the identity of a prepared item that is to be pushed.
 func IdentityOf(it Item) Identity {

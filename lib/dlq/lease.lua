@@ -1,7 +1,7 @@
 -- lease.lua: put after entry.lua and death.lua in claim.lua, take.lua, overdue.lua and
--- delivery.lua. KEYS[12]: the claim; ARGV[1..3]: token, length of the lease (ms), most bytes.
+-- delivery.lua. KEYS[14]: the claim; ARGV[1..3]: token, length of the lease (ms), most bytes.
 
-local claim = KEYS[12]
+local claim = KEYS[14]
 local token, ttl, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 free_first()
@@ -18,9 +18,13 @@ local function emit(id, left, prior, s, fields)
 end
 
 -- grant leases an item; grant_all writes what it noted.
-local function grant(id, prior, k, g, s, fields)
+local function grant(id, prior, k, g, j, s, fields)
   local n = #records
-  records[n + 1], records[n + 2] = id, prior .. '|' .. k .. '|' .. g .. '|' .. token .. quiet
+  local rec = prior .. '|' .. k .. '|' .. g .. '|' .. token .. quiet
+  if j ~= '' then
+    rec = rec .. (quiet == '' and '||' or '|') .. j
+  end
+  records[n + 1], records[n + 2] = id, rec
   ends[n + 1], ends[n + 2] = now + ttl, id
   members[n + 1], members[n + 2] = id, ''
   emit(id, ttl, prior, s, fields)
@@ -52,8 +56,8 @@ end
 
 -- lend leases an item, due or not, given its fields and the record of a lease that ran out.
 local function lend(id, rec, fields)
-  local k, g, n = small(fields)
-  local prior, holder, _
+  local k, g, n, _, j = small(fields)
+  local prior, holder
   if rec then
     prior, _, _, holder = parse(rec)
   else
@@ -63,7 +67,7 @@ local function lend(id, rec, fields)
     end
   end
   local s = rec and holder ~= token and outlived(id, rec, now) or call('HGET', state, id)
-  grant(id, prior, k, g, s, fields)
+  grant(id, prior, k, g, j, s, fields)
 end
 
 -- answer is what the scripts return. Where any cancellation is noted, it also says which

@@ -40,6 +40,9 @@ type memoryQueue struct {
 	lastSeq    uint64
 	canceled   map[string]time.Time // by the delivery's key: until when it is noted
 	trimmed    int64
+	retired    int64
+	retireAt   string // native id after which Retire goes on; empty: the oldest
+	journal    memoryJournal
 	paused     bool
 	pushed     bool // ever
 	gate       string
@@ -65,6 +68,7 @@ func (m *Memory) queue(sink string) *memoryQueue {
 			ids: map[string][]*memoryEntry{}, groups: map[string]*Group{},
 			claims: map[string]*memoryClaim{}, operations: map[string]*OperationCounts{},
 			canceled: map[string]time.Time{},
+			journal:  memoryJournal{ended: map[string]bool{}, unjournaled: map[string]bool{}},
 		}
 		m.queues[sink] = q
 	}
@@ -118,6 +122,7 @@ func (q *memoryQueue) find(native string) *memoryEntry {
 }
 
 func (q *memoryQueue) remove(e *memoryEntry) {
+	q.end(e)
 	i := slices.Index(q.entries, e)
 	q.entries = slices.Delete(q.entries, i, i+1)
 	q.strike(e)
@@ -202,6 +207,7 @@ func (m *Memory) add(e entry, reason Reason, now time.Time) (stored entry, trimm
 	q := m.queue(e.sink)
 	for _, old := range q.ids[e.pushKey] {
 		if old.content == e.content && (old.expires == e.expires || !old.expired(now)) {
+			q.repeated(old, e.journal)
 			e.native = old.native
 			e.setNotBefore(old.notBefore)
 			return e, 0, nil
@@ -214,6 +220,12 @@ func (m *Memory) add(e entry, reason Reason, now time.Time) (stored entry, trimm
 			return e, 0, overflowError(e.sink, limit)
 		}
 	}
+	e.journaled = m.opts.journal
+	return q.store(e, reason, now), trimmed, nil
+}
+
+// store adds an entry.
+func (q *memoryQueue) store(e entry, reason Reason, now time.Time) entry {
 	if ms := uint64(now.UnixMilli()); ms > q.lastMS {
 		q.lastMS, q.lastSeq = ms, 0
 	} else {
@@ -243,7 +255,10 @@ func (m *Memory) add(e entry, reason Reason, now time.Time) (stored entry, trimm
 	q.entries = append(q.entries, me)
 	same := append(q.ids[e.pushKey], me)
 	q.ids[e.pushKey] = same[max(0, len(same)-maxContents):]
-	return e, trimmed, nil
+	if e.journaled && e.journal == "" {
+		q.journal.unjournaled[e.native] = true
+	}
+	return e
 }
 
 // trim removes n entries: kept ones first, then the oldest; leased ones never.
@@ -347,6 +362,9 @@ func (m *Memory) Unpark(ctx context.Context, id string) error {
 	switch e.stateAt(now) {
 	case StateParked, StateWaiting, StateScheduled:
 		e.unlease()
+		if e.state.Parked || e.state.Held {
+			m.queue(parsed.Sink).changed(e)
+		}
 		e.state.Parked, e.state.Held = false, false
 		e.due = max(now.UnixMilli(), e.pushedAt().UnixMilli()+1)
 	}

@@ -69,7 +69,7 @@ func (q *memoryQueue) lease(e *memoryEntry, token string, ttl time.Duration, qui
 
 func (q *memoryQueue) leased(e *memoryEntry, now time.Time) Leased {
 	return Leased{
-		Lease:    Lease{ID: e.id().String(), Token: e.token, Expires: e.until},
+		Lease:    Lease{ID: e.id().String(), Token: e.token, Expires: e.until, Journal: e.address()},
 		Item:     e.unleased().decode(),
 		Canceled: q.isCanceled(deliveryKey(e.pushKey), now),
 	}
@@ -182,11 +182,14 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 	e.state.Deaths, e.state.Begun = 0, ""
 	final := e.state.DeliveredAt > 0 || e.state.Expired > 0
 	e.due = 0
+	parked, held := e.state.Parked, e.state.Held
 	e.state.Parked, e.state.Held = false, false
 	switch {
 	case st.Action == ActionKeep:
 		e.state.DeliveredAt, e.state.Expired = now.UnixMilli(), 0
 		q.strike(e)
+		q.end(e)
+		return
 	case final:
 	case st.Action == ActionExpire:
 		e.state.Expired = now.UnixMilli()
@@ -196,6 +199,9 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 		e.state.Parked = true
 	case st.Action == ActionHold:
 		e.state.Held = true
+	}
+	if e.state.DeliveredAt == 0 && (e.state.Parked != parked || e.state.Held != held) {
+		q.changed(e)
 	}
 }
 

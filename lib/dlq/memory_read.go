@@ -153,6 +153,10 @@ func (m *Memory) Stats(ctx context.Context, sink string) (Stats, error) {
 			st.Overdue++
 		}
 	}
+	st.Retired = q.retired
+	if m.opts.journal {
+		st.Journal = q.view()
+	}
 	if len(q.entries) > 0 {
 		st.OldestAt, st.NewestID = q.entries[0].pushedAt(), q.entries[len(q.entries)-1].native
 	}

@@ -2,14 +2,16 @@
 -- entries or keys, left behind: it forgets what is kept of entries that are gone, and
 -- counts anew.
 --
--- KEYS  1..11 the queue (prelude.lua)
+-- KEYS  1..13 the queue (prelude.lua)
 -- ARGV  1, 2  most entries and bytes of them that one step looks at
+--       3     '1': there is a journal
 -- Returns 1 while the pass is not at its end, else 0.
 --
 -- meta's field mend says where the pass is: "<companion> <cursor of its scan> <members of
 -- that answer that are done>", and "stream" at last. The stream is counted from its oldest
 -- entry on, into fields of meta that begin with recount: (entry.lua keeps them true); the
--- field recount is the last entry counted. At the end they become the counters.
+-- field recount is the last entry counted. At the end they become the counters. Where there is a
+-- journal, what it lacks of the entries after journal_to is noted on the way.
 
 free_first()
 local looks, read = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -108,15 +110,41 @@ local function scan(name, cursor, done)
   return name, answer[1], 0
 end
 
+-- lacking returns a function that is given every entry, and one that notes what the journal
+-- lacks of those that come after journal_to. A pass that was beyond it when the journal came
+-- leaves them to the next one.
+local function lacking(from)
+  local to = call('HGET', meta, 'journal_to')
+  if not to and ARGV[3] ~= '1' or is_after(from, to or '0-0') then
+    return function() end, function() end
+  end
+  to = to or '0-0'
+  local new = {}
+  local function see(id, j, delivered)
+    if j == '' and not delivered and is_after(id, to) then
+      new[#new + 1] = id
+    end
+  end
+  return see, function(last, at_end)
+    if #new > 0 then
+      call('SADD', unjournaled, unpack(new))
+    end
+    if at_end or is_after(last, to) then
+      call('HSET', meta, 'journal_to', last)
+    end
+  end
+end
+
 -- recount counts the next entries of the stream and reports whether that was its end.
 local function recount()
   local from = call('HGET', meta, 'recount') or '0-0'
   local chunk = 8
   local idles, parked, expired, by_group, seen, bytes, budget = 0, 0, 0, {}, 0, 0, read
-  local ended = false
-  while not ended and looks > 0 and read > 0 do
+  local at_end = false
+  local see, note = lacking(from)
+  while not at_end and looks > 0 and read > 0 do
     local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', chunk)
-    ended = #entries < chunk
+    at_end = #entries < chunk
     local all = {}
     for i, e in ipairs(entries) do
       all[i] = e[1]
@@ -126,7 +154,7 @@ local function recount()
       local scores, over_at = call('ZMSCORE', due, unpack(all)), call('ZMSCORE', expires, unpack(all))
       local cursor = call('HGET', meta, 'cursor') or '0-0'
       for i, e in ipairs(entries) do
-        local id, k, g, n, x = e[1], small(e[2])
+        local id, k, g, n, x, j = e[1], small(e[2])
         bytes = bytes + size_of(e[2])
         local s = states[i] and cjson.decode(states[i]) or {}
         local waits = s.parked or s.held or s.delivered_at or s.expired
@@ -136,6 +164,7 @@ local function recount()
           scores[i] = math.max(tonumber(n) or 0, ms_of(id) + 1)
           call('ZADD', due, scores[i], id)
         end
+        see(id, j, s.delivered_at)
         if not s.delivered_at then
           -- The same of what leads to it by its expiry, and by its delivery.
           if x ~= '' and not s.expired and not over_at[i] then
@@ -163,6 +192,7 @@ local function recount()
       chunk = math.max(1, math.floor(math.min(64, looks, read * seen / (bytes + 1))))
     end
   end
+  note(from, at_end)
   call('HSET', meta, 'recount', from)
   call('HINCRBY', meta, 'recount:idle', idles)
   call('HINCRBY', meta, 'recount:parked', parked)
@@ -170,7 +200,7 @@ local function recount()
   for g, n in pairs(by_group) do
     call('HINCRBY', meta, 'recount:n:' .. g, n)
   end
-  return ended
+  return at_end
 end
 
 -- adopt makes the new numbers the counters. A group whose text is lost is counted with

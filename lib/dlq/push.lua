@@ -1,6 +1,6 @@
 -- push.lua: stores dead letters.
 --
--- KEYS  1..11 the queue (prelude.lua, which this does without: see scripts.go)
+-- KEYS  1..13 the queue (prelude.lua, which this does without: see scripts.go)
 -- ARGV  1     most entries in the stream, 0: no bound
 --       2     '1': at the bound remove the oldest (trim), '0': refuse
 --       3     most groups
@@ -9,7 +9,8 @@
 --             <content's fingerprint>:<native id>, with a space in between
 --       then for each item: push key, content's fingerprint, group, group's text, not
 --       before ('0', 'never', 'expired': never, and marked as expired, or ms from now; then,
---       where it expires, a space and when, ms), item
+--       where it expires, a space and when, ms), item, address in the journal ('': none; '@':
+--       none, though there is a journal)
 -- Returns {removed, status, id, more, status, id, more, ...}; the status is
 --   'stored'   more: when it is due (Unix ms), or ''
 --   'exists'   the same content is there under the push key, and its time is not over, or
@@ -28,6 +29,7 @@ local max, trim, max_groups, max_contents = tonumber(ARGV[1]), ARGV[2] == '1', t
 local known = ARGV[5]
 local out = { 0 }
 local make_room, find -- once there is need
+local over, lacking = {}, {} -- addresses that are over, and ids that the journal lacks
 local more = {} -- groups of this call, and how many are not counted yet
 local len = call('XLEN', stream)
 
@@ -39,17 +41,17 @@ local function count_more(more)
   end
 end
 
-for i = 6, #ARGV, 6 do
-  local k, f, g, group_text, n, item = unpack(ARGV, i, i + 5)
+for i = 6, #ARGV, 7 do
+  local k, f, g, group_text, n, item, j = unpack(ARGV, i, i + 6)
   local x = '' -- when it expires
   if n ~= '0' and n ~= 'never' then
     n, x = string.match(n, '^([^ ]*) ?(.*)$')
   end
   local under = call('HGET', ids, k)
-  local status, id, detail, others
+  local status, id, detail, others, told
   if under then
     find = find or finder()
-    status, id, detail = find(under, f, known, x)
+    status, id, detail, told = find(under, f, known, x)
     others = id
   end
   if not status and max > 0 and len >= max then
@@ -73,71 +75,18 @@ for i = 6, #ARGV, 6 do
     end
   end
   if not status then
-    status, detail = 'stored', ''
-    if len == 0 then
-      start_anew()
-    end
-    if more[g] then
-      more[g] = more[g] + 1
-    else
-      more[g] = 0
-      if call('HINCRBY', groups, 'n:' .. g, '1') == 1 then
-        -- A new group; each has two fields.
-        if call('HLEN', groups) > 2 * max_groups then
-          call('HDEL', groups, 'n:' .. g)
-          more[g] = nil
-          g = ''
-        else
-          call('HSET', groups, 't:' .. g, group_text)
-        end
-      end
-    end
-    local marked = n == 'expired'
-    if marked then
-      n = 'never'
-    end
-    if n ~= '0' and n ~= 'never' then
-      detail = math.max(now_ms() + tonumber(n), 1)
-      n = detail
-    end
-    if x == '' then
-      id = call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f)
-    else
-      id = call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f, 'x', x)
-      if not marked then
-        call('ZADD', expires, x, id)
-      end
-    end
-    len = len + 1
-    if marked then
-      call('HSET', state, id, cjson.encode({ expired = now_ms() }))
-      call('HINCRBY', meta, 'expired', '1')
-    end
-    local later = string.find(k, ',', 1, true)
-    if later then
-      call('ZADD', generations, 0, string.match(k, '[^,]*$') .. ' ' .. id)
-    end
-    if others and #others > 0 then
-      others[#others + 1] = f .. ':' .. id
-      while #others > max_contents do
-        local fallen = string.match(table.remove(others, 1), '[^:]*$')
-        if not later then
-          call('ZADD', generations, 0, k .. ' ' .. fallen)
-        end
-      end
-      call('HSET', ids, k, table.concat(others, ' '))
-    else
-      call('HSET', ids, k, id)
-    end
-    if n == 'never' then
-      call('HINCRBY', meta, 'idle', '1')
-    elseif detail ~= '' then
-      call('ZADD', due, n, id)
-    end
+    -- store.lua
+  end
+  if status == 'exists' and j ~= '' and j ~= '@' and j ~= told then
+    over[#over + 1] = j
+    lacking[#lacking + 1] = id
   end
   out[#out + 1] = status
   out[#out + 1] = id
   out[#out + 1] = detail
 end
 count_more(more)
+if #lacking > 0 then
+  note(over, lacking)
+end
 return out

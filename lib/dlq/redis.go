@@ -226,7 +226,7 @@ const (
 // was read before stands, and whoever asks next goes on.
 func (r *Redis) mend(ctx context.Context, sink string) bool {
 	for range mendSteps {
-		answer, err := r.conn.Eval(ctx, "mend", mendScript, r.conn.Keys.Queue(sink), mendLooks, mendBytes)
+		answer, err := r.conn.Eval(ctx, "mend", mendScript, r.conn.Keys.Queue(sink), mendLooks, mendBytes, flags[r.opts.journal])
 		if err != nil {
 			return false
 		}
@@ -262,12 +262,12 @@ func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
 
 // stats also reports whether there is something to mend.
 func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, err error) {
-	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases)
+	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases, flags[r.opts.journal])
 	if err != nil {
 		return st, false, err
 	}
 	a, ok := answer.([]any)
-	if !ok || len(a) != 17 {
+	if want := map[bool]int{false: 18, true: 22}; !ok || len(a) != want[r.opts.journal] {
 		return st, false, redisconn.Unexpected("stats", answer)
 	}
 	depth := number(a[0])
@@ -277,7 +277,7 @@ func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, e
 	st = Stats{
 		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Parked: within(a[5]), Remaining: depth - idle,
 		Overdue: within(a[15]), Canceled: number(a[16]),
-		Trimmed: number(a[6]), Paused: text(a[7]) != "", States: map[State]int64{},
+		Trimmed: number(a[6]), Retired: number(a[17]), Paused: text(a[7]) != "", States: map[State]int64{},
 	}
 	rest := depth
 	for _, c := range []struct {
@@ -300,7 +300,10 @@ func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, e
 	if oldest := text(a[1]); oldest != "" {
 		st.OldestAt = entry{native: oldest}.pushedAt()
 	}
-	return st, a[8] == int64(1), nil
+	if r.opts.journal {
+		st.Journal, err = journalView(a[18:])
+	}
+	return st, a[8] == int64(1), err
 }
 
 // number reads a number of a script's answer; absent ones are 0.

@@ -112,7 +112,7 @@ func (r *Redis) rowsOf(ctx context.Context, sink string, answer any) (rows []lea
 		if len(row) != 5 {
 			return nil, false, redisconn.Unexpected("claim", answer)
 		}
-		e := entry{sink: sink, native: text(row[0])}
+		e := entry{sink: sink, native: text(row[0]), journaled: r.opts.journal}
 		if prior := row[2]; text(prior) != idlePrior {
 			e.due = number(prior)
 		}
@@ -184,7 +184,7 @@ func leasedAll(c Claim, rows []leaseRow, start time.Time) []Leased {
 	out := make([]Leased, len(rows))
 	for i, row := range rows {
 		out[i] = Leased{
-			Lease: Lease{ID: row.id().String(), Token: c.Token, Expires: start.Add(row.left)},
+			Lease: Lease{ID: row.id().String(), Token: c.Token, Expires: start.Add(row.left), Journal: row.address()},
 			Item:  row.decode(), Canceled: row.canceled,
 		}
 	}
@@ -257,7 +257,6 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 		}
 		return n
 	}
-	flag := map[bool]string{true: "1", false: "0"}
 	args := []any{r.opts.keptLimit()}
 	for _, i := range part {
 		st := s[i]
@@ -265,8 +264,8 @@ func (r *Redis) settlePart(ctx context.Context, sink string, ids []ID, s []Settl
 		if st.Operation != "" {
 			operation = r.conn.Keys.Counts(sink, st.Operation)
 		}
-		args = append(args, ids[i].Native, st.Token, string(st.Action), max(st.Delay, 0).Milliseconds(), flag[st.Charge],
-			cut(st.Error, maxErrorText), max(st.Unanswered, 0), numberOf(r.conn.Keys.Claim(sink, st.Token)), numberOf(operation), flag[strike])
+		args = append(args, ids[i].Native, st.Token, string(st.Action), max(st.Delay, 0).Milliseconds(), flags[st.Charge],
+			cut(st.Error, maxErrorText), max(st.Unanswered, 0), numberOf(r.conn.Keys.Claim(sink, st.Token)), numberOf(operation), flags[strike])
 	}
 	answer, err := r.conn.Eval(ctx, "settle", settleScript, keys, args...)
 	if err != nil {

@@ -46,7 +46,7 @@ func TestScriptsTouchOnlyDeclaredKeys(t *testing.T) {
 			}
 			script := strings.Contains(line[:min(len(line), 60)], " lua]")
 			var args []string
-			for _, m := range quoted.FindAllStringSubmatch(line[:min(len(line), 16<<10)], 100) {
+			for _, m := range quoted.FindAllStringSubmatch(line[:min(len(line), 32<<10)], 100) {
 				args = append(args, m[1])
 			}
 			if len(args) < 2 {

@@ -13,7 +13,7 @@ import (
 )
 
 // Bounds of one call of push.lua, which keep it short: in a full queue each item also
-// removes one. Each has six arguments.
+// removes one. Each has seven arguments.
 const (
 	pushItems = 25
 	pushBytes = 1 << 20
@@ -117,6 +117,14 @@ func (r *Redis) addPart(ctx context.Context, sink string, part []push, stored []
 	}
 }
 
+// when is what a push says of an entry's not-before and expiry.
+func (e entry) when() string {
+	if e.expires > 0 {
+		return e.notBefore + " " + strconv.FormatInt(e.expires, 10)
+	}
+	return e.notBefore
+}
+
 // addOnce makes one call and returns the items that it did not decide, and what it learned of
 // the entries that they must be compared with, as push.lua takes it.
 func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []string, stored []Item, errs []error) (again []push, learned []string, err error) {
@@ -124,15 +132,15 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 	if r.opts.overflow == OverflowReject {
 		trim = "0"
 	}
-	args := make([]any, 0, 5+6*len(part))
+	args := make([]any, 0, 5+7*len(part))
 	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents, strings.Join(known, " "))
 	for _, p := range part {
 		e := p.entry
-		when := e.notBefore
-		if e.expires > 0 {
-			when += " " + strconv.FormatInt(e.expires, 10)
+		address := e.journal
+		if address == "" && r.opts.journal {
+			address = "@"
 		}
-		args = append(args, e.pushKey, e.content, e.group, e.groupText, when, e.item)
+		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.when(), e.item, address)
 	}
 	answer, err := r.conn.Eval(ctx, "push", pushScript, r.conn.Keys.Queue(sink), args...)
 	if err != nil {
@@ -155,6 +163,7 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 			again = append(again, p)
 		case "stored", "exists":
 			p.entry.native = native
+			p.entry.journaled = r.opts.journal && status == "stored"
 			p.entry.setNotBefore(fmt.Sprint(more))
 			stored[p.at] = p.entry.stored(p.item)
 		default:

@@ -71,7 +71,7 @@ func (r *Redis) entry(ctx context.Context, id ID) (entry, error) {
 	if len(found.Val()) == 0 {
 		return entry{}, notFoundError(id)
 	}
-	e := entryOf(id.Sink, found.Val()[0])
+	e := r.entryOf(id.Sink, found.Val()[0])
 	s.apply(0, &e)
 	r.touched(ctx, id.Sink)
 	return e, nil
@@ -116,9 +116,9 @@ func (e *entry) setState(s string) {
 	e.size += len(s)
 }
 
-func entryOf(sink string, m redis.XMessage) entry {
+func (r *Redis) entryOf(sink string, m redis.XMessage) entry {
 	fields := make(map[string]string, len(m.Values))
-	e := entry{sink: sink, native: m.ID}
+	e := entry{sink: sink, native: m.ID, journaled: r.opts.journal}
 	for k, v := range m.Values {
 		fields[k] = text(v)
 		e.size += len(k) + len(fields[k])
@@ -203,7 +203,7 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 	}
 	for i, e := range entries {
 		if got := found[i].Val(); len(got) > 0 {
-			*e = entryOf(e.sink, got[0])
+			*e = r.r.entryOf(e.sink, got[0])
 		}
 	}
 	return nil
@@ -224,7 +224,7 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			return nil, false, err
 		}
 		for _, m := range got {
-			e := entryOf(s.sink, m)
+			e := r.r.entryOf(s.sink, m)
 			size += e.size
 			entries = append(entries, e)
 		}

@@ -62,9 +62,33 @@ var (
 	groupsSource string
 	//go:embed newest.lua
 	newestSource string
+	//go:embed store.lua
+	storeSource string
+	//go:embed noted.lua
+	notedSource string
+	//go:embed works.lua
+	worksSource string
+	//go:embed journal_lease.lua
+	journalLeaseSource string
+	//go:embed journal_save.lua
+	journalSaveSource string
+	//go:embed journal_note.lua
+	journalNoteSource string
+	//go:embed unjournaled.lua
+	unjournaledSource string
+	//go:embed journaled.lua
+	journaledSource string
+	//go:embed present.lua
+	presentSource string
+	//go:embed present_after.lua
+	presentAfterSource string
+	//go:embed return.lua
+	returnSource string
+	//go:embed retire.lua
+	retireSource string
 
-	pushScript = redis.NewScript(join(clockSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
-		apart("start_anew", anewSource), pushSource))
+	pushScript = redis.NewScript(join(clockSource, apart("trimmer()", entrySource, trimSource), apart("finder()", findSource),
+		apart("start_anew()", anewSource), apart("note(over, lacking)", notedSource), storing(pushSource)))
 	claimScript    = script(constants, entrySource, deathSource, leaseSource, claimSource)
 	takeScript     = script(constants, entrySource, deathSource, leaseSource, takeSource)
 	overdueScript  = script(constants, entrySource, deathSource, leaseSource, overdueSource)
@@ -79,25 +103,41 @@ var (
 	gateScript     = script(gateSource)
 	pauseScript    = script(pauseSource)
 	statsScript    = script(entrySource, statsSource)
-	mendScript     = script(entrySource, wrapped("start_anew", anewSource), mendSource)
+	mendScript     = script(entrySource, wrapped("start_anew()", anewSource), mendSource)
 	groupsScript   = script(groupsSource)
 	newestScript   = redis.NewScript(newestSource)
+
+	journalLeaseScript = script(journalLeaseSource)
+	journalSaveScript  = script(worksSource, journalSaveSource)
+	journalNoteScript  = script(journalNoteSource)
+	unjournaledScript  = script(entrySource, unjournaledSource)
+	journaledScript    = script(worksSource, journaledSource)
+	presentScript      = script(entrySource, presentSource)
+	presentAfterScript = script(entrySource, presentAfterSource)
+	returnScript       = script(entrySource, worksSource, wrapped("finder()", findSource), wrapped("start_anew()", anewSource),
+		wrapped("note(over, lacking)", notedSource), storing(returnSource))
+	retireScript = script(entrySource, retireSource)
 )
 
 // constants tell the scripts that lease and settle what Go says too.
 var constants = fmt.Sprintf("local MAX_HISTORY, KEEP_CLAIM = %d, %d\nlocal DIED_UNDER = [[%s]]",
 	MaxHistory, claimRetention.Milliseconds(), DiedUnder)
 
-// wrapped makes parts a function.
-func wrapped(name string, parts ...string) string {
-	return "local function " + name + "()\n" + join(parts...) + "\nend"
+// wrapped makes parts a function, given its name and parameters.
+func wrapped(signature string, parts ...string) string {
+	return "local function " + signature + "\n" + join(parts...) + "\nend"
 }
 
 // apart is wrapped with a prelude of its own. A function pays for each local of the script that it
 // uses whenever the script runs, called or not: the rare parts of a push use none but now_ms, and
 // a push that needs none of them is a tenth cheaper.
-func apart(name string, parts ...string) string {
-	return wrapped(name, append([]string{preludeSource}, parts...)...)
+func apart(signature string, parts ...string) string {
+	return wrapped(signature, append([]string{preludeSource}, parts...)...)
+}
+
+// storing puts store.lua where a script says so.
+func storing(source string) string {
+	return strings.Replace(source, "-- store.lua\n", storeSource, 1)
 }
 
 func join(parts ...string) string { return strings.Join(parts, "\n") }

@@ -1,7 +1,7 @@
 -- settle.lua: records what became of leased items.
 --
--- KEYS  1..11 the queue (prelude.lua)
---       12..  claims and bulk operations
+-- KEYS  1..13 the queue (prelude.lua)
+--       14..  claims and bulk operations
 -- ARGV  1     most entries that are kept after their delivery, 0: no bound
 --       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
 --       attempts without an answer, number of the claim's key, number of the operation's key (0: none), '1' to strike the
@@ -19,7 +19,21 @@ local COUNTERS = {
 
 local now = now_ms()
 
-local function change(id, was_idle, k, action, delay, charge, err, unanswered)
+-- told_by returns an entry's address, given what its lease tells: one that an older version
+-- granted tells none.
+local function told_by(id, j)
+  look()
+  if j == '' and journaled then
+    local fields = fields_of(id)
+    local _
+    _, _, _, _, j = small(fields or {})
+  end
+  return j
+end
+
+local over, changed = {}, {} -- addresses that are over, and ids whose parked or held changed
+
+local function change(id, was_idle, k, j, action, delay, charge, err, unanswered)
   local text = call('HGET', state, id)
   local s = text and cjson.decode(text) or {}
   if action == 'expire' then
@@ -43,6 +57,7 @@ local function change(id, was_idle, k, action, delay, charge, err, unanswered)
     end
     s.history = h
   end
+  local parked, held = s.parked, s.held
   if s.parked then
     s.parked = nil
     count('parked', -1, id)
@@ -61,6 +76,7 @@ local function change(id, was_idle, k, action, delay, charge, err, unanswered)
     if k ~= '' then
       strike({ [k] = { [id] = true } })
     end
+    over[#over + 1] = address_of(id, told_by(id, j))
   elseif s.delivered_at or s.expired then
     is_idle = true
   elseif action == 'expire' then
@@ -74,6 +90,9 @@ local function change(id, was_idle, k, action, delay, charge, err, unanswered)
     count('parked', 1, id)
   else
     s.held = true
+  end
+  if (s.parked ~= parked or s.held ~= held) and not s.delivered_at and address_of(id, j) then
+    changed[#changed + 1] = 's:' .. id
   end
   if is_idle then
     call('ZREM', due, id)
@@ -118,17 +137,17 @@ for i = FIRST, #ARGV, WIDTH do
   local id, token, action, delay, charge, err, unanswered, claim, op, unlist = unpack(ARGV, i, i + WIDTH - 1)
   claim, op = KEYS[tonumber(claim)], KEYS[tonumber(op)]
   local rec = records[id]
-  local prior, k, g, holder
+  local prior, k, g, holder, quiet, j
   if rec then
-    prior, k, g, holder = parse(rec)
+    prior, k, g, holder, quiet, j = parse(rec)
   end
   if rec and holder == token then
     records[id] = nil
     leases[#leases + 1] = id
     if action == 'discard' or action == 'drop' then
-      removed[#removed + 1] = { id, prior == '-', k, g }
+      removed[#removed + 1] = { id, prior == '-', k, g, told_by(id, j) }
     else
-      changes[#changes + 1] = { id, prior == '-', k, action, tonumber(delay), charge == '1', err, tonumber(unanswered) }
+      changes[#changes + 1] = { id, prior == '-', k, j, action, tonumber(delay), charge == '1', err, tonumber(unanswered) }
     end
     if unlist == '1' then
       append(struck, claim, id)
@@ -158,6 +177,12 @@ call('HDEL', lease, unpack(leases)) -- frees memory, see free_first
 remove_all(removed)
 for _, c in ipairs(changes) do
   change(unpack(c))
+end
+if #over > 0 then
+  call('SADD', ended, unpack(over))
+end
+if #changed > 0 then
+  call('SADD', unjournaled, unpack(changed))
 end
 local dropped = 0
 local over = max_kept > 0 and call('ZCARD', kept) - max_kept or 0

@@ -1,19 +1,23 @@
 -- stats.lua: what is known of a queue. Reads only.
 --
--- KEYS  1..11 the queue (prelude.lua)
+-- KEYS  1..13 the queue (prelude.lua)
 -- ARGV  1, 2  how often a pass of mend.lua begins, and goes on, in ms
 --       3     most leases to look at
+--       4     '1': there is a journal
 -- Returns {depth, oldest id, newest id, kept, idle, parked, trimmed, paused, mend, replaying,
 -- of these parked, of these waiting, scheduled, expired, of the replaying ones expired, overdue,
--- canceled}; what is absent is ''. kept, idle, parked, expired (marked) and overdue (to be
+-- canceled, retired, and of the journal, where there is one: whether anything is kept of the sink,
+-- unjournaled, ended, notes}; what is absent is ''. kept, idle, parked, expired (marked) and overdue (to be
 -- marked) count leased entries too; canceled are notes. mend is 1 where mend.lua has something to do: a pass is under way, or the
--- last one is old, or there is more beside the stream than entries in it.
+-- last one is old, or there is more beside the stream than entries in it, or no entry was looked
+-- at yet of which the journal may know nothing.
 
 local depth = call('XLEN', stream)
 local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local in_kept = call('ZCARD', kept)
-local m = call('HMGET', meta, 'idle', 'parked', 'trimmed', 'paused', 'mend', 'mended', 'mend_at', 'expired')
+local m = call('HMGET', meta, 'idle', 'parked', 'trimmed', 'paused', 'mend', 'mended', 'mend_at', 'expired', 'retired',
+  'journal', 'journal_to')
 local idle, parked, expired = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[8] or 0)
 local now, mend = now_ms(), 0
 if now - tonumber(m[7] or 0) >= tonumber(ARGV[2]) then
@@ -21,7 +25,8 @@ if now - tonumber(m[7] or 0) >= tonumber(ARGV[2]) then
   local wrong = call('HLEN', ids) + in_kept > depth or call('HLEN', state) > depth or call('ZCARD', due) > depth
     or call('ZCARD', expires) > depth or call('ZCARD', generations) > depth
     or idle < 0 or idle > depth or parked < 0 or expired < 0 or parked + expired > idle
-  if m[5] or wrong or depth > 0 and now - tonumber(m[6] or 0) >= tonumber(ARGV[1]) then
+  local unseen = ARGV[4] == '1' and depth > 0 and (m[11] or '0-0') == '0-0'
+  if m[5] or wrong or unseen or depth > 0 and now - tonumber(m[6] or 0) >= tonumber(ARGV[1]) then
     mend = 1
   end
 end
@@ -61,6 +66,10 @@ if leases > 0 and leases <= tonumber(ARGV[3]) then
     end
   end
 end
+local journal = {}
+if ARGV[4] == '1' then
+  journal = { call('EXISTS', stream), call('SCARD', unjournaled), call('SCARD', ended), m[10] or '' }
+end
 return { depth, first and first[1] or '', last and last[1] or '', in_kept, idle, parked, m[3] or '', m[4] or '', mend,
   replaying, replaying_parked, replaying_waiting, scheduled, expired, replaying_expired,
-  call('ZCOUNT', expires, '-inf', now), call('ZCARD', canceled) }
+  call('ZCOUNT', expires, '-inf', now), call('ZCARD', canceled), m[9] or '', unpack(journal) }

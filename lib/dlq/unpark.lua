@@ -1,7 +1,7 @@
 -- unpark.lua: makes an item due now that is not due, or not yet; one whose time is over stays
 -- as it is.
 --
--- KEYS  1..11 the queue (prelude.lua)
+-- KEYS  1..13 the queue (prelude.lua)
 -- ARGV  1     native id
 -- Returns 1, 0 when there is no such entry, -1 when a replay holds it.
 
@@ -15,7 +15,7 @@ end
 if is_leased(id, now) then
   return -1
 end
-local _, _, n, x = small(fields)
+local _, _, n, x, j = small(fields)
 local text = call('HGET', state, id)
 local s = text and cjson.decode(text) or {}
 if s.delivered_at or s.expired or x ~= '' and tonumber(x) <= now then
@@ -41,6 +41,9 @@ if s.parked then
 end
 if s.parked or s.held then
   s.parked, s.held = nil, nil
+  if address_of(id, j) then
+    call('SADD', unjournaled, 's:' .. id)
+  end
   if next(s) then
     call('HSET', state, id, cjson.encode(s))
   else
