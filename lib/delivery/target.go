@@ -33,6 +33,9 @@ type Target struct {
 	// MaxAge is how old a message may become before it is given up, counted from its
 	// acceptance. Zero: no bound.
 	MaxAge time.Duration
+	// Retention is how long a dead letter that nothing is due to happen to by itself is kept, counted
+	// from its push. Zero: for good.
+	Retention time.Duration
 }
 
 // Targets finds configured sinks. It is safe for concurrent use.

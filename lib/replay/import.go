@@ -145,22 +145,12 @@ func (e *Engine) find(ctx context.Context, l *importing) {
 			return
 		}
 	}
-	if l.DeliveryID == "" {
-		return
-	}
-	if e.Records == nil {
-		return
-	}
-	rec, known, err := e.Records.Get(ctx, delivery.Key{Sink: l.item.Sink, ID: l.DeliveryID})
-	if err != nil { // it narrows duplicates; the dead letter counts for more
-		e.log().WarnContext(ctx, "delivery record not read", "delivery_id", l.DeliveryID, "error", err.Error())
-		return
-	}
-	switch {
-	case !known:
+	it := l.item
+	it.DeliveryID = l.DeliveryID
+	switch rec, same := e.recordOf(ctx, it); {
 	case rec.Status == delivery.StatusCanceled: // whatever content comes under its id
 		l.Status, l.Note = ImportSkipped, "it was canceled at "+rec.UpdatedAt.Format(time.RFC3339)
-	case rec.Status == delivery.StatusDelivered && rec.Fingerprint == delivery.FingerprintOf(l.item):
+	case rec.Status == delivery.StatusDelivered && same:
 		l.Status, l.Note = ImportSkipped, "it was delivered at "+rec.UpdatedAt.Format(time.RFC3339)
 	}
 }
@@ -242,29 +232,20 @@ func oldestFirst(of []*importing) {
 	slices.SortStableFunc(of, func(a, b *importing) int { return dlq.CompareNative(age(a.item), age(b.item)) })
 }
 
-// noteImported tells the delivery's record that it is a dead letter again: what was discarded
-// or had expired is, and a later import knows by it what was replayed meanwhile. What is stored as
-// expired is marked, and no Run tells its record. A replay of what an earlier import stored may
-// have ended since this one looked, or a caller have canceled it: then its item goes.
+// noteImported tells the delivery's record that it is a dead letter again; one that ended meanwhile
+// is not (see noteStored).
 func (e *Engine) noteImported(ctx context.Context, l *importing) {
 	if l.Status != ImportStored || l.DeliveryID == "" {
 		return
 	}
 	it := l.item
 	it.ID, it.DeliveryID = l.ID, l.DeliveryID
-	fates := []fate{{it, delivery.StatusDeadLettered}}
-	if it.Reason == dlq.ReasonExpired {
-		fates = append(fates, fate{it, delivery.StatusExpired})
+	switch was := e.noteStored(ctx, it)[0]; {
+	case was.err != nil:
+		l.fail(was.err)
+	case was.ended != "":
+		l.Status, l.ID, l.Note = ImportSkipped, "", fmt.Sprintf("it was %s while it was imported", was.ended)
 	}
-	status := e.note(ctx, fates...)[0]
-	if status != delivery.StatusDelivered && status != delivery.StatusCanceled {
-		return
-	}
-	if err := e.Store.Discard(ctx, l.ID); err != nil {
-		l.fail(err)
-		return
-	}
-	l.Status, l.ID, l.Note = ImportSkipped, "", fmt.Sprintf("it was %s while it was imported", status)
 }
 
 // putAside parks or holds what was parked or held: a push alone would make it due.

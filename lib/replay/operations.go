@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 
@@ -24,16 +25,15 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 	if e.Operations == nil && !r.DryRun {
 		return Operation{}, invalid("operation: the engine has no store that would keep it until it is done")
 	}
-	if r.Action.journals() {
-		return Operation{}, invalid("action: there is no journal")
-	}
 	op, err := e.freeze(ctx, r)
 	if err != nil {
 		return Operation{}, err
 	}
-	p, err := e.preview(ctx, op)
-	if err != nil {
-		return Operation{}, err
+	var p Preview
+	if r.DryRun || !r.Action.journals() { // those take long to look
+		if p, err = e.preview(ctx, op); err != nil {
+			return Operation{}, err
+		}
 	}
 	op.Total, op.TotalComplete = p.Count, p.Complete
 	for name, n := range p.bySink {
@@ -42,6 +42,7 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 		op.Sinks[name] = progress
 	}
 	if r.DryRun {
+		op.JournalCounts = p.JournalCounts
 		op.Preview, op.Status, op.FinishedAt = &p, OperationCompleted, op.CreatedAt
 		return op, nil
 	}
@@ -71,7 +72,7 @@ func (e *Engine) Operation(ctx context.Context, id string) (Operation, error) {
 		return Operation{}, err
 	}
 	for name, p := range op.Sinks {
-		if p.Done {
+		if p.Done || !op.Action.settles() {
 			continue
 		}
 		if p.OperationCounts.OperationCounts, err = e.counted(ctx, &op, name); err != nil {
@@ -137,6 +138,9 @@ func (e *Engine) CancelOperation(ctx context.Context, id string) (Operation, err
 // retire starts the retention of a final operation's counters. Without it they stay for
 // good, which costs some bytes.
 func (e *Engine) retire(ctx context.Context, op Operation) {
+	if !op.Action.settles() {
+		return
+	}
 	for name := range op.Sinks {
 		for round := 1; round <= max(op.Round, 1); round++ {
 			if err := e.Store.EndOperation(ctx, op.counters(round), name); err != nil {
@@ -201,6 +205,17 @@ func (r *run) operations(ctx context.Context, b retry.Budget, ids []string) erro
 	return errors.Join(errs...)
 }
 
+// unworkable says why nobody here can work on an operation.
+func (o *Operation) unworkable() string {
+	switch {
+	case !o.Action.settles() && !o.Action.journals(): // it was asked for by a newer version
+		return fmt.Sprintf("the action %.40q is not known", o.Action)
+	case o.Action == OperationErase && o.Recipient == nil:
+		return "whose dead letters it removes is not known any more"
+	}
+	return ""
+}
+
 // operation works on one bulk operation until it is final, its time is over, or what
 // is left must wait.
 func (r *run) operation(ctx context.Context, b retry.Budget, id string) error {
@@ -210,6 +225,10 @@ func (r *run) operation(ctx context.Context, b retry.Budget, id string) error {
 		return err
 	}
 	w.op, w.progress = op, maps.Clone(op.Sinks)
+	if why := op.unworkable(); why != "" {
+		w.save(ctx, OperationChange{Status: OperationFailed, Error: why})
+		return w.err
+	}
 	var lanes sync.WaitGroup
 	at := make(slots, operationSinks)
 	for name, p := range op.Sinks {

@@ -36,6 +36,8 @@ type Preview struct {
 	LastTried *LastTried `json:"last_tried,omitempty"`
 	// Looked is how many items were looked at for it: the first ones, at most Count.
 	Looked int64 `json:"looked"`
+	// JournalCounts are what an action on the journal would do.
+	JournalCounts
 
 	bySink map[string]int64
 }
@@ -76,6 +78,7 @@ func (p *Preview) look(it dlq.Item) {
 // same filter. It changes nothing and is bounded: 200,000 entries, about 5 s (see
 // Preview.Complete). Errors: INVALID_ARGUMENT, naming the field; SINK_DLQ_UNAVAILABLE.
 func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, error) {
+	r.DryRun = true
 	if err := r.validate(); err != nil {
 		return Preview{}, err
 	}
@@ -91,8 +94,14 @@ func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, erro
 func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, error) {
 	op := Operation{
 		Action: r.Action, Filter: r.Filter, All: r.All, DryRun: r.DryRun, Reason: r.Reason, Actor: r.Actor,
-		StopAfter: r.stopAfter(), Round: 1,
+		StopAfter: r.stopAfter(), Since: r.Since, Round: 1,
 		Status: OperationQueued, CreatedAt: time.Now().UTC(), Sinks: map[string]SinkProgress{},
+	}
+	if r.Action.journals() && r.Action != OperationErase && e.Journal == nil {
+		return op, invalid("action: %s", errNoJournal)
+	}
+	if r.Action == OperationErase {
+		op.Recipient = hashRecipient(r.Recipient)
 	}
 	if len(r.IDs) > 0 {
 		return op, e.freezeIDs(ctx, r.IDs, &op)
@@ -102,9 +111,17 @@ func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, err
 		names = []string{r.Filter.Sink}
 	} else {
 		var err error
-		if names, err = e.Store.Sinks(ctx); err != nil {
+		if names, err = e.operationSinks(ctx, r.Action); err != nil {
 			return op, err
 		}
+	}
+	if r.Action.journals() {
+		for _, name := range names {
+			op.Sinks[name] = SinkProgress{JournalCounts: r.Action.zeroCounts()}
+		}
+	}
+	if !r.Action.settles() {
+		return op, nil
 	}
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
@@ -117,7 +134,9 @@ func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if st.NewestID != "" {
+			if st.NewestID != "" && r.Action == OperationErase {
+				op.Sinks[name] = SinkProgress{NewestID: st.NewestID, JournalCounts: r.Action.zeroCounts()}
+			} else if st.NewestID != "" {
 				op.Sinks[name] = SinkProgress{NewestID: st.NewestID, Members: st.Depth}
 				op.Total += st.Depth
 				op.expired += st.States[dlq.StateExpired] + st.Overdue
@@ -161,7 +180,13 @@ func (e *Engine) freezeIDs(ctx context.Context, ids []string, op *Operation) err
 // preview counts the members of a frozen operation.
 func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 	p := Preview{Complete: true, Sample: []dlq.Item{}, bySink: map[string]int64{}}
-	if len(op.IDs) > 0 {
+	p.JournalCounts = op.Action.zeroCounts()
+	switch {
+	case op.Action == OperationRestore:
+		return p, e.previewRestore(ctx, op, &p)
+	case op.Action == OperationErase:
+		return p, e.previewErase(ctx, op, &p)
+	case len(op.IDs) > 0:
 		return p, e.previewIDs(ctx, op, &p)
 	}
 	f, upTo := op.filter(), map[string]string{}

@@ -45,7 +45,11 @@ type Engine struct {
 	// Records is told when a dead letter is delivered or its time is over, before it is settled,
 	// and when it is discarded or imported. Nil: nobody is.
 	Records Records
-	// Observer counts replays. Nil: nobody does.
+	// Journal is kept by Run, and bulk operations restore from it, audit it, and erase in it; its
+	// Back is to be BringBack. Nil: there is none.
+	Journal Journal
+	// Observer counts replays, and more where it is a JournalObserver or a RetentionObserver. Nil:
+	// nobody does.
 	Observer Observer
 	// Log gets one line per replay, without body, recipient or URL. Nil: slog.Default.
 	Log *slog.Logger
@@ -105,6 +109,8 @@ type Store interface {
 	Stats(ctx context.Context, sink string) (dlq.Stats, error)
 	Gate(ctx context.Context, sink, token string, ttl time.Duration) (bool, error)
 	Ungate(ctx context.Context, sink, token string) error
+	Retire(ctx context.Context, sink string, before time.Time) (retired int64, more bool, err error)
+	Return(ctx context.Context, sink, token string, over int, letters []dlq.Letter) ([]dlq.Returned, error)
 }
 
 // Records keeps what became of a delivery; a delivery.Store is one.

@@ -39,11 +39,12 @@ type run struct {
 	err error // outcomes that could not be recorded
 }
 
-// Run works on unfinished bulk operations, marks what has expired, and replays what is due,
-// until nothing is left, or no further send fits into ctx's deadline, or ctx ends. What it
+// Run works on unfinished bulk operations, keeps the journal, marks what has expired, removes what is
+// too old, and replays what is due, until nothing is left, or no further send fits into ctx's deadline, or ctx ends. What it
 // claimed and did not send is given back; what it sent is settled before it returns.
 //
-// Faults of one sink are in its part of the summary. The error is for the whole: a
+// Faults of one sink are in its part of the summary, those of its journal too: a journal that fails or
+// hangs has a quarter of the time, and stops nothing else. The error is for the whole: a
 // store that could not be reached (SINK_DLQ_UNAVAILABLE), outcomes that could not be
 // recorded, or an unknown operation (SINK_DLQ_NOT_FOUND); the summary is still true.
 func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
@@ -104,10 +105,13 @@ func (r *run) work(ctx context.Context) error {
 	if len(stalled) > 0 {
 		until = r.budget.Share(2).Attempts
 	}
+	j, done := r.journals(ctx)
+	defer done()
+	names = j.with(names)
 	failed := make([]error, len(names))
 	var lanes sync.WaitGroup
 	for i, name := range names {
-		lanes.Go(func() { failed[i] = r.schedule(ctx, name, until) })
+		lanes.Go(func() { failed[i] = r.schedule(ctx, j, name, until) })
 	}
 	lanes.Wait()
 	if len(names) > 0 && !slices.Contains(failed, nil) {
@@ -139,18 +143,24 @@ func (r *run) names(ctx context.Context) ([]string, error) {
 // schedule replays what is due in one sink. A queue that cannot be read is its own
 // fault and holds up no other; the error is returned for the one who sees all of them.
 // Nothing is started after until, unless that is zero.
-func (r *run) schedule(ctx context.Context, name string, until time.Time) error {
+func (r *run) schedule(ctx context.Context, j *journals, name string, until time.Time) error {
 	st, err := r.Store.Stats(ctx, name)
 	if err != nil {
 		r.tally.fail(name, err)
 		r.tally.sink(name, func(s *SinkSummary) { s.Remaining = -1 })
 		return err
 	}
+	st = j.tick(ctx, name, st)
 	if st.Canceled > 0 {
 		r.pruneCanceled(ctx, name)
 	}
 	if st.Overdue > 0 && r.markExpired(ctx, name) {
 		// They are neither due nor skipped any more.
+		if now, err := r.Store.Stats(ctx, name); err == nil {
+			st = now
+		}
+	}
+	if st.Depth > 0 && r.retireOld(ctx, name, st.OldestAt) {
 		if now, err := r.Store.Stats(ctx, name); err == nil {
 			st = now
 		}

@@ -34,11 +34,17 @@ type SinkSummary struct {
 	// wait. An attempt may find out at NextProbe whether it still holds.
 	HeldBack  string    `json:"held_back,omitempty"`
 	NextProbe time.Time `json:"next_probe,omitzero"`
+	// Retired is how many dead letters were removed for their age.
+	Retired int64 `json:"retired,omitempty"`
+	// Journal is about the sink's journal, JournalError why that could not be kept.
+	Journal      JournalSummary `json:"journal,omitzero"`
+	JournalError string         `json:"journal_error,omitempty"`
 	// Error says why the sink was left out or left early.
 	Error string `json:"error,omitempty"`
 }
 
-// Summary is what a Run did. Sinks without dead letters are left out.
+// Summary is what a Run did. Sinks are left out without dead letters and
+// without anything in the journal.
 type Summary struct {
 	Counts
 	Sinks map[string]SinkSummary `json:"sinks"`

@@ -96,11 +96,17 @@ func (w *worker) end(ctx context.Context) error {
 	w.save(ctx, c)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	sum := Operation{Sinks: w.progress}
+	sum := Operation{Action: w.op.Action, Sinks: w.progress}
 	sum.sum()
-	w.run.log().InfoContext(ctx, "operation", "operation", w.op.ID, "action", string(w.op.Action),
-		"settled", sum.Settled, "delivered", sum.Delivered, "failed", sum.Failed, "discarded", sum.Discarded, "expired", sum.Expired, "skipped", sum.Skipped,
-		"waiting", sum.Waiting, "status", string(c.Status))
+	attrs := []any{"operation", w.op.ID, "action", string(w.op.Action), "status", string(c.Status)}
+	if w.op.Action.settles() {
+		attrs = append(attrs, "settled", sum.Settled, "delivered", sum.Delivered, "failed", sum.Failed, "discarded", sum.Discarded,
+			"expired", sum.Expired, "skipped", sum.Skipped, "waiting", sum.Waiting)
+	}
+	if w.op.Action.journals() {
+		attrs = append(attrs, "journal", sum.JournalCounts)
+	}
+	w.run.log().InfoContext(ctx, "operation", attrs...)
 	return w.err
 }
 
@@ -128,6 +134,10 @@ func verdict(sinks map[string]SinkProgress) (OperationStatus, string) {
 
 // work goes through the members in one sink, slice by slice.
 func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
+	if !w.op.Action.settles() {
+		w.journal(ctx, name, p)
+		return
+	}
 	l, err := w.lane(ctx, name)
 	if err != nil {
 		w.run.tally.fail(name, err)
@@ -147,15 +157,18 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 	idle, sent := 0, int64(-1) // the first wait is for free
 	for !p.over() && l.goesOn(ctx) && !w.stopped() && idle < idleSlices {
 		recorded, putOff := l.recorded.Load(), p.PutOff
-		waits, err := w.slice(ctx, l, &p)
+		waits, err := w.step(ctx, l, &p)
 		if err != nil {
 			// The slice is visited again: what it settled is recognised.
 			if !errors.Is(err, errUnfinished) {
 				w.run.tally.fail(name, err)
 			}
+			if p.Journal.Reading { // what was done there is counted
+				w.save(ctx, OperationChange{TTL: w.lease(), Sink: name, Progress: p, Still: true})
+			}
 			return
 		}
-		w.save(ctx, OperationChange{TTL: w.lease(), Sink: name, Progress: p})
+		w.save(ctx, OperationChange{TTL: w.lease(), Sink: name, Progress: p, Still: waits && p.Journal.Reading})
 		if idle++; l.recorded.Load() > recorded || p.PutOff == putOff {
 			idle = 0
 		}
@@ -168,6 +181,18 @@ func (w *worker) work(ctx context.Context, name string, p SinkProgress) {
 	}
 }
 
+// step works on the next slice, of the queue or of an erasure's journal.
+func (w *worker) step(ctx context.Context, l *lane, p *SinkProgress) (waits bool, err error) {
+	if p.Journal.Reading {
+		return w.eraseJournal(ctx, l.sink, p)
+	}
+	waits, err = w.slice(ctx, l, p)
+	if err == nil && w.op.Action == OperationErase {
+		w.queueErased(p)
+	}
+	return waits, err
+}
+
 // waitShortly waits for a receiver that comes back step by step; false when that is too long.
 func (l *lane) waitShortly(ctx context.Context, until time.Time) bool {
 	wait := time.Until(until)
@@ -176,7 +201,7 @@ func (l *lane) waitShortly(ctx context.Context, until time.Time) bool {
 
 // lane returns what sends, or only settles, the items of a sink.
 func (w *worker) lane(ctx context.Context, name string) (*lane, error) {
-	if w.op.Action == OperationDiscard {
+	if w.op.Action != OperationReplay {
 		l := w.run.newLane(ctx, name, delivery.Target{Replay: Policy{Concurrency: sliceSize / 2}.Normalize()}, w.budget, w.counters())
 		l.need = 0
 		return l, nil
@@ -309,9 +334,18 @@ func (w *worker) members(ctx context.Context, l *lane, p *SinkProgress) (ids []s
 	}
 	q := w.op.filter().query(l.sink, map[string]string{l.sink: p.NewestID})
 	q.Limit, q.Cursor = sliceSize, p.Cursor
+	if w.op.Action == OperationErase {
+		q.Limit = eraseSlice
+	}
 	page, err := w.run.Store.Page(ctx, q)
 	if err != nil {
 		return nil, 0, err
+	}
+	p.Cursor, p.Read = page.NextCursor, page.NextCursor == ""
+	if w.op.Action == OperationErase {
+		ids, seen := w.erased(page.Items, p)
+		p.Read = p.Read || seen
+		return ids, 0, nil
 	}
 	for _, it := range page.Items {
 		switch shut, barred := l.prober.shuts(it); {
@@ -321,7 +355,6 @@ func (w *worker) members(ctx context.Context, l *lane, p *SinkProgress) (ids []s
 			putOff++
 		}
 	}
-	p.Cursor, p.Read = page.NextCursor, page.NextCursor == ""
 	return ids, putOff, nil
 }
 
@@ -333,7 +366,7 @@ func (w *worker) settle(ctx context.Context, l *lane, ids []string, p *SinkProgr
 	var absent []string
 	for len(ids) > 0 && !l.prober.over() {
 		batch := ids[:min(len(ids), l.batchSize())]
-		leased, err := l.claim(ctx, dlq.Claim{IDs: batch, Limit: len(batch), Force: w.op.Action == OperationDiscard})
+		leased, err := l.claim(ctx, dlq.Claim{IDs: batch, Limit: len(batch), Force: w.op.Action != OperationReplay})
 		if err != nil {
 			return got, err
 		}
