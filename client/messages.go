@@ -113,7 +113,7 @@ type Delivery struct {
 type DeliveryEvent struct {
 	At time.Time `json:"at"`
 	// Event says what happened: a DeliveryStatus, or waiting, began, failed, died, held, parked,
-	// imported. Others may be added.
+	// imported, spilled. Others may be added.
 	Event  string `json:"event"`
 	Detail string `json:"detail"` // more about it, such as the reason of a dead letter
 }

@@ -6,14 +6,20 @@ import (
 	"time"
 )
 
-// OperationRequest asks for a bulk operation over a filter or a list of ids.
+// OperationRequest asks for a bulk operation: a replay or discard over a filter or a list of ids, or
+// one on the journal, which has neither and needs no All.
 type OperationRequest struct {
 	Action Action   `json:"action"`
 	Filter *Filter  `json:"filter,omitempty"`
 	IDs    []string `json:"ids,omitempty"` // at most 1,000, instead of a filter
 	All    bool     `json:"all,omitempty"` // needed where the filter is empty
 	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil: 5.
-	StopAfter *int   `json:"stop_after,omitempty"`
+	StopAfter *int `json:"stop_after,omitempty"`
+	// Since leaves out, of a restore, what became a dead letter before. Zero: nothing.
+	Since time.Time `json:"since,omitzero"`
+	// Recipient is whose dead letters an erasure removes: an address, a URL, a token, wherever it
+	// stands in a dead letter's recipient, in upper or lower case. No answer has it.
+	Recipient string `json:"recipient,omitempty"`
 	Reason    string `json:"reason,omitempty"` // why, in the operator's words; it is kept
 }
 
@@ -49,6 +55,7 @@ type Operation struct {
 	Filter        *Filter         `json:"filter"`
 	IDs           []string        `json:"ids"` // not in lists of operations
 	All           bool            `json:"all"`
+	Since         time.Time       `json:"since"` // of a restore; zero: it has none
 	Reason        string          `json:"reason"`
 	Actor         string          `json:"actor"`      // who asked: an ARN, an e-mail address or a subject
 	StopAfter     int             `json:"stop_after"` // 0: never
@@ -60,6 +67,7 @@ type Operation struct {
 	Total         int64           `json:"total"`
 	TotalComplete bool            `json:"total_complete"` // false: Total is the least
 	OperationCounts
+	JournalCounts
 	// Waiting dead letters may not go now, as far as is known: another replay holds them, or
 	// their receivers are left alone until WaitingUntil (zero: none of them).
 	Waiting      int64                    `json:"waiting"`
@@ -78,10 +86,48 @@ type OperationCounts struct {
 	Skipped   int64 `json:"skipped"`   // not touched
 }
 
+// JournalCounts are the counters of an action on the journal: those of its action, the others are nil.
+type JournalCounts struct {
+	Restore *RestoreCounts `json:"restore"`
+	Audit   *AuditCounts   `json:"audit"`
+	Erase   *EraseCounts   `json:"erase"`
+}
+
+// RestoreCounts say what became of the dead letters that the journal has.
+type RestoreCounts struct {
+	Restored int64 `json:"restored"` // the queue lacked them, and has them again
+	Present  int64 `json:"present"`  // the queue had them; they stayed as they were
+	Skipped  int64 `json:"skipped"`  // delivered, discarded or canceled meanwhile
+	Spilled  int64 `json:"spilled"`  // never in the queue: the schedule brings them there by itself
+	Damaged  int64 `json:"damaged"`  // objects of the journal that cannot be read in full; the log names them
+	Full     bool  `json:"full"`     // the next ones wait for room in the queue, and so does the operation
+}
+
+// AuditCounts say where the dead letters are.
+type AuditCounts struct {
+	Letters     int64 `json:"letters"`
+	Queued      int64 `json:"queued"`      // in the queue
+	Spilled     int64 `json:"spilled"`     // in the journal, waiting for room in the queue
+	Ending      int64 `json:"ending"`      // over, and in the journal still; the schedule deletes them
+	Unjournaled int64 `json:"unjournaled"` // of the queued ones: the journal has them not yet; the schedule writes them
+	Lost        int64 `json:"lost"`        // in the journal, and missing in the queue twice: restore them
+	Damaged     int64 `json:"damaged"`     // objects of the journal that cannot be read in full; the log names them
+}
+
+// EraseCounts say what an erasure found besides what it removed from the queue, which is
+// OperationCounts.Discarded.
+type EraseCounts struct {
+	Erased     int64 `json:"erased"`     // in the journal alone
+	Versions   int64 `json:"versions"`   // old versions of the journal's objects
+	Unreadable int64 `json:"unreadable"` // of the queue: whose they are is not known, and they are still there
+	Damaged    int64 `json:"damaged"`    // likewise objects of the journal; the log names them
+}
+
 // OperationSink is the progress in one sink.
 type OperationSink struct {
 	Done bool `json:"done"`
 	OperationCounts
+	JournalCounts
 	Waiting      int64     `json:"waiting"` // as in the operation
 	WaitingUntil time.Time `json:"waiting_until"`
 	Stopped      bool      `json:"stopped"`
@@ -94,10 +140,14 @@ func (o Operation) Final() bool {
 	return o.Status == OperationCompleted || o.Status == OperationCanceled || o.Status == OperationFailed
 }
 
+// OnJournal reports whether the operation works on the journal: then Total is not known, and its counts
+// are in Restore, Audit or Erase.
+func (o Operation) OnJournal() bool { return o.Restore != nil || o.Audit != nil || o.Erase != nil }
+
 // Gone is how many dead letters of a completed operation were settled by others before it
 // came to them; zero where that is not known.
 func (o Operation) Gone() int64 {
-	if o.Status != OperationCompleted || !o.TotalComplete {
+	if o.Status != OperationCompleted || !o.TotalComplete || o.OnJournal() {
 		return 0
 	}
 	return max(0, o.Total-o.Settled-o.Skipped)

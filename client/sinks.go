@@ -40,6 +40,19 @@ type Sink struct {
 	// MoreReceivers how many more there are.
 	Receivers     []Receiver `json:"receivers"`
 	MoreReceivers int64      `json:"more_receivers"`
+	Retired       int64      `json:"retired"` // removed because the sink's retention was over, since the sink exists
+	// Spilled dead letters wait in the journal for room in the queue, as of SpilledAsOf. They are not in
+	// Depth, nor in lists.
+	Spilled     int64     `json:"spilled"`
+	SpilledAsOf time.Time `json:"spilled_as_of"`
+	// Unjournaled dead letters are in the queue, and the journal has them not yet, or not as they are.
+	// Ending ones are over, and the journal has them still. The schedule sees to both.
+	Unjournaled int64 `json:"unjournaled"`
+	Ending      int64 `json:"ending"`
+	// QueueLostSince is when it was found that the queue had lost more dead letters than come back from
+	// the journal by themselves: an operation with ActionRestore brings them back. Zero: nothing is
+	// missing.
+	QueueLostSince time.Time `json:"queue_lost_since"`
 }
 
 // ReceiverState is what is known of a receiver. A time that nobody knows is zero.

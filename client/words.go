@@ -81,6 +81,7 @@ const (
 	NextReplay   NextEvent = "replay"   // the schedule replays it, unless its sink is paused or its receiver is down
 	NextOperator NextEvent = "operator" // nothing by itself: an operator decides
 	NextExpiry   NextEvent = "expiry"   // its time is over before anything else
+	NextReturn   NextEvent = "return"   // it comes from the journal into the queue once there is room; State says what comes then
 )
 
 // ReplayStatus is the outcome of one replay.
@@ -109,6 +110,9 @@ type Action string
 const (
 	ActionReplay  Action = "replay"
 	ActionDiscard Action = "discard" // for good, kept ones too
+	ActionRestore Action = "restore" // bring back from the journal what the queue lacks
+	ActionAudit   Action = "audit"   // compare queue and journal, letter by letter
+	ActionErase   Action = "erase"   // remove what is for one recipient, from queue and journal
 )
 
 // OperationStatus is how far a bulk operation is.

@@ -211,16 +211,21 @@ func followUp(id string, conn *connection) string {
 	return fmt.Sprintf("Watch it with\n  backstop dlq operations wait %[1]s%[2]s\nand stop it with\n  backstop dlq operations cancel %[1]s%[2]s", id, conn.flags())
 }
 
-// follow shows an operation's progress until it is over, and fails if it did. Of one that
+// follow shows an operation's progress until it is over, prints it, and fails if it did. Of one that
 // was only named, without a status, it is not known yet that it exists.
 func follow(c *cobra.Command, api session, op client.Operation) error {
+	return followTo(c, api, op, printOperation)
+}
+
+// followTo is follow, with another way to print what came of it.
+func followTo(c *cobra.Command, api session, op client.Operation, printed func(io.Writer, client.Operation) error) error {
 	id, exists := op.ID, op.Status != ""
 	line := newProgress(c, id)
 	op, err := watch(c.Context(), func(ctx context.Context) (client.Operation, error) {
 		return api.Operation(ctx, id)
 	}, func(op client.Operation) {
 		line.what, exists = string(op.Action), true
-		line.show(op.Settled+op.Skipped+op.Gone(), op.Total, remark(op))
+		line.show(doneWith(op), op.Total, remark(op))
 	})
 	line.end()
 	if errors.Is(err, context.Canceled) {
@@ -235,7 +240,7 @@ func follow(c *cobra.Command, api session, op client.Operation) error {
 	if api.json {
 		err = printJSON(api.out, op.JSON)
 	} else {
-		err = printOperation(api.out, op)
+		err = printed(api.out, op)
 	}
 	if err != nil {
 		return err
@@ -260,6 +265,7 @@ func remark(op client.Operation) string {
 	if text := waits(op); text != "" {
 		parts = append(parts, text)
 	}
+	parts = append(parts, journalRemarks(op)...)
 	if op.Status == client.OperationStopped {
 		parts = append(parts, "stopped")
 	}
@@ -331,13 +337,16 @@ func outcome(op client.Operation, conn *connection) error {
 			hint: "Why is in 'backstop dlq show ID" + conn.flags() + "', under its replays.",
 		}
 	}
-	return nil
+	return journalOutcome(op, conn)
 }
 
 func printOperation(w io.Writer, op client.Operation) error {
 	t := &table{}
 	t.add("operation", op.ID)
 	t.add("action", string(op.Action)+describe(filterOf(client.OperationRequest{Filter: op.Filter})))
+	if !op.Since.IsZero() {
+		t.add("since", clock(op.Since))
+	}
 	if len(op.IDs) > 0 {
 		t.add("ids", len(op.IDs))
 	}
@@ -351,16 +360,17 @@ func printOperation(w io.Writer, op client.Operation) error {
 	if op.Round > 1 {
 		t.add("round", op.Round)
 	}
-	total := fmt.Sprint(op.Total)
-	if !op.TotalComplete {
-		total = "at least " + total
+	if !op.OnJournal() {
+		total := fmt.Sprint(op.Total)
+		if !op.TotalComplete {
+			total = "at least " + total
+		}
+		t.add("total", total)
+		t.add("done", doneWith(op)-op.Gone())
 	}
-	t.add("total", total)
-	t.add("done", op.Settled+op.Skipped)
-	for _, n := range []struct {
-		what  string
-		count int64
-	}{{"delivered", op.Delivered}, {"failed", op.Failed}, {"discarded", op.Discarded}, {"expired", op.Expired}, {"skipped", op.Skipped}} {
+	for _, n := range append([]counted{
+		{"delivered", op.Delivered}, {"failed", op.Failed}, {"discarded", op.Discarded}, {"expired", op.Expired}, {"skipped", op.Skipped},
+	}, journalCounts(op)...) {
 		if n.count > 0 {
 			t.add(n.what, n.count)
 		}

@@ -5,13 +5,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"backstop/internal/await"
+	"backstop/internal/local"
 )
 
 // serve runs a command that serves until it is stopped. It returns what the command says
@@ -109,7 +113,45 @@ func TestDevServesTheConsole(t *testing.T) {
 		_, body := getText(t, url+"/v1/deliveries?sink=webhook-demo&id=q-1")
 		return strings.Contains(body, `"delivered"`)
 	})
+	journal := ""
+	for journal == "" {
+		line, err := out.ReadString('\n')
+		if err != nil {
+			t.Fatalf("no journal in what it says: %v", err)
+		}
+		if m := regexp.MustCompile(`Journal\s+(/\S+)`).FindStringSubmatch(line); m != nil {
+			journal = m[1]
+		}
+	}
+	if info, err := os.Stat(journal); err != nil || !info.IsDir() || info.Mode().Perm() != 0o700 {
+		t.Errorf("the journal's folder: %v, %v", info, err)
+	}
 	if code := stop(); code != exitDone {
 		t.Errorf("exit code %d, want %d", code, exitDone)
+	}
+	if _, err := os.Stat(journal); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the journal of a run is there after it: %v", err)
+	}
+}
+
+func TestTheJournalOfDev(t *testing.T) {
+	with := func(redis string, env map[string]string) local.Options {
+		return local.Options{RedisURL: redis, Env: env}
+	}
+	for _, c := range []struct {
+		flag string
+		o    local.Options
+		want string
+	}{
+		{"", with("", nil), local.TemporaryJournal},
+		{"", with("redis://r", nil), ""},
+		{"kept", with("redis://r", nil), "kept"},
+		{"kept", with("", nil), "kept"},
+		{"off", with("", nil), ""},
+		{"", with("", map[string]string{"BACKSTOP_JOURNAL": "s3://bucket/x"}), ""},
+	} {
+		if got := journalFolder(c.flag, c.o); got != c.want {
+			t.Errorf("--journal %q with %v %v: %q, want %q", c.flag, c.o.RedisURL, c.o.Env, got, c.want)
+		}
 	}
 }

@@ -83,6 +83,9 @@ func printDelivery(w io.Writer, d client.Delivery, now time.Time) error {
 	if d.ItemID != "" {
 		t.add("dead letter", d.ItemID)
 	}
+	if d.Spilled {
+		t.add("dead letter", spilledText)
+	}
 	for _, x := range []struct {
 		label string
 		at    time.Time
@@ -110,6 +113,9 @@ func printDelivery(w io.Writer, d client.Delivery, now time.Time) error {
 	}
 	return t.print(w)
 }
+
+// spilledText tells of a dead letter that has no id yet.
+const spilledText = "waits in the journal for room in the queue"
 
 const mayHaveArrived = "yes: it was sent, and nobody answered"
 
@@ -139,6 +145,17 @@ func nextOf(n client.DeliveryNext, now time.Time) string {
 		return "the schedule replays it: " + when("at its next tick")
 	case client.NextExpiry:
 		return "its time is over: " + when("now")
+	case client.NextReturn:
+		text := "it comes into the queue by itself, once there is room"
+		switch n.State {
+		case client.StateDue, client.StateScheduled:
+			text += "; then the schedule replays it"
+		case client.StateWaiting:
+			text += "; then it waits for you"
+		case client.StateExpired:
+			text += "; its time is over, and nobody sends it"
+		}
+		return text
 	case client.NextOperator:
 		if n.State == client.StateExpired {
 			return "nothing (expired): only 'backstop dlq replay --force' sends it still"

@@ -67,6 +67,9 @@ func TestWhatComesIsTold(t *testing.T) {
 		{client.DeliveryNext{Event: client.NextExpiry, At: now.Add(-time.Minute)}, "its time is over: 2025-12-31 23:59:00Z (60s ago)"},
 		{client.DeliveryNext{Event: client.NextOperator, State: client.StateParked}, "nothing by itself (parked): replay, discard or cancel it"},
 		{client.DeliveryNext{Event: client.NextOperator, State: client.StateExpired}, "nothing (expired): only 'backstop dlq replay --force' sends it still"},
+		{client.DeliveryNext{Event: client.NextReturn, State: client.StateDue}, "it comes into the queue by itself, once there is room; then the schedule replays it"},
+		{client.DeliveryNext{Event: client.NextReturn, State: client.StateWaiting}, "it comes into the queue by itself, once there is room; then it waits for you"},
+		{client.DeliveryNext{Event: client.NextReturn}, "it comes into the queue by itself, once there is room"},
 		{client.DeliveryNext{Event: "later", At: now}, "later 2026-01-01 00:00:00Z"},
 	} {
 		if got := nextOf(c.next, now); got != c.want {

@@ -29,7 +29,7 @@ The first minutes of an incident:
 	c.AddCommand(
 		newDLQList(conn), newDLQShow(conn), newDLQCount(conn), newDLQGroups(conn),
 		newDLQReplay(conn), newDLQDiscard(conn), newDLQUnpark(conn),
-		newDLQExport(conn), newDLQImport(conn), newOperations(conn),
+		newDLQExport(conn), newDLQImport(conn), newDLQAudit(conn), newOperations(conn),
 	)
 	return c
 }

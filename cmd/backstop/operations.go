@@ -14,7 +14,7 @@ func newOperations(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "operations",
 		Short: "List, watch, resume and cancel bulk operations",
-		Long: `Operations are the replays and discards by filter: they are recorded, go on after a crash, and are kept until
+		Long: `Operations are the replays and discards by filter, and what restores, audits and erases: they are recorded, go on after a crash, and are kept until
 they are over, and then for 30 days. One that is stopped waits to be resumed or canceled. Without a command, the
 newest are listed.`,
 		Example: `  backstop dlq operations
@@ -123,7 +123,7 @@ func listOperations(c *cobra.Command, conn *connection, limit int) error {
 	}
 	t := newTable("OPERATION", "AGE", "ACTION", "STATUS", "TOTAL", "DONE", "FAILED", "WHO", "WHY")
 	for _, op := range list.Operations {
-		t.add(op.ID, age(time.Now(), op.CreatedAt), op.Action, op.Status, op.Total, op.Settled+op.Skipped, op.Failed, clipTo(op.Actor, 40), clipTo(op.Reason, 40))
+		t.add(op.ID, age(time.Now(), op.CreatedAt), op.Action, op.Status, totalOf(op), doneWith(op)-op.Gone(), op.Failed, clipTo(op.Actor, 40), clipTo(op.Reason, 40))
 	}
 	return t.print(api.out)
 }

@@ -222,7 +222,11 @@ func printSent(w io.Writer, a client.SendAnswer) error {
 		t.add("duplicate", "yes: this is the first answer again, nothing was sent")
 	}
 	if a.Status == client.DeliveryDeadLettered {
-		t.add("dead letter", a.ItemID)
+		if a.Spilled {
+			t.add("dead letter", spilledText)
+		} else {
+			t.add("dead letter", a.ItemID)
+		}
 		t.add("reason", a.Reason)
 		t.add("error", clipTo(a.Error, 200))
 	}

@@ -81,6 +81,10 @@ func TestSendEndsAsTheMessageDid(t *testing.T) {
 			name: "dead-lettered is safe", replies: []reply{{status: 202, body: `{"status":"dead_lettered","delivery_id":"d1","item_id":"x~1-0","reason":"exhausted","attempts":5,"error":"HTTP 503"}`}},
 			out: "dead letter  x~1-0\nreason       exhausted\nerror        HTTP 503", calls: 1,
 		},
+		{
+			name: "spilled is safe", replies: []reply{{status: 202, body: `{"status":"dead_lettered","delivery_id":"d1","spilled":true,"reason":"exhausted","attempts":5,"error":"HTTP 503"}`}},
+			out: "dead letter  waits in the journal for room in the queue\nreason       exhausted", calls: 1,
+		},
 		{name: "a duplicate", replies: []reply{ok(`{"status":"delivered","delivery_id":"d1","attempts":1,"duplicate":true}`)}, out: "nothing was sent", calls: 1},
 		{name: "refused", replies: []reply{problem(404, "SINK_NOT_FOUND")}, code: 3, err: "SINK_NOT_FOUND", calls: 1},
 		{name: "invalid", replies: []reply{problem(400, "INVALID_ARGUMENT")}, code: 2, err: "the detail", calls: 1},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,11 @@ func newSinks() *cobra.Command {
 		Long: `Sinks shows every sink that is configured or has dead letters: how many, how old, how many of them the
 schedule will replay (due), how many of those wait because the receiver is down or asked for a wait (waiting),
 how many it gave up on (parked), and how the sink and its receivers are.
+
+Of a stack with a journal, where there are any: how many wait in the journal for room in the queue (spilled),
+how many the journal has not yet or not as they are (unjournaled), and how many are over and not deleted there
+yet (ending). The schedule sees to all three by itself. A queue that lost dead letters says so in STATE: 'backstop
+dlq restore' brings them back.
 
 A receiver that is open is down: everybody leaves it alone but for one probe at a time, and what is sent to it
 is dead-lettered at once. Once a probe is answered, the schedule replays by itself.
@@ -62,15 +68,39 @@ func listSinks(c *cobra.Command, conn *connection) error {
 	return printSinks(api.out, s.Sinks)
 }
 
+// column is a number of a sink, under its head.
+type column struct {
+	head string
+	of   func(client.Sink) int64
+}
+
+// rare are the columns that are shown where some sink has any.
+var rare = []column{
+	{"SPILLED", func(s client.Sink) int64 { return s.Spilled }},
+	{"UNJOURNALED", func(s client.Sink) int64 { return s.Unjournaled }},
+	{"ENDING", func(s client.Sink) int64 { return s.Ending }},
+}
+
 func printSinks(w io.Writer, sinks []client.Sink) error {
-	t := newTable("SINK", "KIND", "DEPTH", "DUE", "WAITING", "PARKED", "OLDEST", "STATE")
+	shown := slices.DeleteFunc(slices.Clone(rare), func(r column) bool {
+		return !slices.ContainsFunc(sinks, func(s client.Sink) bool { return r.of(s) > 0 })
+	})
+	head := []string{"SINK", "KIND", "DEPTH", "DUE", "WAITING", "PARKED"}
+	for _, r := range shown {
+		head = append(head, r.head)
+	}
+	t := newTable(append(head, "OLDEST", "STATE")...)
 	now := time.Now()
 	for _, s := range sinks {
+		row := []any{s.Name, s.Kind, known(s.Depth), known(s.Due), known(s.Waiting), s.Parked}
+		for _, r := range shown {
+			row = append(row, r.of(s))
+		}
 		oldest := ""
 		if s.Depth > 0 {
 			oldest = span(time.Duration(s.OldestAgeSeconds) * time.Second)
 		}
-		t.add(s.Name, s.Kind, known(s.Depth), known(s.Due), known(s.Waiting), s.Parked, oldest, sinkState(now, s))
+		t.add(append(row, oldest, sinkState(now, s))...)
 	}
 	return t.print(w)
 }
@@ -83,8 +113,16 @@ func known(n int64) any {
 	return n
 }
 
-// sinkState tells how a sink is, and what comes.
+// sinkState tells how a sink is, and what comes; first of all that its queue lost dead letters.
 func sinkState(now time.Time, s client.Sink) string {
+	state := conditionOf(now, s)
+	if s.QueueLostSince.IsZero() {
+		return state
+	}
+	return "its queue lost dead letters, found " + age(now, s.QueueLostSince) + " ago: 'backstop dlq restore'; " + state
+}
+
+func conditionOf(now time.Time, s client.Sink) string {
 	switch {
 	case s.QueueError != "":
 		return clipTo("its queue cannot be read: "+s.QueueError, 120)

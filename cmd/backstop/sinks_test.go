@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,5 +52,34 @@ func TestTheStateOfASinkSaysWhatComes(t *testing.T) {
 	}
 	if got := sinkState(now, sink(client.SinkFailing, client.ReceiverState{LastError: fmt.Sprintf("%0500d", 1)})); len([]rune(got)) > 100 {
 		t.Errorf("a long error is shown in %d characters", len([]rune(got)))
+	}
+}
+
+// What a journal adds is shown where there is any: most tables stay as narrow as they were.
+func TestWhatWaitsInTheJournalIsShown(t *testing.T) {
+	calm := client.Sink{Name: "calm", Kind: "slack", Configured: true, State: client.SinkOK, Depth: 3, Due: 3}
+	spilled, lost := calm, calm
+	spilled.Name, spilled.Spilled, spilled.Ending = "full", 1200, 7
+	lost.Name, lost.QueueLostSince = "wiped", time.Now().Add(-5*time.Minute-time.Second)
+	table := func(sinks ...client.Sink) (head, body string) {
+		t.Helper()
+		var b bytes.Buffer
+		if err := printSinks(&b, sinks); err != nil {
+			t.Fatal(err)
+		}
+		head, body, _ = strings.Cut(b.String(), "\n")
+		return strings.Join(strings.Fields(head), " "), body
+	}
+	if head, _ := table(calm); head != "SINK KIND DEPTH DUE WAITING PARKED OLDEST STATE" {
+		t.Errorf("of a sink that is well: %s", head)
+	}
+	head, body := table(calm, spilled, lost)
+	if head != "SINK KIND DEPTH DUE WAITING PARKED SPILLED ENDING OLDEST STATE" {
+		t.Errorf("head %s", head)
+	}
+	for _, want := range []string{"calm slack 3 3 0 0 0 0 0s ok", "full slack 3 3 0 0 1200 7 0s ok", "wiped slack 3 3 0 0 0 0 0s its queue lost dead letters, found 5m ago: 'backstop dlq restore'; ok"} {
+		if !strings.Contains(strings.Join(strings.Fields(body), " "), want) {
+			t.Errorf("%s\nlacks %s", body, want)
+		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"backstop/internal/local"
 )
 
-// start starts a stack whose functions cannot run; nothing here invokes one.
-func start(t *testing.T) *local.Stack {
+// deadFunctions returns a folder with functions that cannot run.
+func deadFunctions(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()
 	for _, name := range []string{"send", "replay", "dlq-api"} {
@@ -26,7 +26,13 @@ func start(t *testing.T) *local.Stack {
 			t.Fatal(err)
 		}
 	}
-	s, err := local.Start(t.Context(), local.Options{Bin: bin})
+	return bin
+}
+
+// start starts a stack whose functions cannot run; nothing here invokes one.
+func start(t *testing.T) *local.Stack {
+	t.Helper()
+	s, err := local.Start(t.Context(), local.Options{Bin: deadFunctions(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

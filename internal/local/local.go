@@ -57,6 +57,9 @@ type Options struct {
 	QueueVisibility      time.Duration
 	// QueueConcurrency is how many batches of the queue are in work at a time; zero: 2.
 	QueueConcurrency int
+	// Journal is the folder of the functions' journal of dead letters, made where it is missing. Empty:
+	// they have none. TemporaryJournal: one that Close removes.
+	Journal string
 	// Sinks is used as BACKSTOP_SINKS instead of the sample sinks when set.
 	Sinks string
 	// Samples puts sample dead letters into the embedded Redis, those that the files in
@@ -69,6 +72,9 @@ type Options struct {
 	// Logger reports what the host does. Nil discards.
 	Logger *slog.Logger
 }
+
+// TemporaryJournal stands for a new folder that is removed with the stack.
+const TemporaryJournal = "temporary:"
 
 // RequestQueue is a queue of SQS, or of an emulator.
 type RequestQueue struct {
@@ -90,13 +96,15 @@ type Stack struct {
 	APIURL, InvokeURL string
 	// RedisURL is where the functions keep dead letters.
 	RedisURL string
+	// Journal is the folder of the journal; empty: there is none.
+	Journal string
 	// QueueURL is the queue's, and RedriveURL its redrive queue's; that is empty with Options.Queue.
 	QueueURL, RedriveURL string
 	// Queues are the two in memory; nil with Options.Queue.
 	Queues *localqueue.Service
 
 	stop    context.CancelFunc
-	dir     string
+	dirs    []string // removed with Close
 	servers []*http.Server
 	wg      sync.WaitGroup
 }
@@ -120,6 +128,9 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 		if o.Sinks, err = s.writeSinks(); err != nil {
 			return s, err
 		}
+	}
+	if err := s.openJournal(o.Journal); err != nil {
+		return s, err
 	}
 	if s.RedisURL == "" {
 		if err := s.embedRedis(ctx, o.Samples); err != nil {
@@ -207,6 +218,9 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 		"BACKSTOP_REPLAY_FUNCTION": Replay,
 		"AWS_ENDPOINT_URL_LAMBDA":  s.InvokeURL,
 	}
+	if s.Journal != "" {
+		env["BACKSTOP_JOURNAL"] = "file:" + s.Journal
+	}
 	sendEnv := maps.Clone(env)
 	sendEnv["BACKSTOP_QUEUE_URL"] = s.QueueURL
 	maps.Copy(sendEnv, o.Queue.Env)
@@ -225,6 +239,34 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 	s.Host, err = lambdahost.Start(ctx, lambdahost.Options{Logger: o.Logger, Output: o.Output},
 		send, queue, replay, function(DLQAPI, "dlq-api", o.Timeout))
 	return err
+}
+
+// openJournal makes the folder of the journal. Its path is absolute: functions run in the folder of
+// their binary. Dead letters are for their owner's eyes.
+func (s *Stack) openJournal(folder string) (err error) {
+	switch folder {
+	case "":
+		return nil
+	case TemporaryJournal:
+		s.Journal, err = s.makeDir("backstop-journal-*")
+		return err
+	}
+	if s.Journal, err = filepath.Abs(folder); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.Journal, 0o700); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+// makeDir makes a folder that Close removes.
+func (s *Stack) makeDir(pattern string) (string, error) {
+	dir, err := os.MkdirTemp("", pattern)
+	if err == nil {
+		s.dirs = append(s.dirs, dir)
+	}
+	return dir, err
 }
 
 // embedRedis starts the embedded server. Its clock for expiry stands still unless it
@@ -277,8 +319,8 @@ func (s *Stack) Close() error {
 	if s.Redis != nil {
 		s.Redis.Close()
 	}
-	if s.dir != "" {
-		errs = append(errs, os.RemoveAll(s.dir))
+	for _, dir := range s.dirs {
+		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
 }
@@ -306,13 +348,13 @@ var sampleSinks = map[string]string{
 }
 
 func (s *Stack) writeSinks() (string, error) {
-	var err error
-	if s.dir, err = os.MkdirTemp("", "backstop-sinks-"); err != nil {
+	dir, err := s.makeDir("backstop-sinks-*")
+	if err != nil {
 		return "", err
 	}
 	fill := strings.NewReplacer("{inbox}", s.Inbox.URL, "{smtp}", s.Inbox.SMTPAddr)
 	for name, text := range sampleSinks {
-		if err := os.WriteFile(filepath.Join(s.dir, name+".yaml"), []byte(fill.Replace(text)), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(fill.Replace(text)), 0o600); err != nil {
 			return "", err
 		}
 	}
@@ -320,7 +362,7 @@ func (s *Stack) writeSinks() (string, error) {
 	s.Inbox.HTTP.Set(PathDown, inbox.Always(inbox.Reply{Status: http.StatusServiceUnavailable}))
 	s.Inbox.HTTP.Set(PathGone, inbox.Always(inbox.Reply{Status: http.StatusNotFound}))
 	s.Inbox.HTTP.Set(PathHang, inbox.Always(inbox.Reply{Fault: inbox.Hang}))
-	return "file:" + s.dir, nil
+	return "file:" + dir, nil
 }
 
 // addSamples stores three dead letters as any other program would that knows the

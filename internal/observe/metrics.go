@@ -35,6 +35,14 @@ var (
 	DLQDepth        = Metric{"DLQDepth", "Count"}              // dead letters in a sink
 	DLQOldestAge    = Metric{"DLQOldestAge", "Seconds"}        // age of the oldest dead letter
 	Trimmed         = Metric{"Trimmed", "Count"}               // dead letters removed by overflow
+	Retired         = Metric{"Retired", "Count"}               // dead letters removed because a sink's retention was over
+	Spilled         = Metric{"Spilled", "Count"}               // dead letters that the queue did not take and the journal did
+	SpillDepth      = Metric{"SpillDepth", "Count"}            // dead letters of a sink that wait in the journal for room in the queue
+	Unjournaled     = Metric{"Unjournaled", "Count"}           // dead letters of a sink that the journal has not yet, or not as they are
+	Ending          = Metric{"Ending", "Count"}                // dead letters of a sink that are over and that the journal still has
+	Healed          = Metric{"Healed", "Count"}                // dead letters that the queue had lost and got back by itself
+	Damaged         = Metric{"Damaged", "Count"}               // objects and lines of the journal that cannot be read
+	QueueLost       = Metric{"QueueLost", "Count"}             // 1 for a sink whose queue lost more than comes back by itself, else 0
 	ReplayDelivered = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
 	ReplayFailed    = Metric{"ReplayFailed", "Count"}          // replays that failed
 	Parked          = Metric{"Parked", "Count"}                // dead letters that a replay parked

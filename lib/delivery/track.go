@@ -78,6 +78,7 @@ const (
 	StepWaiting      StepEvent = "waiting"       // it began to wait there until the time of the detail
 	StepBegan        StepEvent = "began"         // somebody began to send it
 	StepDeadLettered StepEvent = "dead_lettered" // it failed, and the dead-letter queue has it
+	StepSpilled      StepEvent = "spilled"       // the queue did not take its dead letter: it waits in the journal for room there
 	StepImported     StepEvent = "imported"      // its dead letter was imported
 	StepFailed       StepEvent = "failed"        // a replay failed
 	StepDied         StepEvent = "died"          // the process that replayed it died
@@ -107,6 +108,7 @@ const (
 	NextReplay   NextEvent = "replay"   // the schedule replays it, unless its sink is paused or its receiver is down
 	NextOperator NextEvent = "operator" // nothing by itself: an operator decides
 	NextExpiry   NextEvent = "expiry"   // its time is over before anything else
+	NextReturn   NextEvent = "return"   // it comes into the queue once there is room; State says what comes then
 )
 
 // mostDetail bounds Step.Detail, in characters.
@@ -326,6 +328,9 @@ func (w *way) tellLetter() {
 		began = b
 	}
 	w.stepAfter(began, it.At, StepDeadLettered, detail)
+	if it.Spilled {
+		w.stepAfter(it.At, it.At, StepSpilled, "the queue did not take it: it waits in the journal for room there")
+	}
 	last := it.At
 	for _, r := range it.History {
 		last = r.At
@@ -403,6 +408,9 @@ func (w *way) next() *Next {
 			n.Event, n.At = NextReplay, w.it.NextReplayAt
 		case dlq.StateDue, dlq.StateReplaying:
 			n.Event = NextReplay
+		}
+		if w.it.Spilled {
+			return &Next{Event: NextReturn, State: n.State}
 		}
 	}
 	if end := w.ExpiresAt; n.Event != NextOperator && !end.IsZero() && (!end.After(w.now) || !n.At.IsZero() && !end.After(n.At)) {

@@ -68,6 +68,9 @@ func inLines(w delivery.Way, t0 time.Time) string {
 		return fmt.Sprint(int(t.Sub(t0) / time.Second))
 	}
 	lines := []string{fmt.Sprintf("%s since %s item %s attempts %d arrived? %v expires %s", w.Status, after(w.UpdatedAt), w.ItemID, w.Attempts, w.MayHaveArrived, after(w.ExpiresAt))}
+	if w.Spilled {
+		lines[0] += " spilled"
+	}
 	for _, s := range w.Timeline {
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s", after(s.At), s.Event, s.Detail)))
 	}
@@ -306,6 +309,27 @@ next - operator expired`,
 			}, `canceled since 12 item hook~1-0 attempts 3 arrived? true expires -
 10 dead_lettered ambiguous after 3 attempts: SINK_UNAVAILABLE: HTTP 503
 12 canceled it was dead_lettered`,
+		},
+		"spilled": {
+			50, func(at func(int) time.Time) known {
+				it := failedAt(at(10), dlq.ReasonExhausted)
+				it.ID, it.Spilled = "", true
+				return known{rec: asRecord(delivery.StatusDeadLettered, at(12), it), letter: &it}
+			}, `dead_lettered since 10 item  attempts 3 arrived? false expires - spilled
+10 dead_lettered exhausted after 3 attempts: SINK_UNAVAILABLE: HTTP 503
+10 spilled the queue did not take it: it waits in the journal for room there
+next - return due`,
+		},
+		"spilled, for an operator, and expired": {
+			50, func(at func(int) time.Time) known {
+				it := failedAt(at(10), dlq.ReasonTerminal)
+				it.ID, it.Spilled, it.ExpiresAt = "", true, at(40)
+				return known{letter: &it}
+			}, `expired since 40 item  attempts 3 arrived? false expires 40 spilled
+10 dead_lettered terminal after 3 attempts: SINK_UNAVAILABLE: HTTP 503
+10 spilled the queue did not take it: it waits in the journal for room there
+40 expired
+next - return expired`,
 		},
 		"discarded": {
 			50, func(at func(int) time.Time) known {

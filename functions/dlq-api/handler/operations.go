@@ -32,6 +32,7 @@ type operationView struct {
 type operationSink struct {
 	Done bool `json:"done"`
 	replay.OperationCounts
+	replay.JournalCounts
 	Waiting      int64     `json:"waiting"` // held by another replayer, or the gate does not let them go
 	WaitingUntil time.Time `json:"waiting_until,omitzero"`
 	Stopped      bool      `json:"stopped,omitempty"`
@@ -41,7 +42,7 @@ type operationSink struct {
 func viewOperation(op replay.Operation) operationView {
 	v := operationView{Operation: op, Sinks: make(map[string]operationSink, len(op.Sinks))}
 	for name, p := range op.Sinks {
-		sink := operationSink{Done: p.Done, OperationCounts: p.OperationCounts, Stopped: p.Stopped, Error: p.Error}
+		sink := operationSink{Done: p.Done, OperationCounts: p.OperationCounts, JournalCounts: p.JournalCounts, Stopped: p.Stopped, Error: p.Error}
 		if !op.Status.Final() && op.Status != replay.OperationStopped {
 			sink.Waiting, sink.WaitingUntil = p.Waiting+int64(len(p.Left)), p.WaitingUntil
 		}

@@ -42,8 +42,19 @@ type sinkView struct {
 	// those beyond mostReceivers.
 	Receivers     []namedReceiver `json:"receivers,omitempty"`
 	MoreReceivers int             `json:"more_receivers,omitempty"`
+	Retired       int64           `json:"retired"`
+	journalView
 
 	policy flow.Policy
+}
+
+// journalView is what is known of a sink's journal, all zero where there is none.
+type journalView struct {
+	Spilled        int64     `json:"spilled"` // wait in the journal for room in the queue, as of SpilledAsOf
+	SpilledAsOf    time.Time `json:"spilled_as_of,omitzero"`
+	Unjournaled    int64     `json:"unjournaled"`
+	Ending         int64     `json:"ending"`
+	QueueLostSince time.Time `json:"queue_lost_since,omitzero"`
 }
 
 // sinkState is how a sink is. The first that holds is shown: misconfigured, paused, and then
@@ -184,6 +195,9 @@ func (v *sinkView) unknown(err error) {
 func (v *sinkView) set(s dlq.Stats) {
 	v.Depth, v.Due, v.Parked, v.Kept, v.Trimmed = s.Depth, s.Remaining, s.Parked, s.Kept, s.Trimmed
 	v.States, v.Paused, v.OldestAt = s.States, s.Paused, s.OldestAt
+	v.Retired = s.Retired
+	j := s.Journal
+	v.journalView = journalView{j.Spilled, j.SpilledAt, j.Unjournaled, j.Ending, j.LostAt}
 	if !s.OldestAt.IsZero() {
 		v.OldestAgeSeconds = max(0, int64(time.Since(s.OldestAt).Seconds()))
 	}

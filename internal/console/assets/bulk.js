@@ -1,4 +1,4 @@
-// Replay, discard and unpark of many: first the number, then the question, then progress.
+// Replay, discard, unpark and restore of many: first the number, then the question, then progress.
 
 import { api } from "./api.js";
 import { buttons, closeButton, dialog } from "./dialog.js";
@@ -13,11 +13,12 @@ const WORDS = {
   replay: { verb: "Replay", running: "Replaying" },
   discard: { verb: "Discard", running: "Discarding" },
   unpark: { verb: "Unpark", running: "Unparking" },
+  restore: { verb: "Restore", running: "Restoring" },
 };
 
-// bulk opens the dialog for an action on a scope: {filter} or {ids}. sinks are those that
+// bulk opens the dialog for an action on a scope: {filter} or {ids}; a restore has none. sinks are those that
 // a replay can go through. ondone is called when the dialog closes after a change.
-export function bulk({ action, scope, sinks = [], ondone = () => {} }) {
+export function bulk({ action, scope = { filter: {} }, sinks = [], ondone = () => {} }) {
   const what = scope.ids ? plural(scope.ids.length, "selected dead letter") : filterText(scope.filter);
   const job = {
     action, scope, sinks, what,
@@ -30,6 +31,7 @@ export function bulk({ action, scope, sinks = [], ondone = () => {} }) {
 }
 
 function requestOf(action, scope) {
+  if (action === "restore") return { action };
   const request = { action: action === "unpark" ? "replay" : action };
   if (scope.ids) request.ids = scope.ids;
   else if (Object.keys(scope.filter).length) request.filter = scope.filter;
@@ -44,7 +46,7 @@ async function look(job) {
   try {
     const dry = await api.dryRun(job.request, box.signal);
     announce(`Dry run: ${found(dry)}.`);
-    box.show(...(dry.count === 0 ? none(job, dry) : [question(job, dry)]));
+    box.show(...(dry.count === 0 && (dry.complete || job.action !== "restore") ? none(job, dry) : [question(job, dry)]));
   } catch (err) {
     if (!box.signal.aborted) box.show(problemBox(err, () => look(job)), buttons(button("Close", box.close)));
   }
@@ -53,10 +55,10 @@ async function look(job) {
 const found = (dry) => `${dry.complete ? "" : "At least "}${plural(dry.count, "dead letter")}`;
 
 // none says that there is nothing to do.
-function none({ box }, dry) {
+function none({ action, box }, dry) {
   return [
     h("p", { class: "count" }, h("strong", {}, "None found.")),
-    h("p", { class: "muted" }, dry.complete
+    h("p", { class: "muted" }, action === "restore" ? "The queue lacks nothing that the journal has." : dry.complete
       ? "They may have been replayed or discarded meanwhile."
       : `The search stopped after ${num(dry.scanned)} entries without a hit; narrow the filter.`),
     buttons(closeButton(box)),
@@ -90,10 +92,11 @@ function question(job, dry) {
 // consequences says what would be done to what.
 function consequences({ action, scope, request, what, box }, dry) {
   return [
-    h("p", { class: "count" }, h("strong", {}, found(dry)), ` will be ${action === "unpark" ? "due now" : action === "replay" ? "sent again" : "removed for good"}.`),
+    h("p", { class: "count" }, h("strong", {}, found(dry)), ` will be ${WILL[action]}.`),
     request.all && note("warn", h("strong", {}, "This is every dead letter in every sink.")),
-    !scope.ids && !request.all && facts([["Filter", what]]),
-    !dry.complete && note("warn", `The search stopped after ${num(dry.scanned)} entries: there may be more, and they are included.`),
+    !scope.ids && !request.all && action !== "restore" && facts([["Filter", what]]),
+    !dry.complete && action === "restore" && note("warn", `Only ${num(dry.scanned)} dead letters of the journal were looked at: there may be more, and they are included.`),
+    !dry.complete && action !== "restore" && note("warn", `The search stopped after ${num(dry.scanned)} entries: there may be more, and they are included.`),
     action === "replay" && dry.expired > 0 && note("warn", h("strong", {}, `${num(dry.expired)} of them ${dry.expired === 1 ? "has" : "have"} expired: `), "they are not sent."),
     action === "replay" && mayHaveArrived(scope, dry) && note("warn", h("strong", {}, "Some may have arrived: "), "they were sent and got no answer (reason ambiguous). Their receivers may get them twice."),
     action === "replay" && lastTried(dry, box),
@@ -219,8 +222,11 @@ async function replayThrough({ box }, id, sink, keep) {
   return r.status === "delivered" ? { outcome: "done" } : { outcome: "failed", error: r.error };
 }
 
+const WILL = { replay: "sent again", discard: "removed for good", unpark: "due now", restore: "brought back from the journal" };
+
 const HELP = {
   replay: "Each one is sent once; one that fails again stays in the queue. A receiver gets one first, then five, then all. After five failures in a row it gets no more, and the operation stops until it is resumed.",
+  restore: "What is in the queue stays as it is. What was delivered, discarded or canceled meanwhile does not come back; after a loss of the whole queue, some that ended shortly before it may.",
   discard: "They cannot be brought back. One that a replay holds is waited for.",
   unpark: "Also those that are parked, held or never due by themselves. The schedule replays them from its next tick on. This page does it one by one: leave it open.",
 };

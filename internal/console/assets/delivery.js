@@ -54,7 +54,7 @@ export const delivery = {
           ["Not before", d.not_before && when(d.not_before)],
           ["Expires", d.expires_at && when(d.expires_at)],
           ["Attempts", num(d.attempts)],
-          ["Dead letter", d.item_id && h("a", { href: to(["items", d.item_id]) }, h("code", {}, d.item_id))],
+          ["Dead letter", d.spilled ? "waits in the journal for room in the queue" : d.item_id && h("a", { href: to(["items", d.item_id]) }, h("code", {}, d.item_id))],
         ]))),
       ],
       !d && !problem && empty("Name a sink and a delivery id.", "One id sent to two sinks is two deliveries."));
@@ -88,6 +88,14 @@ function timeline(d) {
     d.next && h("li", { class: "next" }, h("p", {}, h("strong", {}, "Next"), ": ", nextOf(d.next)))));
 }
 
+// AFTER_RETURN says what comes once a dead letter is in the queue, by its state.
+const AFTER_RETURN = {
+  due: "then the schedule replays it",
+  scheduled: "then the schedule replays it",
+  waiting: "then it waits for you",
+  expired: "its time is over, and nobody sends it",
+};
+
 // nextOf says what comes.
 function nextOf(n) {
   const at = (soon) => (n.at ? when(n.at) : soon);
@@ -95,6 +103,7 @@ function nextOf(n) {
     case "attempt": return ["it is sent: ", at("as soon as the queue hands it out")];
     case "replay": return n.state === "replaying" ? "a replay sends it just now" : ["the schedule replays it: ", at("at its next tick")];
     case "expiry": return ["its time is over: ", at("now")];
+    case "return": return `it comes into the queue by itself, once there is room; ${AFTER_RETURN[n.state] ?? "then it goes on"}`;
     case "operator": return n.state === "expired" ? "nothing: only a replay by force sends it still" : `nothing by itself (${n.state}): replay, discard or cancel it`;
     default: return [n.event, n.at && [" ", when(n.at)]];
   }

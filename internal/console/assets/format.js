@@ -89,6 +89,7 @@ export const EVENTS = {
   waiting: { word: "Waiting", tone: "" },
   began: { word: "Sending began", tone: "" },
   dead_lettered: { word: "Dead-lettered", tone: "bad" },
+  spilled: { word: "Spilled", tone: "warn" },
   imported: { word: "Imported", tone: "" },
   failed: { word: "Replay failed", tone: "bad" },
   died: { word: "Replay died", tone: "bad" },

@@ -2,15 +2,29 @@
 
 import { api } from "./api.js";
 import { h, replace, table } from "./dom.js";
-import { clock, filterText, num, plural } from "./format.js";
+import { absolute, clock, filterText, num, plural } from "./format.js";
 import { empty, facts, panel, problemBox, tag, when } from "./parts.js";
-import { cancelButton, doneOf, drop, final, follow, outcome, progressPanel, resumeButton, share, statusTag, still } from "./progress.js";
+import { cancelButton, countsOf, doneOf, drop, final, follow, onJournal, outcome, progressPanel, resumeButton, share, statusTag, still, sinksDone } from "./progress.js";
 import { to } from "./router.js";
 
 const LIMIT = 50;
 
+// ACTIONS are the actions of operations: what they do, and what they are doing.
+const ACTIONS = {
+  replay: { verb: "Replay", running: "Replaying" },
+  discard: { verb: "Discard", running: "Discarding" },
+  restore: { verb: "Restore", running: "Restoring" },
+  audit: { verb: "Audit", running: "Auditing" },
+  erase: { verb: "Erase", running: "Erasing" },
+};
+
 // scopeText says what an operation works on.
 function scopeText(op) {
+  switch (op.action) {
+    case "restore": return `what the queue lacks${op.since ? `, since ${absolute(new Date(op.since))}` : ""}`;
+    case "audit": return "queue and journal";
+    case "erase": return "a recipient's dead letters";
+  }
   if (op.all) return "every dead letter";
   if (op.ids) return plural(op.ids.length, "selected dead letter");
   return op.filter ? filterText(op.filter) : `${num(op.total)} selected`;
@@ -34,16 +48,23 @@ export const operations = {
         cells: [
           when(op.created_at, { stacked: true }),
           h("span", { class: "stacked" },
-            h("a", { href: to(["operations", op.id]), "data-key": `operation ${op.id}` }, `${op.action === "replay" ? "Replay" : "Discard"} ${scopeText(op)}`),
+            h("a", { href: to(["operations", op.id]), "data-key": `operation ${op.id}` }, `${ACTIONS[op.action]?.verb ?? op.action} ${scopeText(op)}`),
             op.reason && h("small", {}, op.reason)),
           statusTag(op),
-          h("span", { class: "stacked" }, h("progress", { max: Math.max(1, op.total), value: op.status === "completed" ? Math.max(1, op.total) : Math.min(doneOf(op), op.total), "aria-label": `Progress: ${share(op)}` }), h("small", { class: "muted" }, share(op))),
+          h("span", { class: "stacked" }, bar(op), h("small", { class: "muted" }, share(op))),
           outcome(op),
           op.actor ? h("small", {}, op.actor) : h("span", { class: "muted" }, "–"),
         ],
       })))));
   },
 };
+
+// bar is an operation's progress. Of one on the journal nobody knows how many there are: its sinks
+// count.
+function bar(op) {
+  const [done, max] = onJournal(op) ? sinksDone(op) : [doneOf(op), op.total];
+  return h("progress", { max: Math.max(1, max), value: op.status === "completed" ? Math.max(1, max) : Math.min(done, max), "aria-label": `Progress: ${share(op)}` });
+}
 
 export const operation = {
   title: ({ parts }) => `Operation ${parts[1]}`,
@@ -53,7 +74,7 @@ export const operation = {
   load: ({ parts, signal }) => api.operation(parts[1], signal),
 
   show(content, op, view) {
-    const progress = progressPanel(`${op.action === "replay" ? "Replaying" : "Discarding"} ${plural(op.total, "dead letter")}`);
+    const progress = progressPanel(`${ACTIONS[op.action]?.running ?? op.action} ${onJournal(op) ? scopeText(op) : plural(op.total, "dead letter")}`);
     const trouble = h("div");
     const sinks = h("div");
     const wrong = (err) => trouble.replaceChildren(problemBox(err));
@@ -68,7 +89,7 @@ export const operation = {
     const resume = op.status === "stopped" && resumeButton(op.id, { signal: view.signal, onproblem: wrong, onchange: () => resumed(view) });
     replace(content,
       panel("Progress", { actions: final(op) ? null : h("span", { class: "buttons" }, resume, cancel) }, progress.node, trouble),
-      h("div", { class: "columns" },
+      h("div", { class: onJournal(op) ? "rows" : "columns" }, // the counts of one on the journal need the width
         panel("Request", {}, facts([
           ["Action", op.action],
           ["What", scopeText(op)],
@@ -98,6 +119,14 @@ async function resumed(view) {
 function bySink(op) {
   const rows = Object.entries(op.sinks ?? {}).sort(([a], [b]) => a.localeCompare(b));
   if (rows.length === 0) return empty("Not started yet.");
+  if (onJournal(op)) {
+    const counts = countsOf(op).map(({ name, word }) => ({ name: word[0].toUpperCase() + word.slice(1), of: name, class: "n" }));
+    const columns = [{ name: "Sink", head: true }, ...counts, { name: "State" }];
+    return table("Progress by sink", columns, rows.map(([name, s]) => {
+      const found = Object.fromEntries(countsOf({ ...s, action: op.action }).map((c) => [c.name, c.count]));
+      return { cells: [name, ...counts.map((c) => num(found[c.of] ?? 0)), sinkTag(s)] };
+    }));
+  }
   const columns = [{ name: "Sink", head: true }, { name: op.action === "replay" ? "Delivered" : "Discarded", class: "n" }, { name: "Failed", class: "n" }, { name: "Expired", class: "n" }, { name: "Skipped", class: "n" }, { name: "State" }];
   return table("Progress by sink", columns, rows.map(([name, s]) => ({
     cells: [

@@ -37,12 +37,25 @@ export const overview = {
       data.sinks.config_error && note("bad", h("p", {}, h("strong", {}, "The sinks' configuration could not be read.")), h("p", {}, data.sinks.config_error)),
       sinks.filter((s) => s.config_error).map((s) => note("bad",
         h("p", {}, h("strong", {}, `${s.name} is misconfigured.`), " What is sent to it becomes a dead letter with reason config."), h("p", {}, s.config_error))),
+      lost(sinks, data.now, view),
       totals(sinks),
       over(data, view),
       causes(data, view),
       sinkPanel(data, view));
   },
 };
+
+// lost says that queues lost dead letters, and what to do.
+function lost(sinks, now, view) {
+  const of = sinks.filter((s) => s.queue_lost_since);
+  if (of.length === 0) return null;
+  const first = Math.min(...of.map((s) => Date.parse(s.queue_lost_since)));
+  return note("bad",
+    h("p", {}, h("strong", {}, `The queue lost dead letters of ${of.map((s) => s.name).join(", ")}`), `, found ${relative(new Date(first), now)}. The journal has them.`),
+    h("p", {}, "Bring them back, here or with ", h("code", {}, "backstop dlq restore"), ": it changes nothing that is in the queue. ",
+      h("code", {}, "backstop dlq audit"), " tells whether all are accounted for."),
+    h("div", { class: "buttons" }, button("Restore…", () => bulk({ action: "restore", ondone: view.reload }), { kind: "primary", key: "restore" })));
+}
 
 // failuresSince fetches the newest dead letters: {at: [{sink, t}], oldest (of them), more
 // (there are older ones), back (the time from which on all are known)}.
@@ -79,6 +92,7 @@ function totals(sinks) {
     stat("Left to you", unknown ? "?" : num(Math.max(0, depth - kept - expired - sum("due"))), sum("parked") ? `${num(sum("parked"))} of them parked` : "the schedule does not"),
     stat("Oldest", depth ? span(oldest) : "–", depth ? "since its failure" : "none"),
     expired > 0 && stat("Expired", num(expired), "their time is over"),
+    sum("spilled") > 0 && stat("Spilled", num(sum("spilled")), "wait in the journal for room"),
     trimmed > 0 && stat("Lost to overflow", num(trimmed), "trimmed, ever"));
 }
 
@@ -166,7 +180,17 @@ function sinkPanel(data, view) {
       spark(k, data, s),
       h("span", { class: "buttons" }, switches(k, view)),
     ],
-  }))), h("p", { class: "muted small" }, age < 0 ? "There is no sink configuration." : `The configuration was read ${span(age)} ago.`));
+  }))), h("p", { class: "muted small" }, age < 0 ? "There is no sink configuration." : `The configuration was read ${span(age)} ago.`, journal(sinks)));
+}
+
+// journal says what is still to be done in the journal.
+function journal(sinks) {
+  const sum = (name) => sinks.reduce((n, s) => n + (s[name] ?? 0), 0);
+  const parts = [
+    sum("unjournaled") > 0 && `${plural(sum("unjournaled"), "dead letter")} to be written`,
+    sum("ending") > 0 && `${num(sum("ending"))} to be deleted`,
+  ].filter(Boolean);
+  return parts.length > 0 && ` In the journal: ${parts.join(", ")}; the schedule does it.`;
 }
 
 // switches are the buttons that pause a sink, and resume what an operator or its receiver holds
@@ -220,6 +244,8 @@ function flags(k) {
     (down(k) || k.state === "failing") && stateOfReceiver(k),
     k.kept > 0 && tag(`${num(k.kept)} kept`, "good", "Delivered, and kept on request."),
     k.states?.expired > 0 && tag(`${num(k.states.expired)} expired`, STATES.expired.tone, STATES.expired.why),
+    k.queue_lost_since && tag("queue lost", "bad", "The queue lost dead letters that the journal has."),
+    k.spilled > 0 && tag(`${num(k.spilled)} spilled`, "warn", "They wait in the journal for room in the queue, and come there by themselves."),
     k.trimmed > 0 && tag(`${num(k.trimmed)} lost`, "bad", "Removed by overflow since the sink exists."));
 }
 

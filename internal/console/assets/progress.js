@@ -22,8 +22,31 @@ export const statusTag = (op) => tag(op.status, TONES[op.status] ?? "");
 // doneOf is how many items are done with.
 export const doneOf = (op) => op.settled + op.skipped;
 
+// countsOf are the counts of an operation on the journal: [{name, word, count, bad (it is a finding)}].
+export function countsOf(op) {
+  const of = (counts, words, bad) => Object.entries(words).map(([name, word]) => ({ name, word, count: counts?.[name] ?? 0, bad: bad.includes(name) }));
+  switch (op.action) {
+    case "restore": return of(op.restore, { restored: "restored", present: "in the queue already", skipped: "ended meanwhile", spilled: "spilled", damaged: "damaged" }, ["damaged"]);
+    case "audit": return of(op.audit, { letters: "letters", queued: "queued", spilled: "spilled", ending: "ending", unjournaled: "unjournaled", lost: "lost", damaged: "damaged" }, ["lost", "damaged"]);
+    case "erase": return [
+      { name: "discarded", word: "removed from the queue", count: op.discarded ?? 0 },
+      ...of(op.erase, { erased: "from the journal alone", versions: "old versions", unreadable: "unreadable", damaged: "damaged" }, ["unreadable", "damaged"]),
+    ];
+  }
+  return [];
+}
+
+// onJournal reports whether an operation works on the journal.
+export const onJournal = (op) => ["restore", "audit", "erase"].includes(op.action);
+
+// sinksDone is how many sinks an operation is done with, and how many it has.
+export function sinksDone(op) {
+  const sinks = Object.values(op.sinks ?? {});
+  return [sinks.filter((s) => s.done).length, sinks.length];
+}
+
 // share is the progress in words.
-export const share = (op) => `${num(doneOf(op))} of ${op.total_complete ? "" : "at least "}${num(op.total)}`;
+export const share = (op) => (onJournal(op) ? `${num(sinksDone(op)[0])} of ${plural(sinksDone(op)[1], "sink")}` : `${num(doneOf(op))} of ${op.total_complete ? "" : "at least "}${num(op.total)}`);
 
 // goneOf is how many items of a completed operation were settled by others before it came
 // to them.
@@ -32,6 +55,7 @@ const goneOf = (op) => (op.status === "completed" && op.total_complete ? Math.ma
 // outcome says what became of the items so far.
 export function outcome(op) {
   const parts = [];
+  if (onJournal(op)) return countsOf(op).filter((c, i) => i === 0 || c.count > 0 || c.name === "lost").map((c) => `${num(c.count)} ${c.word}`).join(", ");
   if (op.action === "discard") parts.push(`${num(op.discarded)} discarded`);
   else parts.push(`${num(op.delivered)} delivered`, `${num(op.failed)} failed`);
   if (op.expired) parts.push(`${num(op.expired)} expired and not sent`);
@@ -57,6 +81,15 @@ const waits = (op) => (op.waiting_until
   ? `${plural(op.waiting, "item")} waiting: their receiver is left alone or asked to wait, until ${clock(new Date(op.waiting_until))}.`
   : `${plural(op.waiting, "item")} held by another replay; waiting for it.`);
 
+// FINDINGS say what to do about what is unaccounted for.
+const FINDINGS = {
+  lost: () => ["The journal has them, and the queue lost them. Bring them back with ", h("code", {}, "backstop dlq restore"), "."],
+  unreadable: () => "They are still in the queue: whose they are nobody knows. Look at them under state unreadable.",
+  damaged: () => "Objects of the journal that cannot be read in full stay where they are; the log of the replay function names them.",
+};
+
+const findings = (op) => countsOf(op).filter((c) => c.bad && c.count > 0).map((c) => note("bad", h("strong", {}, `${num(c.count)} ${c.word}. `), FINDINGS[c.name]()));
+
 // progressPanel shows an operation: {node, update(op), trouble(problem)}. What a screen
 // reader hears is held back to changes of the status and now and then a number.
 export function progressPanel(label) {
@@ -75,14 +108,17 @@ export function progressPanel(label) {
     node: h("div", { class: "progress" }, head, bar, detail, extra),
     update(op) {
       const over = still(op);
-      bar.max = Math.max(1, op.total);
-      if (op.status === "queued" && op.total) bar.removeAttribute("value");
-      else bar.value = op.status === "completed" ? bar.max : Math.min(doneOf(op), bar.max);
+      const [done, max] = onJournal(op) ? sinksDone(op) : [doneOf(op), op.total];
+      bar.max = Math.max(1, max);
+      if (op.status === "queued" && max) bar.removeAttribute("value");
+      else bar.value = op.status === "completed" ? bar.max : Math.min(done, bar.max);
       head.textContent = headline(op);
       detail.textContent = over ? "" : `${outcome(op)} so far`;
       replace(extra,
         op.waiting > 0 && !over && h("p", { class: "muted" }, waits(op)),
         op.failed > 0 && over && h("p", {}, `${plural(op.failed, "item")} failed again and stayed in the queue.`),
+        op.restore?.full && !over && h("p", { class: "muted" }, "The queue is full: it goes on when there is room."),
+        findings(op),
         op.error && note("bad", op.error));
       say(op.status, headline(op));
     },
