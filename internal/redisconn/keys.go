@@ -67,7 +67,8 @@ func CheckPrefix(prefix string) error {
 //	                                  (journal_lease)
 //	    journal                       JSON of dlq.JournalNotes (journal_save)
 //	    journal_to                    entries without j up to this one are noted as unjournaled:
-//	                                  there is a journal (mend; push: 0-0, which is none)
+//	                                  there is a journal (mend; push, return and
+//	                                  NoteUnjournaled: 0-0, which is none)
 //	{...}:due     zset    native id -> Unix ms: when an entry is due that is rescheduled or has a
 //	                      not-before, or when its lease ends (push, claims, settle, release,
 //	                      unpark, removals). Fresh entries are not in it

@@ -16,7 +16,8 @@ if not works(ARGV[1]) then
   return { -1 }
 end
 local max, max_groups, max_contents, known = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local out, over, lacking, more = {}, {}, {}, {} -- by the names of push.lua
+local over, lacking
+local out, more = {}, {} -- these by the names of push.lua
 local len, now, find = call('XLEN', stream), now_ms(), finder()
 
 for i = 6, #ARGV, 10 do
@@ -64,6 +65,7 @@ for i = 6, #ARGV, 10 do
     end
   end
   if status == 'exists' and j ~= told then
+    over, lacking = over or {}, lacking or {}
     over[#over + 1] = j
     lacking[#lacking + 1] = id
   end
@@ -76,7 +78,5 @@ for g, n in pairs(more) do
     call('HINCRBY', groups, 'n:' .. g, n)
   end
 end
-if #lacking > 0 then
-  note(over, lacking)
-end
+-- noted.lua
 return out
