@@ -153,6 +153,39 @@ func tickOf(t *testing.T, c redis.UniversalClient, s prefixed, n int) {
 	}
 }
 
+// TestAJournalThatIsUsedNoMoreIsGivenUp: what is noted for it would grow for ever.
+func TestAJournalThatIsUsedNoMoreIsGivenUp(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c, dlq.WithJournal())
+	without := prefixed{dlq.NewRedis(c, dlq.WithKeyPrefix(s.prefix)), s.prefix}
+	meta := "{" + s.prefix + ":dlq:mail}:meta"
+	if err := s.Discard(t.Context(), mustAdd(t, s, message("mail", "a")).ID); err != nil {
+		t.Fatal(err)
+	}
+	it := mustAdd(t, s, message("mail", "b"))
+	if _, ok, err := s.JournalLease(t.Context(), "mail", "w", time.Minute); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for _, tt := range []struct {
+		of    prefixed
+		ago   time.Duration
+		given bool
+	}{{without, time.Hour, false}, {s, 8 * 24 * time.Hour, false}, {without, 8 * 24 * time.Hour, true}} {
+		if err := c.HSet(t.Context(), meta, "journal_seen", time.Now().Add(-tt.ago).UnixMilli(), "mended", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		tickOf(t, c, tt.of, 2)
+		if n := len(members(t, c, s, "ended")); (n == 0) != tt.given {
+			t.Errorf("unused for %s, a journal %t: %d are over", tt.ago, tt.of == s, n)
+		}
+	}
+	if err := s.Discard(t.Context(), it.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantMembers(t, c, s, "given up", "ended")
+	wantMembers(t, c, s, "given up", "unjournaled")
+}
+
 // TestALeaseThatAnOlderVersionGranted does not tell the address: the entry does.
 func TestALeaseThatAnOlderVersionGranted(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
