@@ -46,7 +46,7 @@ func (q *memoryQueue) changed(e *memoryEntry) {
 // repeated notes what a push under an address found: the dead letter waits under another, whose
 // object may never have been written.
 func (q *memoryQueue) repeated(e *memoryEntry, address string) {
-	if address != "" && address != e.journal {
+	if address != "" && !e.isAt(address) {
 		q.journal.ended[address] = true
 		q.lacks(e.native)
 	}
@@ -335,7 +335,7 @@ func (m *Memory) Return(ctx context.Context, sink, token string, over int, lette
 
 // giveBack pushes an entry again that the journal has.
 func (m *Memory) giveBack(q *memoryQueue, e entry, it Item, over int, now time.Time) Returned {
-	if q.journal.ended[e.journal] {
+	if q.journal.ended[e.journal] || q.journal.ended[nativeSpelling(e.journal)] {
 		return Returned{Status: ReturnEnded}
 	}
 	if old := q.waiting()[e.identity()]; old != nil {
