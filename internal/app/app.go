@@ -183,7 +183,7 @@ func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) 
 	}
 	return delivery.Target{
 		Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, Flow: s.Flow, ConfigErr: s.Err,
-		Hold: s.FIFO == config.FIFOHold, MaxAge: s.MaxAge,
+		Hold: s.FIFO == config.FIFOHold, MaxAge: s.MaxAge, Retention: s.Retention,
 	}, nil
 }
 
