@@ -110,6 +110,11 @@ fi
 runs=$(metric ReplayRuns Sum)
 [[ $runs != None ]] && row heartbeat "ok: $runs in 15 minutes" || row heartbeat "FAILED: no ReplayRuns"
 
+journal=$(output JournalBucket)
+if [[ -n $journal && $journal != None ]]; then
+  answer=$("$cli" dlq audit 2>&1) && row journal-audit "ok: $(tail -1 <<<"$answer")" || row journal-audit "FAILED: $(tail -1 <<<"$answer")"
+fi
+
 init=$(metric InitTime Maximum)
 row cold-start "ok: InitTime at most $init ms in 15 minutes (None: no cold start)"
 

@@ -4,6 +4,7 @@
 package faultproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +28,9 @@ type Faults struct {
 	// DropReplies is the probability with which an answer is lost: the server has
 	// carried out the request, and the client's connection is reset.
 	DropReplies float64
+	// LoseAnswersTo loses the answers to requests in which this text stands, as DropReplies does. Empty: to
+	// none.
+	LoseAnswersTo string
 }
 
 // Proxy is a running proxy. It is safe for concurrent use.
@@ -158,12 +163,13 @@ func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	defer p.forget(server)
 
 	done := make(chan struct{}, 2)
+	var named atomic.Bool // a request was passed on whose answer is to be lost
 	go func() {
-		p.pump(server, client, false)
+		p.pump(server, client, false, &named)
 		done <- struct{}{}
 	}()
 	go func() {
-		p.pump(client, server, true)
+		p.pump(client, server, true, &named)
 		done <- struct{}{}
 	}()
 	<-done
@@ -179,12 +185,15 @@ var (
 
 // pump passes chunks from src to dst. Loopback answers of a request that was sent alone
 // come in one chunk, so losing a chunk loses a reply.
-func (p *Proxy) pump(dst io.Writer, src net.Conn, reply bool) {
+func (p *Proxy) pump(dst io.Writer, src net.Conn, reply bool, named *atomic.Bool) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {
-			err := p.pass(src, reply)
+			if text := p.loses(); !reply && text != "" && bytes.Contains(buf[:n], []byte(text)) {
+				named.Store(true)
+			}
+			err := p.pass(src, reply, named.Load())
 			if errors.Is(err, errSwallowed) {
 				continue // nothing ends: the reader waits for ever
 			}
@@ -201,8 +210,16 @@ func (p *Proxy) pump(dst io.Writer, src net.Conn, reply bool) {
 	}
 }
 
-// pass waits until a chunk may pass, or reports that it is lost.
-func (p *Proxy) pass(src net.Conn, reply bool) error {
+// loses returns the text of requests whose answers are lost.
+func (p *Proxy) loses() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.faults.LoseAnswersTo
+}
+
+// pass waits until a chunk may pass, or reports that it is lost: one that answers a request which was
+// named among others.
+func (p *Proxy) pass(src net.Conn, reply, named bool) error {
 	for {
 		p.mu.Lock()
 		f, changed := p.faults, p.changed
@@ -211,7 +228,7 @@ func (p *Proxy) pass(src net.Conn, reply bool) error {
 		if swallow && !reply {
 			p.tried[src] = struct{}{}
 		}
-		drop := !f.Hold && reply && f.DropReplies > 0 && p.rand.Float64() < f.DropReplies
+		drop := !f.Hold && reply && (f.LoseAnswersTo != "" && named || f.DropReplies > 0 && p.rand.Float64() < f.DropReplies)
 		if drop {
 			p.dropped = append(p.dropped, time.Now())
 		}

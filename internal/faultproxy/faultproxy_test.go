@@ -75,6 +75,8 @@ func TestFaults(t *testing.T) {
 	}{
 		{"none", faultproxy.Faults{}, true, true},
 		{"a dropped reply was carried out", faultproxy.Faults{DropReplies: 1}, false, true},
+		{"the answer to what was named was lost", faultproxy.Faults{LoseAnswersTo: "x"}, false, true},
+		{"another was named", faultproxy.Faults{LoseAnswersTo: "y"}, true, true},
 		{"refused", faultproxy.Faults{Refuse: true}, false, false},
 		{"held", faultproxy.Faults{Hold: true}, false, false},
 		{"delayed", faultproxy.Faults{Delay: 10 * time.Millisecond}, true, true},
@@ -88,8 +90,8 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: carried out %v, want %v", tt.name, got, tt.ran)
 		}
 	}
-	if n := len(p.Dropped()); n != 1 {
-		t.Errorf("dropped %d, want 1", n)
+	if n := len(p.Dropped()); n != 2 {
+		t.Errorf("dropped %d, want 2", n)
 	}
 }
 

@@ -88,6 +88,41 @@ func (s *Server) Names(bucket, prefix string) []string {
 	return names
 }
 
+// Life is how long an object had a body.
+type Life struct {
+	Name        string
+	Body        []byte
+	From, Until time.Time // Until is zero while it has it
+}
+
+// Lives returns the bodies that the objects of a bucket had whose names begin with prefix, in no order but
+// the oldest of each first. Versions that were deleted as such are left out.
+func (s *Server) Lives(bucket, prefix string) []Life {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.buckets[bucket]
+	if b == nil {
+		return nil
+	}
+	var lives []Life
+	for name, versions := range b.objects {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		for i, v := range versions {
+			if v.deleted {
+				continue
+			}
+			l := Life{Name: name, Body: v.body, From: v.at}
+			if i+1 < len(versions) {
+				l.Until = versions[i+1].at
+			}
+			lives = append(lives, l)
+		}
+	}
+	return lives
+}
+
 func (b *bucket) sorted() []string {
 	if b.names == nil {
 		b.names = []string{}

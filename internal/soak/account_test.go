@@ -90,7 +90,7 @@ func (s *soak) reconcile(entries map[int][]entry, died map[int]bool, drops []tim
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	for i, f := range s.fates {
-		stored, arrived := entries[i], s.w.arrived(i)
+		stored, arrived := entries[i], len(s.w.Arrivals(i))
 		c := s.w.classOf(i)
 		told := s.told[i]
 		explained := c.blurred || f.killed || died[i] || s.log.unguarded[i] || s.log.unanswered[i]
@@ -182,7 +182,7 @@ func (s *soak) reconcileReplay(t *testing.T, r *result, before, after map[int][]
 			t.Errorf("%s (%s) must wait for an operator and is gone", s.w.id(i), it.reason)
 		case len(after[i]) > 0:
 			t.Errorf("%s (%s) was due and is still there", s.w.id(i), it.reason)
-		case s.w.arrived(i) == 0:
+		case len(s.w.Arrivals(i)) == 0:
 			t.Errorf("%s (%s) is LOST: replayed and never arrived", s.w.id(i), it.reason)
 		default:
 			r.replayed++

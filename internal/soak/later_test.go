@@ -326,10 +326,10 @@ func (s *soak) inTime(r *result, i int) {
 			}
 		}
 	}
-	switch arrived := s.w.arrived(i); {
+	switch arrived := len(s.w.Arrivals(i)); {
 	case t.already && !t.canceled.IsZero():
 		r.fault("%s (%s) was canceled and ALREADY_DELIVERED", s.w.id(i), c.name)
-	case t.already && s.w.accepted[i] == 0:
+	case t.already && s.w.Answered(i) == 0:
 		r.fault("%s (%s) is told to be ALREADY_DELIVERED, and its receiver never said so", s.w.id(i), c.name)
 	case t.already:
 		r.already++

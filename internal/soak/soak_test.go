@@ -6,12 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +20,7 @@ import (
 	"backstop/internal/delay"
 	"backstop/internal/faultproxy"
 	"backstop/internal/lambdahost"
+	"backstop/internal/load"
 	"backstop/internal/local"
 	"backstop/internal/redistest"
 )
@@ -34,11 +33,7 @@ var (
 	flagDrop     = flag.Float64("soak.drop", 0.01, "share of Redis' replies that are lost")
 )
 
-const (
-	workers   = 8
-	batchSize = 10
-	functionT = 5 * time.Second
-)
+const functionT = 5 * time.Second
 
 // giveUp is how often a queue hands a record out, whose id was used for other content, before it
 // moves it to its redrive queue.
@@ -54,15 +49,14 @@ type fate struct {
 
 // soak is one run.
 type soak struct {
+	load.Driver
 	w     *world
 	stack *local.Stack
 	log   *journal
-	queue chan int
 	ctx   context.Context
 
 	mu    sync.Mutex
 	fates []fate
-	acked atomic.Int64
 	kills atomic.Int64
 
 	records redis.UniversalClient // past the proxy
@@ -105,7 +99,9 @@ func TestSoak(t *testing.T) {
 	defer stack.Close()
 	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
 
-	s := &soak{w: w, stack: stack, log: j, queue: make(chan int, *flagN), ctx: ctx, fates: make([]fate, *flagN), records: server.Client(t)}
+	s := &soak{w: w, stack: stack, log: j, ctx: ctx, fates: make([]fate, *flagN), records: server.Client(t)}
+	s.Driver = load.Driver{Name: "soak", N: *flagN, Send: s.send, Call: s.post}
+	s.Start(ctx)
 	for range *flagN {
 		s.told = append(s.told, &told{})
 	}
@@ -149,116 +145,57 @@ func TestSoak(t *testing.T) {
 // drive sends every delivery until it is acknowledged, as SQS and API callers do.
 func (s *soak) drive(t *testing.T) {
 	t.Helper()
-	direct, accepted := make(chan int, len(s.fates)), make(chan int, len(s.fates))
+	var queue, direct []int
+	var accepted [2][]int
 	for i := range s.fates {
-		switch w := wayOf(i); {
-		case w == posted:
-			direct <- i
-		case w.accepted():
-			accepted <- i
+		switch wayOf(i) {
+		case posted:
+			direct = append(direct, i)
+		case async, later:
+			accepted[i/20%2] = append(accepted[i/20%2], i)
 		default:
-			s.queue <- i
+			queue = append(queue, i)
 		}
 	}
-	close(direct)
-	close(accepted)
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(s.poll)
-	}
-	for _, calls := range []chan int{direct, accepted, accepted} {
-		wg.Go(func() {
-			for i := range calls {
-				s.post(i)
-			}
-		})
-	}
-	stop := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(10 * time.Second):
-				_, _ = fmt.Fprintf(os.Stdout, "soak: %d of %d acknowledged\n", s.acked.Load(), len(s.fates))
-			}
-		}
-	}()
-	wg.Wait()
-	close(stop)
-	if n := int(s.acked.Load()); n != len(s.fates) {
+	s.Run(queue, direct, accepted[0], accepted[1])
+	if n := s.Acked(); n != len(s.fates) {
 		t.Errorf("%d of %d deliveries were acknowledged in time", n, len(s.fates))
 	}
 }
 
-// done reports whether everything is acknowledged or time is up.
-func (s *soak) done() bool { return int(s.acked.Load()) == len(s.fates) || s.ctx.Err() != nil }
-
-// poll invokes the queue's function with batches until all is acknowledged.
-func (s *soak) poll() {
-	for !s.done() {
-		batch := s.take()
-		if len(batch) == 0 {
-			_ = delay.Sleep(s.ctx, 20*time.Millisecond)
-			continue
-		}
-		failed := s.invoke(batch)
-		for _, i := range batch {
-			if failed[i] {
-				// The visibility time-out.
-				if s.reused(i) {
-					s.acked.Add(1)
-					continue
-				}
-				time.AfterFunc(500*time.Millisecond, func() { s.queue <- i })
-			} else {
-				s.ack(i)
-			}
-		}
-	}
-}
-
-func (s *soak) take() (batch []int) {
-	for len(batch) < batchSize {
-		select {
-		case i := <-s.queue:
-			batch = append(batch, i)
+// send sends a batch and returns what comes again.
+func (s *soak) send(batch []int) (again []int) {
+	failed := s.invoke(batch)
+	for _, i := range batch {
+		switch {
+		case !failed[i]:
+			s.ack(i)
+		case s.reused(i):
+			s.Ack()
 		default:
-			return batch
+			again = append(again, i)
 		}
 	}
-	return batch
+	return again
 }
 
 // invoke sends a batch and returns what was handed back.
 func (s *soak) invoke(batch []int) map[int]bool {
-	records := make([]string, len(batch))
+	bodies := make([]string, len(batch))
 	for n, i := range batch {
 		s.evict(i)
 		s.begin(i)
-		body, _ := json.Marshal(s.request(i))
-		records[n] = fmt.Sprintf(`{"messageId":"%d","body":%s,"attributes":{},"eventSource":"aws:sqs","eventSourceARN":"arn:aws:sqs:eu-central-1:1:q"}`, i, body)
+		bodies[n] = s.request(i)
 	}
-	res, err := s.stack.Host.Invoke(s.ctx, lambdahost.Invocation{
-		Function: local.Queue, Payload: []byte(`{"Records":[` + strings.Join(records, ",") + `]}`),
-	})
+	back, ok := load.Batch(s.ctx, s.stack.Host, local.Queue, bodies)
 	failed := map[int]bool{}
-	var answer struct {
-		BatchItemFailures []struct{ ItemIdentifier string }
-	}
-	if err != nil || res.FunctionError != "" || json.Unmarshal(res.Payload, &answer) != nil {
-		s.mu.Lock()
-		for _, i := range batch {
-			failed[i], s.fates[i].killed = true, true
-		}
-		s.mu.Unlock()
-		return failed
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range answer.BatchItemFailures {
-		var i int
-		if _, err := fmt.Sscan(f.ItemIdentifier, &i); err == nil {
+	for n, i := range batch {
+		switch {
+		case !ok:
+			failed[i], s.fates[i].killed = true, true
+		case back[n]:
 			failed[i] = true
 			s.fates[i].handedBack++
 		}
@@ -305,7 +242,7 @@ func (s *soak) ack(i int) {
 	s.mu.Lock()
 	s.fates[i].acked = true
 	s.mu.Unlock()
-	s.acked.Add(1)
+	s.Ack()
 }
 
 // post sends a delivery over the HTTP API until it is answered with 200, 202, or the
@@ -326,7 +263,7 @@ func (s *soak) post(i int) {
 		case status == http.StatusOK, status == http.StatusAccepted:
 			s.fates[i].acked, t.notBefore = true, a.NotBefore
 			s.mu.Unlock()
-			s.acked.Add(1)
+			s.Ack()
 			if wayOf(i).accepted() {
 				s.evictWaiting(i)
 			}
@@ -343,7 +280,7 @@ func (s *soak) post(i int) {
 		s.fates[i].handedBack++
 		s.mu.Unlock()
 		if refused {
-			s.acked.Add(1)
+			s.Ack()
 			return
 		}
 		_ = delay.Sleep(s.ctx, 200*time.Millisecond)
@@ -355,11 +292,10 @@ func (s *soak) post(i int) {
 func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.Time {
 	t.Helper()
 	out := make(chan [][2]time.Time, 1)
-	n := len(s.fates)
 	go func() {
 		var restarts [][2]time.Time
-		for !s.done() {
-			progress := float64(s.acked.Load()) / float64(n)
+		for !s.Done() {
+			progress := s.Progress()
 			if want := int(progress * float64(*flagRestarts+1) * 1.1); len(restarts) < min(want, *flagRestarts) {
 				from := time.Now()
 				server.Restart(t)
@@ -384,7 +320,7 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 // replayAll heals the receiver and runs the schedule until nothing is due.
 func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	t.Helper()
-	s.w.heal()
+	s.w.Heal()
 	limit := 2*time.Minute + s.w.pacing()
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); runs++ {
 		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"backstop/internal/load"
 )
 
 // class is how the world treats a delivery.
@@ -23,84 +23,63 @@ type class struct {
 	name  string
 	share int // of 1,000 deliveries
 	// answer decides about one request, given a random number in [0, 1).
-	answer func(r float64) reply
+	answer func(r float64) load.Reply
 	// blurred classes end ambiguously: the receiver took a message whose answer never
 	// came, so a second copy is expected.
 	blurred bool
 }
 
-type reply struct {
-	status     int
-	retryAfter string
-	reset      bool // the connection is reset after the request was taken
-	hang       bool // no answer until the client gives up; the request was taken
-}
-
-func always(r reply) func(float64) reply { return func(float64) reply { return r } }
-
-func sometimes(p float64, r reply) func(float64) reply {
-	return func(x float64) reply {
-		if x < p {
-			return r
-		}
-		return reply{status: http.StatusOK}
-	}
-}
-
 var classes = []class{
-	{"ok", 695, always(reply{status: 200}), false},
-	{"paced", 10, always(reply{status: 200}), false}, // more than its rate
-	{"flaky", 120, sometimes(0.4, reply{status: 503}), false},
-	{"down", 60, always(reply{status: 503}), false},
-	{"gone", 30, always(reply{status: 404}), false},
+	{"ok", 695, load.Always(load.Reply{Status: 200}), false},
+	{"paced", 10, load.Always(load.Reply{Status: 200}), false}, // more than its rate
+	{"flaky", 120, load.Sometimes(0.4, load.Reply{Status: 503}), false},
+	{"down", 60, load.Always(load.Reply{Status: 503}), false},
+	{"gone", 30, load.Always(load.Reply{Status: 404}), false},
 	{"invalid", 20, nil, false}, // a recipient that cannot be sent to
-	{"later", 20, sometimes(0.5, reply{status: 429, retryAfter: "1"}), false},
-	{"reset", 25, sometimes(0.5, reply{reset: true}), true},
-	{"hang", 5, sometimes(0.3, reply{hang: true}), true},
-	{"mute", 15, sometimes(0.8, reply{reset: true}), true},
+	{"later", 20, load.Sometimes(0.5, load.Reply{Status: 429, RetryAfter: "1"}), false},
+	{"reset", 25, load.Sometimes(0.5, load.Reply{Reset: true}), true},
+	{"hang", 5, load.Sometimes(0.3, load.Reply{Hang: true}), true},
+	{"mute", 15, load.Sometimes(0.8, load.Reply{Reset: true}), true},
 }
 
 // world is the receiver, and the truth about what arrived.
 type world struct {
-	url    string
-	seed   uint64
-	class  []uint8 // by delivery
-	terms  []terms
-	healed bool
+	*load.Receiver
+	seed  uint64
+	class []uint8 // by delivery
+	terms []terms
 
-	mu       sync.Mutex
-	accepted []uint16            // requests answered with 200, by delivery
-	taken    []uint16            // requests taken but not answered, by delivery
-	seen     map[int][]time.Time // when requests came, whatever they were answered, of deliveries with terms
-	rand     *rand.Rand
+	seen map[int][]time.Time // when requests came, whatever they were answered, of deliveries with terms
 }
 
 func newWorld(tb testing.TB, n int, seed uint64) *world {
 	tb.Helper()
-	w := &world{seed: seed, class: make([]uint8, n), terms: make([]terms, n), seen: map[int][]time.Time{}, accepted: make([]uint16, n), taken: make([]uint16, n), rand: rand.New(rand.NewPCG(seed, 1))}
+	w := &world{seed: seed, class: make([]uint8, n), terms: make([]terms, n), seen: map[int][]time.Time{}}
+	r := rand.New(rand.NewPCG(seed, 1))
 	for i := range w.class {
 		if twin(i) {
 			w.class[i] = w.class[i-1]
 			continue
 		}
-		at := w.rand.IntN(1000)
+		at := r.IntN(1000)
 		for c, k := range classes {
 			if at -= k.share; at < 0 {
 				w.class[i] = uint8(c)
 				break
 			}
 		}
-		w.terms[i] = newTerms(w.rand, i, w.classOf(i))
+		w.terms[i] = newTerms(r, i, w.classOf(i))
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	srv := &http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = srv.Serve(ln) }()
-	tb.Cleanup(func() { _ = srv.Close() })
-	w.url = "http://" + ln.Addr().String()
+	w.Receiver = load.NewReceiver(tb, load.Options{N: n, ID: w.id, Answer: w.answer, Seen: w.see, Rand: r})
 	return w
+}
+
+func (w *world) answer(i int, r float64) load.Reply { return w.classOf(i).answer(r) }
+
+func (w *world) see(i int, at time.Time) {
+	if w.terms[i] != (terms{}) || wayOf(i) == later {
+		w.seen[i] = append(w.seen[i], at)
+	}
 }
 
 func (w *world) classOf(i int) class { return classes[w.class[i]] }
@@ -138,58 +117,6 @@ func (w *world) index(id string) (int, bool) {
 	return i, err == nil && i >= 0 && i < len(w.class)
 }
 
-func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	var sent struct {
-		Body int `json:"body,string"`
-	}
-	err := json.NewDecoder(r.Body).Decode(&sent)
-	i := sent.Body
-	if err != nil || i < 0 || i >= len(w.class) || r.Header.Get("Webhook-Id") != w.id(i) {
-		http.Error(rw, "whose is this?", http.StatusTeapot)
-		return
-	}
-	at := time.Now()
-	w.mu.Lock()
-	if w.terms[i] != (terms{}) || wayOf(i) == later {
-		w.seen[i] = append(w.seen[i], at)
-	}
-	a := reply{status: http.StatusOK}
-	if !w.healed {
-		a = w.classOf(i).answer(w.rand.Float64())
-	}
-	switch {
-	case a.status == http.StatusOK:
-		w.accepted[i]++
-	case a.reset || a.hang:
-		w.taken[i]++
-	}
-	w.mu.Unlock()
-	switch {
-	case a.hang:
-		<-r.Context().Done()
-		panic(http.ErrAbortHandler)
-	case a.reset:
-		panic(http.ErrAbortHandler)
-	}
-	if a.retryAfter != "" {
-		rw.Header().Set("Retry-After", a.retryAfter)
-	}
-	rw.WriteHeader(a.status)
-}
-
-func (w *world) heal() {
-	w.mu.Lock()
-	w.healed = true
-	w.mu.Unlock()
-}
-
-// arrived is how often a delivery reached the receiver.
-func (w *world) arrived(i int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return int(w.accepted[i]) + int(w.taken[i])
-}
-
 const attemptTimeout = 300 * time.Millisecond
 
 // pace is what the receiver of the class "paced" takes in a second.
@@ -211,7 +138,7 @@ func (w *world) sinks(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()
 	for _, c := range classes {
-		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 3, base_backoff: 10ms, attempt_timeout: %s}\nreplay: {concurrency: 16}\n", w.url, c.name, attemptTimeout)
+		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 3, base_backoff: 10ms, attempt_timeout: %s}\nreplay: {concurrency: 16}\n", w.URL, c.name, attemptTimeout)
 		if c.name == "paced" {
 			text += fmt.Sprintf("rate: {per_second: %d}\n", w.pace())
 		}

@@ -19,8 +19,7 @@ import (
 var (
 	all      = functions
 	senders  = []string{"SendFunction", "QueueFunction"}
-	pushers  = append(slices.Clone(senders), "DlqApiFunction")
-	keepers  = pushers // of what became of a delivery
+	keepers  = append(slices.Clone(senders), "DlqApiFunction") // of what became of a delivery
 	operator = []string{"DlqApiFunction"}
 )
 
@@ -40,11 +39,12 @@ var needs = map[string][]string{
 	"HTTP_PROXY":               all,
 	"HTTPS_PROXY":              all,
 	"NO_PROXY":                 all,
-	"BACKSTOP_DLQ_MAX_LEN":     pushers, // the schedule's replays put back, they push nothing
-	"BACKSTOP_DLQ_OVERFLOW":    pushers,
+	"BACKSTOP_DLQ_MAX_LEN":     all, // the schedule pushes what comes back from the journal
+	"BACKSTOP_DLQ_OVERFLOW":    all,
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
 	"BACKSTOP_IDEMPOTENCY_TTL": keepers,                           // settling keeps a record's time; a cancellation makes one
 	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
+	"BACKSTOP_JOURNAL":         all,                               // who pushes, removes, restores
 	"BACKSTOP_REPLAY_FUNCTION": operator,                          // to start bulk operations early
 	"BACKSTOP_LOCAL":           nil,                               // allows memory instead of Redis
 	// A FIFO group is held until the queue's last receive.
@@ -53,7 +53,7 @@ var needs = map[string][]string{
 
 // sometimes are variables that only some parameters set.
 var sometimes = []string{
-	"BACKSTOP_REDIS_PASSWORD", "BACKSTOP_REDIS_IAM_USER", "BACKSTOP_REDIS_IAM_CACHE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+	"BACKSTOP_REDIS_PASSWORD", "BACKSTOP_REDIS_IAM_USER", "BACKSTOP_REDIS_IAM_CACHE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "BACKSTOP_JOURNAL",
 }
 
 // namesRead returns the variables that internal/app names in its code.

@@ -96,13 +96,25 @@ func ofJournal(t *testing.T, s stack) string {
 		}
 	}
 	slices.Sort(has)
-	buckets := map[string]bool{}
+	buckets, told := map[string]bool{}, 0
 	for _, f := range functions {
 		for _, st := range s.permissions(t, s.roleOf(t, f)) {
 			if slices.Contains(st.Action, "s3:ListBucket") {
 				buckets[f+" "+strings.Join(st.Resource, " ")] = true
 			}
 		}
+	}
+	for _, f := range functions {
+		if uri := s.environment(f)["BACKSTOP_JOURNAL"]; uri != "" {
+			bucket := strings.TrimSuffix(strings.TrimPrefix(uri, "s3://"), "/backstop")
+			if !buckets[f+" arn:aws:s3:::"+bucket] || "s3://"+bucket+"/backstop" != uri {
+				t.Errorf("%s is told of %s, and may use %v", f, uri, sorted(buckets))
+			}
+			told++
+		}
+	}
+	if told != len(buckets) {
+		t.Errorf("%d functions are told of a journal, and %d may use one", told, len(buckets))
 	}
 	switch len(buckets) {
 	case 0:
@@ -148,6 +160,28 @@ func TestThereIsAJournalWhereS3CanBeReached(t *testing.T) {
 	} {
 		if got := ofJournal(t, resolve(t, tt.params)); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What a full queue does is what was asked for, and without a journal nothing is spilled. The queue's cap is
+// the same for all that push.
+func TestWhatAFullQueueDoes(t *testing.T) {
+	for _, tt := range []struct {
+		journal, asked, want string
+	}{
+		{"true", "", "spill"}, {"true", "spill", "spill"}, {"true", "reject", "reject"}, {"true", "trim", "trim"},
+		{"false", "", "reject"}, {"false", "spill", "reject"}, {"false", "reject", "reject"}, {"false", "trim", "trim"},
+	} {
+		params := with(createdCache, "Journal", tt.journal)
+		if tt.asked != "" {
+			params["DlqOverflow"] = tt.asked
+		}
+		s := resolve(t, params)
+		for _, f := range functions {
+			if got := s.environment(f)["BACKSTOP_DLQ_OVERFLOW"]; got != tt.want {
+				t.Errorf("Journal=%s DlqOverflow=%s: %s does %q, want %q", tt.journal, tt.asked, f, got, tt.want)
+			}
 		}
 	}
 }

@@ -379,7 +379,10 @@ func TestAlarmsNotifyTheTopicAndSayWhatSilenceMeans(t *testing.T) {
 		alarms := s.of("AWS::CloudWatch::Alarm")
 		want := 18
 		if params["RedisUrl"] == "" {
-			want = 21
+			want += 3
+		}
+		if params["Journal"] != "false" {
+			want += 4
 		}
 		if len(alarms) != want {
 			t.Errorf("%s: %d alarms, want %d", name, len(alarms), want)

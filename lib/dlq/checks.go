@@ -31,6 +31,9 @@ func checkClaim(c Claim) (Claim, []string, error) {
 	if c.Expired && len(c.IDs) > 0 {
 		return c, nil, invalid("claim: ids and expired exclude each other")
 	}
+	if c.Quiet && len(c.IDs) == 0 {
+		return c, nil, invalid("claim: quiet needs ids")
+	}
 	if len(c.IDs) > maxPage {
 		return c, nil, invalid("claim: %d ids are more than %d", len(c.IDs), maxPage)
 	}

@@ -318,8 +318,8 @@ type Claim struct {
 	// that dies with it is not charged to the items. Entries that others wrote are met
 	// when they are due.
 	Expired bool
-	// Quiet says that nothing is sent under the lease: a process that dies with it is not charged
-	// to the items.
+	// Quiet, which needs IDs, says that nothing is sent under the lease: a process that dies with it
+	// is not charged to the items.
 	Quiet bool
 	// Limit is the most items to lease, at most 50 without IDs; <= 0 means 1, or with
 	// IDs all of them.

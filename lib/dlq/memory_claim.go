@@ -31,7 +31,7 @@ func (m *Memory) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 		}
 	}
 	for _, e := range q.candidates(c, natives, now) {
-		out = append(out, q.lease(e, c.Token, c.TTL, c.Expired, now))
+		out = append(out, q.lease(e, c.Token, c.TTL, c.Expired || c.Quiet, now))
 	}
 	return out, nil
 }

@@ -53,16 +53,19 @@ func (r *Redis) Claim(ctx context.Context, c Claim) ([]Leased, error) {
 
 // take leases items by id, in several calls if there are many.
 func (r *Redis) take(ctx context.Context, c Claim, natives []string) ([]Leased, error) {
-	force := "0"
+	force, quiet := "0", "0"
 	if c.Force {
 		force = "1"
+	}
+	if c.Quiet {
+		quiet = "1"
 	}
 	var out []Leased
 	size := 0
 	for len(natives) > 0 && len(out) < c.Limit && size < claimBytes {
 		part := natives[:min(len(natives), claimIDs, c.Limit-len(out))]
 		natives = natives[len(part):]
-		args := []any{force}
+		args := []any{force, quiet}
 		for _, n := range part {
 			args = append(args, n)
 		}

@@ -109,37 +109,49 @@ func (r *Redis) Unjournaled(ctx context.Context, sink string, limit int) ([]Unjo
 		return nil, err
 	}
 	out := []Unjournaled{}
-	seen, size := map[string]bool{}, 0
-	for len(out) < limit && size < unjournaledBytes {
-		answer, err := r.conn.Eval(ctx, "unjournaled", unjournaledScript, r.conn.Keys.Queue(sink),
-			min(limit, unjournaledItems), unjournaledBytes)
+	for limit > 0 && len(out) == 0 {
+		// Any of them, so that those which cannot be written keep no others away.
+		members, err := redisconn.Ask(ctx, r.conn, "unjournaled", func(ctx context.Context) ([]string, error) {
+			return r.conn.Client.SRandMemberN(ctx, r.conn.Keys.Companion(sink, "unjournaled"), int64(min(limit, maxPage))).Result()
+		})
+		if err != nil || len(members) == 0 {
+			return out, err
+		}
+		if out, err = r.lacking(ctx, sink, members); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// lacking reads members of the set of unjournaled dead letters, and forgets those that are gone.
+func (r *Redis) lacking(ctx context.Context, sink string, members []string) ([]Unjournaled, error) {
+	out, size := []Unjournaled{}, 0
+	for len(members) > 0 && size < unjournaledBytes {
+		args := []any{min(unjournaledBytes-size, presentBytes)}
+		for _, m := range members[:min(len(members), unjournaledItems)] {
+			args = append(args, m)
+		}
+		answer, err := r.conn.Eval(ctx, "unjournaled", unjournaledScript, r.conn.Keys.Queue(sink), args...)
 		if err != nil {
 			return nil, err
 		}
 		a, ok := answer.([]any)
-		if !ok || len(a) == 0 {
+		if !ok || len(a) == 0 || number(a[0]) == 0 {
 			return nil, redisconn.Unexpected("unjournaled", answer)
 		}
-		before := len(out)
+		members = members[number(a[0]):]
 		for _, v := range a[1:] {
 			row, ok := v.([]any)
 			if !ok || len(row) != 3 {
 				return nil, redisconn.Unexpected("unjournaled", answer)
 			}
-			member := text(row[0])
-			if seen[member] || len(out) >= limit {
-				continue
-			}
-			seen[member] = true
-			native, state := strings.CutPrefix(member, stateNote)
+			native, state := strings.CutPrefix(text(row[0]), stateNote)
 			e := entry{sink: sink, native: native}
 			e.setState(text(row[1]))
 			e.setFields(pairs(row[2]))
 			out = append(out, e.unjournaled(state))
 			size += len(e.item)
-		}
-		if len(out) == before && number(a[0]) == 0 {
-			break // they are the same ones again, or there are none
 		}
 	}
 	return out, nil

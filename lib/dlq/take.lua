@@ -4,18 +4,22 @@
 --       14    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
 --       4     '1': delivered items too
---       5..   native ids
+--       5     '1': nothing is sent under the leases
+--       6..   native ids
 -- Returns {0, {row...}, {flag...}} (lease.lua). Left out: what is missing, leased by others, or
 -- beyond the bytes. What this token leases already is returned again.
 
 local force = ARGV[4] == '1'
+if ARGV[5] == '1' then
+  quiet = '|quiet'
+end
 
 local function delivered(id)
   local s = call('HGET', state, id)
   return s and cjson.decode(s).delivered_at
 end
 
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   local id = ARGV[i]
   if bytes >= max_bytes and #rows > 0 then
     break

@@ -1,16 +1,19 @@
--- unjournaled.lua: dead letters that the journal lacks, or whose state it lacks: any of them, so that
--- none that cannot be written keeps the others away. Forgets those that are gone or delivered.
+-- unjournaled.lua: reads dead letters that the journal lacks, or whose state it lacks, and forgets
+-- those that are gone or delivered.
 --
 -- KEYS  1..13 the queue (prelude.lua)
--- ARGV  1, 2  most of them, and most bytes
--- Returns {forgotten, {member, state or '', fields}...}.
+-- ARGV  1     most bytes
+--       2..   members of unjournaled
+-- Returns {how many it looked at, {member, state or '', fields}...}.
 
-local max_bytes = tonumber(ARGV[2])
+local max_bytes = tonumber(ARGV[1])
 local gone, bytes, out = {}, 0, { 0 }
-for _, member in ipairs(call('SRANDMEMBER', unjournaled, ARGV[1])) do
+for i = 2, #ARGV do
   if bytes >= max_bytes then
     break
   end
+  out[1] = i - 1
+  local member = ARGV[i]
   local id = string.match(member, '^s?:?(%d+%-%d+)$')
   local fields = id and not call('ZSCORE', kept, id) and fields_of(id)
   if fields then
@@ -23,5 +26,4 @@ end
 if #gone > 0 then
   call('SREM', unjournaled, unpack(gone))
 end
-out[1] = #gone
 return out

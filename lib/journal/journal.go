@@ -226,7 +226,7 @@ func decode(sink string, g group, body []byte) (letters []*dlq.Letter, bad map[i
 			bad[i] = fmt.Errorf("line %d is no dead letter of sink %q", i, sink)
 			continue
 		}
-		l.Item.Journal = g.address(i)
+		l.Journal = g.address(i)
 		letters[i] = &dlq.Letter{Item: l.Item, Identity: l.Identity}
 	}
 	return letters, bad, err

@@ -12,6 +12,7 @@ import (
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 	"backstop/lib/journal"
 )
 
@@ -70,6 +71,7 @@ type journals struct {
 	known []string        // sinks with objects, sorted
 	err   error           // why they are not known
 	at    slots
+	each  time.Duration // for one sink
 }
 
 // journals finds out which sinks have something in the journal. Nil: there is none. cancel ends its
@@ -84,26 +86,32 @@ func (r *run) journals(ctx context.Context) (j *journals, cancel context.CancelF
 	}
 	ctx, cancel = context.WithDeadline(ctx, end)
 	j = &journals{run: r, ctx: ctx, at: make(slots, maxCalls)}
-	if len(r.request.Sinks) > 0 {
-		j.known = r.request.Sinks
-		return j, cancel
-	}
-	listing, stop := context.WithTimeout(ctx, time.Until(end)/2)
-	defer stop()
-	if j.known, j.err = r.Journal.Sinks(listing); j.err != nil {
-		r.log().WarnContext(ctx, "sinks of the journal not known", "error", j.err.Error())
+	if j.known = r.request.Sinks; len(j.known) == 0 {
+		listing, stop := context.WithTimeout(ctx, time.Until(end)/2)
+		defer stop()
+		if j.known, j.err = r.Journal.Sinks(listing); j.err != nil {
+			r.log().WarnContext(ctx, "sinks of the journal not known", "error", j.err.Error())
+		}
 	}
 	return j, cancel
 }
 
-// with returns names and the sinks of the journal.
+// with returns names and the sinks of the journal, and divides the journal's time among these.
 func (j *journals) with(names []string) []string {
 	if j == nil {
 		return names
 	}
 	names = slices.Concat(names, j.known)
 	slices.Sort(names)
-	return slices.Compact(names)
+	names = slices.Compact(names)
+	busy := len(j.known)
+	if j.err != nil {
+		busy = len(names)
+	}
+	end, _ := j.ctx.Deadline()
+	turns := max((busy+maxCalls-1)/maxCalls, 1)
+	j.each = time.Until(end) / time.Duration(turns)
+	return names
 }
 
 // idle reports whether there is nothing to do for a sink: neither has the journal an object of it,
@@ -157,18 +165,23 @@ func (j *journals) report(name string) (journal.Report, error) {
 		return journal.Report{}, fmt.Errorf("no time was left for it: %w", j.ctx.Err())
 	}
 	defer j.at.give()
-	return j.Journal.Tick(j.ctx, name)
+	ctx, cancel := context.WithTimeout(j.ctx, j.each)
+	defer cancel()
+	return j.Journal.Tick(ctx, name)
 }
 
 // noteTime is the time to tell the records what was stored, after a caller's own is over.
 const noteTime = 2 * time.Second
 
 // BringBack puts letters of a sink that the journal has back into the queue, as dlq.Journaling.Return
-// does: it is a journal.Back. What the records say was delivered or discarded, with the same content, or
-// canceled is not stored. Records that cannot be read keep nothing from being stored: a dead letter
-// counts for more.
+// does: it is a journal.Back. Of those that the queue lacks, what the records say was delivered or
+// discarded, with the same content, or canceled is not stored. Records that cannot be read keep nothing
+// from being stored: a dead letter counts for more.
 func (e *Engine) BringBack(ctx context.Context, sink, token string, over int, letters []dlq.Letter) ([]dlq.Returned, error) {
-	returned := e.ended(ctx, letters)
+	returned, err := e.known(ctx, sink, letters)
+	if err != nil {
+		return nil, err
+	}
 	var rest []dlq.Letter
 	var at []int // in letters
 	for i, l := range letters {
@@ -180,11 +193,11 @@ func (e *Engine) BringBack(ctx context.Context, sink, token string, over int, le
 		return returned, nil
 	}
 	stored, err := e.Store.Return(ctx, sink, token, over, rest)
+	if err == nil && len(stored) != len(rest) {
+		err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("return: %d results for %d dead letters", len(stored), len(rest))}
+	}
 	if err != nil {
 		return nil, err
-	}
-	if len(stored) != len(rest) {
-		return nil, fmt.Errorf("%d dead letters were brought back, and %d answered", len(rest), len(stored))
 	}
 	var items []dlq.Item
 	var fresh []int // in letters
@@ -212,20 +225,35 @@ func (e *Engine) BringBack(ctx context.Context, sink, token string, over int, le
 	return returned, nil
 }
 
-// ended decides the letters whose deliveries ended, by their records; the others have no status.
-func (e *Engine) ended(ctx context.Context, letters []dlq.Letter) []dlq.Returned {
-	returned := make([]dlq.Returned, len(letters))
-	if e.Records == nil {
-		return returned
+// known decides the letters that are in the queue as they are, and of those that it lacks, the ones
+// whose deliveries ended, by their records. The others have no status.
+func (e *Engine) known(ctx context.Context, sink string, letters []dlq.Letter) ([]dlq.Returned, error) {
+	identities := make([]dlq.Identity, len(letters))
+	for i, l := range letters {
+		identities[i] = l.Identity
+	}
+	present, err := e.Store.Present(ctx, sink, identities)
+	if err == nil && len(present) != len(letters) {
+		err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("present: %d results for %d dead letters", len(present), len(letters))}
+	}
+	if err != nil {
+		return nil, err
 	}
 	if end, ok := ctx.Deadline(); ok { // records that do not answer leave time for the rest
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/4)
 		defer cancel()
 	}
+	returned := make([]dlq.Returned, len(letters))
 	var g errgroup.Group
 	g.SetLimit(importCalls)
 	for i, l := range letters {
+		if p := present[i]; p.ID != "" {
+			if p.Address == l.Item.Journal { // else Return says that this address is over
+				returned[i] = dlq.Returned{Status: dlq.ReturnExists, ID: p.ID}
+			}
+			continue
+		}
 		g.Go(func() error {
 			rec, same := e.recordOf(ctx, l.Item)
 			switch {
@@ -238,7 +266,7 @@ func (e *Engine) ended(ctx context.Context, letters []dlq.Letter) []dlq.Returned
 		})
 	}
 	_ = g.Wait() // its functions return nil
-	return returned
+	return returned, nil
 }
 
 // recordOf returns what is known of the delivery of a dead letter that is to be stored again, and
@@ -279,9 +307,10 @@ func (e *Engine) noteStored(ctx context.Context, items ...dlq.Item) []storedAgai
 		}
 	}
 	out := make([]storedAgain, len(items))
-	for i, status := range e.note(ctx, fates...)[:len(items)] {
-		if status == delivery.StatusDelivered || status == delivery.StatusCanceled {
-			out[i] = storedAgain{status, e.Store.Discard(ctx, items[i].ID)}
+	statuses := e.note(ctx, fates...)
+	for i, it := range items {
+		if s := statuses[i]; s == delivery.StatusDelivered || s == delivery.StatusCanceled {
+			out[i] = storedAgain{s, e.Store.Discard(ctx, it.ID)}
 		}
 	}
 	return out

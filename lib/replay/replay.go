@@ -110,6 +110,7 @@ type Store interface {
 	Gate(ctx context.Context, sink, token string, ttl time.Duration) (bool, error)
 	Ungate(ctx context.Context, sink, token string) error
 	Retire(ctx context.Context, sink string, before time.Time) (retired int64, more bool, err error)
+	Present(ctx context.Context, sink string, of []dlq.Identity) ([]dlq.Present, error)
 	Return(ctx context.Context, sink, token string, over int, letters []dlq.Letter) ([]dlq.Returned, error)
 }
 

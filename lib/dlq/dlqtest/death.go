@@ -48,6 +48,23 @@ func wantDeaths(t *T, s dlq.Store, c dlq.Claim, what string, deaths, charged int
 
 var deathCases = []Case{
 	{
+		Name: "nothing is sent under a quiet lease",
+		Rule: "who dies with a lease that it took quietly, by id, is not charged to the item; a claim for what is due is never quiet",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			it := add(t, s, item("mail", "a"))
+			c := dlq.Claim{Sink: "mail", IDs: []string{it.ID}, Quiet: true}
+			expired(t, b, s, c, false)
+			c.Quiet = false
+			wantDeaths(t, s, c, "after a quiet lease", 0, 0)
+			expired(t, b, s, c, false)
+			wantDeaths(t, s, c, "after another", 1, 1)
+			if _, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", Quiet: true, TTL: time.Minute}); fault.CodeOf(err) != fault.CodeInvalidArgument {
+				t.Errorf("Claim of what is due, quietly: %v", err)
+			}
+		},
+	},
+	{
 		Name: "a replayer that died is charged to its item",
 		Rule: "a claim that takes over a lease that ran out counts a death and a replay; the first in any case, further ones where the replay had begun",
 		Check: func(t *T, b Backend) {
