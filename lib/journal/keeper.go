@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,8 +51,6 @@ const (
 	closing = 2 * time.Second
 	// bucketTimeout bounds one call of the bucket.
 	bucketTimeout = 20 * time.Second
-	// atOnce is how many calls of the bucket are under way at once.
-	atOnce = 16
 	// settled is the age from which on the queue should have a dead letter that the journal has.
 	settled = 15 * time.Minute
 	// tolerated is how many missing dead letters are pushed again without being asked.
@@ -88,19 +85,6 @@ func (k *Keeper) log() *slog.Logger {
 		return slog.Default()
 	}
 	return k.Log
-}
-
-// back puts letters back.
-func (k *Keeper) back(ctx context.Context, sink, token string, over int, letters []dlq.Letter) ([]dlq.Returned, error) {
-	do := k.Back
-	if do == nil {
-		do = k.Queue.Return
-	}
-	got, err := do(ctx, sink, token, over, letters)
-	if err == nil && len(got) != len(letters) {
-		err = &fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("%d answers to %d dead letters that were put back", len(got), len(letters))}
-	}
-	return got, err
 }
 
 // leased calls do under the lease of a sink's journal, which it takes and gives back. The context
@@ -149,109 +133,4 @@ func clip(name string) string {
 		return name[:most] + "…"
 	}
 	return name
-}
-
-// Report is what a Tick did.
-type Report struct {
-	// Deleted are objects all of whose dead letters were over.
-	Deleted int64
-	// Written are dead letters that the journal lacked, and States those whose state it lacked.
-	Written, States int64
-	// Returned are dead letters that came back from spill/ into the queue, and Spilled those that
-	// still wait there: at least so many if SpilledMore is set.
-	Returned, Spilled int64
-	SpilledMore       bool
-	// Full says that those have to wait for room.
-	Full bool
-	// Compared are dead letters of the journal that were looked for in the queue, Missing those that
-	// were not found for the first time, and Healed those that were put back, not found twice.
-	Compared, Missing, Healed int64
-	// Over are dead letters that were not put back: ended, or canceled.
-	Over int64
-	// Damaged are objects that could not be read, or not in full; Conflicts are dead letters that
-	// cannot be written because something else has their name.
-	Damaged, Conflicts int64
-	// Lost says that the queue lacks too much to be healed by itself: a restore is needed.
-	Lost bool
-	// More says that the time was over before all was done.
-	More bool
-}
-
-// RestoreStep is one bounded step of a restore.
-type RestoreStep struct {
-	// After is where it goes on: RestoreProgress.After of the step before. Empty: from the beginning.
-	After string
-	// Since leaves out what was pushed earlier, by the clock of those who pushed. Zero: nothing.
-	Since time.Time
-	// DryRun counts what a restore would do now, without regard to room.
-	DryRun bool
-	// Limit bounds the dead letters that are looked at; the objects that it begins, it ends. Zero or negative: 10,000.
-	Limit int
-}
-
-// RestoreProgress is what one step of a restore did. Counts are of dead letters unless said otherwise.
-type RestoreProgress struct {
-	// After is where the next step goes on.
-	After string
-	// Done says that there is nothing more to look at, Full that the next letters have to wait for room.
-	Done, Full bool
-	// Looked is the sum of Restored, Present, Over and Spilled.
-	Looked int64
-	// Restored were put back (or would be, in a dry run); Present were there; Over are ended or canceled;
-	// Spilled are left to the way back of those that never were in the queue.
-	Restored, Present, Over, Spilled int64
-	// Damaged are objects that could not be read, or not in full.
-	Damaged int64
-}
-
-// Audit is a reconciliation of a sink's queue with its journal, letter by letter.
-type Audit struct {
-	// Letters is every dead letter that the queue or the journal has, each once: Queued, Spilled, Ending and Lost.
-	Letters int64
-	// Queued are in the queue, Spilled wait in the journal for room in it, and Ending are over: their
-	// lines in the journal are to be deleted.
-	Queued, Spilled, Ending int64
-	// Unjournaled are those of Queued that the journal lacks; ticks write them.
-	Unjournaled int64
-	// Lost are in the journal for longer than 15 minutes, not over, and the queue has them not, looked
-	// at twice: a restore brings them back.
-	Lost int64
-	// Damaged are objects that could not be read, or not in full.
-	Damaged int64
-}
-
-// EraseProgress is what one call of Erase did.
-type EraseProgress struct {
-	// After is where the next call goes on.
-	After string
-	// Done says that nothing is left.
-	Done bool
-	// Erased are dead letters removed from the journal, Versions older versions of objects.
-	Erased, Versions int64
-	// Damaged are objects that could not be read, or not in full: whom they are about is not known.
-	Damaged int64
-}
-
-// errNotYet is in no release.
-var errNotYet = errors.New("not built yet")
-
-// Tick does what is left to do for one sink, as far as the time until ctx's deadline allows: see
-// Report. A bucket that fails ends it: what was done is in the report beside the error.
-func (k *Keeper) Tick(context.Context, string) (Report, error) { return Report{}, errNotYet }
-
-// Restore puts dead letters of the journal back that the queue lacks, oldest first, whatever their
-// number and age. What is there already stays as it is. A step that was interrupted can be repeated.
-func (k *Keeper) Restore(context.Context, string, RestoreStep) (RestoreProgress, error) {
-	return RestoreProgress{}, errNotYet
-}
-
-// Audit compares a sink's queue with its journal, and has ticks write what the journal lacks. Its memory is
-// some 8 bytes per dead letter.
-func (k *Keeper) Audit(context.Context, string) (Audit, error) { return Audit{}, errNotYet }
-
-// Erase removes the dead letters of a sink from the journal whose recipient (JSON as it was received;
-// empty: the sink's default) match says yes to, and then older versions of objects with such ones. It goes on after what an
-// earlier call returned; empty: from the beginning. Those in the queue must be gone before.
-func (k *Keeper) Erase(context.Context, string, func(recipient json.RawMessage) bool, string) (EraseProgress, error) {
-	return EraseProgress{}, errNotYet
 }
