@@ -36,6 +36,11 @@ type DryRun struct {
 	// LastTried is the newest replay among the first Looked ones; nil: none was replayed.
 	LastTried *LastTried `json:"last_tried"`
 	Looked    int64      `json:"looked"`
+	// BySink is how many of Count are in each sink; one without any is missing.
+	BySink map[string]int64 `json:"by_sink"`
+	// Restore and Erase are what those actions would count, as far as it was looked; else nil.
+	Restore *RestoreCounts `json:"restore"`
+	Erase   *EraseCounts   `json:"erase"`
 }
 
 // LastTried is the newest replay of some dead letters. What a replay delivered and removed is not

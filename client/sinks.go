@@ -11,6 +11,7 @@ type Sinks struct {
 	Sinks            []Sink `json:"sinks"`
 	ConfigAgeSeconds int64  `json:"config_age_seconds"` // -1: no configuration
 	ConfigError      string `json:"config_error"`
+	Journal          bool   `json:"journal"` // a journal of dead letters stands beside the queue
 }
 
 // Sink is one sink and its queue.

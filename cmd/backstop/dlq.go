@@ -7,7 +7,7 @@ import (
 func newDLQ() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dlq",
-		Short: "Look into the dead-letter queue; replay and discard",
+		Short: "Look into the dead-letter queue; replay, discard and restore",
 		Long: `Dead letters are deliveries that failed and are kept. The schedule replays most of them by itself; those that
 no repetition can cure (reason terminal, ambiguous, invalid) and those that it gave up on (parked, held) wait
 for you.
@@ -22,6 +22,11 @@ The first minutes of an incident:
   backstop dlq replay --sink S --reason R --dry-run how many would be replayed
   backstop dlq replay --sink S --reason R           replay them, with a question before and progress
 
+After the loss of a cache, where the stack has a journal:
+
+  backstop dlq restore                              bring back what the queue lost
+  backstop dlq audit                                is anything unaccounted for?
+
 ` + connectHelp,
 	}
 	conn := addConnection(c)
@@ -29,7 +34,7 @@ The first minutes of an incident:
 	c.AddCommand(
 		newDLQList(conn), newDLQShow(conn), newDLQCount(conn), newDLQGroups(conn),
 		newDLQReplay(conn), newDLQDiscard(conn), newDLQUnpark(conn),
-		newDLQExport(conn), newDLQImport(conn), newDLQAudit(conn), newOperations(conn),
+		newDLQExport(conn), newDLQImport(conn), newDLQRestore(conn), newDLQAudit(conn), newDLQErase(conn), newOperations(conn),
 	)
 	return c
 }

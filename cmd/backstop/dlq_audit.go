@@ -39,7 +39,7 @@ cannot be read.`,
 		if err != nil {
 			return err
 		}
-		return o.start(c, api, client.OperationRequest{Action: client.ActionAudit}, printAudit)
+		return o.start(c, api, client.OperationRequest{Action: client.ActionAudit, Reason: o.why}, printAudit)
 	}
 	return c
 }

@@ -123,13 +123,16 @@ func journalOutcome(op client.Operation, conn *connection) error {
 // bySink is a number of each sink that has any: "mail 3, ops-slack 1".
 func bySink(op client.Operation, of func(client.OperationSink) int64) string {
 	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(op.Sinks)) {
+	for _, name := range sorted(op.Sinks) {
 		if n := of(op.Sinks[name]); n > 0 {
 			parts = append(parts, fmt.Sprintf("%s %d", oneLine(name), n))
 		}
 	}
 	return strings.Join(parts, ", ")
 }
+
+// sorted are the names of a map.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // of returns what p points to; zero where that is nothing.
 func of[T any](p *T) (v T) {
@@ -147,6 +150,7 @@ type journalFlags struct {
 
 // add adds those that are named.
 func (o *journalFlags) add(c *cobra.Command, names ...string) {
+	c.ValidArgsFunction = cobra.NoFileCompletions
 	f := c.Flags()
 	for _, name := range names {
 		switch name {
@@ -164,7 +168,6 @@ func (o *journalFlags) add(c *cobra.Command, names ...string) {
 
 // start starts an operation on the journal, and shows its progress until it is over.
 func (o *journalFlags) start(c *cobra.Command, api session, r client.OperationRequest, printed func(io.Writer, client.Operation) error) error {
-	r.Reason = o.why
 	op, err := create(c.Context(), api, r)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -88,4 +89,169 @@ func runAt(t *testing.T, atTerminal bool, args ...string) result {
 		return runWith(t, t.Context(), strings.NewReader(""), &terminal{}, args...)
 	}
 	return run(t, args...)
+}
+
+func restored(restored, present, skipped, spilled, damaged int, full bool) string {
+	return fmt.Sprintf(`"restore":{"restored":%d,"present":%d,"skipped":%d,"spilled":%d,"damaged":%d,"full":%v}`, restored, present, skipped, spilled, damaged, full)
+}
+
+// journalDry is a dry run of an action on the journal.
+func journalDry(action string, count int, complete bool, counts string) reply {
+	sinks := `{}`
+	if count > 0 {
+		sinks = fmt.Sprintf(`{"ops":1,"mail":%d}`, count-1)
+	}
+	return ok(fmt.Sprintf(`{"dry_run":true,"action":%q,"count":%d,"expired":0,"complete":%v,"scanned":5000,"sample":[],"looked":0,"by_sink":%s,%s}`, action, count, complete, sinks, counts))
+}
+
+func TestRestoreLooksAsksAndShowsProgress(t *testing.T) {
+	const (
+		dry    = `POST /v1/dlq/operations {"action":"restore","dry_run":true}`
+		create = `POST /v1/dlq/operations {"action":"restore"}`
+	)
+	some, begun := journalDry("restore", 4100, true, restored(4100, 900, 0, 3, 0, false)), journalCreated("restore", restored(0, 0, 0, 0, 0, false))
+	done := journalOp("restore", "completed", restored(4100, 900, 20, 0, 0, false))
+	for _, c := range []struct {
+		name     string
+		args     []string
+		typed    string // at a terminal; empty: there is none
+		replies  []reply
+		calls    []string
+		code     int
+		out, err string
+	}{
+		{
+			name: "a dry run shows how many, by sink", args: []string{"--dry-run"}, replies: []reply{some}, calls: []string{dry},
+			out: "Would restore 4100 dead letters that the queue lacks.\nSINK  DEAD LETTERS\nmail  4099\nops   1\n900 in the queue already; they stay as they are\n3 spilled: they come into the queue by themselves\n",
+		},
+		{
+			name: "one that did not get to the end says so", args: []string{"--dry-run"}, replies: []reply{journalDry("restore", 2, false, restored(2, 0, 0, 0, 4, false))}, calls: []string{dry},
+			out: "Would restore at least 2 dead letters that the queue lacks.\nSINK  DEAD LETTERS\nmail  1\nops   1\n4 objects of the journal that cannot be read in full; the log of the dlq-api function names them\nOnly 5000 were looked at: there may be more, and they are included.\n",
+		},
+		{
+			name: "the question comes with the counts by sink", typed: "n\n", replies: []reply{some}, calls: []string{dry}, code: exitFailed,
+			err: "SINK  DEAD LETTERS\nmail  4099\nops   1\n900 in the queue already; they stay as they are\n3 spilled: they come into the queue by themselves\nRestore 4100 dead letters that the queue lacks? [y/N] backstop: not confirmed: nothing was done\n",
+		},
+		{name: "without a terminal it refuses", replies: []reply{some}, calls: []string{dry}, code: exitUsage, err: "there is no terminal to ask: add --yes, or look first with --dry-run"},
+		{
+			name: "a yes does it, with progress", typed: "y\n", replies: []reply{some, begun, journalOp("restore", "running", restored(1000, 20, 0, 0, 0, true)), done},
+			calls: []string{dry, create, askState, askState}, out: "status           completed\nrestored         4100\nin the queue     900\nended meanwhile  20\n",
+			err: "\rrestore 1020  1000 restored, the queue is full: it goes on when there is room, 1 of 2 sinks done",
+		},
+		{
+			name: "what cannot be read is a finding", args: []string{"-y"}, replies: []reply{some, begun, journalOp("restore", "completed", restored(4100, 900, 0, 0, 2, false))},
+			calls: []string{dry, create, askState}, code: exitFailed, out: "damaged       2\n", err: "backstop: objects of the journal that cannot be read in full: 2 (mail 2)\n",
+		},
+		{
+			name: "nothing is lacking", args: []string{"-y"}, replies: []reply{journalDry("restore", 0, true, restored(0, 5, 0, 0, 0, false))}, calls: []string{dry},
+			err: "The queue lacks nothing that the journal has: nothing to restore.\n",
+		},
+		{
+			name: "but who did not look at all asks", args: []string{"-y"}, replies: []reply{journalDry("restore", 0, false, restored(0, 5, 0, 0, 0, false)), begun, done},
+			calls: []string{dry, create, askState}, out: "completed",
+		},
+		{
+			name: "since and a reason are passed on", args: []string{"-y", "--since", "2026-01-01T00:00:00Z", "--reason-text", "INC-44"}, replies: []reply{some, begun, done},
+			calls: []string{
+				`POST /v1/dlq/operations {"action":"restore","since":"2026-01-01T00:00:00Z","reason":"INC-44","dry_run":true}`,
+				`POST /v1/dlq/operations {"action":"restore","since":"2026-01-01T00:00:00Z","reason":"INC-44"}`, askState,
+			}, out: "completed",
+		},
+		{name: "since is read", args: []string{"--since", "soon"}, code: exitUsage, err: `--since "soon": want a time such as`},
+		{
+			name: "without waiting it says how to watch", args: []string{"-y", "--wait=false"}, replies: []reply{some, begun}, calls: []string{dry, create},
+			out: "status     queued", err: "Watch it with\n  backstop dlq operations wait op-1\nand stop it with\n  backstop dlq operations cancel op-1\n",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := newAPI(t, c.replies...)
+			args := append([]string{"dlq", "restore"}, c.args...)
+			var r result
+			if c.typed == "" {
+				r = run(t, args...)
+			} else {
+				r = runWith(t, t.Context(), typed(c.typed), &terminal{}, args...)
+			}
+			r.want(t, c.code, c.out, c.err)
+			if got := api.asked(); !slices.Equal(got, c.calls) {
+				t.Errorf("calls\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(c.calls, "\n"))
+			}
+		})
+	}
+}
+
+// The recipient is asked for in the request alone: nothing that is printed has it.
+func TestEraseNamesNobody(t *testing.T) {
+	const (
+		who    = "ann@example.com"
+		dry    = `POST /v1/dlq/operations {"action":"erase","recipient":"` + who + `","dry_run":true}`
+		create = `POST /v1/dlq/operations {"action":"erase","recipient":"` + who + `"}`
+		none   = `"erase":{"erased":0,"versions":0,"unreadable":0,"damaged":0}`
+	)
+	some, begun := journalDry("erase", 3, true, none), journalCreated("erase", none)
+	done := journalOp("erase", "completed", `"erase":{"erased":2,"versions":7,"unreadable":0,"damaged":0}`)
+	long := strings.Repeat("x", mostRecipient+1)
+	for _, c := range []struct {
+		name     string
+		args     []string
+		stdin    string
+		terminal bool
+		replies  []reply
+		calls    []string
+		code     int
+		out, err string
+	}{
+		{
+			name: "a dry run shows how many", args: []string{"--recipient", who, "--dry-run"}, replies: []reply{some}, calls: []string{dry},
+			out: "Would erase 3 dead letters of this recipient in the queue, and what the journal has.\nSINK  DEAD LETTERS\nmail  2\nops   1\n",
+		},
+		{
+			name: "the question says what goes, from where", args: []string{"--recipient", who}, stdin: "n\n", terminal: true, replies: []reply{some}, calls: []string{dry}, code: exitFailed,
+			err: "SINK  DEAD LETTERS\nmail  2\nops   1\nErase 3 dead letters of this recipient in the queue, and all that the journal has, for good? [y/N] backstop: not confirmed: nothing was done\n",
+		},
+		{
+			name: "a yes does it", args: []string{"--recipient", who}, stdin: "y\n", terminal: true, replies: []reply{some, begun, done}, calls: []string{dry, create, askState},
+			out: "action                         erase\nstatus                         completed\nerased from the journal alone  2\nold versions                   7\n",
+		},
+		{
+			name: "the journal may have what the queue has not", args: []string{"--recipient", who, "--yes"}, replies: []reply{journalDry("erase", 0, true, none), begun, done}, calls: []string{dry, create, askState},
+			out: "completed",
+		},
+		{
+			name: "standard input is no shell history", args: []string{"--recipient", "-", "--yes"}, stdin: " " + who + "\n", replies: []reply{some, begun, done}, calls: []string{dry, create, askState},
+			out: "completed",
+		},
+		{name: "and cannot answer a question", args: []string{"--recipient", "-"}, stdin: who + "\n", code: exitUsage, err: "standard input cannot answer a question too: add --yes"},
+		{name: "it has one recipient", args: []string{"--recipient", "-", "--yes"}, stdin: who + "\nbob@example.com\n", code: exitUsage, err: "want one recipient, on one line"},
+		{name: "and not more", args: []string{"--recipient", "-", "--yes"}, stdin: long, code: exitUsage, err: "standard input has more than a recipient"},
+		{name: "somebody must be named", code: exitUsage, err: "--recipient is missing"},
+		{
+			name: "what cannot be read is a finding", args: []string{"--recipient", who, "--yes"},
+			replies: []reply{some, begun, journalOp("erase", "completed", `"erase":{"erased":0,"versions":0,"unreadable":1,"damaged":2}`)}, calls: []string{dry, create, askState}, code: exitFailed,
+			err: "backstop: dead letters of the queue that cannot be read: 1 (mail 1), and objects of the journal that cannot be read in full: 2 (mail 2)\n" +
+				"Whose they are nobody knows. Look at them, and discard what is the recipient's:\n  backstop dlq list --state unreadable\n",
+		},
+		{
+			name: "a refusal does not repeat it", args: []string{"--recipient", who, "--yes", "--reason-text", "x"}, replies: []reply{problem(400, "INVALID_ARGUMENT")}, code: exitUsage,
+			calls: []string{strings.Replace(dry, `"dry_run"`, `"reason":"x","dry_run"`, 1)}, err: "the detail",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := newAPI(t, c.replies...)
+			args := append([]string{"dlq", "erase"}, c.args...)
+			var r result
+			if c.terminal {
+				r = runWith(t, t.Context(), typed(c.stdin), &terminal{}, args...)
+			} else {
+				r = runWith(t, t.Context(), strings.NewReader(c.stdin), &bytes.Buffer{}, args...)
+			}
+			r.want(t, c.code, c.out, c.err)
+			if got := api.asked(); !slices.Equal(got, c.calls) {
+				t.Errorf("calls\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(c.calls, "\n"))
+			}
+			if strings.Contains(strings.ToLower(r.out+r.err), "ann@") {
+				t.Errorf("it names the recipient:\n%s%s", r.out, r.err)
+			}
+		})
+	}
 }

@@ -56,7 +56,7 @@ func TestTheJournalShows(t *testing.T) {
 	api["POST /v1/dlq/operations"] = func(w http.ResponseWriter, _ *http.Request, body string) {
 		switch body {
 		case `{"action":"restore","dry_run":true}`:
-			_, _ = io.WriteString(w, `{"dry_run":true,"action":"restore","count":4100,"expired":0,"complete":false,"scanned":5000,"sample":[],"looked":0,"sinks":{"wiped":4100},`+
+			_, _ = io.WriteString(w, `{"dry_run":true,"action":"restore","count":4100,"expired":0,"complete":false,"scanned":5000,"sample":[],"looked":0,"by_sink":{"wiped":4100},`+
 				`"restore":{"restored":4100,"present":900,"skipped":0,"spilled":0,"damaged":0,"full":false}}`)
 		case `{"action":"restore"}`:
 			w.WriteHeader(http.StatusAccepted)

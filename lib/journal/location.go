@@ -108,3 +108,21 @@ func (l Location) String() string {
 	}
 	return ""
 }
+
+// Open returns the bucket at a location; see ParseLocation. It does no I/O: a bucket that is not
+// there says so at the first call.
+func Open(spec string, o S3Options) (Bucket, error) {
+	l, err := ParseLocation(spec)
+	if err != nil {
+		return nil, err
+	}
+	return l.Open(o), nil
+}
+
+// Open returns the bucket at a location that ParseLocation gave. The options are for one on S3.
+func (l Location) Open(o S3Options) Bucket {
+	if l.folder != "" {
+		return NewFolder(l.folder)
+	}
+	return NewS3(l.bucket, l.prefix, o)
+}

@@ -238,6 +238,9 @@ func (e *Engine) previewRestore(ctx context.Context, op Operation, p *Preview) e
 				mu.Lock()
 				p.countJournal(restored(got))
 				p.Count += got.Restored
+				if got.Restored > 0 {
+					p.BySink[name] += got.Restored
+				}
 				p.Scanned += got.Looked
 				stuck := !got.Done && got.After == step.After
 				cut := errors.Is(err, dlq.ErrJournalTaken) || within.Err() != nil && ctx.Err() == nil || err == nil && stuck
@@ -311,6 +314,7 @@ func (e *Engine) previewEraseQueue(ctx context.Context, op Operation, p *Preview
 				p.countJournal(JournalCounts{Erase: &EraseCounts{Unreadable: 1}})
 			case op.Recipient.has(it.Recipient):
 				p.Count++
+				p.BySink[it.Sink]++
 				p.look(it)
 			}
 		}

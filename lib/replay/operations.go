@@ -36,7 +36,7 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 		}
 	}
 	op.Total, op.TotalComplete = p.Count, p.Complete
-	for name, n := range p.bySink {
+	for name, n := range p.BySink {
 		progress := op.Sinks[name]
 		progress.Members = n
 		op.Sinks[name] = progress

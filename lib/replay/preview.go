@@ -36,10 +36,10 @@ type Preview struct {
 	LastTried *LastTried `json:"last_tried,omitempty"`
 	// Looked is how many items were looked at for it: the first ones, at most Count.
 	Looked int64 `json:"looked"`
+	// BySink is how many of Count are in each sink; one without any is missing.
+	BySink map[string]int64 `json:"by_sink"`
 	// JournalCounts are what an action on the journal would do.
 	JournalCounts
-
-	bySink map[string]int64
 }
 
 // LastTried is the newest replay of some dead letters. What a replay delivered and removed is
@@ -179,7 +179,7 @@ func (e *Engine) freezeIDs(ctx context.Context, ids []string, op *Operation) err
 
 // preview counts the members of a frozen operation.
 func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
-	p := Preview{Complete: true, Sample: []dlq.Item{}, bySink: map[string]int64{}}
+	p := Preview{Complete: true, Sample: []dlq.Item{}, BySink: map[string]int64{}}
 	p.JournalCounts = op.Action.zeroCounts()
 	switch {
 	case op.Action == OperationRestore:
@@ -204,12 +204,17 @@ func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 		p.Count += int64(len(page.Items))
 		for _, it := range page.Items {
 			p.look(it)
-			p.bySink[it.Sink]++
+			p.BySink[it.Sink]++
 		}
 		q.Cursor = page.NextCursor
 		switch {
 		case f.everything(): // whole queues are counted by their depths
-			p.Count, p.Expired, p.bySink = op.Total, op.expired, nil
+			p.Count, p.Expired, p.BySink = op.Total, op.expired, map[string]int64{}
+			for name, progress := range op.Sinks {
+				if progress.Members > 0 {
+					p.BySink[name] = progress.Members
+				}
+			}
 			return p, nil
 		case q.Cursor == "":
 			return p, nil
@@ -232,7 +237,7 @@ func (e *Engine) previewIDs(ctx context.Context, op Operation, p *Preview) error
 		p.Scanned++
 		p.Count++
 		p.look(it)
-		p.bySink[it.Sink]++
+		p.BySink[it.Sink]++
 	}
 	return nil
 }

@@ -118,7 +118,9 @@ func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
 		Sample    []summary              `json:"sample"`
 		LastTried *replay.LastTried      `json:"last_tried,omitempty"`
 		Looked    int64                  `json:"looked"`
-	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked}
+		BySink    map[string]int64       `json:"by_sink"`
+		replay.JournalCounts
+	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked, p.BySink, p.JournalCounts}
 	return answer(w, http.StatusOK, body)
 }
 

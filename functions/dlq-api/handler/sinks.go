@@ -98,7 +98,8 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 		Sinks            []sinkView `json:"sinks"`
 		ConfigAgeSeconds int64      `json:"config_age_seconds"` // -1: no configuration
 		ConfigError      string     `json:"config_error,omitempty"`
-	}{Sinks: []sinkView{}, ConfigAgeSeconds: -1}
+		Journal          bool       `json:"journal"`
+	}{Sinks: []sinkView{}, ConfigAgeSeconds: -1, Journal: h.engine.Journal != nil}
 
 	views := map[string]*sinkView{}
 	snapshot, err := h.app.Config.Get(r.Context())

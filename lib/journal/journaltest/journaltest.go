@@ -388,7 +388,7 @@ func checkPages(t *testing.T, b journal.Bucket) {
 			t.Errorf("pages of %d:\n%q, want\n%q", limit, got, names)
 		}
 	}
-	afters := append(slices.Clone(names), "", "\x01", "a", "a/", "a/b", "a/b/", "a/b/c0", "a/b/c0/", "a/b/zz", "a/~", "a/b/c/d/e", "a/b/c0/d/", "zz", "日本国", "~")
+	afters := append(slices.Clone(names), "", " ", "a", "a/", "a/b", "a/b/", "a/b/c0", "a/b/c0/", "a/b/zz", "a/~", "a/b/c/d/e", "a/b/c0/d/", "zz", "日本国", "~")
 	for _, after := range afters {
 		i, found := slices.BinarySearch(names, after)
 		if found {
