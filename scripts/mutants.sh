@@ -68,6 +68,39 @@ mutant 'push: a removed entry taken for a stored one' lib/dlq/find.lua \
 mutant 'push: other content taken for what is stored' lib/dlq/find.lua \
   's/elseif told and content == f then/elseif told then/; s/if content ~= .. and content ~= f then/if false then/' \
   ./lib/dlq 'TestRedisConformanceEmbedded'
+mutant 'journal: a removed letter is not noted as over' lib/dlq/entry.lua \
+  's/over\[#over \+ 1\] = j and address_of\(id, j\) or nil/over = over/' \
+  ./lib/dlq 'TestRedisConformanceSingleNode/how_a_dead_letter_ends'
+mutant 'journal: what others removed is over' lib/dlq/entry.lua \
+  's/remove\(id, prior == .-., k, g, false\)/local _, _, _, _, _, j = parse(rec)\n    remove(id, prior == "-", k, g, j)/; s/, .., .., false\)/, "", "", "")/' \
+  ./lib/dlq 'TestWhatOthersRemovedIsNotOver'
+mutant 'journal: a lease does not tell the address' lib/dlq/lease.lua \
+  's/if j ~= .. then/if false then/' \
+  ./lib/dlq 'TestASettlementNeedsNoReads'
+mutant 'journal: what is over comes back' lib/dlq/return.lua \
+  's/call\(.SISMEMBER., ended, j\) == 1/false/' \
+  ./lib/dlq 'TestRedisConformanceSingleNode/what_must_not_come_back'
+mutant 'journal: put back by one who lost the lease' lib/dlq/works.lua \
+  's/return l\[1\] == token and/return/' \
+  ./lib/dlq 'TestRedisConformanceSingleNode/one_at_a_time'
+mutant 'journal: a state that changed since taken for written' lib/dlq/journaled.lua \
+  's/ == was then/ then/' \
+  ./lib/dlq 'TestRedisConformanceSingleNode/parked_and_held'
+mutant 'journal: a letter pushed again under another address ends nothing' lib/dlq/push.lua \
+  's/if status == .exists. and j ~= .. and/if false and/' \
+  ./lib/dlq 'TestRedisConformanceSingleNode/pushed_again_under'
+mutant 'journal: notes at maxmemory refused' lib/dlq/noted.lua \
+  's/call\(.HDEL., meta, ..\) -- see free_first\n//' \
+  ./lib/dlq 'TestAFullRedisKeepsItsJournal'
+mutant 'journal: letters from before it are not noted' lib/dlq/mend.lua \
+  's/new\[#new \+ 1\] = id/new = new/' \
+  ./lib/dlq 'TestAQueueThatWasThereBeforeItsJournal'
+mutant 'retire: a leased letter' lib/dlq/retire.lua \
+  's/ and not \(rec and tonumber\(scores\[i\] or 0\) > now\)//' \
+  ./lib/dlq 'TestRedisConformanceSingleNode/retired_for'
+mutant 'retire: begins anew each time' lib/dlq/retire.lua \
+  's/call\(.HSET., meta, .retire_at., from\)/call("HDEL", meta, "retire_at")/' \
+  ./lib/dlq 'TestRedisConformanceSingleNode/old_ones_that_are_due'
 mutant 'push: due by the clock of the function' lib/dlq/store.lua \
   's/now_ms\(\) \+ tonumber\(n\)/tonumber(n)/' \
   ./lib/dlq 'TestNotBeforeIsADelay'

@@ -21,6 +21,7 @@ import (
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/flow"
+	"backstop/lib/journal"
 	"backstop/lib/redisclient"
 	"backstop/lib/replay"
 )
@@ -85,10 +86,15 @@ func (a *App) compose() error {
 	useProxy(a.Env.Proxy)
 	a.Config = config.NewCache(a.Env.Sinks, options)
 
+	bucket := newBucket(a.Env, loadAWS)
+	var queueOptions []dlq.Option
+	if bucket != nil {
+		queueOptions = append(queueOptions, dlq.WithJournal())
+	}
 	var operations replay.OperationStore
 	a.Gate = &flow.Gate{Log: a.Log, Observer: counter{a.Metrics}}
 	if a.Env.RedisURL == nil {
-		a.Queue, a.Records = dlq.NewMemory(), delivery.NewMemory(a.Env.IdempotencyTTL)
+		a.Queue, a.Records = dlq.NewMemory(queueOptions...), delivery.NewMemory(a.Env.IdempotencyTTL)
 		a.Gate.Store = &flow.Memory{Pause: a.pausedInMemory}
 		operations = replay.NewMemoryOperations()
 	} else {
@@ -102,11 +108,19 @@ func (a *App) compose() error {
 		if a.Env.DLQOverflow == "trim" {
 			overflow = dlq.OverflowTrim
 		}
-		a.Queue = dlq.NewRedis(client, dlq.WithKeyPrefix(a.Env.KeyPrefix), dlq.WithMaxLen(a.Env.DLQMaxLen),
-			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names))
+		a.Queue = dlq.NewRedis(client, append(queueOptions, dlq.WithKeyPrefix(a.Env.KeyPrefix), dlq.WithMaxLen(a.Env.DLQMaxLen),
+			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names))...)
 		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
 		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
 		a.Gate.Store = flow.NewRedis(client, a.Env.KeyPrefix)
+	}
+	var keeper *journal.Keeper
+	if bucket != nil {
+		keeper = &journal.Keeper{Queue: a.Queue, Bucket: bucket, MaxLen: max(a.Env.DLQMaxLen, 0), Log: a.Log}
+		a.Queue = journal.NewQueue(a.Queue, bucket, journal.Options{
+			KeepFull: a.Env.DLQOverflow != "spill", Log: a.Log,
+			OnSpill: func(sink string, n int) { a.Metrics.Add(observe.Spilled, sink, float64(n)) },
+		})
 	}
 	a.Sender = &delivery.Sender{
 		// Dead letters that come together are pushed in one call.
@@ -116,10 +130,13 @@ func (a *App) compose() error {
 	if q := newRequestQueue(a.Env.QueueURL, loadAWS); q != nil {
 		a.Sender.Requests = q
 	}
-	a.Canceler = &delivery.Canceler{Records: a.Records, Letters: a.Queue, Log: a.Log, Reserve: a.Env.Reserve}
+	a.Canceler = &delivery.Canceler{Records: a.Records, Letters: a.Queue, Spills: bucket != nil, Log: a.Log, Reserve: a.Env.Reserve}
 	a.Engine = &replay.Engine{
 		Store: a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
+	}
+	if keeper != nil {
+		keeper.Back, a.Engine.Journal = a.Engine.BringBack, keeper
 	}
 	return nil
 }
@@ -166,7 +183,7 @@ func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) 
 	}
 	return delivery.Target{
 		Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, Flow: s.Flow, ConfigErr: s.Err,
-		Hold: s.FIFO == config.FIFOHold, MaxAge: s.MaxAge,
+		Hold: s.FIFO == config.FIFOHold, MaxAge: s.MaxAge, Retention: s.Retention,
 	}, nil
 }
 

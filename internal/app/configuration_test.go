@@ -79,7 +79,7 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 func TestATargetIsWhatItsKeysSay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sinks.yaml")
 	const block = `sinks:
-  short: {kind: webhook, url: "https://example.org", max_age: 5m, fifo: hold, max_hold: 1m, retry: {max_attempts: 2}, replay: {max_replays: 3}}
+  short: {kind: webhook, url: "https://example.org", max_age: 5m, retention: 30d, fifo: hold, max_hold: 1m, retry: {max_attempts: 2}, replay: {max_replays: 3}}
   plain: {kind: webhook, url: "https://example.org"}
   wrong: {kind: webhook, url: "https://example.org", max_age: 0s}
 `
@@ -98,10 +98,10 @@ func TestATargetIsWhatItsKeysSay(t *testing.T) {
 		}
 	}
 	got := targets["short"]
-	if got.MaxAge != 5*time.Minute || !got.Hold || got.Flow.MaxHold != time.Minute || got.Retry.MaxAttempts != 2 || got.Replay.MaxReplays != 3 || got.Sink == nil || got.ConfigErr != nil {
+	if got.MaxAge != 5*time.Minute || got.Retention != 720*time.Hour || !got.Hold || got.Flow.MaxHold != time.Minute || got.Retry.MaxAttempts != 2 || got.Replay.MaxReplays != 3 || got.Sink == nil || got.ConfigErr != nil {
 		t.Errorf("short: %+v", got)
 	}
-	if got := targets["plain"]; got.MaxAge != 0 || got.Hold {
+	if got := targets["plain"]; got.MaxAge != 0 || got.Retention != 0 || got.Hold {
 		t.Errorf("plain: %+v, want neither an age nor a hold", got)
 	}
 	if got := targets["wrong"]; got.Sink != nil || got.ConfigErr == nil || !strings.Contains(got.ConfigErr.Error(), "max_age: want 1s to 8760h") {

@@ -18,6 +18,7 @@ import (
 	"backstop/lib/config"
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
+	"backstop/lib/journal"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -40,8 +41,12 @@ type Env struct {
 	RedisIAMCache  iamCache // BACKSTOP_REDIS_IAM_CACHE
 	KeyPrefix      string   // BACKSTOP_KEY_PREFIX, default "backstop"
 
-	DLQMaxLen   int    // BACKSTOP_DLQ_MAX_LEN per sink, default 100,000; 0 or less: no cap
-	DLQOverflow string // BACKSTOP_DLQ_OVERFLOW: "reject" (default) or "trim"
+	DLQMaxLen int // BACKSTOP_DLQ_MAX_LEN per sink, default 100,000; 0 or less: no cap
+	// DLQOverflow is what becomes of a dead letter that a full queue does not take:
+	// BACKSTOP_DLQ_OVERFLOW, "spill" (default with a journal), "reject" (default without) or "trim".
+	DLQOverflow string
+	// Journal is where dead letters are kept as well: BACKSTOP_JOURNAL. Zero: nowhere.
+	Journal journal.Location
 
 	// Reserve is the time kept before the deadline for the dead-letter write and the
 	// answer: BACKSTOP_RESERVE, default 1 s.
@@ -78,7 +83,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		RedisIAMUser:   r.text("BACKSTOP_REDIS_IAM_USER", ""),
 		KeyPrefix:      r.text("BACKSTOP_KEY_PREFIX", redisconn.DefaultPrefix),
 		DLQMaxLen:      int(r.integer("BACKSTOP_DLQ_MAX_LEN", 100_000, -1)),
-		DLQOverflow:    r.text("BACKSTOP_DLQ_OVERFLOW", "reject"),
+		DLQOverflow:    r.text("BACKSTOP_DLQ_OVERFLOW", ""),
 		Reserve:        r.duration("BACKSTOP_RESERVE", retry.DefaultReserve),
 		Concurrency:    int(r.integer("BACKSTOP_CONCURRENCY", 50, 1)),
 		QueueReceives:  int(r.integer("BACKSTOP_QUEUE_MAX_RECEIVES", 5, 1)),
@@ -102,9 +107,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 			r.fault("BACKSTOP_REDIS_PASSWORD", "want ssm:/path/of/a/parameter, or a password that does not begin with ssm:") // it may be one
 		}
 	}
-	if e.DLQOverflow != "reject" && e.DLQOverflow != "trim" {
-		r.fault("BACKSTOP_DLQ_OVERFLOW", "%q; want reject or trim", e.DLQOverflow)
-	}
+	r.journal(&e)
 	if redisconn.CheckPrefix(e.KeyPrefix) != nil {
 		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, redisconn.PrefixForm)
 	}
@@ -172,6 +175,31 @@ func (r *envReader) boolean(name string) bool {
 		r.fault(name, "%.40q; want true or false", v)
 	}
 	return b
+}
+
+// journal reads BACKSTOP_JOURNAL, and BACKSTOP_DLQ_OVERFLOW, which depends on it.
+func (r *envReader) journal(e *Env) {
+	const name = "BACKSTOP_DLQ_OVERFLOW"
+	spec := r.text("BACKSTOP_JOURNAL", "")
+	if spec != "" {
+		var err error
+		if e.Journal, err = journal.ParseLocation(spec); err != nil {
+			r.fault("BACKSTOP_JOURNAL", "%s", err)
+		}
+	}
+	switch e.DLQOverflow {
+	case "reject", "trim":
+	case "spill":
+		if spec == "" {
+			r.fault(name, "spill needs BACKSTOP_JOURNAL; set it to s3://bucket/prefix or file:/folder, or use reject or trim")
+		}
+	case "":
+		if e.DLQOverflow = "reject"; spec != "" {
+			e.DLQOverflow = "spill"
+		}
+	default:
+		r.fault(name, "%.40q; want spill, reject or trim", e.DLQOverflow)
+	}
 }
 
 // redisURL reads BACKSTOP_REDIS_URL. Its text may hold a password, so no fault shows it.

@@ -9,6 +9,7 @@ import (
 	"backstop/internal/problem"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/replay"
 	"backstop/lib/retry"
 )
 
@@ -93,3 +94,22 @@ func (c counter) ReplayFailed(_ context.Context, sink string) { c.Add(observe.Re
 
 // Parked implements replay.Observer.
 func (c counter) Parked(_ context.Context, sink string) { c.Add(observe.Parked, sink, 1) }
+
+// Journal implements replay.JournalObserver.
+func (c counter) Journal(_ context.Context, sink string, s replay.JournalSummary) {
+	lost := 0.0
+	if s.Lost {
+		lost = 1
+	}
+	for m, v := range map[observe.Metric]float64{
+		observe.SpillDepth: float64(s.Spilled), observe.Unjournaled: float64(s.Unjournaled), observe.Ending: float64(s.Ending),
+		observe.Healed: float64(s.Healed), observe.Damaged: float64(s.Damaged + s.Conflicts), observe.QueueLost: lost,
+	} {
+		c.Add(m, sink, v)
+	}
+}
+
+// Retired implements replay.RetentionObserver.
+func (c counter) Retired(_ context.Context, sink string, n int64) {
+	c.Add(observe.Retired, sink, float64(n))
+}

@@ -65,9 +65,11 @@ func CheckPrefix(prefix string) error {
 //	                                  unpark and removals keep true (mend)
 //	    journal_token, journal_until  who works on the journal, and until when, Unix ms
 //	                                  (journal_lease)
+//	    journal_seen                  when somebody worked on it last, Unix ms (journal_lease)
 //	    journal                       JSON of dlq.JournalNotes (journal_save)
 //	    journal_to                    entries without j up to this one are noted as unjournaled:
-//	                                  there is a journal (mend; push: 0-0, which is none)
+//	                                  there is a journal (mend; push, return and
+//	                                  NoteUnjournaled: 0-0, which is none)
 //	{...}:due     zset    native id -> Unix ms: when an entry is due that is rescheduled or has a
 //	                      not-before, or when its lease ends (push, claims, settle, release,
 //	                      unpark, removals). Fresh entries are not in it

@@ -349,7 +349,7 @@ func TestNamesOfBucketsAndRouteTablesAreLookedAt(t *testing.T) {
 	for parameter, values := range map[string]map[string]bool{
 		"JournalBucket": {
 			"": true, "letters-of-ours": true, "letters.of.ours": true, "l3t": true,
-			"s3://letters": false, "letters/prefix": false, "arn:aws:s3:::letters": false, "Letters": false, "-letters": false, "ab": false, "letters_of_ours": false,
+			"s3://letters": false, "letters/prefix": false, "arn:aws:s3:::letters": false, "Letters": false, "-letters": false, "ab": false, "letters_of_ours": false, "letters..ours": false,
 			strings.Repeat("l", 63): true, strings.Repeat("l", 64): false,
 		},
 		"RouteTableIds": {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ func digestOf(kind string, raw map[string]any) digest {
 }
 
 var (
-	commonKeys = slices.Sorted(slices.Values(append([]string{"fifo", "kind", "max_age", "on_ambiguous", "replay", "retry"}, flowKeys...)))
+	commonKeys = slices.Sorted(slices.Values(append([]string{"fifo", "kind", "max_age", "on_ambiguous", "replay", "retention", "retry"}, flowKeys...)))
 	flowKeys   = []string{"breaker", "concurrency", "max_hold", "rate"}
 )
 
@@ -52,6 +53,7 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	s.Flow = d.flow(raw)
 	s.FIFO = d.fifo(raw)
 	s.MaxAge = d.maxAge(raw)
+	s.Retention = d.retention(raw)
 
 	if s.Kind = d.kind(raw); s.Kind != "" {
 		kindKeys := map[string]any{}
@@ -203,6 +205,31 @@ func (d *decoder) maxAge(raw map[string]any) time.Duration {
 		return 0
 	}
 	return *keys.MaxAge
+}
+
+// retention reads how long dead letters are kept: days, or a duration.
+func (d *decoder) retention(raw map[string]any) time.Duration {
+	value, ok := raw["retention"]
+	if !ok || value == nil {
+		return 0
+	}
+	const want = "want 1h to 3650d"
+	text, _ := value.(string)
+	kept, err := time.ParseDuration(text)
+	if days, isDays := strings.CutSuffix(text, "d"); isDays {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		kept = time.Duration(n) * 24 * time.Hour
+	}
+	switch {
+	case err != nil:
+		d.fault(d.position("retention"), "retention", want+", such as 30d or 36h")
+		return 0
+	case kept < leastRetention || kept > mostRetention:
+		d.fault(d.position("retention"), "retention", want+"; to keep dead letters for good, leave it out")
+		return 0
+	}
+	return kept
 }
 
 // kind checks the key kind and returns it, "" when it names no known kind.

@@ -6,7 +6,7 @@
 // Check is for tools that say what is wrong. A kind is known where its package is imported.
 //
 // A sink's configuration is one YAML block. The keys kind, retry, replay, breaker,
-// rate, concurrency, max_hold, max_age, fifo and on_ambiguous are common to all kinds and read here;
+// rate, concurrency, max_hold, max_age, retention, fifo and on_ambiguous are common to all kinds and read here;
 // every other key belongs to the kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
 // file or parameter, line and column. Wherever a string is expected, {ssm: /path}
 // stands for the value of that parameter.
@@ -46,6 +46,9 @@ type Sink struct {
 	// MaxAge is how old a message may become before it is given up, counted from its
 	// acceptance. Zero: no bound.
 	MaxAge time.Duration
+	// Retention is how long a dead letter is kept that nothing is due to happen to by itself. Zero: for
+	// good.
+	Retention time.Duration
 
 	block     digest // of everything that is configured
 	kindBlock digest // of what the kind's factory was given

@@ -31,6 +31,7 @@ retry:
 on_ambiguous: park
 fifo: hold
 max_age: 36h
+retention: 30d
 replay:
   on_success: keep
   max_attempts: 2
@@ -99,6 +100,9 @@ concurrency: 4
 	if full.MaxAge != 36*time.Hour {
 		t.Errorf("max_age %s, want 36h", full.MaxAge)
 	}
+	if full.Retention != 720*time.Hour {
+		t.Errorf("retention %s, want 720h", full.Retention)
+	}
 	if got := urlOf(t, full); got != "https://example.org/in" {
 		t.Errorf("url %q", got)
 	}
@@ -112,6 +116,9 @@ concurrency: 4
 	}
 	if least.MaxAge != 0 {
 		t.Errorf("default max_age %s, want none", least.MaxAge)
+	}
+	if least.Retention != 0 {
+		t.Errorf("default retention %s, want none", least.Retention)
 	}
 	if least.Kind != "fake" || least.Sink.Name() != "least" {
 		t.Errorf("kind %q, name %q", least.Kind, least.Sink.Name())
@@ -200,6 +207,18 @@ func TestFaultsOfABlock(t *testing.T) {
 		"an age in days":        {ok + "max_age: 30d\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, such as 90s or 24h; no unit is longer than h"}},
 		"an age of a list":      {ok + "max_age: [5m]\n", []string{"s.yaml:3:1: s: max_age: want 1s to 8760h, such as 90s or 24h; no unit is longer than h"}},
 		"an age of no value":    {ok + "max_age:\n", []string{"s.yaml:3:1: s: max_age: has no value; give it one or remove the key"}},
+		"kept for no time":      {ok + "retention: 0s\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d; to keep dead letters for good, leave it out"}},
+		"kept for no days":      {ok + "retention: 0d\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d; to keep dead letters for good, leave it out"}},
+		"hardly kept":           {ok + "retention: 59m59s\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d; to keep dead letters for good, leave it out"}},
+		"kept negative days":    {ok + "retention: -30d\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d, such as 30d or 36h"}},
+		"kept a negative time":  {ok + "retention: -720h\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d; to keep dead letters for good, leave it out"}},
+		"kept beyond a decade":  {ok + "retention: 3651d\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d; to keep dead letters for good, leave it out"}},
+		"kept for an overflow":  {ok + "retention: 99999999999999d\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d, such as 30d or 36h"}},
+		"kept without a unit":   {ok + "retention: 30\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d, such as 30d or 36h"}},
+		"kept days and hours":   {ok + "retention: 1d12h\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d, such as 30d or 36h"}},
+		"kept for a list":       {ok + "retention: [30d]\n", []string{"s.yaml:3:1: s: retention: want 1h to 3650d, such as 30d or 36h"}},
+		"kept for no value":     {ok + "retention:\n", []string{"s.yaml:3:1: s: retention: has no value; give it one or remove the key"}},
+		"misspelt retention":    {ok + "retension: 5d\n", []string{`s.yaml:3:1: s: retension: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "retention"?`}},
 		"misspelt age":          {ok + "maxage: 5m\n", []string{`s.yaml:3:1: s: maxage: unknown key; known: format, headers, signing_secrets, size, strict, url; did you mean "max_age"?`}},
 		"fault below a key":     {ok + "headers:\n  X-A: b\n  Host: example.org\n", []string{"s.yaml:5:3: s: headers.Host: not allowed"}},
 		"fault in a list":       {ok + "signing_secrets:\n  - long enough\n  - short\n", []string{"s.yaml:5:5: s: signing_secrets[1]: too short"}},

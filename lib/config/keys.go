@@ -18,6 +18,7 @@ type Common struct {
 	OnAmbiguous string        `json:"on_ambiguous,omitempty" jsonschema:"enum=resend,enum=park" jsonschema_description:"What to do when the request was sent but no answer came: resend (may duplicate) or park (an operator decides). Default: the kind's own choice."`
 	FIFO        string        `json:"fifo,omitempty" jsonschema:"enum=continue,enum=hold,default=continue" jsonschema_description:"What a failed message of a FIFO queue does to its message group: continue (it is dead-lettered, and a replay comes after its successors) or hold (while it may pass, the group is handed back to the queue and waits)."`
 	AgeKeys
+	RetentionKeys
 	FlowKeys
 }
 
@@ -64,6 +65,18 @@ type RateKeys struct {
 type AgeKeys struct {
 	MaxAge *time.Duration `json:"max_age,omitempty" jsonschema_description:"How old a message may become, counted from its acceptance, before it is given up as expired, 1s to 8760h. Default: no bound but the message's own expires_at."`
 }
+
+// RetentionKeys are the keys that say how long dead letters are kept.
+type RetentionKeys struct {
+	// Retention is in days, as 30d, or a duration.
+	Retention string `json:"retention,omitempty" jsonschema:"pattern=^([0-9]+d|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$" jsonschema_description:"How long a dead letter is kept that nothing is due to happen to by itself (it is parked, waiting, expired, or delivered and kept), counted from its push, 1h to 3650d. Default: for good."`
+}
+
+// The bounds of a retention. One that is shorter would remove what nobody has seen yet.
+const (
+	leastRetention = time.Hour
+	mostRetention  = 3650 * 24 * time.Hour
+)
 
 // mostAge is a year: a dead letter has no end of its own, so a queue's retention is no bound.
 const mostAge = 8760 * time.Hour

@@ -34,23 +34,29 @@ func TestMemoryAndRedisAgree(t *testing.T) {
 			dlq.WithMaxLen(rapid.IntRange(0, 6).Draw(rt, "max")), dlq.WithOverflow(overflow),
 			dlq.WithMaxKept(rapid.IntRange(0, 3).Draw(rt, "max kept")),
 		}
+		if rapid.Bool().Draw(rt, "journal") {
+			opts = append(opts, dlq.WithJournal())
+		}
 		prefix := redistest.Prefix()
 		h := &history{
 			rt: rt, ctx: t, ids: [2]map[string]string{{}, {}}, began: time.Now(),
 			stores: [2]dlq.Store{dlq.NewMemory(opts...), dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...)},
 		}
 		rt.Repeat(map[string]func(*rapid.T){
-			"push":     h.push,
-			"claim":    h.claim,
-			"expired":  h.expired,
-			"take":     h.take,
-			"delivery": h.delivery,
-			"uncancel": h.uncancel,
-			"settle":   h.settle,
-			"release":  h.release,
-			"discard":  h.discard,
-			"unpark":   h.unpark,
-			"":         h.compare,
+			"push":      h.push,
+			"claim":     h.claim,
+			"expired":   h.expired,
+			"take":      h.take,
+			"delivery":  h.delivery,
+			"uncancel":  h.uncancel,
+			"settle":    h.settle,
+			"release":   h.release,
+			"discard":   h.discard,
+			"unpark":    h.unpark,
+			"return":    h.giveBack,
+			"retire":    h.retire,
+			"carry out": h.carryOut,
+			"":          h.compare,
 		})
 		for _, fault := range auditQueue(t.Context(), c, prefix, "mail") {
 			rt.Error(fault)
@@ -89,8 +95,9 @@ func (h *history) both(what string, f func(i int, s dlq.Store) string) {
 	}
 }
 
-func (h *history) push(rt *rapid.T) {
-	it := message("mail", rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(rt, "delivery"))
+// letter draws a dead letter with a label of its own.
+func (h *history) letter(rt *rapid.T) (it dlq.Item, label string) {
+	it = message("mail", rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(rt, "delivery"))
 	it.Message.Body = rapid.SampledFrom([]string{"b", "b", "other"}).Draw(rt, "body")
 	it.Reason = rapid.SampledFrom([]dlq.Reason{dlq.ReasonExhausted, dlq.ReasonExhausted, dlq.ReasonTerminal, dlq.ReasonExpired}).Draw(rt, "reason")
 	if rapid.IntRange(0, 4).Draw(rt, "later") == 0 {
@@ -101,8 +108,126 @@ func (h *history) push(rt *rapid.T) {
 	}
 	it.Replays = rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(rt, "generation")
 	it.Unanswered = rapid.SampledFrom([]int{0, 0, 2}).Draw(rt, "unanswered")
-	label := fmt.Sprintf("%s.%d", it.DeliveryID, len(h.labels))
+	label = fmt.Sprintf("%s.%d", it.DeliveryID, len(h.labels))
 	h.labels = append(h.labels, label)
+	it.Journal = rapid.SampledFrom([]string{"", "at:" + label, "at:" + it.DeliveryID}).Draw(rt, "address")
+	return it, label
+}
+
+// giveBack returns a letter, over the cap by one at most.
+func (h *history) giveBack(rt *rapid.T) {
+	h.rt = rt
+	it, label := h.letter(rt)
+	if it.Journal == "" {
+		it.Journal = "at:" + label
+	}
+	it, err := dlq.Prepare(h.ctx.Context(), it)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	l := dlq.Letter{Item: it, Identity: dlq.IdentityOf(it)}
+	l.Item.Parked, l.Item.Held = rapid.Bool().Draw(rt, "parked"), rapid.Bool().Draw(rt, "held")
+	over := rapid.IntRange(0, 1).Draw(rt, "over")
+	h.both("return", func(i int, s dlq.Store) string {
+		if _, ok, err := s.JournalLease(h.ctx.Context(), "mail", "w", time.Hour); !ok || err != nil {
+			return fmt.Sprint(ok, err)
+		}
+		r, err := s.Return(h.ctx.Context(), "mail", "w", over, []dlq.Letter{l})
+		if err != nil {
+			return err.Error()
+		}
+		if r[0].Status == dlq.ReturnStored {
+			h.ids[i][label] = r[0].ID
+		}
+		if r[0].ID == "" {
+			return string(r[0].Status)
+		}
+		return string(r[0].Status) + " " + h.label(i, r[0].ID)
+	})
+}
+
+func (h *history) retire(rt *rapid.T) {
+	h.rt = rt
+	before := time.Now().Add(rapid.SampledFrom([]time.Duration{-time.Hour, time.Hour}).Draw(rt, "before"))
+	h.both("retire", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Retire(h.ctx.Context(), "mail", before)) })
+}
+
+// carryOut forgets what ended, and states that were written.
+func (h *history) carryOut(rt *rapid.T) {
+	h.rt = rt
+	h.both("carry out", func(i int, s dlq.Store) string {
+		over, _, err := s.Ended(h.ctx.Context(), "mail", "", 1000)
+		if err != nil {
+			return err.Error()
+		}
+		lacks, err := s.Unjournaled(h.ctx.Context(), "mail", 1000)
+		if err != nil {
+			return err.Error()
+		}
+		d := dlq.JournalDone{Ended: over}
+		for _, u := range lacks {
+			if u.State {
+				d.States = append(d.States, dlq.JournalState{ID: u.Item.ID, Parked: u.Item.Parked, Held: u.Item.Held})
+			}
+		}
+		if _, ok, err := s.JournalLease(h.ctx.Context(), "mail", "w", time.Hour); !ok || err != nil {
+			return fmt.Sprint(ok, err)
+		}
+		return fmt.Sprint(s.Journaled(h.ctx.Context(), "mail", "w", d), len(over), len(d.States))
+	})
+}
+
+// address is one in a journal, with a label for a native id.
+func (h *history) address(store int, a string) string {
+	if native, ok := strings.CutPrefix(a, "@"); ok {
+		return "@" + h.label(store, "mail~"+native)
+	}
+	return a
+}
+
+// compareJournal looks at what is kept for a journal.
+func (h *history) compareJournal() {
+	h.rt.Helper()
+	h.both("ended", func(i int, s dlq.Store) string {
+		all, next, err := s.Ended(h.ctx.Context(), "mail", "", 1000)
+		for j := range all {
+			all[j] = h.address(i, all[j])
+		}
+		slices.Sort(all)
+		return fmt.Sprint(all, next, err)
+	})
+	h.both("unjournaled", func(i int, s dlq.Store) string {
+		lacks, err := s.Unjournaled(h.ctx.Context(), "mail", 1000)
+		var all []string
+		for _, u := range lacks {
+			all = append(all, fmt.Sprint(h.label(i, u.Item.ID), h.address(i, u.Item.Journal), u.State, u.Item.Parked, u.Item.Held, u.Identity))
+		}
+		slices.Sort(all)
+		return fmt.Sprint(all, err)
+	})
+	h.both("present", func(i int, s dlq.Store) string {
+		listed, next, err := s.PresentAfter(h.ctx.Context(), "mail", "", 1000)
+		if err != nil || next != "" {
+			return fmt.Sprint(next, err)
+		}
+		var all []string
+		of := make([]dlq.Identity, len(listed))
+		for j, p := range listed {
+			of[j] = p.Identity
+			all = append(all, fmt.Sprint(h.label(i, p.ID), p.Identity, h.address(i, p.Address)))
+		}
+		found, err := s.Present(h.ctx.Context(), "mail", of)
+		for j, p := range found {
+			if p.Identity != of[j] {
+				all = append(all, fmt.Sprintf("%v is not found: %+v", of[j], p))
+			}
+		}
+		return fmt.Sprint(all, err)
+	})
+}
+
+func (h *history) push(rt *rapid.T) {
+	it, label := h.letter(rt)
 	h.both("push", func(i int, s dlq.Store) string {
 		stored, err := s.Add(h.ctx.Context(), it)
 		if err != nil {
@@ -303,6 +428,7 @@ func (h *history) compare(rt *rapid.T) {
 		st.NewestID, st.OldestAt = "", time.Time{}
 		return fmt.Sprintf("%+v %v", st, err)
 	})
+	h.compareJournal()
 	for _, id := range []string{"a", "b", "c", "d"} {
 		h.both("find "+id, func(i int, s dlq.Store) string {
 			it, err := s.Find(h.ctx.Context(), "mail", id, "")
@@ -326,7 +452,7 @@ func (h *history) compare(rt *rapid.T) {
 			now := time.Now()
 			listed[it.State(now)]++
 			states[counted(it).State(now)]++
-			it.ID = h.label(i, it.ID)
+			it.ID, it.Journal = h.label(i, it.ID), h.address(i, it.Journal)
 			it.ExpiredAt = it.ExpiredAt.Truncate(time.Hour * 100000)
 			it.At, it.DeliveredAt, it.NextReplayAt = time.Time{}, it.DeliveredAt.Truncate(time.Hour*100000), it.NextReplayAt.Truncate(2*time.Hour)
 			for k := range it.History {

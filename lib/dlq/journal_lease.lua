@@ -15,7 +15,7 @@ if ttl == 0 then
     call('HDEL', meta, 'journal_token', 'journal_until')
   end
 elseif not l[1] or l[1] == token or tonumber(l[2]) <= now then
-  call('HSET', meta, 'journal_token', token, 'journal_until', now + ttl)
+  call('HSET', meta, 'journal_token', token, 'journal_until', now + ttl, 'journal_seen', now)
   held = 1
 end
 return { held, call('EXISTS', stream), call('SCARD', unjournaled), call('SCARD', ended), l[3] or '' }

@@ -6,5 +6,10 @@
 -- Returns 1.
 
 free_first()
-call('SADD', ARGV[1] == 'ended' and ended or unjournaled, unpack(ARGV, 2))
+if ARGV[1] == 'ended' then
+  call('SADD', ended, unpack(ARGV, 2))
+else
+  call('HSETNX', meta, 'journal_to', '0-0') -- the ends of what has no address are to be noted
+  call('SADD', unjournaled, unpack(ARGV, 2))
+end
 return 1

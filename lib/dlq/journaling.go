@@ -16,7 +16,8 @@ var ErrJournal error = &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "the jo
 // Identity is what makes two dead letters of a sink the same one.
 type Identity struct {
 	// PushKey stands for the delivery and its generation: of the first generation 22 characters
-	// of base64url, of a later one two of those with a comma in between.
+	// of base64url, of a later one two of those with a comma in between. Of what others wrote to
+	// the queue, which tells none, it is "@" and the native id that it had there.
 	PushKey string `json:"push_key"`
 	// Content is ContentFingerprint of what was pushed.
 	Content string `json:"content"`
@@ -31,6 +32,27 @@ func foreignKey(native string) string { return nativeAddress(native) }
 
 // nativeAddress is the address of a dead letter that was pushed without one.
 func nativeAddress(native string) string { return "@" + native }
+
+// nativeSpelling is the nativeAddress that an address stands for: it says so, or it is the only line of an
+// object that is named by a native id, "<x>/<hour>/<native id>-1:0" (package journal). Empty: none.
+func nativeSpelling(address string) string {
+	native, ok := strings.CutPrefix(address, "@")
+	if !ok {
+		native, ok = strings.CutSuffix(address[strings.LastIndexByte(address, '/')+1:], "-1:0")
+	}
+	if id, err := ParseID(native); !ok || err != nil || id.Sink != "" {
+		return ""
+	}
+	return nativeAddress(native)
+}
+
+// isAt reports whether address is the entry's, in one spelling or the other.
+func (e entry) isAt(address string) bool {
+	if e.journal != "" {
+		return address == e.journal
+	}
+	return nativeSpelling(address) == nativeAddress(e.native)
+}
 
 // check refuses what can be no identity: it is kept where spaces, colons and bars separate.
 func (id Identity) check() error {
@@ -153,7 +175,8 @@ type Journaling interface {
 	NoteEnded(ctx context.Context, sink string, addresses []string) error
 
 	// Unjournaled returns dead letters that the journal lacks, or whose state it lacks, in no
-	// order, at most limit of them and about 1 MB. What is gone is forgotten.
+	// order, at most limit of them and about 1 MB; none only if there are none. What is gone or
+	// delivered is forgotten.
 	Unjournaled(ctx context.Context, sink string, limit int) ([]Unjournaled, error)
 
 	// Ended returns some addresses that are over, in no order: about limit of them after a
@@ -178,7 +201,10 @@ type Journaling interface {
 
 	// Return pushes up to 25 dead letters of a sink again that the journal has. It changes nothing
 	// that is there: the same content under the same push key, due or not, is ReturnExists.
-	// over is how many more than the cap allows (WithMaxLen) may be stored. ErrJournalTaken where
+	// over is how many more than the cap allows (WithMaxLen), where kept ones do not count, may be
+	// stored; nothing is trimmed. INVALID_ARGUMENT where a letter is none (Letter.Check).
+	// An unreadable one comes back as unreadable as it was. Repeated after its reply was lost,
+	// what was stored exists. ErrJournalTaken where
 	// token holds the lease no longer: nothing was changed then. The slice has the length of
 	// letters.
 	Return(ctx context.Context, sink, token string, over int, letters []Letter) ([]Returned, error)
@@ -186,7 +212,8 @@ type Journaling interface {
 	// Retire removes dead letters that are not due by themselves, were pushed before the time
 	// given, and are not leased: delivered and kept, expired, parked and waiting ones. It looks at
 	// no more than 1,000 entries per call; more says that there are others to look at. They
-	// are counted (Stats.Retired), and their addresses are over.
+	// are counted (Stats.Retired), and their addresses are over. Each call goes on where the last one
+	// stopped; more is false at the end, and the next one begins with the oldest.
 	Retire(ctx context.Context, sink string, before time.Time) (retired int64, more bool, err error)
 }
 

@@ -256,7 +256,7 @@ func (q *memoryQueue) store(e entry, reason Reason, now time.Time) entry {
 	same := append(q.ids[e.pushKey], me)
 	q.ids[e.pushKey] = same[max(0, len(same)-maxContents):]
 	if e.journaled && e.journal == "" {
-		q.journal.unjournaled[e.native] = true
+		q.lacks(e.native)
 	}
 	return e
 }

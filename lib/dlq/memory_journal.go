@@ -15,6 +15,7 @@ import (
 type memoryJournal struct {
 	ended       map[string]bool // addresses
 	unjournaled map[string]bool // native ids, and stateNote with one
+	known       bool            // something was noted as unjournaled: there is a journal
 	token       string          // of who works on it, until until
 	until       time.Time
 	notes       JournalNotes
@@ -22,14 +23,22 @@ type memoryJournal struct {
 
 // end notes that an entry's address is over.
 func (q *memoryQueue) end(e *memoryEntry) {
-	if a := e.address(); a != "" {
-		q.journal.ended[a] = true
+	switch {
+	case e.address() != "":
+		q.journal.ended[e.address()] = true
+	case q.journal.known:
+		q.journal.ended[nativeAddress(e.native)] = true
 	}
+}
+
+// lacks notes that the journal lacks an entry.
+func (q *memoryQueue) lacks(native string) {
+	q.journal.unjournaled[native], q.journal.known = true, true
 }
 
 // changed notes that an entry is parked or held as it was not.
 func (q *memoryQueue) changed(e *memoryEntry) {
-	if e.address() != "" {
+	if e.address() != "" || q.journal.known {
 		q.journal.unjournaled[stateNote+e.native] = true
 	}
 }
@@ -37,9 +46,9 @@ func (q *memoryQueue) changed(e *memoryEntry) {
 // repeated notes what a push under an address found: the dead letter waits under another, whose
 // object may never have been written.
 func (q *memoryQueue) repeated(e *memoryEntry, address string) {
-	if address != "" && address != e.journal {
+	if address != "" && !e.isAt(address) {
 		q.journal.ended[address] = true
-		q.journal.unjournaled[e.native] = true
+		q.lacks(e.native)
 	}
 }
 
@@ -135,7 +144,7 @@ func (m *Memory) NoteUnjournaled(ctx context.Context, sink string, ids []string)
 	}
 	defer unlock()
 	for _, n := range natives {
-		q.journal.unjournaled[n] = true
+		q.lacks(n)
 	}
 	return nil
 }
@@ -326,7 +335,7 @@ func (m *Memory) Return(ctx context.Context, sink, token string, over int, lette
 
 // giveBack pushes an entry again that the journal has.
 func (m *Memory) giveBack(q *memoryQueue, e entry, it Item, over int, now time.Time) Returned {
-	if q.journal.ended[e.journal] {
+	if q.journal.ended[e.journal] || q.journal.ended[nativeSpelling(e.journal)] {
 		return Returned{Status: ReturnEnded}
 	}
 	if old := q.waiting()[e.identity()]; old != nil {

@@ -5,6 +5,7 @@
 -- KEYS  1..13 the queue (prelude.lua)
 -- ARGV  1, 2  most entries and bytes of them that one step looks at
 --       3     '1': there is a journal
+--       4     after what time that nobody worked on it, in ms, one is used no more
 -- Returns 1 while the pass is not at its end, else 0.
 --
 -- meta's field mend says where the pass is: "<companion> <cursor of its scan> <members of
@@ -203,6 +204,15 @@ local function recount()
   return at_end
 end
 
+-- abandon forgets what is kept for a journal that is used no more: nobody would carry the ends out.
+local function abandon()
+  local m = call('HMGET', meta, 'journal_to', 'journal_seen')
+  if m[1] and m[2] and now - tonumber(m[2]) > tonumber(ARGV[4]) then
+    call('HDEL', meta, 'journal_to', 'journal_seen', 'journal')
+    call('UNLINK', ended, unjournaled)
+  end
+end
+
 -- adopt makes the new numbers the counters. A group whose text is lost is counted with
 -- those that have no group.
 local function adopt()
@@ -246,6 +256,9 @@ while name ~= 'stream' and looks > 0 and read > 0 do
 end
 if name == 'stream' and looks > 0 and read > 0 and recount() then
   adopt()
+  if ARGV[3] ~= '1' then
+    abandon()
+  end
   return 0
 end
 call('HSET', meta, 'mend', name .. ' ' .. cursor .. ' ' .. done)

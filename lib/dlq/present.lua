@@ -34,7 +34,7 @@ end
 
 -- search looks for one, and returns false when it is to go on after a member.
 local function search(row, k, f)
-  local listed = {}
+  local listed, pairs_of = {}, {}
   if after == '' then
     local native = string.match(k, '^@(%d+%-%d+)$')
     if native then
@@ -42,6 +42,9 @@ local function search(row, k, f)
     end
   end
   for pair in string.gmatch(call('HGET', ids, k) or '', '%S+') do
+    table.insert(pairs_of, 1, pair) -- the newest first
+  end
+  for _, pair in ipairs(pairs_of) do
     local id = id_of(pair)
     listed[id] = true
     local content = string.sub(pair, 1, -#id - 2)

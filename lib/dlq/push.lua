@@ -29,7 +29,7 @@ local max, trim, max_groups, max_contents = tonumber(ARGV[1]), ARGV[2] == '1', t
 local known = ARGV[5]
 local out = { 0 }
 local make_room, find -- once there is need
-local over, lacking = {}, {} -- addresses that are over, and ids that the journal lacks
+local over, lacking -- addresses that are over, and ids that the journal lacks: none as yet
 local more = {} -- groups of this call, and how many are not counted yet
 local len = call('XLEN', stream)
 
@@ -53,6 +53,11 @@ for i = 6, #ARGV, 7 do
     find = find or finder()
     status, id, detail, told = find(under, f, known, x)
     others = id
+    if status == 'exists' and j ~= '' and j ~= '@' and j ~= told then
+      over, lacking = over or {}, lacking or {}
+      over[#over + 1] = j
+      lacking[#lacking + 1] = id
+    end
   end
   if not status and max > 0 and len >= max then
     if trim then
@@ -77,16 +82,10 @@ for i = 6, #ARGV, 7 do
   if not status then
     -- store.lua
   end
-  if status == 'exists' and j ~= '' and j ~= '@' and j ~= told then
-    over[#over + 1] = j
-    lacking[#lacking + 1] = id
-  end
   out[#out + 1] = status
   out[#out + 1] = id
   out[#out + 1] = detail
 end
 count_more(more)
-if #lacking > 0 then
-  note(over, lacking)
-end
+-- noted.lua
 return out

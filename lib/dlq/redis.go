@@ -220,13 +220,16 @@ const (
 	mendSteps = 4           // of one call
 	mendLooks = 100         // entries that one step looks at
 	mendBytes = 256 << 10   // and how much of them
+
+	// journalUnused is how long nobody has worked on a journal that is given up, by stores that know of none.
+	journalUnused = 7 * 24 * time.Hour
 )
 
 // mend goes on with a queue's pass and reports whether it did anything. It may fail: what
 // was read before stands, and whoever asks next goes on.
 func (r *Redis) mend(ctx context.Context, sink string) bool {
 	for range mendSteps {
-		answer, err := r.conn.Eval(ctx, "mend", mendScript, r.conn.Keys.Queue(sink), mendLooks, mendBytes, flags[r.opts.journal])
+		answer, err := r.conn.Eval(ctx, "mend", mendScript, r.conn.Keys.Queue(sink), mendLooks, mendBytes, flags[r.opts.journal], journalUnused.Milliseconds())
 		if err != nil {
 			return false
 		}

@@ -401,7 +401,7 @@ func (r *Redis) giveBack(ctx context.Context, sink, token string, over int, lett
 			if there[i].ID != "" {
 				found, _ = ParseID(there[i].ID)
 			}
-			args = append(args, e.pushKey, e.content, e.group, e.groupText, e.when(), e.item, e.journal,
+			args = append(args, e.pushKey, e.content, e.group, e.groupText, e.when(), e.item, e.journal, nativeSpelling(e.journal),
 				e.deliveryKeyOf(letters[i].Item.DeliveryID), wait, found.Native)
 		}
 		answer, err := r.conn.Eval(ctx, "return", returnScript, r.conn.Keys.Queue(sink), args...)

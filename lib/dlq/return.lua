@@ -6,7 +6,7 @@
 --       2     most entries in the stream, without the kept ones; 0: no bound
 --       3..5  most groups, most contents, what is known (push.lua)
 --       then for each item as in push.lua: push key, content's fingerprint, group, group's text,
---       not before, item, address; and the key of its delivery, 'p', 'h', 'ph' or '' where it is parked or
+--       not before, item, address; and the address '@<native id>' that this stands for, or '', the key of its delivery, 'p', 'h', 'ph' or '' where it is parked or
 --       held, and the native id of what present.lua found, or ''
 -- Returns {status, id, more, ...}, or {-1} when the token does not hold the lease. The status is
 -- 'stored', 'exists', 'compare' or 'full', as in push.lua, but an entry whose time is over exists
@@ -16,17 +16,18 @@ if not works(ARGV[1]) then
   return { -1 }
 end
 local max, max_groups, max_contents, known = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local out, over, lacking, more = {}, {}, {}, {} -- by the names of push.lua
+local over, lacking
+local out, more = {}, {} -- these by the names of push.lua
 local len, now, find = call('XLEN', stream), now_ms(), finder()
 
-for i = 6, #ARGV, 10 do
-  local k, f, g, group_text, n, item, j, delivery, wait, there = unpack(ARGV, i, i + 9)
+for i = 6, #ARGV, 11 do
+  local k, f, g, group_text, n, item, j, alias, delivery, wait, there = unpack(ARGV, i, i + 10)
   local x = '' -- when it expires
   if n ~= '0' and n ~= 'never' then
     n, x = string.match(n, '^([^ ]*) ?(.*)$')
   end
   local status, id, detail, others, told
-  if call('SISMEMBER', ended, j) == 1 then
+  if call('SISMEMBER', ended, j) == 1 or alias ~= '' and call('SISMEMBER', ended, alias) == 1 then
     status, id, detail = 'ended', '', ''
   elseif there ~= '' and not call('ZSCORE', kept, there) then
     local fields = fields_of(there)
@@ -63,7 +64,8 @@ for i = 6, #ARGV, 10 do
       end
     end
   end
-  if status == 'exists' and j ~= told then
+  if status == 'exists' and j ~= told and not (told == '' and alias == '@' .. id) then
+    over, lacking = over or {}, lacking or {}
     over[#over + 1] = j
     lacking[#lacking + 1] = id
   end
@@ -76,7 +78,5 @@ for g, n in pairs(more) do
     call('HINCRBY', groups, 'n:' .. g, n)
   end
 end
-if #lacking > 0 then
-  note(over, lacking)
-end
+-- noted.lua
 return out

@@ -87,8 +87,8 @@ var (
 	//go:embed retire.lua
 	retireSource string
 
-	pushScript = redis.NewScript(join(clockSource, apart("trimmer()", entrySource, trimSource), apart("finder()", findSource),
-		apart("start_anew()", anewSource), apart("note(over, lacking)", notedSource), storing(pushSource)))
+	pushScript = redis.NewScript(join(clockSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
+		apart("start_anew", anewSource), storing(pushSource)))
 	claimScript    = script(constants, entrySource, deathSource, leaseSource, claimSource)
 	takeScript     = script(constants, entrySource, deathSource, leaseSource, takeSource)
 	overdueScript  = script(constants, entrySource, deathSource, leaseSource, overdueSource)
@@ -103,7 +103,7 @@ var (
 	gateScript     = script(gateSource)
 	pauseScript    = script(pauseSource)
 	statsScript    = script(entrySource, statsSource)
-	mendScript     = script(entrySource, wrapped("start_anew()", anewSource), mendSource)
+	mendScript     = script(entrySource, wrapped("start_anew", anewSource), mendSource)
 	groupsScript   = script(groupsSource)
 	newestScript   = redis.NewScript(newestSource)
 
@@ -114,8 +114,8 @@ var (
 	journaledScript    = script(worksSource, journaledSource)
 	presentScript      = script(entrySource, presentSource)
 	presentAfterScript = script(entrySource, presentAfterSource)
-	returnScript       = script(entrySource, worksSource, wrapped("finder()", findSource), wrapped("start_anew()", anewSource),
-		wrapped("note(over, lacking)", notedSource), storing(returnSource))
+	returnScript       = script(entrySource, worksSource, wrapped("finder", findSource), wrapped("start_anew", anewSource),
+		storing(returnSource))
 	retireScript = script(entrySource, retireSource)
 )
 
@@ -123,21 +123,22 @@ var (
 var constants = fmt.Sprintf("local MAX_HISTORY, KEEP_CLAIM = %d, %d\nlocal DIED_UNDER = [[%s]]",
 	MaxHistory, claimRetention.Milliseconds(), DiedUnder)
 
-// wrapped makes parts a function, given its name and parameters.
-func wrapped(signature string, parts ...string) string {
-	return "local function " + signature + "\n" + join(parts...) + "\nend"
+// wrapped makes parts a function.
+func wrapped(name string, parts ...string) string {
+	return "local function " + name + "()\n" + join(parts...) + "\nend"
 }
 
 // apart is wrapped with a prelude of its own. A function pays for each local of the script that it
 // uses whenever the script runs, called or not: the rare parts of a push use none but now_ms, and
 // a push that needs none of them is a tenth cheaper.
-func apart(signature string, parts ...string) string {
-	return wrapped(signature, append([]string{preludeSource}, parts...)...)
+func apart(name string, parts ...string) string {
+	return wrapped(name, append([]string{preludeSource}, parts...)...)
 }
 
-// storing puts store.lua where a script says so.
+// storing puts store.lua and noted.lua where a script says so.
 func storing(source string) string {
-	return strings.Replace(source, "-- store.lua\n", storeSource, 1)
+	source = strings.Replace(source, "-- store.lua\n", storeSource, 1)
+	return strings.Replace(source, "-- noted.lua\n", notedSource, 1)
 }
 
 func join(parts ...string) string { return strings.Join(parts, "\n") }

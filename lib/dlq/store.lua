@@ -43,6 +43,7 @@ else
     call('ZADD', expires, x, id)
   end
   if j == '@' then
+    lacking = lacking or {}
     lacking[#lacking + 1] = id
   end
 end

@@ -190,3 +190,30 @@ func TestAProcessMayDieAtAnyCallOfARestore(t *testing.T) {
 		}
 	}
 }
+
+// A wipe may come at any moment of a tick: what the journal had before it is there after it.
+func TestAWipeMayComeAtAnyCallOfATick(t *testing.T) {
+	for at, dead := 1, true; dead; at++ {
+		inBubble(t, 0, func(w *world) {
+			alive, _ := muddle(w)
+			// These were in the queue alone.
+			alive = slices.DeleteFunc(alive, func(id string) bool { return id == "native" || id == "unwritten-1" || id == "unwritten-2" })
+			l := w.mortal(at, true)
+			_, _ = w.keeper.Tick(w.ctx, mail) // what it says is another test's
+			dead = l.over()
+			w.reborn()
+			w.wipe()
+			w.restore(RestoreStep{})
+			w.settleAll()
+			count := map[string]int{}
+			for _, id := range w.waiting() {
+				count[id]++
+			}
+			for _, id := range alive {
+				if count[id] != 1 {
+					t.Fatalf("wiped after call %d: %s is there %d times\n%s", at, id, count[id], w.log)
+				}
+			}
+		})
+	}
+}

@@ -257,7 +257,10 @@ func (m *model) wipeQueue() {
 // end restores and ticks to the end and returns what is wrong.
 func (m *model) end() (faults []string) {
 	later(time.Hour)
-	for quiet := 0; quiet < 2; quiet++ {
+	for quiet, round := 0, 0; quiet < 2; quiet, round = quiet+1, round+1 {
+		if round > 100 {
+			return []string{"it does not come to an end"}
+		}
 		p := RestoreProgress{}
 		for !p.Done && !p.Full {
 			var err error
