@@ -185,6 +185,10 @@ func (e *erase) older(folder string) func(context.Context, string) (bool, error)
 		if next != "" {
 			e.p.After = olderVersions + next
 		}
+		if errors.Is(err, ErrTooLarge) && next == "" { // all others are done; nobody here wrote it
+			e.damaged.tell(ctx, folder, fmt.Errorf("an older version: %w", err))
+			return true, nil
+		}
 		if err != nil && ctx.Err() != nil && next != "" {
 			return false, nil // its time is over; the next call goes on
 		}
