@@ -196,7 +196,7 @@ func (e *erase) older(folder string) func(context.Context, string) (bool, error)
 			e.damaged.tell(ctx, folder, fmt.Errorf("an older version: %w", err))
 			return true, nil
 		case ctx.Err() != nil:
-			return false, nil // the next call goes on
+			return false, nil //nolint:nilerr // the next call goes on
 		}
 		return false, about("purge", folder, err)
 	}
