@@ -20,7 +20,7 @@ func (k *Keeper) putBack(ctx context.Context, sink, token string, over int, lett
 	}
 	var answers []dlq.Returned
 	for some := range slices.Chunk(letters, together) {
-		got, err := do(ctx, sink, token, over, some)
+		got, err := k.putRest(ctx, sink, some, func(rest []dlq.Letter) ([]dlq.Returned, error) { return do(ctx, sink, token, over, rest) })
 		if err != nil {
 			return answers, err
 		}

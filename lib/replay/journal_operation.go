@@ -2,10 +2,12 @@ package replay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +25,8 @@ const (
 	eraseSlice = 1000
 	// mostAudits is how many audits of a sink may run out of time before nobody tries again.
 	mostAudits = 5
+	// previewJournal is how long the preview of an erasure looks into the journal.
+	previewJournal = 10 * time.Second
 	// clockSkew is how much the clocks may differ that say when something became a dead letter.
 	clockSkew = time.Minute
 )
@@ -255,8 +259,42 @@ func (e *Engine) previewRestore(ctx context.Context, op Operation, p *Preview) e
 	return g.Wait()
 }
 
-// previewErase counts what an erasure would remove from the queue.
+// previewErase counts what an erasure would remove: from the queue, and what is in the journal.
 func (e *Engine) previewErase(ctx context.Context, op Operation, p *Preview) error {
+	if err := e.previewEraseQueue(ctx, op, p); err != nil || e.Journal == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, previewJournal)
+	defer cancel()
+	var found atomic.Int64
+	count := func(recipient json.RawMessage) bool { // and erase none
+		if op.Recipient.has(recipient) {
+			found.Add(1)
+		}
+		return false
+	}
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(maxCalls)
+	for name := range op.Sinks {
+		g.Go(func() error {
+			got, err := e.Journal.Erase(ctx, name, count, "")
+			mu.Lock()
+			defer mu.Unlock()
+			p.countJournal(JournalCounts{Erase: &EraseCounts{Damaged: got.Damaged}})
+			cut := errors.Is(err, dlq.ErrJournalTaken) || ctx.Err() != nil || err == nil && !got.Done
+			if p.Complete = p.Complete && !cut; cut {
+				return nil
+			}
+			return coded(err)
+		})
+	}
+	err := g.Wait()
+	p.countJournal(JournalCounts{Erase: &EraseCounts{Erased: found.Load()}})
+	return err
+}
+
+func (e *Engine) previewEraseQueue(ctx context.Context, op Operation, p *Preview) error {
 	upTo := map[string]string{}
 	for name, progress := range op.Sinks {
 		if progress.NewestID != "" {

@@ -315,7 +315,9 @@ type AuditCounts struct {
 // EraseCounts say what an erasure found besides the dead letters that it removed from the queue, which
 // are Discarded.
 type EraseCounts struct {
-	Erased     int64 `json:"erased"`     // dead letters that were removed from the journal alone
+	// Erased are dead letters that were removed from the journal alone. In a preview it is what the
+	// journal has of the recipient in all: that of dead letters in the queue, and older versions, too.
+	Erased     int64 `json:"erased"`
 	Versions   int64 `json:"versions"`   // older versions of objects that were removed
 	Unreadable int64 `json:"unreadable"` // entries of the queue that cannot be read: nobody knows whose they are
 	Damaged    int64 `json:"damaged"`    // likewise objects of the journal; the log names them

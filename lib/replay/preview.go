@@ -94,7 +94,7 @@ func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, erro
 func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, error) {
 	op := Operation{
 		Action: r.Action, Filter: r.Filter, All: r.All, DryRun: r.DryRun, Reason: r.Reason, Actor: r.Actor,
-		StopAfter: r.stopAfter(), Since: r.Since, Round: 1,
+		StopAfter: r.stopAfter(), Since: r.Since.Truncate(time.Millisecond), Round: 1, // as names of objects tell it
 		Status: OperationQueued, CreatedAt: time.Now().UTC(), Sinks: map[string]SinkProgress{},
 	}
 	if r.Action.journals() && r.Action != OperationErase && e.Journal == nil {
