@@ -261,3 +261,24 @@ func TestADuplicateIsEndedWhenItsOtherObjectIsWritten(t *testing.T) {
 		w.wantWaiting("a")
 	})
 }
+
+// An object under open/ in which nothing is open is deleted; what spill/ has of its group is not.
+func TestAnObjectWithoutOpenLinesIsDeletedAlone(t *testing.T) {
+	inBubble(t, 1, func(w *world) {
+		w.push("first")
+		w.spill("s1", "s2") // for one of them there is room
+		letters := w.letters("x", "y")
+		g := w.group(letters)
+		w.object(g.open(mail), []*dlq.Letter{nil, nil})
+		w.object(g.spill(mail), []*dlq.Letter{nil, letters[1]})
+		later(time.Hour)
+		if r := w.tick(); r.Deleted != 1 || !r.Full {
+			t.Errorf("%+v; want the object deleted", r)
+		}
+		for _, id := range []string{"first", "s1", "s2", "y"} {
+			w.deliver(id)
+			w.tick()
+		}
+		w.wantWaiting()
+	})
+}
