@@ -130,6 +130,10 @@ SEED ?= 0
 soak: deps ## Account for N=100000 deliveries under faults; SEED=n repeats a run.
 	$(GO) test -tags full ./internal/soak -run TestSoak -count=1 -timeout 15m -v -soak.n=$(N) -soak.seed=$(SEED) -soak.restarts=6 -soak.kills=24
 
+.PHONY: wipe
+wipe: deps ## The same with a journal, which is slow and fails, while Redis is full, killed and wiped twice.
+	$(GO) test -tags full ./internal/wipe -run TestWipe -count=1 -timeout 20m -v -wipe.n=$(N) -wipe.seed=$(SEED) -wipe.kills=40
+
 .PHONY: races
 races: N = 10000
 races: deps ## Let N=10000 cancellations race against due times, arrivals, duplicates and takeovers; SEED=n repeats a run.

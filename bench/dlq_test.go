@@ -48,7 +48,12 @@ func letter(sink string, i int) dlq.Item {
 // fill stores the dead letters from first up to last.
 func fill(b *testing.B, s dlq.Store, sink string, first, last int) {
 	b.Helper()
-	const at = 500
+	fillBy(b, s, sink, first, last, 500)
+}
+
+// fillBy is fill, with so many at a time.
+func fillBy(b *testing.B, s dlq.Store, sink string, first, last, at int) {
+	b.Helper()
 	var wg sync.WaitGroup
 	work := make(chan int)
 	for range 4 {

@@ -16,9 +16,10 @@ import (
 // notRun names the examples that cannot be run, and why; all others end in an output that is
 // compared.
 var notRun = map[string]string{
-	"bundle.Example":             "the functions serve the platform and do not return",
-	"lib/dlq/dlqtest.Example":    "the suite needs a *testing.T; TestTheExample runs it with what the example shows",
-	"lib/sinks/sinktest.Example": "the suite needs a *testing.T; TestTheExample runs it with what the example shows",
+	"bundle.Example":                  "the functions serve the platform and do not return",
+	"lib/dlq/dlqtest.Example":         "the suite needs a *testing.T; TestTheExample runs it with what the example shows",
+	"lib/journal/journaltest.Example": "the suite needs a *testing.T; TestTheExample runs it with what the example shows",
+	"lib/sinks/sinktest.Example":      "the suite needs a *testing.T; TestTheExample runs it with what the example shows",
 }
 
 // What others import says what it is and where to start, and shows a use of it.

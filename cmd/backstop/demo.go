@@ -33,9 +33,10 @@ func newDemo() *cobra.Command {
 		Long: `Demo runs the real functions on this machine and plays one story: deliveries over each entry
 point and to each kind of sink, a sink that recovers, one that is down, one that is gone
 and one that hangs; one answered at once, and one sent later and taken back in time; what
-the dead-letter queue holds; the sink healed; the scheduled replay, too late for one of
-them; the rest discarded. Its last line is the accounting. The exit code is 1 when a
-message is unaccounted for or has another fate than expected.`,
+the dead-letter queue holds; its Redis wiped, and restored from the journal; the sink healed;
+the scheduled replay, too late for one of them; the rest discarded. Its last line is the
+accounting. The exit code is 1 when a message is unaccounted for or has another fate than
+expected.`,
 		Args: cobra.NoArgs,
 	}
 	c.Flags().StringVar(&eventsDir, "events", "events", "folder with the sample events")
@@ -46,7 +47,7 @@ message is unaccounted for or has another fate than expected.`,
 			return err
 		}
 		// The hanging sink is given up on before the function's deadline: a short one.
-		o := local.Options{Bin: *bin, Timeout: 4 * time.Second}
+		o := local.Options{Bin: *bin, Timeout: 4 * time.Second, Journal: local.TemporaryJournal}
 		if logs {
 			o.Output = func(f, line string) { _ = printLog(c.ErrOrStderr(), f, line) }
 		}
@@ -79,9 +80,10 @@ func (d *demo) play(ctx context.Context) error {
 		{"1. Deliveries over each entry point, to each kind of sink", d.deliver},
 		{"2. One is answered at once, one is canceled before its time: the queue has both", d.later},
 		{"3. What the dead-letter queue holds", d.list},
-		{"4. webhook-down is healed, and the schedule replays; it is too late for one", d.replay},
-		{"5. The operator discards the rest; what expired is kept", d.discard},
-		{"6. What arrived", d.arrived},
+		{"4. Redis is wiped; what the journal has is restored", d.wipe},
+		{"5. webhook-down is healed, and the schedule replays; it is too late for one", d.replay},
+		{"6. The operator discards the rest; what expired is kept", d.discard},
+		{"7. What arrived", d.arrived},
 	} {
 		if err := d.printf("\n%s\n\n", chapter.title); err != nil {
 			return err
@@ -255,6 +257,50 @@ func (d *demo) letters(ctx context.Context) ([]letter, error) {
 	var page listed
 	err := d.call(ctx, http.MethodGet, "/v1/dlq/items?limit=100", "", &page)
 	return page.Items, err
+}
+
+// wipe empties the Redis, as the loss of a cache does, and restores its dead letters.
+func (d *demo) wipe(ctx context.Context) error {
+	before, err := d.letters(ctx)
+	if err != nil {
+		return err
+	}
+	d.stack.Redis.FlushAll()
+	lost, err := d.letters(ctx)
+	if err != nil {
+		return err
+	}
+	d.check(len(before) > 0 && len(lost) == 0, "%d dead letters before the wipe, %d after it", len(before), len(lost))
+	var op struct {
+		ID      string
+		Status  any // a problem's is a number
+		Detail  string
+		Error   string
+		Restore struct{ Restored, Damaged int }
+	}
+	if err := d.call(ctx, http.MethodPost, "/v1/dlq/operations", `{"action":"restore","reason":"its Redis was wiped"}`, &op); err != nil {
+		return err
+	}
+	if op.ID == "" {
+		return fmt.Errorf("restore: %v %s", op.Status, op.Detail)
+	}
+	for op.Status == "queued" || op.Status == "running" {
+		if err := delay.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("restore %s is %v: %w", op.ID, op.Status, err)
+		}
+		if err := d.call(ctx, http.MethodGet, "/v1/dlq/operations/"+op.ID, "", &op); err != nil {
+			return err
+		}
+	}
+	d.check(op.Status == "completed" && op.Restore.Restored == len(before) && op.Restore.Damaged == 0,
+		"the restore of %d dead letters is %v: %+v %s", len(before), op.Status, op.Restore, op.Error)
+	after, err := d.letters(ctx)
+	if err != nil {
+		return err
+	}
+	rows := [][]string{{"", "DEAD LETTERS"}, {"before", fmt.Sprint(len(before))}, {"wiped", fmt.Sprint(len(lost))}, {"restored", fmt.Sprint(len(after))}}
+	d.check(len(after) == len(before), "%d dead letters after the restore, want %d", len(after), len(before))
+	return d.table(rows)
 }
 
 // later sends one that is answered at once, and one that is taken back before its time. Then it

@@ -35,10 +35,10 @@ type deployment struct {
 // emulated are the types that the emulator has a model of. It answers for all others
 // too, queue policies and what is attached to a role among them, but what it says of
 // those means nothing.
-var emulated = []string{"AWS::SQS::Queue", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
+var emulated = []string{"AWS::SQS::Queue", "AWS::S3::Bucket", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"}
 
-// deploy creates the stack's queues, roles and policies in the emulator, the queues under the
-// names that s has made up for them.
+// deploy creates the stack's queues, bucket, roles and policies in the emulator, the queues and
+// the bucket under the names that s has made up for them.
 func deploy(t *testing.T, endpoint string, s stack) deployment {
 	t.Helper()
 	resources := object{}
@@ -47,8 +47,11 @@ func deploy(t *testing.T, endpoint string, s stack) deployment {
 			continue
 		}
 		properties := maps.Clone(r.Properties)
-		if r.Type == "AWS::SQS::Queue" {
+		switch r.Type {
+		case "AWS::SQS::Queue":
 			properties["QueueName"] = s.attribute(id, "QueueName")
+		case "AWS::S3::Bucket":
+			properties["BucketName"] = s.attribute(id, "Ref")
 		}
 		first := list{}
 		for _, other := range sorted(r.needs) {

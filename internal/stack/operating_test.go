@@ -102,7 +102,7 @@ func (w *world) operating(t *testing.T, cli, shipping string, page ...string) {
 		}
 		return text(obj(all[0])["id"])
 	}
-	asks := regexp.MustCompile(`^backstop (dlq (replay --|discard)|config push|redrive send)`)
+	asks := regexp.MustCompile(`^backstop (dlq (replay --|discard|restore|erase)|config push|redrive send)`)
 	ran := 0
 	for _, line := range commands(t, page...) {
 		if !strings.HasPrefix(line, "backstop ") {

@@ -77,9 +77,9 @@ func (s stack) permissions(t *testing.T, role string) []statement {
 
 var functions = []string{"SendFunction", "QueueFunction", "ReplayFunction", "DlqApiFunction"}
 
-// journal lists what every function may do with the journal in a bucket: send, too, takes back
+// keptByAll lists what every function may do with the journal in a bucket: send, too, takes back
 // what was handed back, and removes the dead letter of what another delivered.
-func journal(bucket string) []string {
+func keptByAll(bucket string) []string {
 	open, spill, state := bucket+"/backstop/open/*", bucket+"/backstop/spill/*", bucket+"/backstop/state/*"
 	return []string{
 		"s3:ListBucket " + bucket,
@@ -138,14 +138,14 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 	made := "arn:aws:s3:::backstop-test-bucket-1a2b3c4d5e6f"
 	bucket := map[string]string{"no VPC": "arn:aws:s3:::letters-of-ours", "created cache": made, "everything": made}
 	shared := map[string][]string{
-		"no VPC": append([]string{"ssm:GetParameter " + parameters + "/backstop/prod/redis"}, journal(bucket["no VPC"])...),
+		"no VPC": append([]string{"ssm:GetParameter " + parameters + "/backstop/prod/redis"}, keptByAll(bucket["no VPC"])...),
 		"created cache": slices.Concat([]string{
 			"elasticache:Connect " + cache + "serverlesscache:backstop-51af3dc0", "elasticache:Connect " + cache + "user:backstop-51af3dc0",
-		}, vpc, journal(made)),
+		}, vpc, keptByAll(made)),
 		"everything": slices.Concat([]string{
 			"elasticache:Connect " + cache + "replicationgroup:cache-1", "elasticache:Connect " + cache + "user:backstop",
 			"kms:Decrypt " + everything["ParametersKmsKeyArn"], "kms:Decrypt " + everything["DataKmsKeyArn"], "kms:GenerateDataKey " + everything["DataKmsKeyArn"],
-		}, vpc, journal(made)),
+		}, vpc, keptByAll(made)),
 	}
 	for variant, params := range variants {
 		s := resolve(t, params)

@@ -143,7 +143,7 @@ func (r *run) ticksUntil(ctx context.Context, t *testing.T, o *operated, what st
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
-			fmt.Printf("wipe: until %s: %s\n", what, missing)
+			_, _ = fmt.Fprintf(os.Stdout, "wipe: until %s: %s\n", what, missing)
 		}
 		_ = delay.Sleep(ctx, between)
 	}

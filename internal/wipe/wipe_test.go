@@ -40,7 +40,7 @@ const (
 	functionT = 5 * time.Second  // of those that send, and of the API's
 	replayT   = 10 * time.Second // of the one that replays
 	away      = 300 * time.Millisecond
-	between   = 250 * time.Millisecond // two ticks
+	between   = 100 * time.Millisecond // two ticks
 	bucket    = "journal"
 )
 
@@ -90,7 +90,7 @@ type journal struct {
 }
 
 // Of 1,000 requests so many are slow by a second, fail, and are carried out without an answer.
-const slow, failing, silent = 10, 10, 3
+const slow, failing, silent = 10, 10, 10
 
 func newJournal(tb testing.TB, seed uint64) *journal {
 	tb.Helper()

@@ -29,10 +29,8 @@ var happenings = []string{
 // told is what became of a delivery that was accepted.
 type told struct {
 	over bool
-	// unsafe: the journal had no object of it yet, or not for sure, when the queue was wiped. Nothing can be promised.
-	lost         bool
-	parked, held bool
-	spilled      bool // and nobody knows yet that it is in the queue
+	// lost: the journal had no line of it yet when the queue was wiped. Nothing is promised then.
+	lost bool
 }
 
 // model is what should be.
@@ -175,19 +173,14 @@ func (m *model) happen(h happening) {
 			m.act(it.DeliveryID, dlq.ActionDiscard)
 			told.over = true
 		case "drop":
-			_, err := NewQueue(m.queue.Memory, m.bucket, Options{}).Get(m.ctx, it.ID)
-			m.check(err)
 			m.check(NewQueue(m.queue.Memory, m.bucket, Options{}).Discard(m.ctx, it.ID))
 			told.over = true
 		case "park":
 			m.act(it.DeliveryID, dlq.ActionPark)
-			told.parked, told.held = true, false
 		case "hold":
 			m.act(it.DeliveryID, dlq.ActionHold)
-			told.held = true
 		case "unpark":
 			m.check(m.queue.Unpark(m.ctx, it.ID))
-			told.parked, told.held = false, false
 		}
 	case "later":
 		later(time.Duration(h.N) * 3 * time.Minute)

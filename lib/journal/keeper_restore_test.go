@@ -286,3 +286,46 @@ func TestOneAtATimeWorksOnAJournal(t *testing.T) {
 		w.wantObjects()
 	})
 }
+
+// Of what was pushed before there was a journal, the queue knows the address by the native id alone.
+func TestARestoreIntoAQueueThatHasTheLetterByItsNativeID(t *testing.T) {
+	inBubble(t, 0, func(w *world) {
+		w.store("", w.letters("a"))
+		w.tick()
+		objects := w.bucket.names()
+		if p := w.restore(RestoreStep{}); p.Present != 1 || p.Looked != 1 {
+			t.Errorf("%+v, want it present", p)
+		}
+		later(time.Hour)
+		for range 3 {
+			w.tick()
+		}
+		w.wantObjects(objects...)
+		w.wipe()
+		w.restore(RestoreStep{})
+		w.wantWaiting("a")
+		w.deliver("a") // under another native id
+		w.tick()
+		w.wantObjects()
+	})
+}
+
+// Of a group that was stored in part, the rest waits in spill/: the part comes back with a restore.
+func TestARestoreLeavesToTicksOnlyWhatWasSpilled(t *testing.T) {
+	inBubble(t, 0, func(w *world) {
+		letters := w.letters("stored", "spilled")
+		g := w.group(letters)
+		w.store(g, letters[:1])
+		w.object(g.open(mail), letters)
+		letters[0] = nil
+		w.object(g.spill(mail), letters)
+		w.wipe()
+		p := w.restore(RestoreStep{})
+		if want := (RestoreProgress{After: p.After, Done: true, Looked: 2, Restored: 1, Spilled: 1}); p != want {
+			t.Errorf("%+v, want %+v", p, want)
+		}
+		w.wantWaiting("stored")
+		w.tick()
+		w.wantWaiting("stored", "spilled")
+	})
+}

@@ -9,7 +9,7 @@ import (
 
 func TestATickDeletesWhatIsOver(t *testing.T) {
 	inBubble(t, 0, func(w *world) {
-		one, two := w.push("a"), w.push("b", "c")
+		_, two := w.push("a"), w.push("b", "c")
 		w.deliver("a")
 		w.deliver("b")
 		if r := w.tick(); r.Deleted != 1 {
@@ -27,7 +27,6 @@ func TestATickDeletesWhatIsOver(t *testing.T) {
 		if n := w.view().Ending; n != 0 {
 			t.Errorf("%d addresses are ending, want none", n)
 		}
-		_ = one
 	})
 }
 

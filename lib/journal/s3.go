@@ -101,7 +101,7 @@ func newClient(cfg aws.Config, connections int) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.Retryer = aws.NopRetryer{} // do repeats, and knows the time that is left
 		o.UsePathStyle = o.BaseEndpoint != nil && !isOfAWS(*o.BaseEndpoint)
-		// What TLS and the signature do not check already, others need not understand.
+		// Bodies go by TLS, or their hash is signed: of checksums beside, servers need not know.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})

@@ -24,8 +24,8 @@ type versions struct {
 	there bool
 }
 
-// Purge implements Bucket: it reads each older version. match is called from several goroutines at
-// once. A mark of an object that was deleted is removed with its last version, and never before, so
+// Purge implements Bucket: it reads each older version, several at once; match is called for one at a
+// time. A mark of an object that was deleted is removed with its last version, and never before, so
 // that nothing comes back by it. A version that is too large to be read stays, and is an error in the
 // end (ErrTooLarge). After another error, next is the name to go on after.
 func (b *S3) Purge(ctx context.Context, prefix, after string, match func(name string, body []byte) bool) (removed int, next string, err error) {
@@ -140,16 +140,17 @@ func (p *purge) remove(ctx context.Context, objects []versions) error {
 	for i, o := range objects {
 		for _, v := range o.bodies {
 			group.Go(func() error {
-				matches, err := p.matches(fetching, o.name, v)
+				body, err := p.older(fetching, o.name, v)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
+				case errors.Is(err, ErrNotFound): // gone by now
 				case errors.Is(err, ErrTooLarge):
 					p.tooLarge = errors.Join(p.tooLarge, err)
 					kept[i]++
 				case err != nil:
 					return err
-				case matches:
+				case p.match(o.name, body):
 					bodies = append(bodies, types.ObjectIdentifier{Key: v.Key, VersionId: v.VersionId})
 				default:
 					kept[i]++
@@ -180,21 +181,15 @@ func (p *purge) remove(ctx context.Context, objects []versions) error {
 	return nil
 }
 
-// matches reads an older version. One that is gone by now does not match, and nor does it stay.
-func (p *purge) matches(ctx context.Context, name string, v types.ObjectIdentifier) (bool, error) {
+// older reads an older version.
+func (p *purge) older(ctx context.Context, name string, v types.ObjectIdentifier) ([]byte, error) {
 	if size := aws.ToInt64(v.Size); size > MaxObject {
-		return false, fmt.Errorf("journal %s: version %s of %s: %w", p, aws.ToString(v.VersionId), name, tooLarge(size))
+		return nil, fmt.Errorf("journal %s: version %s of %s: %w", p, aws.ToString(v.VersionId), name, tooLarge(size))
 	}
 	var o Object
 	err := p.do(ctx, purging, name, func(ctx context.Context, c *s3.Client) (err error) {
 		o, err = p.fetch(ctx, c, &s3.GetObjectInput{Bucket: &p.bucket, Key: v.Key, VersionId: v.VersionId})
 		return err
 	})
-	if errors.Is(err, ErrNotFound) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return p.match(name, o.Body), nil
+	return o.Body, err
 }

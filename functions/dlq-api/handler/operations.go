@@ -12,8 +12,9 @@ import (
 
 // Bounds of an operation's texts, in characters.
 const (
-	maxReason = 1000
-	maxFilter = 1000
+	maxReason    = 1000
+	maxFilter    = 1000
+	maxRecipient = 8000
 )
 
 // maxOperations is the most operations in a list, defaultOperations what it has unasked.
@@ -94,6 +95,9 @@ func checkOperation(o replay.OperationRequest) error {
 	}
 	if n := utf8.RuneCountInString(o.Reason); n > maxReason {
 		return invalid("reason: %d characters; at most %d are kept", n, maxReason)
+	}
+	if n := utf8.RuneCountInString(o.Recipient); n > maxRecipient {
+		return invalid("recipient: %d characters; at most %d are looked for", n, maxRecipient)
 	}
 	if o.Filter == nil {
 		return nil
