@@ -27,6 +27,7 @@ var asleep = map[string]string{
 	"internal/lambdahost/host_test.go: hostToBeKilled":                               "a process that waits to be killed",
 	"lib/config/fake_test.go: begin":                                                 "in bubbles, through an interface",
 	"lib/dlq/batcher_test.go: AddBatch":                                              "in a bubble, through an interface",
+	"lib/journal/keeper_world_test.go: later":                                        "in bubbles, of inBubble",
 	"lib/flow/share_test.go: Swap":                                                   "in bubbles, through an interface",
 	"lib/replay/concurrent_test.go: TestRunsCanceledAtAnyMomentLoseAndRepeatNothing": "sends of random length, so that runs end at any moment",
 	"lib/replay/expire_test.go: Claim":                                               "in bubbles, through an interface",

@@ -20,10 +20,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/inbox"
 	"backstop/internal/lambdahost"
@@ -37,7 +39,7 @@ import (
 var runParameters = map[string]string{
 	"SinksPath": "/backstop/test/sinks", "SecretsPath": "/backstop/test/secrets", "RedisPasswordParameter": "/backstop/test/redis",
 	"RedisUrl": "redis://filled-in.example:6379", "RedisCluster": "false", "DlqMaxLen": "3", "DlqOverflow": "trim", "Reserve": "500ms",
-	"SinksTtl": "1h", "IdempotencyTtl": "1h", "Concurrency": "8", "Journal": "false",
+	"SinksTtl": "1h", "IdempotencyTtl": "1h", "Concurrency": "8",
 }
 
 const redisPassword = "correct-horse-battery"
@@ -120,6 +122,7 @@ func (w *world) putParameters(t *testing.T) {
 		path + "gone":                           "kind: webhook\nurl: " + w.inbox.URL + "/gone\n",
 		path + "broken":                         "kind: webhook\nurl: " + w.inbox.URL + "/broken\nretry: {max_attempts: 1}\nbreaker: {least: 1}\n",
 		path + "busy":                           "kind: webhook\nurl: " + w.inbox.URL + "/busy\n",
+		path + "old":                            "kind: webhook\nurl: " + w.inbox.URL + "/old\nretention: 30d\n",
 	} {
 		if _, err := w.ssm.PutParameter(t.Context(), &ssm.PutParameterInput{Name: &name, Value: &value, Type: ssmtypes.ParameterTypeSecureString}); err != nil {
 			t.Fatal(err)
@@ -146,6 +149,7 @@ func (w *world) startFunctions(t *testing.T, binaries string) {
 		} {
 			env[k] = v
 		}
+		env["AWS_ENDPOINT_URL_S3"] = w.aws
 		if env["BACKSTOP_QUEUE_URL"] != "" {
 			env["BACKSTOP_QUEUE_URL"], env["AWS_ENDPOINT_URL_SQS"] = w.queue("Messages"), w.aws
 		}
@@ -596,10 +600,48 @@ func TestTheDeployedStackWorks(t *testing.T) {
 			t.Errorf("%d messages are left in the queue", n)
 		}
 	})
-	t.Run("without the cache, what works is still delivered", func(t *testing.T) {
+	t.Run("what is older than its sink keeps it is retired", func(t *testing.T) {
+		const item = `{"sink":"old","at":"2023-11-14T22:13:20Z","message":{"body":"hello"},"attempts":1,"last_error":"HTTP 404"}`
+		o, err := redis.ParseURL(w.redis.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Password = redisPassword
+		client := redis.NewClient(o)
+		t.Cleanup(func() { _ = client.Close() })
+		if err := client.XAdd(t.Context(), &redis.XAddArgs{
+			Stream: "backstop:dlq:old", ID: "1700000000000-0", Values: []string{"item", item, "k", "k", "g", "", "n", "never"},
+		}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is gone", func() bool {
+			w.tick(t)
+			return w.count(t, "old") == 0
+		})
+	})
+	t.Run("the journal has what the queue has, and nothing is lost", func(t *testing.T) {
+		w.inbox.HTTP.Set("/gone", inbox.Always(inbox.Reply{Status: http.StatusNotFound}))
+		if status, out := w.http(t, "POST", "/v1/messages", message("h-both", "gone")); status != 202 || out["item_id"] == nil || out["spilled"] != nil {
+			t.Fatalf("%d %v, want it in the queue", status, out)
+		}
+		if n := w.objects(t, "open/gone/"); n != 1 {
+			t.Errorf("%d objects of it, want one", n)
+		}
+		out := shell(t, "backstop dlq audit", w.operator(cli)...)
+		if !strings.Contains(out, " lost=0") || strings.Contains(out, "letters=0 ") {
+			t.Errorf("the audit says %q", out)
+		}
+	})
+	t.Run("without the cache, what works is still delivered, and what fails is spilled", func(t *testing.T) {
 		w.redis.Kill(t)
 		if status, out := w.http(t, "POST", "/v1/messages", message("h-last", "ok")); status != 200 || w.arrived("h-last") != 1 {
 			t.Errorf("%d %v", status, out)
+		}
+		if status, out := w.http(t, "POST", "/v1/messages", message("h-spilled", "gone")); status != 202 || out["spilled"] != true {
+			t.Errorf("%d %v, want it spilled", status, out)
+		}
+		if n := w.objects(t, "spill/gone/"); n != 1 {
+			t.Errorf("%d objects of it, want one", n)
 		}
 	})
 
@@ -608,6 +650,18 @@ func TestTheDeployedStackWorks(t *testing.T) {
 	t.Run("metrics are valid EMF", func(t *testing.T) { checkEMF(t, w.output()) })
 	t.Run("metrics are those of docs/metrics.md", func(t *testing.T) { checkTable(t, emitted) })
 	t.Run("alarms and dashboard name metrics that exist", func(t *testing.T) { checkNamed(t, emitted) })
+}
+
+// objects counts those of the journal below a folder.
+func (w *world) objects(t *testing.T, folder string) int {
+	t.Helper()
+	client := s3.New(s3.Options{Region: region, BaseEndpoint: &w.moto, UsePathStyle: true, Credentials: key("operator")})
+	prefix := "backstop/" + folder
+	out, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(text(w.stack.attribute("Bucket", "Ref"))), Prefix: &prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(out.Contents)
 }
 
 // receive takes a message of a queue and checks its body.
@@ -666,8 +720,8 @@ func (w *world) checkParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out.Parameters) != 6 {
-		t.Errorf("%d sinks, want 6", len(out.Parameters))
+	if len(out.Parameters) != 7 {
+		t.Errorf("%d sinks, want 7", len(out.Parameters))
 	}
 	for _, p := range out.Parameters {
 		if p.Type != ssmtypes.ParameterTypeSecureString || !strings.HasPrefix(aws.ToString(p.Value), "kms:") {

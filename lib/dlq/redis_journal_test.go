@@ -74,13 +74,13 @@ func TestAQueueThatWasThereBeforeItsJournal(t *testing.T) {
 		var want []string
 		for i := range 700 { // several steps
 			it := mustAdd(t, before, message("mail", fmt.Sprint(i)))
-			switch {
-			case i%100 == 0:
+			switch i % 100 {
+			case 0:
 				settleAs(t, before, it, dlq.ActionKeep)
 				continue
-			case i%100 == 1:
+			case 1:
 				settleAs(t, before, it, dlq.ActionPark)
-			case i%100 == 2:
+			case 2:
 				settleAs(t, before, it, dlq.ActionDiscard)
 				continue
 			}

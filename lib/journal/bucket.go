@@ -29,7 +29,8 @@ type Bucket interface {
 	Folders(ctx context.Context, prefix string) ([]string, error)
 	// Purge removes every older version of objects whose body match says yes to, under a prefix, and what is
 	// left of such objects that were deleted; objects as they are now stay. It returns how many it
-	// removed, and the name to go on after when ctx ended before it was done. A bucket without versions has none.
+	// removed, and the name to go on after when ctx ended before it was done. Versions that are too large to
+	// be read stay, and are ErrTooLarge when all others are done. A bucket without versions has none.
 	Purge(ctx context.Context, prefix, after string, match func(name string, body []byte) bool) (removed int, next string, err error)
 }
 

@@ -121,15 +121,6 @@ func (g group) identity() (dlq.Identity, bool) {
 // address is that of a line.
 func (g group) address(line int) string { return string(g) + ":" + strconv.Itoa(line) }
 
-// addresses are those of all lines.
-func (g group) addresses() []string {
-	all := make([]string, g.lines())
-	for i := range all {
-		all[i] = g.address(i)
-	}
-	return all
-}
-
 func (g group) open(sink string) string  { return openFolder + sink + "/" + string(g) + extension }
 func (g group) spill(sink string) string { return spillFolder + sink + "/" + string(g) + extension }
 

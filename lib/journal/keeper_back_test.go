@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/fault"
 )
 
 func TestWhatWasSpilledComesBackTheOldestFirstAndOverTheCap(t *testing.T) {
@@ -52,6 +53,13 @@ func TestABackDecidesWhatComesBack(t *testing.T) {
 		w.spill("delivered", "canceled", "open")
 		w.spill("discarded")
 		w.keeper.MaxLen = 1000
+		away := errors.New("away")
+		w.keeper.Back = func(context.Context, string, string, int, []dlq.Letter) ([]dlq.Returned, error) { return nil, away }
+		before := w.bucket.names()
+		if _, err := w.keeper.Tick(w.ctx, mail); !errors.Is(err, away) {
+			t.Errorf("%v", err)
+		}
+		w.wantObjects(before...)
 		w.keeper.Back = func(ctx context.Context, sink, token string, over int, letters []dlq.Letter) ([]dlq.Returned, error) {
 			if over != 100 {
 				t.Errorf("%d over the cap, want 100", over)
@@ -323,6 +331,45 @@ func TestErasureLeavesNothingOfAPerson(t *testing.T) {
 		w.tick()
 		w.wantWaiting("lacks-0000-00", "c", "a", "b")
 	})
+}
+
+// An erasure whose time is over among the older versions goes on there, and one that is too large to be read stops nothing.
+func TestAnErasureGoesOnAmongOlderVersions(t *testing.T) {
+	inBubble(t, 0, func(w *world) {
+		w.push("person")
+		w.push("a")
+		match := func(r json.RawMessage) bool { return strings.Contains(string(r), "person@") }
+		w.keeper.Bucket = aging{w.bucket, func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		}}
+		ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+		defer cancel()
+		p, err := w.keeper.Erase(ctx, mail, match, "")
+		if err != nil || p.Done || p.Erased != 1 || p.After != "versions:open/mail/" {
+			t.Errorf("%+v, %v", p, err)
+		}
+		w.keeper.Bucket = aging{w.bucket, func(context.Context) (string, error) { return "", fmt.Errorf("an old one: %w", ErrTooLarge) }}
+		gets := w.bucket.count["get"]
+		p, err = w.keeper.Erase(w.ctx, mail, match, p.After)
+		if err != nil || !p.Done || p.Versions != 2 || p.Damaged != 2 || w.bucket.count["get"] != gets {
+			t.Errorf("%+v, %v", p, err)
+		}
+		if _, err := w.keeper.Erase(w.ctx, mail, match, "versions:open/other/x"); fault.CodeOf(err) != fault.CodeInvalidArgument {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// aging is a Bucket with something about older versions.
+type aging struct {
+	*kept
+	ends func(context.Context) (string, error)
+}
+
+func (p aging) Purge(ctx context.Context, _, _ string, _ func(string, []byte) bool) (int, string, error) {
+	next, err := p.ends(ctx)
+	return 1, next, err
 }
 
 // An erasure that died goes on, at any call; one whose time is over does too.

@@ -174,6 +174,9 @@ func (e *erase) about(l []byte) bool {
 // older removes older versions below a folder of the sink.
 func (e *erase) older(folder string) func(context.Context, string) (bool, error) {
 	return func(ctx context.Context, after string) (done bool, err error) {
+		if after == "" {
+			e.p.After = olderVersions + folder // what was before is done
+		}
 		if !e.left(ctx) {
 			return false, nil
 		}
@@ -185,9 +188,16 @@ func (e *erase) older(folder string) func(context.Context, string) (bool, error)
 		if next != "" {
 			e.p.After = olderVersions + next
 		}
-		if err != nil && ctx.Err() != nil && next != "" {
-			return false, nil // its time is over; the next call goes on
+		switch {
+		case err == nil:
+			return next == "", nil
+		case errors.Is(err, ErrTooLarge) && next == "":
+			// All others were looked at; nobody here wrote it.
+			e.damaged.tell(ctx, folder, fmt.Errorf("an older version: %w", err))
+			return true, nil
+		case ctx.Err() != nil:
+			return false, nil //nolint:nilerr // the next call goes on
 		}
-		return err == nil && next == "", about("purge", folder, err)
+		return false, about("purge", folder, err)
 	}
 }
