@@ -122,7 +122,7 @@ type AuditCounts struct {
 // EraseCounts say what an erasure found besides what it removed from the queue, which is
 // OperationCounts.Discarded.
 type EraseCounts struct {
-	Erased     int64 `json:"erased"`     // in the journal alone
+	Erased     int64 `json:"erased"`     // in the journal alone; a spilled one is in two of its objects, and counts twice
 	Versions   int64 `json:"versions"`   // old versions of the journal's objects
 	Unreadable int64 `json:"unreadable"` // of the queue: whose they are is not known, and they are still there
 	Damaged    int64 `json:"damaged"`    // likewise objects of the journal; the log names them

@@ -201,6 +201,7 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	}
 	c.want(422, "ID_REUSED", "POST", "/v1/dlq/operations", `{"action":"discard","all":true}`, "Idempotency-Key", "k")
 	c.want(400, "INVALID_ARGUMENT", "POST", "/v1/dlq/operations", `{"action":"discard"}`)
+	c.want(400, "INVALID_ARGUMENT", "POST", "/v1/dlq/operations", `{"action":"restore"}`) // there is no journal
 	c.want(200, "", "GET", "/v1/dlq/operations/"+op.text("id"), "")
 	c.want(200, "", "GET", "/v1/dlq/operations", "")
 	c.want(200, "", "POST", "/v1/dlq/operations/"+op.text("id")+"/cancel", "")

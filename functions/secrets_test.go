@@ -6,10 +6,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +62,7 @@ func TestNoSecretIsShownAnywhere(t *testing.T) {
 		RedisURL: "redis://robot:" + planted["redis password"] + "@" + server.Addr,
 		Sinks:    "file:" + dir,
 		Timeout:  5 * time.Second, QueueTimeout: 5 * time.Second,
+		Journal: t.TempDir(),
 		Env: map[string]string{
 			"AWS_ENDPOINT_URL_SSM": store.URL,
 			"NO_PROXY":             "nosuch.invalid",
@@ -73,9 +77,11 @@ func TestNoSecretIsShownAnywhere(t *testing.T) {
 	s.function(t, local.Send, []byte(`{"sink":"webhook-500","message":{"body":"x"}}`))
 	s.function(t, local.Send, []byte(`{"sink":"nobody","message":{"body":"x"}}`))
 	s.recipients(t, plain.URL)
+	s.erase(t)
 	s.routes(t, names)
 	s.operate(t, names)
 	s.kept(t, server.Client(t))
+	s.journaled(t)
 
 	admin := server.Client(t)
 	for _, command := range [][]any{{"ACL", "SETUSER", "robot", "resetpass", ">another"}, {"CLIENT", "KILL", "USER", "robot"}} {
@@ -169,6 +175,57 @@ func (s swept) recipients(t *testing.T, receiver string) {
 		s.api(t, false, "POST", "/v1/messages", fmt.Sprintf(`{"id":"r-%d",%s}`, i, body))
 		record, _ := json.Marshal(fmt.Sprintf(`{"id":"rq-%d",%s}`, i, body))
 		s.function(t, local.Queue, []byte(`{"Records":[{"messageId":"1","body":`+string(record)+`,"eventSource":"aws:sqs"}]}`))
+	}
+}
+
+// erase has a person's dead letters erased. Nobody was shown the person before, and nothing has it
+// afterwards: no answer, no log, no record, neither the queue nor the journal.
+func (s swept) erase(t *testing.T) {
+	t.Helper()
+	person := planted["erased person"] + "@person.example"
+	for i, to := range []string{person, strings.ToUpper(person)} {
+		a := s.api(t, false, "POST", "/v1/messages", fmt.Sprintf(`{"id":"person-%d","sink":"email-starttls","recipient":{"address":%q},"message":{"body":"b"}}`, i, to))
+		if a.status != http.StatusAccepted {
+			t.Errorf("a message to the person: %d %s, want it dead-lettered", a.status, a.raw)
+		}
+	}
+	ask := `{"action":"erase","recipient":"` + person + `"`
+	if a := s.api(t, false, "POST", "/v1/dlq/operations", ask+`,"dry_run":true}`); a.number("count") != 2 {
+		t.Errorf("a dry run of the erasure: %d %s, want 2", a.status, a.raw)
+	}
+	s.api(t, false, "POST", "/v1/dlq/operations", ask+`,"reason":"for `+person+`"}`) // refused: the reason is kept
+	s.api(t, false, "POST", "/v1/dlq/operations", ask+`,"all":true}`)
+	s.api(t, false, "POST", "/v1/dlq/operations", `{"action":"erase","recipient":["`+person+`"]}`)
+	s.api(t, false, "POST", "/v1/dlq/operations", `{"action":"restore","recipient":"`+person+`"}`)
+	id := s.api(t, false, "POST", "/v1/dlq/operations", ask+`,"reason":"request 17"}`).text("id")
+	s.function(t, local.Replay, []byte(`{"operation":"`+id+`"}`))
+	eventually(t, "the person to be erased", func() error {
+		a := s.api(t, false, "GET", "/v1/dlq/operations/"+id, "")
+		if a.text("status") != "completed" || a.number("discarded") != 2 {
+			return fmt.Errorf("%d %s", a.status, a.raw)
+		}
+		return nil
+	})
+	o := newOperator(t, s.sweep, "BACKSTOP_API", s.APIURL)
+	o.run(t, exitDone, "dlq", "erase", "--recipient", person, "--dry-run")
+	o.run(t, exitDone, "dlq", "erase", "--recipient", person, "--yes")
+}
+
+// journaled reads everything that the journal holds.
+func (s swept) journaled(t *testing.T) {
+	t.Helper()
+	n := 0
+	err := filepath.WalkDir(s.Journal, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		n++
+		s.add("kept: "+path, path+string(b))
+		return err
+	})
+	if err != nil || n < 20 {
+		t.Errorf("%d objects in the journal (%v), want those of the dead letters", n, err)
 	}
 }
 

@@ -44,6 +44,8 @@ var planted = map[string]string{
 	"API token":        "Zq7apitoken17",
 	"API password":     "Zq7apipass18",
 	"credentials file": "Zq7credfile19",
+	// Whose dead letters were erased. There is no trace of the person afterwards.
+	"erased person": "Zq7erased20",
 }
 
 // callerToken is in a URL that a caller gives: it is kept with its dead letter, and
