@@ -229,8 +229,17 @@ const (
 
 // Find implements dlq.Letters. What was spilled is found too, while there is not too much of it to
 // look at; else it is SINK_DLQ_UNAVAILABLE.
+//
+// Who looks for a content asks for what an earlier push may have stored, to acknowledge it. Nobody knows
+// whether the journal has it: the process may have died before it wrote there, or may have taken back what the
+// queue did not seem to take. So the queue is told that the journal lacks it, before it is found.
 func (q *Queue) Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error) {
 	it, err := q.Store.Find(ctx, sink, deliveryID, fingerprint)
+	if err == nil && fingerprint != "" {
+		if err := q.NoteUnjournaled(ctx, sink, []string{it.ID}); err != nil {
+			return dlq.Item{}, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "that item " + it.ID + " may be missing in the journal", Cause: err}
+		}
+	}
 	if fault.CodeOf(err) != fault.CodeDLQNotFound {
 		return it, err
 	}

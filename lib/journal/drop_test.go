@@ -258,3 +258,37 @@ func TestFindFindsWhatIsSpilled(t *testing.T) {
 		}
 	}
 }
+
+// What an earlier push may have stored is found by whoever comes again, and acknowledged: the queue knows
+// then that the journal may lack it, as of a process that died before it wrote there. Whoever only looks
+// changes nothing.
+func TestWhatIsFoundToBeAcknowledgedIsJournaled(t *testing.T) {
+	t.Parallel()
+	inner, s := dlq.NewMemory(dlq.WithJournal()), newShelf()
+	q := journal.NewQueue(inner, s, journal.Options{Log: slog.New(slog.DiscardHandler)})
+	it, err := inner.Add(t.Context(), letter("ops", "m-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &journal.Keeper{Queue: inner, Bucket: s, Log: slog.New(slog.DiscardHandler)}
+	look := func(fingerprint string, want int64) {
+		t.Helper()
+		if r, err := k.Tick(t.Context(), "ops"); err != nil { // what was noted when it was pushed is done with
+			t.Fatalf("%+v, %v", r, err)
+		}
+		for _, name := range s.under("open") {
+			if err := s.Delete(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if found, err := q.Find(t.Context(), "ops", "m-1", fingerprint); err != nil || found.ID != it.ID {
+			t.Errorf("found %q, %v", found.ID, err)
+		}
+		if r, err := k.Tick(t.Context(), "ops"); err != nil || r.Written != want {
+			t.Errorf("fingerprint %q: %d written, %v; want %d", fingerprint, r.Written, err, want)
+		}
+	}
+	look("", 0)
+	look(dlq.IdentityOf(it).Content, 1)
+	s.wantLines(t, "m-1")
+}

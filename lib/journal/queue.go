@@ -61,6 +61,7 @@ type times struct {
 	second   time.Time // and its second one
 	open     time.Time // when writing beside the push must have ended: then is noted what was not written
 	spill    time.Time // when the queue and spilling must have ended: what is handed back is taken back then
+	back     time.Time // and when that must have: whoever waits for the push no longer than its time hears why
 }
 
 func divide(now, end time.Time) times {
@@ -69,6 +70,7 @@ func divide(now, end time.Time) times {
 	return times{
 		firstTry: now.Add(try), second: now.Add(2 * try),
 		open: now.Add(whole * 7 / 10), spill: now.Add(whole * 9 / 10),
+		back: now.Add(whole * 97 / 100),
 	}
 }
 
@@ -361,6 +363,8 @@ func handedBack(queue, journal error) error {
 // takeBack removes the objects of what the caller keeps: it would come back from there. Where that
 // fails it may, under its delivery id.
 func (b *batch) takeBack(ctx context.Context, p *pushed) {
+	ctx, cancel := context.WithDeadline(ctx, b.times.back)
+	defer cancel()
 	err := b.bucket.Delete(ctx, p.group.open(p.sink), p.group.spill(p.sink))
 	if err != nil {
 		b.log().WarnContext(ctx, "what was handed back may be in the journal still", "sink", p.sink, "dead_letters", len(p.at), "error", err.Error())
