@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -38,10 +39,11 @@ func startFunction(b *testing.B, name, url, redisURL string, env ...string) *fun
 }
 
 // setup is what a function may be started with besides. The zero value is one process, and a
-// sink by its defaults.
+// sink and a time-out by their defaults.
 type setup struct {
 	sink      string // more keys of the sink
 	processes int
+	timeout   time.Duration
 }
 
 // startFunctions starts a function that may have several processes.
@@ -59,7 +61,7 @@ func startFunctions(b *testing.B, name, url, redisURL string, s setup, env ...st
 		environment[key] = value
 	}
 	host, err := lambdahost.Start(context.Background(), lambdahost.Options{}, lambdahost.Function{
-		Name: name, Path: filepath.Join(binaries, name, "bootstrap"), Env: environment, Timeout: 55 * time.Second, Concurrency: max(s.processes, 1), MemoryMB: 512,
+		Name: name, Path: filepath.Join(binaries, name, "bootstrap"), Env: environment, Timeout: cmp.Or(s.timeout, 55*time.Second), Concurrency: max(s.processes, 1), MemoryMB: 512,
 	})
 	ok(b, err)
 	b.Cleanup(func() {
@@ -83,12 +85,23 @@ func (f *function) invoke(b *testing.B, event []byte) lambdahost.Result {
 // resident is the memory of a process in MiB.
 func resident(b *testing.B, pid int) float64 {
 	b.Helper()
+	return memoryOfProcess(b, pid, "VmRSS:")
+}
+
+// peak is the most memory that a process has had, in MiB.
+func peak(b *testing.B, pid int) float64 {
+	b.Helper()
+	return memoryOfProcess(b, pid, "VmHWM:")
+}
+
+func memoryOfProcess(b *testing.B, pid int, key string) float64 {
+	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	ok(b, err)
-	_, after, found := strings.Cut(string(status), "VmRSS:")
+	_, after, found := strings.Cut(string(status), key)
 	var kib float64
 	if _, err := fmt.Sscan(after, &kib); !found || err != nil {
-		b.Fatalf("no VmRSS in %s", status)
+		b.Fatalf("no %s in %s", key, status)
 	}
 	return kib / 1024
 }

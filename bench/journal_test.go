@@ -2,25 +2,259 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/locals3"
 	"backstop/internal/redistest"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/flow"
 	"backstop/lib/journal"
+	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
 
 // withJournal puts a journal beside a queue on Redis.
 func withJournal(queue dlq.Store, bucket journal.Bucket) *journal.Queue {
 	return journal.NewQueue(queue, bucket, journal.Options{Log: discard})
+}
+
+// cloud is a small S3 behind TLS, on loopback, that takes its time: a second for one Put in slowOf of
+// each prefix.
+type cloud struct {
+	http  *httptest.Server
+	takes atomic.Int64 // ns
+
+	mu   sync.Mutex
+	puts map[string]int // by the first part of the name
+}
+
+const (
+	slowOf = 100
+	slow   = time.Second
+)
+
+func newCloud(b *testing.B) *cloud {
+	b.Helper()
+	c := &cloud{puts: map[string]int{}}
+	server := locals3.New("letters")
+	server.Fault = c.wait
+	c.http = httptest.NewTLSServer(server)
+	b.Cleanup(c.http.Close)
+	return c
+}
+
+func (c *cloud) wait(r *http.Request) locals3.Fault {
+	d := time.Duration(c.takes.Load())
+	if r.Method == http.MethodPut {
+		c.mu.Lock()
+		side := strings.Split(r.URL.Path, "/")[2]
+		if c.puts[side]++; c.puts[side]%slowOf == slowOf/2 {
+			d = slow
+		}
+		c.mu.Unlock()
+	}
+	_ = pass(r.Context(), d) // who left does not see the answer
+	return locals3.Fault{}
+}
+
+// bucket returns a new client, which has no connection yet.
+func (c *cloud) bucket(prefix string) *journal.S3 {
+	roots := x509.NewCertPool()
+	roots.AddCert(c.http.Certificate())
+	return journal.NewS3("letters", prefix, journal.S3Options{AWS: func() (aws.Config, error) {
+		return aws.Config{
+			Region: "us-east-1", BaseEndpoint: &c.http.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+			HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+				t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+			}),
+		}, nil
+	}})
+}
+
+// BenchmarkJournalWrite compares the write of a dead letter that has a journal beside the queue with
+// the slower of two: the same without, and a Put of the same bytes. Each gets the least time that
+// an invocation leaves it at its end: half of the reserve.
+func BenchmarkJournalWrite(b *testing.B) {
+	const part = retry.DefaultReserve / 2 // 500 ms
+	c := newCloud(b)
+	client := redistest.Start(b).Client(b)
+	plain := dlq.NewRedis(client, dlq.WithKeyPrefix("backstop:plain"), dlq.WithMaxLen(0))
+	kept := dlq.NewRedis(client, dlq.WithKeyPrefix("backstop:kept"), dlq.WithMaxLen(0), dlq.WithJournal())
+	object := &bytesOf{}
+	_, err := withJournal(kept, object).Add(b.Context(), letter("ops", -1))
+	ok(b, err)
+	ok(b, plain.Push(b.Context(), letter("ops", -1))) // the scripts are loaded
+	var next atomic.Int64
+	for _, of := range []struct {
+		name  string
+		takes time.Duration
+		cold  bool
+		n     int
+	}{
+		{"S3 takes 20 ms", 20 * time.Millisecond, false, 400},
+		{"S3 takes 150 ms", 150 * time.Millisecond, false, 200},
+		{"S3 takes 20 ms, a new client and TLS connection each", 20 * time.Millisecond, true, 200},
+	} {
+		c.takes.Store(int64(of.takes))
+		bucket := func(side string) func() journal.Bucket {
+			shared := c.bucket(side)
+			return func() journal.Bucket {
+				if of.cold {
+					return c.bucket(side)
+				}
+				return shared
+			}
+		}
+		beside, bare := bucket("beside/"), bucket("bare/")
+		sides := []func(ctx context.Context, i int) error{
+			func(ctx context.Context, i int) error { return withJournal(kept, beside()).Push(ctx, letter("ops", i)) },
+			func(ctx context.Context, i int) error { return plain.Push(ctx, letter("ops", i)) },
+			func(ctx context.Context, i int) error {
+				// Where it is too slow there is no answer, and it took its time.
+				_ = bare().Put(ctx, fmt.Sprintf("open/%d", i), object.body)
+				return nil
+			},
+		}
+		before := unjournaled(b, kept)
+		var mu sync.Mutex
+		times := make([][]float64, len(sides))
+		latest := time.Duration(0) // timer that was set to the end of a write
+		const workers = 4
+		var all, timers sync.WaitGroup
+		for w := range workers {
+			all.Go(func() {
+				own := make([][]float64, len(sides))
+				for i := range of.n / workers {
+					for k := range sides {
+						k = (k + i + w) % len(sides)
+						timers.Add(1)
+						set := time.Now()
+						time.AfterFunc(part, func() {
+							defer timers.Done()
+							mu.Lock()
+							defer mu.Unlock()
+							latest = max(latest, time.Since(set))
+						})
+						timed(b, &own[k], func() error {
+							ctx, cancel := context.WithTimeout(b.Context(), part)
+							defer cancel()
+							return sides[k](ctx, int(next.Add(1)))
+						})
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for k := range own {
+					times[k] = append(times[k], own[k]...)
+				}
+			})
+		}
+		all.Wait()
+		timers.Wait()
+		slower := make([]float64, len(times[0]))
+		for i := range slower {
+			slower[i] = max(times[1][i], times[2][i]) / 1000
+		}
+		ours := times[0]
+		for i := range ours {
+			ours[i] /= 1000
+		}
+		report(b, paired("write of a dead letter with a journal / the slower of queue and bucket; "+of.name, "ms", ours, slower, 1.1))
+		report(b, bound(fmt.Sprintf("longest of these %d, 1%% of them with an S3 that takes 1 s (baseline: of timers set to 500 ms)", of.n), "ms",
+			slices.Max(ours), milliseconds(latest), milliseconds(part)))
+		report(b, bound("of these: in the queue, and left for a tick to journal", "dead letters", unjournaled(b, kept)-before, none, none))
+	}
+}
+
+// bytesOf is a bucket that keeps the last object.
+type bytesOf struct {
+	journal.Bucket
+	body []byte
+}
+
+func (o *bytesOf) Put(_ context.Context, _ string, body []byte) error {
+	o.body = body
+	return nil
+}
+
+// unjournaled is how many dead letters of ops the journal lacks.
+func unjournaled(b *testing.B, q dlq.Store) float64 {
+	b.Helper()
+	s, err := q.Stats(b.Context(), "ops")
+	ok(b, err)
+	return float64(s.Journal.Unjournaled)
+}
+
+// BenchmarkJournalSpill spills 10,000 dead letters in batches, which a full queue does not take, and
+// brings them back; against batches that it takes. One caller does each, one batch after the other.
+func BenchmarkJournalSpill(b *testing.B) {
+	const n, rounds = 10_000, 5
+	ctx := b.Context()
+	c := redistest.Start(b).Client(b)
+	push := func(s dlq.Store) error {
+		var all []error
+		for from := 0; from < n; from += journal.MaxLines {
+			items := make([]dlq.Item, journal.MaxLines)
+			for i := range items {
+				items[i] = letter("ops", from+i)
+			}
+			_, errs := s.AddBatch(ctx, items)
+			all = append(all, errs...)
+		}
+		return errors.Join(all...)
+	}
+	for _, of := range []struct {
+		name   string
+		bucket func() journal.Bucket
+	}{
+		{"a bucket in memory", func() journal.Bucket { return newShelf(0) }},
+		{"one that takes 20 ms", func() journal.Bucket { return newShelf(20 * time.Millisecond) }},
+		{"a folder", func() journal.Bucket { return journal.NewFolder(b.TempDir()) }},
+	} {
+		var alone, beside, spill, back []float64
+		for range rounds {
+			queue := func(kind string, o ...dlq.Option) *dlq.Redis {
+				return dlq.NewRedis(c, append(o, dlq.WithKeyPrefix("backstop:"+kind), dlq.WithJournal())...)
+			}
+			full, bucket := queue("full", dlq.WithMaxLen(1), dlq.WithOverflow(dlq.OverflowReject)), of.bucket()
+			ok(b, full.Push(ctx, letter("ops", -1)))
+			keeper := journal.Keeper{Queue: queue("full", dlq.WithMaxLen(0)), Bucket: bucket, Log: discard}
+
+			timed(b, &alone, func() error { return push(queue("alone", dlq.WithMaxLen(0))) })
+			timed(b, &beside, func() error { return push(withJournal(queue("beside", dlq.WithMaxLen(0)), of.bucket())) })
+			timed(b, &spill, func() error { return push(withJournal(full, bucket)) })
+			timed(b, &back, func() error {
+				r, err := keeper.Tick(ctx, "ops")
+				if err == nil && (r.Returned != n || r.Spilled != 0) {
+					err = fmt.Errorf("%+v", r)
+				}
+				return err
+			})
+			ok(b, c.FlushAll(ctx).Err())
+		}
+		each := func(what string, ours, baseline []float64) row {
+			return row{what, "µs each", median(ours) / n, median(baseline) / n, medianRatio(baseline, ours), 0.5, false}
+		}
+		report(b, each("spill of 10,000 into "+of.name+" / batch pushes with it beside the queue", spill, beside))
+		report(b, each("way back of 10,000 from "+of.name+" / batch pushes into the queue alone", back, alone))
+	}
 }
 
 // BenchmarkJournalHealthy compares deliveries that succeed with a journal beside the queue, and

@@ -98,24 +98,54 @@ func (t *tick) bringBack(ctx context.Context) error {
 	}
 	names := newShelves(t.k.Bucket, spillFolder, t.sink, "", t.damaged.foreign(ctx))
 	const most = 64
-	for n := 1; t.left(untilBack); n = min(4*n, most) { // few at first: perhaps there is no room
-		some, err := gather(ctx, names, n)
-		if err != nil || len(some) == 0 {
-			return err
+	within, stop := context.WithCancel(ctx)
+	ahead := t.readAhead(within, names, 1, states)
+	defer func() {
+		stop()
+		<-ahead // nobody reads on
+	}()
+	for n := 1; ; { // few at first: perhaps there is no room
+		b, ok := <-ahead
+		if !ok || b.err != nil || len(b.read) == 0 || !t.left(untilBack) {
+			return b.err
 		}
-		read := make([]spilled, len(some))
-		if err := parallel(ctx, len(some), func(i int) int64 { return some[i].Size }, func(ctx context.Context, i int) error {
-			var err error
-			read[i], err = t.readSpilled(ctx, some[i], states)
-			return err
-		}); err != nil {
-			return err
-		}
-		if full, err := t.putSpilled(ctx, read); err != nil || full {
+		n = min(4*n, most)
+		ahead = t.readAhead(within, names, n, states) // the next ones, while these are put back
+		if full, err := t.putSpilled(ctx, b.read); err != nil || full {
 			return err
 		}
 	}
-	return nil
+}
+
+// readBatch is what was read of spill/ at once; empty at the end.
+type readBatch struct {
+	read []spilled
+	err  error
+}
+
+// readAhead reads up to so many objects of spill/. The channel is closed after them.
+func (t *tick) readAhead(ctx context.Context, names *shelves, most int, states bool) <-chan readBatch {
+	c := make(chan readBatch, 1)
+	go func() {
+		defer close(c)
+		var b readBatch
+		b.read, b.err = t.readSome(ctx, names, most, states)
+		c <- b
+	}()
+	return c
+}
+
+func (t *tick) readSome(ctx context.Context, names *shelves, most int, states bool) ([]spilled, error) {
+	some, err := gather(ctx, names, most)
+	if err != nil {
+		return nil, err
+	}
+	read := make([]spilled, len(some))
+	return read, parallel(ctx, len(some), func(i int) int64 { return some[i].Size }, func(ctx context.Context, i int) error {
+		var err error
+		read[i], err = t.readSpilled(ctx, some[i], states)
+		return err
+	})
 }
 
 // spilled is an object of spill/.
@@ -142,7 +172,7 @@ func (t *tick) readSpilled(ctx context.Context, n listedName, states bool) (spil
 	if len(s.letters) == 0 {
 		return s, nil
 	}
-	switch err := t.k.write(ctx, t.sink, n.group, c.letters, true); {
+	switch err := t.k.write(ctx, t.sink, n.group, c.letters, c.Body); {
 	case errors.Is(err, errConflict):
 		// They cannot be put back: their address is another's. The object stays.
 		t.damaged.tell(ctx, n.Name, err)

@@ -404,7 +404,7 @@ func (t *tick) writeFound(ctx context.Context, found []dlq.Unjournaled) error {
 	}
 	failed := make([]error, len(groups))
 	err := parallel(ctx, len(groups), nil, func(ctx context.Context, i int) error {
-		err := t.k.write(ctx, t.sink, groups[i], letters[groups[i]], false)
+		err := t.k.write(ctx, t.sink, groups[i], letters[groups[i]], nil)
 		if errors.Is(err, errConflict) {
 			failed[i], err = err, nil
 		}

@@ -97,9 +97,9 @@ func isIdentity(id dlq.Identity) bool {
 
 // write makes sure that an object of open/ has these letters on their lines; nil: nothing is known of a line.
 // An object that is there keeps its other lines; one whose line another dead letter has is errConflict, and
-// stays as it is. look says that it is probably there.
-func (k *Keeper) write(ctx context.Context, sink string, g group, letters []*dlq.Letter, look bool) error {
-	name := g.open(sink)
+// stays as it is. from is the body that they were read from, of spill/: then open/ has them, most probably. Nil: there is none.
+func (k *Keeper) write(ctx context.Context, sink string, g group, letters []*dlq.Letter, from []byte) error {
+	name, look := g.open(sink), from != nil
 	const tries = 10 // others change it too, once per line
 	for range tries {
 		if !look {
@@ -122,6 +122,9 @@ func (k *Keeper) write(ctx context.Context, sink string, g group, letters []*dlq
 		if err != nil {
 			return err
 		}
+		if from != nil && covers(o.Body, from) {
+			return nil
+		}
 		body, err := merge(sink, g, o.Body, letters)
 		if err != nil || body == nil {
 			return err
@@ -132,6 +135,21 @@ func (k *Keeper) write(ctx context.Context, sink string, g group, letters []*dlq
 		look = true
 	}
 	return fmt.Errorf("%s: %w, %d times", name, ErrChanged, tries)
+}
+
+// covers reports whether a body has all lines of another that are not over, byte by byte. It spares
+// decoding them.
+func covers(body, other []byte) bool {
+	has, wants := split(body), split(other)
+	if len(has) != len(wants) {
+		return false
+	}
+	for i, text := range wants {
+		if string(text) != over && !bytes.Equal(has[i], text) {
+			return false
+		}
+	}
+	return true
 }
 
 // bare are letters as they were pushed: what is parked or held is told by state/.
