@@ -19,7 +19,6 @@ import (
 var (
 	all      = functions
 	senders  = []string{"SendFunction", "QueueFunction"}
-	keepers  = append(slices.Clone(senders), "DlqApiFunction") // of what became of a delivery
 	operator = []string{"DlqApiFunction"}
 )
 
@@ -42,7 +41,7 @@ var needs = map[string][]string{
 	"BACKSTOP_DLQ_MAX_LEN":     all, // the schedule pushes what comes back from the journal
 	"BACKSTOP_DLQ_OVERFLOW":    all,
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
-	"BACKSTOP_IDEMPOTENCY_TTL": keepers,                           // settling keeps a record's time; a cancellation makes one
+	"BACKSTOP_IDEMPOTENCY_TTL": all,                               // who makes records: so do a cancellation, and what comes back from the journal
 	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
 	"BACKSTOP_JOURNAL":         all,                               // who pushes, removes, restores
 	"BACKSTOP_REPLAY_FUNCTION": operator,                          // to start bulk operations early
