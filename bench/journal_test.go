@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/faultproxy"
 	"backstop/internal/locals3"
 	"backstop/internal/redistest"
 	"backstop/lib/delivery"
@@ -94,7 +95,9 @@ func (c *cloud) bucket(prefix string) *journal.S3 {
 func BenchmarkJournalWrite(b *testing.B) {
 	const part = retry.DefaultReserve / 2 // 500 ms
 	c := newCloud(b)
-	client := redistest.Start(b).Client(b)
+	proxy := redistest.Start(b).Proxy(b)
+	client := redis.NewUniversalClient(redistest.ClientOptions(proxy.Addr))
+	b.Cleanup(func() { _ = client.Close() })
 	plain := dlq.NewRedis(client, dlq.WithKeyPrefix("backstop:plain"), dlq.WithMaxLen(0))
 	kept := dlq.NewRedis(client, dlq.WithKeyPrefix("backstop:kept"), dlq.WithMaxLen(0), dlq.WithJournal())
 	object := &bytesOf{}
@@ -103,16 +106,18 @@ func BenchmarkJournalWrite(b *testing.B) {
 	ok(b, plain.Push(b.Context(), letter("ops", -1))) // the scripts are loaded
 	var next atomic.Int64
 	for _, of := range []struct {
-		name  string
-		takes time.Duration
-		cold  bool
-		n     int
+		name      string
+		s3, redis time.Duration
+		cold      bool
+		n         int
 	}{
-		{"S3 takes 20 ms", 20 * time.Millisecond, false, 400},
-		{"S3 takes 150 ms", 150 * time.Millisecond, false, 200},
-		{"S3 takes 20 ms, a new client and TLS connection each", 20 * time.Millisecond, true, 200},
+		{"S3 takes 20 ms", 20 * time.Millisecond, 0, false, 400},
+		{"S3 and Redis take 20 ms", 20 * time.Millisecond, 20 * time.Millisecond, false, 400},
+		{"S3 takes 150 ms", 150 * time.Millisecond, 0, false, 200},
+		{"S3 takes 20 ms, a new client and TLS connection each", 20 * time.Millisecond, 0, true, 200},
 	} {
-		c.takes.Store(int64(of.takes))
+		c.takes.Store(int64(of.s3))
+		proxy.Set(faultproxy.Faults{Delay: of.redis})
 		bucket := func(side string) func() journal.Bucket {
 			shared := c.bucket(side)
 			return func() journal.Bucket {

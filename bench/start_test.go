@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,38 +33,107 @@ func BenchmarkStart(b *testing.B) {
 	if err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
+	var all []start
+	for _, c := range firstCalls {
+		all = append(all, start{filepath.Join(binaries, c.function, "bootstrap"), c.answer, c.event, nil})
+	}
+	medians := starts(b, all...)
+	for k, c := range firstCalls[1:] {
+		report(b, slower("start to first answer of "+c.function+" / a minimal function", "ms", medians[k+1], medians[0], 3))
+	}
+}
+
+// start is a function and what it is asked first.
+type start struct {
+	path, answer, event string
+	env                 []string
+}
+
+// starts returns the median time, in ms, from the start of a process to its first answer.
+func starts(b *testing.B, all ...start) []float64 {
+	b.Helper()
 	sinks := b.TempDir()
 	ok(b, os.WriteFile(filepath.Join(sinks, "ok.yaml"), []byte("kind: webhook\nurl: https://receiver.example.com\n"), 0o600))
-	env := map[string]string{
-		"BACKSTOP_SINKS": "file:" + sinks, "BACKSTOP_REDIS_URL": redistest.Start(b).URL(), "AWS_LAMBDA_LOG_FORMAT": "JSON",
-	}
+	redisURL := redistest.Start(b).URL()
 	const rounds = 31 // one start says nothing
-	name := func(function string, i int) string { return fmt.Sprint(function, "-", i) }
+	name := func(k, i int) string { return fmt.Sprintf("start-%d-%d", k, i) }
 	var functions []lambdahost.Function
 	for i := range rounds {
-		for _, c := range firstCalls {
-			functions = append(functions, lambdahost.Function{
-				Name: name(c.function, i), Path: filepath.Join(binaries, c.function, "bootstrap"), Timeout: 10 * time.Second, Env: env,
-			})
+		for k, s := range all {
+			env := map[string]string{"BACKSTOP_SINKS": "file:" + sinks, "BACKSTOP_REDIS_URL": redisURL, "AWS_LAMBDA_LOG_FORMAT": "JSON"}
+			for _, e := range s.env {
+				key, value, _ := strings.Cut(e, "=")
+				env[key] = value
+			}
+			functions = append(functions, lambdahost.Function{Name: name(k, i), Path: s.path, Timeout: 10 * time.Second, Env: env})
 		}
 	}
 	host, err := lambdahost.Start(context.Background(), lambdahost.Options{}, functions...)
 	ok(b, err)
 	defer func() { ok(b, host.Close()) }()
-	var starts []func(int) error
-	for _, c := range firstCalls {
-		starts = append(starts, func(i int) error {
-			res, err := host.Invoke(context.Background(), lambdahost.Invocation{Function: name(c.function, i), Payload: []byte(c.event)})
-			if err == nil && !strings.Contains(string(res.Payload), c.answer) {
-				err = fmt.Errorf("%s answered %s, want %s", c.function, res.Payload, c.answer)
+	var calls []func(int) error
+	for k, s := range all {
+		calls = append(calls, func(i int) error {
+			res, err := host.Invoke(context.Background(), lambdahost.Invocation{Function: name(k, i), Payload: []byte(s.event)})
+			if err == nil && !strings.Contains(string(res.Payload), s.answer) {
+				err = fmt.Errorf("%s answered %s, want %s", s.path, res.Payload, s.answer)
 			}
 			return err
 		})
 	}
-	medians := interleave(b, rounds, starts...)
-	for k, c := range firstCalls[1:] {
-		report(b, slower("start to first answer of "+c.function+" / a minimal function", "ms", medians[k+1]/1000, medians[0]/1000, 3))
+	medians := interleave(b, rounds, calls...)
+	for k := range medians {
+		medians[k] /= 1000
 	}
+	return medians
+}
+
+// BenchmarkStartJournal tells what the journal's client of S3 costs send: to a process that may
+// need it and has no dead letter yet, and of its binary. The baseline is built without it.
+func BenchmarkStartJournal(b *testing.B) {
+	ok(b, build())
+	with, without := filepath.Join(binaries, "send", "bootstrap"), filepath.Join(b.TempDir(), "bootstrap")
+	if out, err := buildWithoutS3(b, without).CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	c := firstCalls[1]
+	medians := starts(b,
+		start{with, c.answer, c.event, []string{"BACKSTOP_JOURNAL=s3://letters/p"}},
+		start{with, c.answer, c.event, nil},
+		start{without, c.answer, c.event, nil},
+	)
+	report(b, slower("start to first answer of send, journal on S3 / send built without its client", "ms", medians[0], medians[2], none))
+	report(b, slower("start to first answer of send, no journal / send built without its client", "ms", medians[1], medians[2], none))
+	size := func(path string) float64 {
+		info, err := os.Stat(path)
+		ok(b, err)
+		return float64(info.Size()) / (1 << 20)
+	}
+	report(b, slower("binary of send / send built without the client of S3", "MiB", size(with), size(without), none))
+}
+
+// buildWithoutS3 builds send as it is built, with testdata/without_s3.go in the place of the journal's
+// client of S3.
+func buildWithoutS3(b *testing.B, to string) *exec.Cmd {
+	b.Helper()
+	stub, err := filepath.Abs("testdata/without_s3.go")
+	ok(b, err)
+	root, err := filepath.Abs("..")
+	ok(b, err)
+	replaced, err := filepath.Glob(filepath.Join(root, "lib", "journal", "s3*.go"))
+	ok(b, err)
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for _, file := range replaced {
+		overlay.Replace[file] = "" // it is not there
+	}
+	overlay.Replace[filepath.Join(root, "lib", "journal", "s3.go")] = stub
+	raw, err := json.Marshal(overlay)
+	ok(b, err)
+	file := filepath.Join(b.TempDir(), "overlay.json")
+	ok(b, os.WriteFile(file, raw, 0o600))
+	c := exec.Command("go", "build", "-overlay", file, "-tags", "lambda.norpc", "-trimpath", "-ldflags", "-s -w", "-o", to, "./functions/send")
+	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	return c
 }
 
 // buildMinimal builds the minimal function as ours are built.
