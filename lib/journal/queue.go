@@ -363,7 +363,7 @@ func handedBack(queue, journal error) error {
 // takeBack removes the objects of what the caller keeps: it would come back from there. Where that
 // fails it may, under its delivery id.
 func (b *batch) takeBack(ctx context.Context, p *pushed) {
-	ctx, cancel := context.WithDeadline(ctx, b.times.back)
+	ctx, cancel := context.WithDeadline(ctx, b.back)
 	defer cancel()
 	err := b.bucket.Delete(ctx, p.group.open(p.sink), p.group.spill(p.sink))
 	if err != nil {
