@@ -317,6 +317,16 @@ mutant 'flow: a refused slot is used up' lib/flow/rate.go \
 mutant 'flow: the script hands out one slot twice' lib/flow/rate.lua \
   's/    real = math\.max\(real, now\) \+ interval\n//' \
   ./lib/flow 'TestStoresHandOutSlots'
+# What only a run of everything shows: minutes each.
+GOFLAGS=-tags=full mutant 'wipe: an object deleted while one of its dead letters is open' lib/journal/keeper_tick.go \
+  's/case !slices\.Contains\(over\[i\], false\):/case len(over[i]) > 0:/' \
+  ./internal/wipe 'TestWipe'
+GOFLAGS=-tags=full mutant 'wipe: nothing written beside a push' lib/journal/queue.go \
+  's/opened\.Go\(func\(\) \{ p\.openErr = b\.put\(.*\) \}\)/opened.Go(func() {})/' \
+  ./internal/wipe 'TestWipe'
+GOFLAGS=-tags=full mutant 'wipe: what finds no room deleted on its way back' lib/journal/keeper_back.go \
+  's/full, took = true, false/full = true/' \
+  ./internal/wipe 'TestWipe'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

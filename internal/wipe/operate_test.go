@@ -4,6 +4,7 @@ package wipe
 
 import (
 	"context"
+	"encoding/base32"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"backstop/internal/delay"
 	"backstop/internal/lambdahost"
@@ -77,6 +80,7 @@ type operated struct {
 	restored progress
 	ticks    int
 	back     int64 // spilled when it began
+	missing  []int // deliveries that the queue lacked before it was restored, though they came after the last wipe
 	audit    string
 }
 
@@ -94,6 +98,7 @@ func (r *run) operate(t *testing.T) (o operated) {
 		}
 		return q.String()
 	})
+	o.missing = r.missing(t)
 	op, ok := r.createRestore()
 	if !ok {
 		t.Fatal("the restore was refused")
@@ -123,6 +128,43 @@ func (r *run) operate(t *testing.T) (o operated) {
 	})
 	o.audit = r.audit(t)
 	return o
+}
+
+// missing returns the deliveries whose dead letters came after the last wipe and are in the journal alone: a
+// restore would hide that they were lost on their way back.
+func (r *run) missing(t *testing.T) (missing []int) {
+	t.Helper()
+	entries, last := r.queued(t), time.Time{}
+	for _, w := range r.wipes {
+		last = w.until
+	}
+	for _, l := range r.bucket.Lives(bucket, "wipe/open/") {
+		if !l.Until.IsZero() || pushed(t, l.Name).Before(last) {
+			continue
+		}
+		for _, text := range lines(l.Body) {
+			if text == "null" {
+				continue
+			}
+			if i, _ := r.read(t, text); len(entries[i]) == 0 && len(r.w.Arrivals(i)) == 0 {
+				missing = append(missing, i)
+			}
+		}
+	}
+	return missing
+}
+
+// pushed is when a push named its object: before it wrote anything.
+func pushed(t *testing.T, name string) time.Time {
+	t.Helper()
+	nonce, _, _ := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], "-")
+	nonce, _, _ = strings.Cut(nonce, ".")
+	id, err := base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding).DecodeString(nonce)
+	if err != nil || len(id) != 16 {
+		t.Fatalf("%s: when it was named is not known: %v", name, err)
+	}
+	sec, nsec := uuid.UUID(id).Time().UnixTime()
+	return time.Unix(sec, nsec)
 }
 
 // ticksUntil ticks until done returns nothing; else it returns what is missing.

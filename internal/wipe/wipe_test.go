@@ -139,6 +139,9 @@ func TestWipe(t *testing.T) {
 	r.w.Heal()
 	o := r.operate(t)
 	result := r.account(t)
+	for _, i := range o.missing {
+		result.add("%s (%s): spilled, and lost on its way back", r.w.id(i), r.w.classOf(i).name)
+	}
 	result.print(r, o, seed, sent, time.Since(began))
 	r.wantFaults(t, result, o)
 	for _, f := range result.wrong {
