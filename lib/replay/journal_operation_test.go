@@ -143,7 +143,7 @@ func TestAnAuditThatNeedsTooLongEnds(t *testing.T) {
 			e.Operations, e.Journal = ops, k
 			op := start(t, e, replay.OperationRequest{Action: replay.OperationAudit})
 			for range 7 {
-				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 				_, err := e.Run(ctx, replay.Request{Operation: op.ID})
 				cancel()
 				if err != nil {
