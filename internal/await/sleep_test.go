@@ -31,7 +31,7 @@ var asleep = map[string]string{
 	"lib/flow/share_test.go: Swap":                                                   "in bubbles, through an interface",
 	"lib/replay/concurrent_test.go: TestRunsCanceledAtAnyMomentLoseAndRepeatNothing": "sends of random length, so that runs end at any moment",
 	"lib/replay/death_test.go: tick":                                                 "in bubbles, as a method whose name others have too",
-	"lib/replay/journal_world_test.go: operate":                                      "in bubbles, of inBubble",
+	"lib/replay/journal_world_test.go: operate":                                      "in bubbles, as a method",
 	"lib/replay/expire_test.go: Claim":                                               "in bubbles, through an interface",
 	"lib/replay/expire_test.go: Settle":                                              "in bubbles, through an interface",
 	"lib/replay/expire_test.go: Update":                                              "in bubbles, through an interface",
