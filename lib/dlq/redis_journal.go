@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"backstop/internal/redisconn"
@@ -349,18 +350,22 @@ func (r *Redis) Return(ctx context.Context, sink, token string, over int, letter
 	if err != nil || len(letters) == 0 {
 		return nil, err
 	}
-	// Whoever restores a queue that was lost may have known of its sink before.
-	err = r.conn.Do(ctx, "return", func(ctx context.Context) error {
-		return r.conn.Client.SAdd(ctx, r.conn.Keys.Sinks(), sink).Err()
-	})
-	if err != nil {
-		return nil, err
-	}
 	identities := make([]Identity, len(letters))
 	for i, l := range letters {
 		identities[i] = l.Identity
 	}
-	there, err := r.Present(ctx, sink, identities)
+	var there []Present
+	var notKnown error
+	var asking sync.WaitGroup // two questions, and the time of one
+	asking.Go(func() { there, notKnown = r.Present(ctx, sink, identities) })
+	// Whoever restores a queue that was lost may have known of its sink before.
+	err = r.conn.Do(ctx, "return", func(ctx context.Context) error {
+		return r.conn.Client.SAdd(ctx, r.conn.Keys.Sinks(), sink).Err()
+	})
+	asking.Wait()
+	if err == nil {
+		err = notKnown
+	}
 	if err != nil {
 		return nil, err
 	}

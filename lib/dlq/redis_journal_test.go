@@ -1,11 +1,13 @@
 package dlq_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -563,5 +565,33 @@ func TestAPlainPushKnowsNothingOfJournals(t *testing.T) {
 		if err != nil || strings.Contains(stats, "cmdstat_"+command) {
 			t.Errorf("%v; %s was called", err, command)
 		}
+	}
+}
+
+// Nobody waits for one question to ask the other.
+func TestReturnAsksBothQuestionsAtOnce(t *testing.T) {
+	f, s := faulty(t, dlq.WithJournal())
+	if _, ok, err := s.JournalLease(t.Context(), "mail", "w", time.Hour); !ok || err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	met := make(chan struct{}) // a script is sent while SADD waits
+	once := sync.OnceFunc(func() { close(met) })
+	f.fate = func(ctx context.Context, name string, send func() error) error {
+		if name != "sadd" {
+			once()
+			return send()
+		}
+		select {
+		case <-met:
+			return send()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	got, err := s.Return(ctx, "mail", "w", 0, []dlq.Letter{letterOf(t, named("a"))})
+	if err != nil || got[0].Status != dlq.ReturnStored {
+		t.Fatalf("Return = %+v, %v", got, err)
 	}
 }
