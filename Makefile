@@ -106,12 +106,13 @@ $(BENCHSTAT): tools/go.mod tools/go.sum
 
 # The raw output, for benchstat, is beside the table.
 BENCH ?= .
+LETTERS ?=
 .PHONY: bench
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
-bench: deps ## Compare with baselines and peers in one run, and print one table (BENCH=regexp selects).
+bench: deps ## Compare with baselines and peers in one run, and print one table (BENCH=regexp selects; LETTERS=1000000 to restore).
 	@mkdir -p build
-	cd bench && $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m . | tee ../build/bench.txt
+	cd bench && $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m . $(if $(LETTERS),-letters $(LETTERS)) | tee ../build/bench.txt
 
 .PHONY: bench-compare
 bench-compare: deps $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
