@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -130,7 +131,7 @@ func (b *S3) tries(ctx context.Context, op operation, try func(context.Context, 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	client, err := b.client()
+	client, err := b.made(ctx)
 	if err != nil {
 		return fmt.Errorf("AWS configuration: %w", err)
 	}
@@ -142,9 +143,13 @@ func (b *S3) tries(ctx context.Context, op operation, try func(context.Context, 
 	end := start.Add(whole)
 	length := min(max(whole*2/5, min(whole/2, minTry)), maxTry)
 	pause := 25 * time.Millisecond
+	once := b.once
+	if op == putting {
+		once = b.twice
+	}
 	var last error
 	for now := start; now.Before(end) && ctx.Err() == nil; now = time.Now() {
-		err := b.once(ctx, min(length, end.Sub(now)), client, try)
+		err := once(ctx, length, end.Sub(now), client, try)
 		if err == nil {
 			return nil
 		}
@@ -169,9 +174,52 @@ func (b *S3) tries(ctx context.Context, op operation, try func(context.Context, 
 	return explain(op, client.Options().Region, last)
 }
 
+// made returns the client. Whoever makes it may have to read files, or ask for credentials.
+func (b *S3) made(ctx context.Context) (client *s3.Client, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		client, err = b.client()
+	}()
+	select {
+	case <-done:
+		return client, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// twice makes a try that has all the time that is left, and one beside it where that has not answered in the time of
+// one: what takes its time, as the first connection of a process does, is not begun anew in vain.
+func (b *S3) twice(ctx context.Context, length, left time.Duration, client *s3.Client, try func(context.Context, *s3.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, min(left, maxTry))
+	defer cancel()
+	answers := make(chan error, 2)
+	begin := func() { answers <- b.once(ctx, maxTry, left, client, try) }
+	go begin()
+	second := time.NewTimer(length)
+	defer second.Stop()
+	under, first := 1, error(nil)
+	for {
+		select {
+		case <-second.C:
+			go begin()
+			under++
+		case err := <-answers:
+			// A try that was not answered well tells nothing of the one beside it.
+			if under--; err == nil || under == 0 || !passing(err) {
+				return err
+			}
+			first = err
+		case <-ctx.Done():
+			return cmp.Or(first, context.Cause(ctx))
+		}
+	}
+}
+
 // once makes one try.
-func (b *S3) once(ctx context.Context, most time.Duration, client *s3.Client, try func(context.Context, *s3.Client) error) error {
-	ctx, cancel := context.WithTimeout(ctx, most)
+func (b *S3) once(ctx context.Context, most, left time.Duration, client *s3.Client, try func(context.Context, *s3.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, min(most, left))
 	defer cancel()
 	if c := client.Options().Credentials; c != nil && !aws.IsCredentialsProvider(c, (*aws.AnonymousCredentials)(nil)) {
 		if _, err := c.Retrieve(ctx); err != nil { // they are kept: the request retrieves them again
@@ -204,29 +252,30 @@ func (b *S3) store(ctx context.Context, op operation, name string, body []byte, 
 		return fmt.Errorf("journal %s: %s: %w", b, op.verb, err)
 	}
 	in.Bucket, in.Key = &b.bucket, b.key(name)
-	unsure := false // an earlier try may have stored it
+	var may atomic.Int32 // tries that may have stored it: under way, or without an answer
 	return b.do(ctx, op, name, func(ctx context.Context, c *s3.Client) error {
+		may.Add(1)
+		in := *in
 		in.Body = bytes.NewReader(body)
-		_, err := c.PutObject(ctx, in)
-		switch status, code := answered(err); {
-		case err == nil:
-			return nil
-		case status == http.StatusPreconditionFailed, status == http.StatusNotFound && code == "NoSuchKey" && op == replacing:
-			if !unsure {
-				return refused
-			}
-			switch o, getErr := b.get(ctx, c, name); {
-			case getErr == nil && bytes.Equal(o.Body, body):
-				return nil
-			case getErr == nil, errors.Is(getErr, ErrNotFound), op == putting: // it is there, whatever it is
-				return refused
-			default:
-				return getErr
-			}
-		case status == 0 || status >= http.StatusInternalServerError:
-			unsure = true
+		_, err := c.PutObject(ctx, &in)
+		status, code := answered(err)
+		if status > 0 && status < http.StatusInternalServerError {
+			may.Add(-1)
 		}
-		return err
+		if status != http.StatusPreconditionFailed && !(status == http.StatusNotFound && code == "NoSuchKey" && op == replacing) {
+			return err
+		}
+		if may.Load() == 0 {
+			return refused
+		}
+		switch o, getErr := b.get(ctx, c, name); {
+		case getErr == nil && bytes.Equal(o.Body, body):
+			return nil
+		case getErr == nil, errors.Is(getErr, ErrNotFound), op == putting: // it is there, whatever it is
+			return refused
+		default:
+			return getErr
+		}
 	})
 }
 

@@ -222,6 +222,49 @@ func TestATryThatHangsLeavesTimeForAnother(t *testing.T) {
 	}
 }
 
+// A Put that is not answered for a while goes on beside another try: what is slow is not begun anew in
+// vain. Whichever of the two stores the object, it is stored.
+func TestASlowPutGoesOnBesideAnotherTry(t *testing.T) {
+	for name, first := range map[string]bool{"the first one stores it": true, "the second one does, and the first finds it there": false} {
+		t.Run(name, func(t *testing.T) {
+			small := locals3.New("letters")
+			var puts atomic.Int64
+			came, stored, told := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			url := served(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Method != http.MethodPut:
+					small.ServeHTTP(w, r)
+				case puts.Add(1) == 1:
+					<-came
+					if !first {
+						<-stored
+					}
+					small.ServeHTTP(w, r)
+					close(told)
+				case first:
+					close(came)
+					_, _ = io.Copy(io.Discard, r.Body)
+					<-r.Context().Done()
+				default:
+					close(came)
+					small.ServeHTTP(httptest.NewRecorder(), r)
+					close(stored)
+					<-told
+					<-r.Context().Done()
+				}
+			}))
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			if err := journal.NewS3("letters", "", at(url)).Put(ctx, "a", []byte("x")); err != nil {
+				t.Errorf("Put: %v", err)
+			}
+			if names := small.Names("letters", ""); puts.Load() != 2 || len(names) != 1 {
+				t.Errorf("%d tries, objects %q", puts.Load(), names)
+			}
+		})
+	}
+}
+
 // lossy carries out the first write, and loses its answer.
 func lossy(small http.Handler) http.Handler {
 	var once sync.Once
