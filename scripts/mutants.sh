@@ -318,8 +318,11 @@ mutant 'flow: the script hands out one slot twice' lib/flow/rate.lua \
   's/    real = math\.max\(real, now\) \+ interval\n//' \
   ./lib/flow 'TestStoresHandOutSlots'
 # What only a run of everything shows: minutes each.
-GOFLAGS=-tags=full mutant 'wipe: an object deleted while one of its dead letters is open' lib/journal/keeper_tick.go \
-  's/case !slices\.Contains\(over\[i\], false\):/case len(over[i]) > 0:/' \
+GOFLAGS=-tags=full mutant 'wipe: an object deleted once its dead letters are back in the queue' lib/journal/keeper_back.go \
+  's/names = append\(names, s\.name\.Name\)/names = append(names, s.name.Name, s.name.group.open(t.sink))/' \
+  ./internal/wipe 'TestWipe'
+GOFLAGS=-tags=full mutant 'wipe: what is parked taken for over' lib/dlq/settle.lua \
+  's/    s\.parked = true\n/    s.parked = true\n    over[#over + 1] = address_of(id, told_by(id, j))\n/' \
   ./internal/wipe 'TestWipe'
 GOFLAGS=-tags=full mutant 'wipe: nothing written beside a push' lib/journal/queue.go \
   's/opened\.Go\(func\(\) \{ p\.openErr = b\.put\(.*\) \}\)/opened.Go(func() {})/' \

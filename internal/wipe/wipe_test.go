@@ -60,6 +60,7 @@ type run struct {
 	bucket *journal
 	ctx    context.Context
 
+	gate   sync.RWMutex // held while nobody may begin to send
 	mu     sync.Mutex
 	fates  []history // what the caller knows
 	back   int       // handed back, and sent again
@@ -253,6 +254,8 @@ func (r *run) send(batch []int) (again []int) {
 }
 
 func (r *run) begin(i int) {
+	r.gate.RLock()
+	r.gate.RUnlock() //nolint:staticcheck // it is a gate
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fates[i].begun.IsZero() {
@@ -309,6 +312,7 @@ func (r *run) trouble(t *testing.T) {
 	victims := []string{local.Queue, local.Queue, local.Replay, local.Send}
 	for kills := 0; !r.Done(); {
 		if n := len(r.wipes); n < len(wipes) && r.Progress() >= wipes[n] {
+			r.ripen(t)
 			r.wipe(t)
 			r.wiping <- n
 		}
@@ -321,6 +325,18 @@ func (r *run) trouble(t *testing.T) {
 		}
 		_ = delay.Sleep(r.ctx, 5*time.Millisecond)
 	}
+}
+
+// ripen holds everybody who sends back until some dead letters are parked or held, and the journal
+// knows: a wipe is to show that they are so afterwards. Then all go on for a moment.
+func (r *run) ripen(t *testing.T) {
+	t.Helper()
+	r.gate.Lock()
+	for end := time.Now().Add(15 * time.Second); len(r.stateful(t)) == 0 && time.Now().Before(end); {
+		_ = delay.Sleep(r.ctx, between)
+	}
+	r.gate.Unlock()
+	_ = delay.Sleep(r.ctx, between)
 }
 
 // wipe kills Redis, which forgets everything, and starts it again.
