@@ -481,6 +481,19 @@ func (d *demo) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var known struct {
+		Sinks []struct {
+			Name    string
+			Retired int
+		}
+	}
+	if err := d.call(ctx, http.MethodGet, "/v1/sinks", "", &known); err != nil {
+		return err
+	}
+	d.retired = map[string]int{}
+	for _, s := range known.Sinks {
+		d.retired[s.Name] = s.Retired
+	}
 	a := d.settle(letters)
 	for _, w := range d.wrong {
 		if err := d.printf("demo: WRONG: %s\n", w); err != nil {

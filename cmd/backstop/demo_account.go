@@ -39,8 +39,9 @@ func (l letter) delivery() [2]string { return [2]string{l.Sink, l.DeliveryID} }
 // ledger is what the demo was told and what receivers saw.
 type ledger struct {
 	fates     []fate
-	discarded [][2]string // sinks and delivery ids
-	scheduled int         // what the schedule says that it delivered
+	discarded [][2]string    // sinks and delivery ids
+	scheduled int            // what the schedule says that it delivered
+	retired   map[string]int // by sink, removed for their age: so many, by what the API says
 	arrivals  []inbox.Arrival
 	mails     int
 	wrong     []string
@@ -56,15 +57,15 @@ func (l *ledger) check(ok bool, format string, args ...any) {
 // account counts messages: each has one fate, and each dead letter one of its own.
 type account struct {
 	accepted, delivered, deadLettered, handedBack, canceled int
-	replayed, discarded, expired, remaining                 int
+	replayed, discarded, expired, retired, remaining        int
 	acceptedAsync                                           int // of all that were accepted
 	lost                                                    int // without a fate
 }
 
-// String is the demo's last line. Nothing retires dead letters yet.
+// String is the demo's last line.
 func (a account) String() string {
-	return fmt.Sprintf("demo: accepted=%d delivered=%d dead_lettered=%d handed_back=%d canceled=%d replayed=%d discarded=%d expired=%d retired=0 remaining=%d accepted_async=%d lost=%d",
-		a.accepted, a.delivered, a.deadLettered, a.handedBack, a.canceled, a.replayed, a.discarded, a.expired, a.remaining, a.acceptedAsync, a.lost)
+	return fmt.Sprintf("demo: accepted=%d delivered=%d dead_lettered=%d handed_back=%d canceled=%d replayed=%d discarded=%d expired=%d retired=%d remaining=%d accepted_async=%d lost=%d",
+		a.accepted, a.delivered, a.deadLettered, a.handedBack, a.canceled, a.replayed, a.discarded, a.expired, a.retired, a.remaining, a.acceptedAsync, a.lost)
 }
 
 // settle holds what callers were told against what arrived, and against the dead letters that
@@ -131,6 +132,9 @@ func (l *ledger) settle(left []letter) account {
 	for key, all := range fates {
 		l.check(false, "dead letter %s to %s (%v) belongs to no message", key[1], key[0], all)
 	}
+	for sink, n := range l.retired {
+		l.check(n == 0, "%s has retired %d dead letters more than it had", sink, n)
+	}
 	l.check(l.scheduled == a.replayed, "the schedule delivered %d, and %d arrived", l.scheduled, a.replayed)
 	l.check(slack == told["slack-demo"], "%d arrived in Slack, and %d were delivered", slack, told["slack-demo"])
 	l.check(l.mails == told["email-demo"], "%d mails arrived, and %d were delivered", l.mails, told["email-demo"])
@@ -139,6 +143,11 @@ func (l *ledger) settle(left []letter) account {
 
 // bury counts what became of a dead letter.
 func (a *account) bury(l *ledger, f fate, all []string) {
+	if len(all) == 0 && l.retired[f.sink] > 0 {
+		l.retired[f.sink]--
+		a.retired++
+		return
+	}
 	if len(all) == 0 {
 		a.lost++
 		l.check(false, "the dead letter of %s to %s is gone", f.what, f.sink)

@@ -19,6 +19,7 @@ func TestTheDemoAccountsForEveryMessage(t *testing.T) {
 		`http +webhook-down +answers 503, worth nothing soon +dead_lettered +attempts=2 reason=exhausted`,
 		`http +webhook-demo +respond-async +accepted +delivered +1`,
 		`http +webhook-demo +send_after +accepted, then canceled +canceled +0`,
+		`before +6\n +wiped +0\n +restored +6\n`,
 		`webhook-down +3 +2 +0 +1 +0`, // the schedule
 		`webhook-down~\S+ +expired +exhausted +2 +0 `,
 		`is asked for force:\n.* its time is over; with force it is sent all the same`,
@@ -98,7 +99,13 @@ func TestTheAccountSaysWhatDoesNotFit(t *testing.T) {
 		},
 		"expired":   {ledger{fates: one("dead_lettered")}, left("expired"), "discarded=0 expired=1 retired=0 remaining=0", ""},
 		"remaining": {ledger{fates: one("dead_lettered")}, left("due"), "discarded=0 expired=0 retired=0 remaining=1", ""},
-		"gone":      {ledger{fates: one("dead_lettered")}, nil, "remaining=0 accepted_async=0 lost=1", "is gone"},
+		"retired": {
+			ledger{fates: one("dead_lettered"), retired: map[string]int{"webhook-x": 1}}, nil, "expired=0 retired=1 remaining=0 accepted_async=0 lost=0", "",
+		},
+		"retired, in another sink": {
+			ledger{fates: one("dead_lettered"), retired: map[string]int{"webhook-y": 1}}, nil, "retired=0 remaining=0 accepted_async=0 lost=1", "webhook-y has retired 1",
+		},
+		"gone": {ledger{fates: one("dead_lettered")}, nil, "remaining=0 accepted_async=0 lost=1", "is gone"},
 		"replayed and left": {
 			ledger{fates: one("dead_lettered"), arrivals: []inbox.Arrival{arrived("a")}, scheduled: 1}, left("due"), "", "more than one fate: [remaining replayed]",
 		},

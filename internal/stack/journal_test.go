@@ -170,8 +170,14 @@ func TestWhatAFullQueueDoes(t *testing.T) {
 	for _, tt := range []struct {
 		journal, asked, want string
 	}{
-		{"true", "", "spill"}, {"true", "spill", "spill"}, {"true", "reject", "reject"}, {"true", "trim", "trim"},
-		{"false", "", "reject"}, {"false", "spill", "reject"}, {"false", "reject", "reject"}, {"false", "trim", "trim"},
+		{"true", "", "spill"},
+		{"true", "spill", "spill"},
+		{"true", "reject", "reject"},
+		{"true", "trim", "trim"},
+		{"false", "", "reject"},
+		{"false", "spill", "reject"},
+		{"false", "reject", "reject"},
+		{"false", "trim", "trim"},
 	} {
 		params := with(createdCache, "Journal", tt.journal)
 		if tt.asked != "" {

@@ -262,10 +262,11 @@ func (b *S3) store(ctx context.Context, op operation, name string, body []byte, 
 		if status > 0 && status < http.StatusInternalServerError {
 			may.Add(-1)
 		}
-		if status != http.StatusPreconditionFailed && !(status == http.StatusNotFound && code == "NoSuchKey" && op == replacing) {
+		gone := status == http.StatusNotFound && code == "NoSuchKey" && op == replacing
+		switch {
+		case status != http.StatusPreconditionFailed && !gone:
 			return err
-		}
-		if may.Load() == 0 {
+		case may.Load() == 0:
 			return refused
 		}
 		switch o, getErr := b.get(ctx, c, name); {
