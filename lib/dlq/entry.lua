@@ -174,6 +174,11 @@ local function remove_all(entries)
   end
   call('XDEL', stream, unpack(gone))
   if #over > 0 then
+    local noted = {}
+    for i, id in ipairs(gone) do
+      noted[2 * i - 1], noted[2 * i] = id, 's:' .. id
+    end
+    call('SREM', unjournaled, unpack(noted))
     call('SADD', ended, unpack(over))
   end
   call('ZREM', due, unpack(gone))

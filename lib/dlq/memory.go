@@ -123,6 +123,8 @@ func (q *memoryQueue) find(native string) *memoryEntry {
 
 func (q *memoryQueue) remove(e *memoryEntry) {
 	q.end(e)
+	delete(q.journal.unjournaled, e.native)
+	delete(q.journal.unjournaled, stateNote+e.native)
 	i := slices.Index(q.entries, e)
 	q.entries = slices.Delete(q.entries, i, i+1)
 	q.strike(e)
