@@ -267,6 +267,12 @@ func TestAnObjectWithoutOpenLinesIsDeletedAlone(t *testing.T) {
 	inBubble(t, 1, func(w *world) {
 		w.push("first")
 		w.spill("s1", "s2") // for one of them there is room
+		ids := []string{"first", "s1", "s2"}
+		for i := range 8 { // some are read ahead, but not that many
+			id := fmt.Sprintf("t%d", i)
+			w.spill(id)
+			ids = append(ids, id)
+		}
 		letters := w.letters("x", "y")
 		g := w.group(letters)
 		w.object(g.open(mail), []*dlq.Letter{nil, nil})
@@ -275,7 +281,7 @@ func TestAnObjectWithoutOpenLinesIsDeletedAlone(t *testing.T) {
 		if r := w.tick(); r.Deleted != 1 || !r.Full {
 			t.Errorf("%+v; want the object deleted", r)
 		}
-		for _, id := range []string{"first", "s1", "s2", "y"} {
+		for _, id := range append(ids, "y") {
 			w.deliver(id)
 			w.tick()
 		}
