@@ -139,6 +139,9 @@ func TestTheRolesAllowWhatTheJournalCalls(t *testing.T) {
 				settle(t, q, item, dlq.ActionDrop)
 			}
 		}
+		if function == "DlqApiFunction" {
+			j.dryRuns(t, q, letters(id(9))[0])
+		}
 		if found, _, err := j.bucket(t, function).List(t.Context(), "open/mail/", "", 0); err != nil || len(found) != i+1 {
 			// That of five letters is left, two of which are spilled.
 			t.Errorf("%s: open/ has %v, %v", function, found, err)
@@ -150,6 +153,33 @@ func TestTheRolesAllowWhatTheJournalCalls(t *testing.T) {
 	for _, u := range j.rec.unknown {
 		t.Errorf("a call that no right is known for: %s", u)
 	}
+}
+
+// dryRuns does what the API does with a journal to say what a restore or an erasure would do, while a
+// dead letter is parked.
+func (j *journaled) dryRuns(t *testing.T, q *journal.Queue, it dlq.Item) {
+	t.Helper()
+	it, err := q.Add(t.Context(), it)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replay := j.bucket(t, "ReplayFunction")
+	if err := replay.Put(t.Context(), "state/mail/"+it.Journal, []byte(`{"parked":true}`)); err != nil {
+		t.Fatal(err)
+	}
+	group, _, _ := strings.Cut(it.Journal, ":")
+	spilled := "spill/mail/" + group + ".ndjson" // of which there is an old version
+	if err := errors.Join(replay.Put(t.Context(), spilled, []byte("null\n")), replay.Delete(t.Context(), spilled)); err != nil {
+		t.Fatal(err)
+	}
+	k := &journal.Keeper{Queue: j.queue, Bucket: j.bucket(t, "DlqApiFunction")}
+	if p, err := k.Restore(t.Context(), "mail", journal.RestoreStep{DryRun: true}); err != nil || p.Present == 0 {
+		t.Errorf("dry run of a restore: %+v, %v", p, err)
+	}
+	if p, err := k.Erase(t.Context(), "mail", func(json.RawMessage) bool { return false }, ""); err != nil || !p.Done {
+		t.Errorf("dry run of an erasure: %+v, %v", p, err)
+	}
+	settle(t, q, it.ID, dlq.ActionDrop)
 }
 
 // keep does what the replay function does with a journal.
