@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -274,8 +275,11 @@ func TestAnAuditOfAQueueThatLivesOn(t *testing.T) {
 			w.push(fmt.Sprintf("a%02d", i), fmt.Sprintf("b%02d", i))
 		}
 		later(time.Hour)
+		var mu sync.Mutex // objects are read side by side
 		n := 0
-		w.bucket.fault = func(op, name string) error {
+		w.bucket.fault = func(op, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if op == "get" && n < 20 {
 				id := fmt.Sprintf("a%02d", n)
 				n++
