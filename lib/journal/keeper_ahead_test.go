@@ -9,7 +9,7 @@ import (
 	"backstop/lib/dlq"
 )
 
-func (b *kept) calls(op string) int {
+func (b *held) calls(op string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.count[op]

@@ -9,24 +9,11 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/journal/kept"
 )
 
-// Audit is a reconciliation of a sink's queue with its journal, letter by letter.
-type Audit struct {
-	// Letters are the dead letters that the queue or the journal has, each once: the sum of Queued, Spilled, Ending
-	// and Lost.
-	Letters int64
-	// Queued wait in the queue, Spilled in the journal for room there; Ending are over, and their
-	// lines in the journal are still to be deleted.
-	Queued, Spilled, Ending int64
-	// Unjournaled are those of Queued that the journal lacks. Ticks write them.
-	Unjournaled int64
-	// Lost are in the journal for more than 15 minutes and not over, and the queue lacks them, looked
-	// at twice. A restore brings them back.
-	Lost int64
-	// Damaged are objects that could not be read, or not in full.
-	Damaged int64
-}
+// Audit is kept.Audit.
+type Audit = kept.Audit
 
 // audit is an Audit under way.
 type audit struct {

@@ -184,7 +184,7 @@ func TestABucketThatHangsEndsATick(t *testing.T) {
 }
 
 // hanging is a Bucket that does not answer.
-type hanging struct{ *kept }
+type hanging struct{ *held }
 
 func (h hanging) Put(ctx context.Context, _ string, _ []byte) error {
 	<-ctx.Done()
@@ -197,7 +197,7 @@ func (h hanging) List(ctx context.Context, _, _ string, _ int) ([]Listed, bool, 
 }
 
 // total is how many calls were made.
-func (b *kept) total() (n int) {
+func (b *held) total() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range b.count {
@@ -367,7 +367,7 @@ func TestAnErasureGoesOnAmongOlderVersions(t *testing.T) {
 
 // aging is a Bucket with something about older versions.
 type aging struct {
-	*kept
+	*held
 	ends func(context.Context) (string, error)
 }
 

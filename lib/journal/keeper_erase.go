@@ -11,20 +11,11 @@ import (
 
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/journal/kept"
 )
 
-// EraseProgress is what one call of Erase did.
-type EraseProgress struct {
-	// After is where the next call goes on.
-	After string
-	// Done says that nothing is left.
-	Done bool
-	// Erased are dead letters that were removed, each once for open/ and once for spill/; Versions are
-	// older versions of objects that were.
-	Erased, Versions int64
-	// Damaged are objects that could not be read, or not in full: whom the rest of them is about, nobody can tell.
-	Damaged int64
-}
+// EraseProgress is kept.EraseProgress.
+type EraseProgress = kept.EraseProgress
 
 // olderVersions begins a position of Erase among the older versions.
 const olderVersions = "versions:"

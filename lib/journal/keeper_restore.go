@@ -10,33 +10,14 @@ import (
 
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/journal/kept"
 )
 
-// RestoreStep is one bounded step of a restore.
-type RestoreStep struct {
-	// After is where it goes on: RestoreProgress.After of the step before. Empty: from the beginning.
-	After string
-	// Since leaves out what was pushed earlier, by the clock of who pushed it. Zero: nothing.
-	Since time.Time
-	// DryRun counts what a restore would do now, without regard to room.
-	DryRun bool
-	// Limit is how many dead letters are looked at; an object that was begun is ended. Zero or negative: 10,000.
-	Limit int
-}
+// RestoreStep is kept.RestoreStep.
+type RestoreStep = kept.RestoreStep
 
-// RestoreProgress is what one step of a restore did.
-type RestoreProgress struct {
-	// After is where the next step goes on.
-	After string
-	// Done says that there is nothing more to look at, Full that the next dead letter waits for room.
-	Done, Full bool
-	// Looked is how many dead letters were looked at, the sum of the following: Restored were put
-	// back (or would be, in a dry run), Present are there, Over are ended or canceled, and Spilled are
-	// left to ticks, which bring back what waits in spill/.
-	Looked, Restored, Present, Over, Spilled int64
-	// Damaged are objects that could not be read, or not in full.
-	Damaged int64
-}
+// RestoreProgress is kept.RestoreProgress.
+type RestoreProgress = kept.RestoreProgress
 
 // restoreLimit is RestoreStep.Limit where it is not given.
 const restoreLimit = 10_000
@@ -287,14 +268,14 @@ func (r *restore) put(ctx context.Context, objects []restored, p *RestoreProgres
 				if i > 0 {
 					_, line := locate(l.Item.Journal)
 					p.After = o.name.Name + ":" + strconv.Itoa(line)
-					p.leave(o.spilled, line)
+					leave(p, o.spilled, line)
 				}
 				return putErr
 			}
-			p.count(answers[0])
+			count(p, answers[0])
 			answers = answers[1:]
 		}
-		p.leave(o.spilled, MaxLines)
+		leave(p, o.spilled, MaxLines)
 		r.damaged.add(ctx, o.damaged)
 		p.After = o.name.Name
 	}
@@ -302,7 +283,7 @@ func (r *restore) put(ctx context.Context, objects []restored, p *RestoreProgres
 }
 
 // leave counts the lines below one that are left to ticks.
-func (p *RestoreProgress) leave(lines []int, below int) {
+func leave(p *RestoreProgress, lines []int, below int) {
 	for _, line := range lines {
 		if line < below {
 			p.Looked++
@@ -311,7 +292,7 @@ func (p *RestoreProgress) leave(lines []int, below int) {
 	}
 }
 
-func (p *RestoreProgress) count(r dlq.Returned) {
+func count(p *RestoreProgress, r dlq.Returned) {
 	p.Looked++
 	switch {
 	case r.Status == dlq.ReturnStored:

@@ -7,33 +7,11 @@ import (
 	"time"
 
 	"backstop/lib/dlq"
+	"backstop/lib/journal/kept"
 )
 
-// Report is what a Tick did.
-type Report struct {
-	// Deleted are objects all of whose dead letters were over.
-	Deleted int64
-	// Written are dead letters that the journal lacked, and States those whose state it lacked.
-	Written, States int64
-	// Returned are dead letters that came back from spill/ into the queue. Spilled is how many still
-	// wait there; at least so many where SpilledMore is set.
-	Returned, Spilled int64
-	SpilledMore       bool
-	// Full says that they wait for room in the queue.
-	Full bool
-	// Compared are dead letters of the journal that were looked for in the queue, Missing those that
-	// were not found for the first time, and Healed those that were put back, not found twice.
-	Compared, Missing, Healed int64
-	// Over are dead letters that were not put back: ended, or canceled.
-	Over int64
-	// Damaged are objects that could not be read, or not in full. Conflicts are dead letters that
-	// cannot be written because another has their name.
-	Damaged, Conflicts int64
-	// Lost says that the queue lacks more than is healed by itself: a restore is needed.
-	Lost bool
-	// More says that the time was over before all was done.
-	More bool
-}
+// Report is kept.Report.
+type Report = kept.Report
 
 // tick is one Tick under way.
 type tick struct {

@@ -22,8 +22,8 @@ import (
 
 const mail = "mail"
 
-// kept is a Bucket in memory, with versions.
-type kept struct {
+// held is a Bucket in memory, with versions.
+type held struct {
 	mu      sync.Mutex
 	objects map[string]Object
 	at      map[string]time.Time
@@ -35,11 +35,11 @@ type kept struct {
 	count map[string]int
 }
 
-func newKept() *kept {
-	return &kept{objects: map[string]Object{}, at: map[string]time.Time{}, older: map[string][][]byte{}, count: map[string]int{}}
+func newKept() *held {
+	return &held{objects: map[string]Object{}, at: map[string]time.Time{}, older: map[string][][]byte{}, count: map[string]int{}}
 }
 
-func (b *kept) enter(ctx context.Context, op, name string) error {
+func (b *held) enter(ctx context.Context, op, name string) error {
 	b.mu.Lock()
 	b.count[op]++
 	fault := b.fault
@@ -52,7 +52,7 @@ func (b *kept) enter(ctx context.Context, op, name string) error {
 	return ctx.Err()
 }
 
-func (b *kept) set(name string, body []byte) {
+func (b *held) set(name string, body []byte) {
 	if old, ok := b.objects[name]; ok {
 		b.older[name] = append(b.older[name], old.Body)
 	}
@@ -61,7 +61,7 @@ func (b *kept) set(name string, body []byte) {
 	b.at[name] = time.Now()
 }
 
-func (b *kept) Put(ctx context.Context, name string, body []byte) error {
+func (b *held) Put(ctx context.Context, name string, body []byte) error {
 	if err := b.enter(ctx, "put", name); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (b *kept) Put(ctx context.Context, name string, body []byte) error {
 	return nil
 }
 
-func (b *kept) Get(ctx context.Context, name string) (Object, error) {
+func (b *held) Get(ctx context.Context, name string) (Object, error) {
 	if err := b.enter(ctx, "get", name); err != nil {
 		return Object{}, err
 	}
@@ -90,7 +90,7 @@ func (b *kept) Get(ctx context.Context, name string) (Object, error) {
 	return Object{slices.Clone(o.Body), o.Tag}, nil
 }
 
-func (b *kept) Replace(ctx context.Context, name, tag string, body []byte) error {
+func (b *held) Replace(ctx context.Context, name, tag string, body []byte) error {
 	if err := b.enter(ctx, "replace", name); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (b *kept) Replace(ctx context.Context, name, tag string, body []byte) error
 	return nil
 }
 
-func (b *kept) Delete(ctx context.Context, names ...string) error {
+func (b *held) Delete(ctx context.Context, names ...string) error {
 	if len(names) > 1000 {
 		return fmt.Errorf("%d names", len(names))
 	}
@@ -121,7 +121,7 @@ func (b *kept) Delete(ctx context.Context, names ...string) error {
 	return nil
 }
 
-func (b *kept) List(ctx context.Context, prefix, after string, limit int) ([]Listed, bool, error) {
+func (b *held) List(ctx context.Context, prefix, after string, limit int) ([]Listed, bool, error) {
 	if err := b.enter(ctx, "list", prefix); err != nil {
 		return nil, false, err
 	}
@@ -140,7 +140,7 @@ func (b *kept) List(ctx context.Context, prefix, after string, limit int) ([]Lis
 	return all[:min(limit, len(all))], len(all) > limit, nil
 }
 
-func (b *kept) Folders(ctx context.Context, prefix string) ([]string, error) {
+func (b *held) Folders(ctx context.Context, prefix string) ([]string, error) {
 	if err := b.enter(ctx, "folders", prefix); err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (b *kept) Folders(ctx context.Context, prefix string) ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), nil
 }
 
-func (b *kept) Purge(ctx context.Context, prefix, after string, match func(string, []byte) bool) (int, string, error) {
+func (b *held) Purge(ctx context.Context, prefix, after string, match func(string, []byte) bool) (int, string, error) {
 	if err := b.enter(ctx, "purge", prefix); err != nil {
 		return 0, "", err
 	}
@@ -182,14 +182,14 @@ func (b *kept) Purge(ctx context.Context, prefix, after string, match func(strin
 }
 
 // names are those of all objects.
-func (b *kept) names() []string {
+func (b *held) names() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Sorted(maps.Keys(b.objects))
 }
 
 // put stores an object, whatever is there.
-func (b *kept) put(name, body string) {
+func (b *held) put(name, body string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.set(name, []byte(body))
@@ -317,7 +317,7 @@ func (m mortal) List(ctx context.Context, prefix, after string, limit int) (foun
 type world struct {
 	t      *testing.T
 	ctx    context.Context
-	bucket *kept
+	bucket *held
 	queue  *queue
 	keeper *Keeper
 	cap    int

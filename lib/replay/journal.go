@@ -13,7 +13,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
-	"backstop/lib/journal"
+	"backstop/lib/journal/kept"
 )
 
 // Journal is what the engine needs of a journal of dead letters; a *journal.Keeper is one. It is safe
@@ -21,10 +21,10 @@ import (
 // dlq.ErrJournalTaken, and nothing was done. What was done is in the answer beside an error, too.
 type Journal interface {
 	Sinks(ctx context.Context) ([]string, error)
-	Tick(ctx context.Context, sink string) (journal.Report, error)
-	Restore(ctx context.Context, sink string, step journal.RestoreStep) (journal.RestoreProgress, error)
-	Audit(ctx context.Context, sink string) (journal.Audit, error)
-	Erase(ctx context.Context, sink string, match func(recipient json.RawMessage) bool, after string) (journal.EraseProgress, error)
+	Tick(ctx context.Context, sink string) (kept.Report, error)
+	Restore(ctx context.Context, sink string, step kept.RestoreStep) (kept.RestoreProgress, error)
+	Audit(ctx context.Context, sink string) (kept.Audit, error)
+	Erase(ctx context.Context, sink string, match func(recipient json.RawMessage) bool, after string) (kept.EraseProgress, error)
 }
 
 // JournalObserver is told of a sink's journal, where the Observer is one.
@@ -157,12 +157,12 @@ func (j *journals) tick(ctx context.Context, name string, st dlq.Stats) dlq.Stat
 }
 
 // report ticks within the journal's time, so many at once.
-func (j *journals) report(name string) (journal.Report, error) {
+func (j *journals) report(name string) (kept.Report, error) {
 	if !j.at.take(j.ctx) || j.ctx.Err() != nil {
 		if j.err != nil {
-			return journal.Report{}, j.err
+			return kept.Report{}, j.err
 		}
-		return journal.Report{}, fmt.Errorf("no time was left for it: %w", j.ctx.Err())
+		return kept.Report{}, fmt.Errorf("no time was left for it: %w", j.ctx.Err())
 	}
 	defer j.at.give()
 	ctx, cancel := context.WithTimeout(j.ctx, j.each)

@@ -14,7 +14,7 @@ import (
 
 	"backstop/internal/delay"
 	"backstop/lib/dlq"
-	"backstop/lib/journal"
+	"backstop/lib/journal/kept"
 )
 
 const (
@@ -107,9 +107,9 @@ var errOutOfTime = errors.New("the time was over before it was done")
 
 // restore makes a step of a restore. It reports whether the next one must wait for room.
 func (w *worker) restore(ctx context.Context, name string, p *SinkProgress) (waits bool, err error) {
-	var got journal.RestoreProgress
+	var got kept.RestoreProgress
 	err = w.within(ctx, func(ctx context.Context) (err error) {
-		got, err = w.run.Journal.Restore(ctx, name, journal.RestoreStep{After: p.Journal.After, Since: w.op.Since, Limit: restoreStep})
+		got, err = w.run.Journal.Restore(ctx, name, kept.RestoreStep{After: p.Journal.After, Since: w.op.Since, Limit: restoreStep})
 		return err
 	})
 	p.countJournal(restored(got))
@@ -125,7 +125,7 @@ func (w *worker) restore(ctx context.Context, name string, p *SinkProgress) (wai
 	return got.Full || !moved && !p.Done, err
 }
 
-func restored(got journal.RestoreProgress) JournalCounts {
+func restored(got kept.RestoreProgress) JournalCounts {
 	return JournalCounts{Restore: &RestoreCounts{
 		Restored: got.Restored, Present: got.Present, Skipped: got.Over, Spilled: got.Spilled, Damaged: got.Damaged, Full: got.Full,
 	}}
@@ -134,7 +134,7 @@ func restored(got journal.RestoreProgress) JournalCounts {
 // audit audits a sink. What runs out of time begins anew at the next try, and some tries are
 // enough: each reads all of it.
 func (w *worker) audit(ctx context.Context, name string, p *SinkProgress) (waits bool, err error) {
-	var a journal.Audit
+	var a kept.Audit
 	err = w.within(ctx, func(ctx context.Context) (err error) {
 		a, err = w.run.Journal.Audit(ctx, name)
 		return err
@@ -193,7 +193,7 @@ func (w *worker) queueErased(p *SinkProgress) {
 // Dead letters that waited there may have come into the queue behind what was read of it: then
 // another pass looks at what is new.
 func (w *worker) eraseJournal(ctx context.Context, name string, p *SinkProgress) (waits bool, err error) {
-	var got journal.EraseProgress
+	var got kept.EraseProgress
 	err = w.within(ctx, func(ctx context.Context) (err error) {
 		got, err = w.run.Journal.Erase(ctx, name, w.op.Recipient.has, p.Journal.After)
 		return err
@@ -233,7 +233,7 @@ func (e *Engine) previewRestore(ctx context.Context, op Operation, p *Preview) e
 	g.SetLimit(maxCalls)
 	for name := range op.Sinks {
 		g.Go(func() error {
-			for step := (journal.RestoreStep{Since: op.Since, DryRun: true}); ; {
+			for step := (kept.RestoreStep{Since: op.Since, DryRun: true}); ; {
 				got, err := e.Journal.Restore(within, name, step)
 				mu.Lock()
 				p.countJournal(restored(got))
