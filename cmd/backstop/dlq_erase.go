@@ -51,30 +51,12 @@ The exit code is 1 when something could not be read, so that nobody knows whose 
 		if recipient == "-" && !o.yes && !o.dryRun {
 			return usage("--recipient -: standard input cannot answer a question too: add --yes, or look first with --dry-run")
 		}
-		api, err := conn.open(c)
-		if err != nil {
-			return err
-		}
-		d, err := api.DryRun(c.Context(), r)
-		if err != nil {
-			return err
-		}
-		what := countOf(d) + " of this recipient in the queue"
-		switch {
-		case o.dryRun && api.json:
-			return printJSON(api.out, d.JSON)
-		case o.dryRun:
-			return printPreview(api.out, "Would erase "+what+", and what the journal has.", d)
-		case !o.yes:
-			if err := printPreview(c.ErrOrStderr(), "", d); err != nil {
-				return err
+		return o.previewed(c, conn, r, func(d client.DryRun) previewWords {
+			what := countOf(d) + " of this recipient in the queue"
+			return previewWords{
+				would: "Would erase " + what + ", and what the journal has.", question: "Erase " + what + ", and all that the journal has, for good?",
 			}
-		}
-		question := "Erase " + what + ", and all that the journal has, for good?"
-		if err := confirm(c, o.yes, question); err != nil {
-			return err
-		}
-		return o.start(c, api, r, printOperation)
+		})
 	}
 	return c
 }

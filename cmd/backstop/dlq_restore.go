@@ -43,38 +43,53 @@ The exit code is 1 when an object of the journal cannot be read in full.`,
 		if r.Since, err = readTime("--since", since, time.Now()); err != nil {
 			return err
 		}
-		api, err := conn.open(c)
-		if err != nil {
-			return err
-		}
-		d, err := api.DryRun(c.Context(), r)
-		if err != nil {
-			return err
-		}
-		what := countOf(d) + " that the queue lacks"
-		if !r.Since.IsZero() {
-			what += ", since " + clock(r.Since)
-		}
-		switch {
-		case o.dryRun && api.json:
-			return printJSON(api.out, d.JSON)
-		case o.dryRun:
-			return printPreview(api.out, "Would restore "+what+".", d)
-		case d.Count == 0 && d.Complete:
-			note(c, "The queue lacks nothing that the journal has%s: nothing to restore.", sinceText(r.Since))
-			return nil
-		}
-		if !o.yes {
-			if err := printPreview(c.ErrOrStderr(), "", d); err != nil {
-				return err
+		return o.previewed(c, conn, r, func(d client.DryRun) previewWords {
+			what := countOf(d) + " that the queue lacks"
+			if !r.Since.IsZero() {
+				what += ", since " + clock(r.Since)
 			}
-		}
-		if err := confirm(c, o.yes, "Restore "+what+"?"); err != nil {
-			return err
-		}
-		return o.start(c, api, r, printOperation)
+			words := previewWords{would: "Would restore " + what + ".", question: "Restore " + what + "?"}
+			if d.Count == 0 && d.Complete {
+				words.nothing = fmt.Sprintf("The queue lacks nothing that the journal has%s: nothing to restore.", sinceText(r.Since))
+			}
+			return words
+		})
 	}
 	return c
+}
+
+// previewWords are what a dry run is told with: what the operation would do, the question whether it
+// shall, and, where it need not, why. Empty: it may be needed.
+type previewWords struct{ would, question, nothing string }
+
+// previewed makes a dry run of an operation on the journal, asks, and starts it.
+func (o *journalFlags) previewed(c *cobra.Command, conn *connection, r client.OperationRequest, words func(client.DryRun) previewWords) error {
+	api, err := conn.open(c)
+	if err != nil {
+		return err
+	}
+	d, err := api.DryRun(c.Context(), r)
+	if err != nil {
+		return err
+	}
+	w := words(d)
+	switch {
+	case o.dryRun && api.json:
+		return printJSON(api.out, d.JSON)
+	case o.dryRun:
+		return printPreview(api.out, w.would, d)
+	case w.nothing != "":
+		note(c, "%s", w.nothing)
+		return nil
+	case !o.yes:
+		if err := printPreview(c.ErrOrStderr(), "", d); err != nil {
+			return err
+		}
+	}
+	if err := confirm(c, o.yes, w.question); err != nil {
+		return err
+	}
+	return o.start(c, api, r, printOperation)
 }
 
 func sinceText(t time.Time) string {
