@@ -55,6 +55,15 @@ const (
 	tryTime  = 250 * time.Millisecond
 )
 
+// A delivery that failed early leaves much time for its dead letter. While the cache or the bucket is away,
+// each would cost as much: so the queue's tries are waited for no longer than this each, and the object
+// beside a push. What nobody took yet may take longer.
+const (
+	mostTry  = 500 * time.Millisecond
+	mostOpen = 2 * time.Second
+	mostPush = 10 * time.Second
+)
+
 // times divide the time of a push.
 type times struct {
 	firstTry time.Time // when the queue's first try is over
@@ -65,11 +74,11 @@ type times struct {
 }
 
 func divide(now, end time.Time) times {
-	whole := max(end.Sub(now), 0)
-	try := max(whole/4, min(whole/2, tryTime))
+	whole := min(max(end.Sub(now), 0), mostPush)
+	try := min(max(whole/4, min(whole/2, tryTime)), mostTry)
 	return times{
 		firstTry: now.Add(try), second: now.Add(2 * try),
-		open: now.Add(whole * 7 / 10), spill: now.Add(whole * 9 / 10),
+		open: now.Add(min(whole*7/10, mostOpen)), spill: now.Add(whole * 9 / 10),
 		back: now.Add(whole * 97 / 100),
 	}
 }

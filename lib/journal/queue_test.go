@@ -255,6 +255,38 @@ func TestWhatBecomesOfAPush(t *testing.T) {
 	}
 }
 
+// A delivery that failed at once leaves most of an invocation for its dead letter. A cache or a bucket that
+// is away takes little of it.
+func TestAPushThatHasMuchTimeTakesLittle(t *testing.T) {
+	for _, c := range []struct {
+		queue, journal string
+		most           time.Duration
+	}{
+		{"stored", "stored", 0},
+		{"failed", "stored", time.Second},
+		{"unknown", "stored", time.Second},
+		{"stored", "slow", 2 * time.Second},
+		{"failed", "slow", 10 * time.Second},
+	} {
+		t.Run(c.queue+" "+c.journal, func(t *testing.T) {
+			var took time.Duration
+			synctest.Test(t, func(t *testing.T) {
+				s := newShelf()
+				s.before = moods[c.journal]
+				q := journal.NewQueue(&moody{dlq.NewMemory(dlq.WithJournal()), c.queue}, s, journal.Options{Log: slog.New(slog.DiscardHandler)})
+				ctx, cancel := context.WithTimeout(t.Context(), 27*time.Second)
+				defer cancel()
+				began := time.Now()
+				_, _ = q.Add(ctx, letter("ops", "m-1")) // TestWhatBecomesOfAPush says what
+				took = time.Since(began)
+			})
+			if took > c.most {
+				t.Errorf("it took %s, want %s at most", took, c.most)
+			}
+		})
+	}
+}
+
 func outcome(ctx context.Context, queue, bucket, want string, unjournaled int64, within time.Duration) (faults []string) {
 	wrong := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	inner, s := dlq.NewMemory(dlq.WithJournal()), newShelf()
