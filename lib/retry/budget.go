@@ -108,12 +108,16 @@ func (b Budget) grace() time.Duration { return b.Reserve / 4 }
 
 // storeContext returns the context of a dead-letter write. Neither a spent budget nor
 // a caller that went away cancels it: a write always has its chance, even when a
-// careless sink used up the reserve.
+// careless sink used up the reserve. It takes twice the reserve at most: a store that is away
+// for longer makes the caller keep the message, and does not cost what is left of the invocation.
 func (b Budget) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	now := time.Now()
 	end := now.Add(b.Reserve)
 	if !b.Deadline.IsZero() {
-		end = b.Deadline.Add(-b.Reserve / 4)
+		end = now.Add(2 * b.Reserve)
+		if last := b.Deadline.Add(-b.Reserve / 4); last.Before(end) {
+			end = last
+		}
 		if late := now.Add(b.Reserve / 4); late.After(end) {
 			end = late
 		}

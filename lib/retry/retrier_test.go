@@ -450,6 +450,18 @@ func TestASlowDLQHandsBackInTime(t *testing.T) {
 	}
 }
 
+// What failed early has much time left: a store that is away must not cost all of it.
+func TestAStoreThatIsAwayCostsTwiceTheReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 27*time.Second)
+		defer cancel()
+		out := retry.NewRetrier(&script{steps: []step{fails(errFinal)}}, exact(5), &queue{takes: time.Hour}).Deliver(ctx, nil, sinks.Message{ID: "m"})
+		if out.Status != retry.StatusHandedBack || out.Elapsed > 2*retry.DefaultReserve {
+			t.Errorf("%s after %s, want handed_back after %s at most", out.Status, out.Elapsed, 2*retry.DefaultReserve)
+		}
+	})
+}
+
 func TestDeliveriesOfOneBudgetKeepItsReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
