@@ -73,7 +73,9 @@ type Item struct {
 	NotBefore     time.Time       `json:"not_before"` // the receiver asked not to be tried before
 	ExpiresAt     time.Time       `json:"expires_at"` // no attempt begins then or later, but by force
 	Unanswered    int             `json:"unanswered"` // attempts, those of replays too, that may have arrived though nobody said so
-	Origin        string          `json:"origin"`     // the item whose replay ended in this one
+	AcceptedAt    time.Time       `json:"accepted_at"`
+	Group         string          `json:"group"`  // the message group that it belonged to
+	Origin        string          `json:"origin"` // the item whose replay ended in this one
 	Trace         string          `json:"trace"`
 	State         State           `json:"state"`
 	NextReplayAt  time.Time       `json:"next_replay_at"` // zero: at the next tick, or not by itself (see State)

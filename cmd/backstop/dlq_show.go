@@ -75,6 +75,8 @@ func itemTable(it client.Item, now time.Time) *table {
 	line("reason", it.Reason)
 	t.add("last error", it.LastError)
 	t.add("attempts", it.Attempts)
+	line("group", it.Group)
+	at("accepted", it.AcceptedAt)
 	at("first failed", it.FirstFailedAt)
 	t.add("dead since", clock(it.At)+" ("+age(now, it.At)+" ago)")
 	t.add("state", stateOf(it, now))

@@ -69,7 +69,7 @@ func (r Request) message() sinks.Message {
 
 // delivery is the request as a Retrier takes it, but for its decoded recipient.
 func (r Request) delivery() retry.Delivery {
-	d := retry.Delivery{Received: r.Recipient, Message: r.message(), Budget: r.Budget, ExpiresAt: r.ExpiresAt}
+	d := retry.Delivery{Received: r.Recipient, Message: r.message(), Budget: r.Budget, ExpiresAt: r.ExpiresAt, AcceptedAt: r.AcceptedAt, Group: r.Group}
 	if d.Received == nil {
 		d.Received = json.RawMessage("null")
 	}

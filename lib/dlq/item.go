@@ -70,6 +70,10 @@ type Item struct {
 	// ExpiresAt is when the message is of no use any more: no attempt begins at or after it.
 	// Zero: never.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// AcceptedAt is when the message was accepted. Zero: not known.
+	AcceptedAt time.Time `json:"accepted_at,omitzero"`
+	// Group is the message group that it belonged to. Empty: none.
+	Group string `json:"group,omitempty"`
 	// Origin is the id of the dead letter whose replay ended in this one.
 	Origin string `json:"origin,omitempty"`
 	// Trace is the caller's trace header (W3C traceparent or X-Amzn-Trace-Id).

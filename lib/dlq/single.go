@@ -30,8 +30,8 @@ const (
 // item from a late holder; only this protects the receiver.
 func (l Lease) SendUntil() time.Time { return l.Expires.Add(-SettleTime) }
 
-// Send hands the item's recipient and message to send, under a context that knows when the
-// delivery was first attempted. A recipient that sink cannot decode is the error, and
+// Send hands the item's recipient and message to send, under a context that knows the
+// delivery (sinks.DeliveryOf). A recipient that sink cannot decode is the error, and
 // nothing is sent. What others wrote may have no delivery id: then the message has the
 // item's, spelled as an id, the same in every replay.
 func (l Leased) Send(ctx context.Context, sink sinks.Sink, send func(context.Context, sinks.Recipient, sinks.Message) error) error {
@@ -41,7 +41,10 @@ func (l Leased) Send(ctx context.Context, sink sinks.Sink, send func(context.Con
 	}
 	m := l.Item.Message
 	m.ID = cmp.Or(m.ID, l.Item.DeliveryID, strings.NewReplacer("~", ":", ".", "_").Replace(l.Item.ID))
-	return send(sinks.WithFirstAttempt(ctx, l.Item.FirstAttempt()), to, m)
+	it := l.Item
+	return send(sinks.WithDelivery(ctx, sinks.Delivery{
+		FirstAttempt: it.FirstAttempt(), AcceptedAt: it.AcceptedAt, ExpiresAt: it.ExpiresAt, Group: it.Group, Trace: it.Trace,
+	}), to, m)
 }
 
 // Single is the replay of one dead letter: lease it, send it under the lease, settle it.

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,6 +112,10 @@ type Delivery struct {
 	// ExpiresAt is when it is not sent any more: no attempt begins then or later. One that has
 	// begun ends by its own time-out. Zero: no such time.
 	ExpiresAt time.Time
+	// AcceptedAt is when it was accepted. Zero: not known.
+	AcceptedAt time.Time
+	// Group is its message group. Empty: none.
+	Group string
 	// Unanswered is how many earlier attempts may have arrived, which a dead letter counts too.
 	Unanswered int
 	// Budget is the time for it. Zero: what the context has left, less Retrier.Reserve.
@@ -183,8 +188,9 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 			out.Err = sinks.Terminal(&fault.Error{Code: fault.CodeInternal, Msg: fmt.Sprintf("sink %q: judging attempt %d panicked", r.Name(), out.Attempts)})
 		}
 	}()
-	first := sinks.FirstAttempt(ctx)
-	ctx = sinks.WithFirstAttempt(ctx, first)
+	known := d.known(ctx)
+	ctx = sinks.WithDelivery(ctx, known)
+	first := known.FirstAttempt
 	for {
 		// A Retry-After is never shortened: a wait that does not fit, or that is longer
 		// than any of our own, is left to the replay.
@@ -256,6 +262,17 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 	}
 }
 
+// known is what sinks may know of d.
+func (d Delivery) known(ctx context.Context) sinks.Delivery {
+	k := sinks.DeliveryOf(ctx)
+	k.FirstAttempt, k.ExpiresAt = sinks.FirstAttempt(ctx), d.ExpiresAt
+	if !d.AcceptedAt.IsZero() {
+		k.AcceptedAt = d.AcceptedAt
+	}
+	k.Group = cmp.Or(d.Group, k.Group)
+	return k
+}
+
 // ended is for a delivery whose next attempt cannot start. The last attempt's error
 // stays the one that is reported.
 func (o Outcome) ended(reason dlq.Reason, why error) Outcome {
@@ -324,10 +341,11 @@ func finalReason(err error) dlq.Reason {
 
 // store pushes the failed delivery and completes out.
 func (r *Retrier) store(ctx context.Context, d Delivery, out *Outcome) {
+	k := d.known(ctx)
 	it := dlq.Item{
 		DeliveryID: d.Message.ID, Sink: r.Name(), Message: d.Message, Attempts: out.Attempts, Reason: out.Reason,
 		LastError: out.Err.Error(), FirstFailedAt: out.Item.FirstFailedAt, NotBefore: out.NotBefore,
-		Trace: traceOf(ctx), ExpiresAt: d.ExpiresAt, Unanswered: d.Unanswered + out.Unanswered,
+		Trace: k.Trace, ExpiresAt: d.ExpiresAt, AcceptedAt: k.AcceptedAt, Group: k.Group, Unanswered: d.Unanswered + out.Unanswered,
 	}
 	var err error
 	if it.Recipient, err = d.recipient(); err != nil {

@@ -1,19 +1,18 @@
 package retry
 
-import "context"
+import (
+	"context"
 
-type traceKey struct{}
+	"backstop/lib/sinks"
+)
 
-// WithTrace keeps the caller's trace header (W3C traceparent or X-Amzn-Trace-Id) for
-// the dead letter that a delivery under ctx may become.
+// WithTrace keeps the caller's trace header (W3C traceparent or X-Amzn-Trace-Id) for what is sent of a
+// delivery under ctx, and for the dead letter that it may become (see sinks.Delivery).
 func WithTrace(ctx context.Context, trace string) context.Context {
 	if trace == "" {
 		return ctx
 	}
-	return context.WithValue(ctx, traceKey{}, trace)
-}
-
-func traceOf(ctx context.Context) string {
-	trace, _ := ctx.Value(traceKey{}).(string)
-	return trace
+	d := sinks.DeliveryOf(ctx)
+	d.Trace = trace
+	return sinks.WithDelivery(ctx, d)
 }

@@ -48,6 +48,7 @@ type mark struct {
 	unreached  bool
 	retryAfter time.Duration
 	hold       bool
+	gone       bool
 }
 
 func (m *mark) Unwrap() error   { return m.error }
@@ -64,6 +65,11 @@ func Terminal(err error) error { return marked(err, mark{}) }
 // Other terminal failures are answers, and show that a receiver is there again.
 // Unreached(nil) is nil.
 func Unreached(err error) error { return marked(err, mark{unreached: true}) }
+
+// Gone marks err as terminal, because the recipient is no more: the device was unregistered, the
+// number does not exist, the address was given up. Nothing sent to it will ever arrive. Gone(nil) is
+// nil.
+func Gone(err error) error { return marked(err, mark{gone: true}) }
 
 // Ambiguous marks err as an outcome that cannot be known: the request was fully
 // sent and no answer came, so the message may or may not have been taken. Sending
@@ -115,6 +121,12 @@ func IsOurs(err error) bool {
 func IsUnreached(err error) bool {
 	m, ok := errors.AsType[*mark](err)
 	return ok && m.unreached
+}
+
+// IsGone reports whether the outermost mark on err is Gone.
+func IsGone(err error) bool {
+	m, ok := errors.AsType[*mark](err)
+	return ok && m.gone
 }
 
 // HoldOf returns how long the receiver asked everybody to wait; 0 when it did not.

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"backstop/internal/panics"
 	"backstop/internal/strictjson"
@@ -82,6 +83,13 @@ type Validator interface {
 type Deduplicator interface {
 	// Deduplicates reports whether receivers recognise a message by its ID.
 	Deduplicates() bool
+}
+
+// WindowedDeduplicator is a Deduplicator whose receivers recognise a message for some time only.
+type WindowedDeduplicator interface {
+	// DedupWindow is for how long after the first attempt receivers recognise a message by its
+	// ID: 0 never, negative for ever.
+	DedupWindow() time.Duration
 }
 
 // EndsWithContext is implemented by sinks whose Send returns at once when its context
@@ -216,6 +224,45 @@ func Deduplicates(s Sink) bool {
 		return ok && d.Deduplicates(), nil
 	})
 	return err == nil && known
+}
+
+// DedupWindow returns for how long after its first attempt receivers of s, or of the sink that s
+// wraps, recognise a message by its ID: 0 never, also where asking panics, and negative for ever. Of
+// a sink that says no time, what Deduplicates says counts.
+func DedupWindow(s Sink) time.Duration {
+	window, err := guarded(s, "DedupWindow", func() (time.Duration, error) {
+		if w, ok := as[WindowedDeduplicator](s); ok {
+			return w.DedupWindow(), nil
+		}
+		if d, ok := as[Deduplicator](s); ok && d.Deduplicates() {
+			return -1, nil
+		}
+		return 0, nil
+	})
+	if err != nil {
+		return 0
+	}
+	return window
+}
+
+// Rated is implemented by sinks whose receiver limits the rate per chat, number or the like, and
+// asks to wait for that one alone.
+type Rated interface {
+	// RateKey names what the limit of a message to to is counted by; empty: the receiver as a
+	// whole. It need not be fit to be shown: it is hashed before it is kept.
+	RateKey(to Recipient) string
+}
+
+// RateKeyOf returns what the rate of s, or of the sink that it wraps, is counted by for a recipient;
+// empty: nothing but the receiver, also where asking panics.
+func RateKeyOf(s Sink, to Recipient) string {
+	key, _ := guarded(s, "RateKey", func() (string, error) {
+		if r, ok := as[Rated](s); ok {
+			return r.RateKey(to), nil
+		}
+		return "", nil
+	})
+	return key
 }
 
 // Receivers is implemented by sinks whose messages go to several receivers, of which one may

@@ -137,6 +137,9 @@ func (h *handler) record(ctx context.Context, place delivery.Request, rec events
 	}
 	r.Turn, r.Budget, r.Followers = place.Turn, place.Budget, place.Followers
 	r.Trace = traceFrom(ctx, headers)
+	if g := rec.Attributes["MessageGroupId"]; r.Group == "" && g != r.Sink { // the sink's own names none
+		r.Group = g
+	}
 	r.KeepUnsendable, r.ComesAgain = true, comesAgain(rec, h.app.Env.QueueReceives)
 	_, err = h.deliver(ctx, r)
 	return err == nil

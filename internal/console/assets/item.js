@@ -48,6 +48,8 @@ export const item = {
             ["Sink", it.sink],
             ["Delivery id", it.delivery_id && h("code", {}, it.delivery_id)],
             ["Dead letter id", h("code", {}, it.id)],
+            ["Accepted", it.accepted_at ? when(it.accepted_at) : null],
+            ["Message group", it.group && h("code", {}, it.group)],
             ["First failed", it.first_failed_at ? when(it.first_failed_at) : null],
             ["Dead letter since", when(it.at)],
             ["Expires", it.expires_at && it.state !== "expired" ? when(it.expires_at) : null],

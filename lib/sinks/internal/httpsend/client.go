@@ -6,9 +6,9 @@ package httpsend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -70,9 +70,11 @@ func NewClient(o *Options) *Client {
 	return &Client{o.transport(), o.Proxy}
 }
 
-// Request is one POST.
+// Request is one request with a body.
 type Request struct {
-	URL *url.URL
+	// Method is POST where it is empty.
+	Method string
+	URL    *url.URL
 	// Label names the destination in errors. It must hold no secret.
 	Label string
 	// Header has canonical names, and is Post's from then on. Nil: none.
@@ -88,9 +90,12 @@ type Response struct {
 	Body []byte
 	// Whole is false when the body is longer, broken off, or slower than 2 seconds.
 	Whole bool
+
+	method string // of the request
 }
 
-// Post sends r once. An error means that no status came back; it is coded
+// Post sends r once. The header traceparent makes it a child of the caller's trace, where there is one
+// (sinks.Delivery). An error means that no status came back; it is coded
 // SINK_UNAVAILABLE and marked:
 //
 //   - Unreached: the certificate is not valid, or the peer does not speak TLS;
@@ -104,19 +109,20 @@ type Response struct {
 // peer or from the URL. An interim answer (1xx) after which the peer hangs up, and 101,
 // are answers.
 func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
+	r.Method = cmp.Or(r.Method, http.MethodPost)
 	a := &attempt{Context: ctx, proxy: c.proxy, https: r.URL.Scheme == "https", size: len(r.Body)}
 	sending, stop := context.WithCancel(a)
 	defer stop()
 	resp, err := c.transport.RoundTrip(a.request(httptrace.WithClientTrace(sending, a.trace()), r))
 	if err != nil {
 		if status := a.lastWord(err); status != 0 {
-			return &Response{Status: status, Whole: true}, nil
+			return &Response{Status: status, Whole: true, method: r.Method}, nil
 		}
-		return nil, a.failure(r.Label, err)
+		return nil, a.failure(r.Method+" "+r.Label, err)
 	}
 	a.answered()
 	defer resp.Body.Close()
-	out := &Response{Status: resp.StatusCode, Header: resp.Header}
+	out := &Response{Status: resp.StatusCode, Header: resp.Header, method: r.Method}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// The body is the connection itself, and no context ends a read of it.
 		out.Whole = true
@@ -133,11 +139,14 @@ func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 // headers and a GetBody of its own, all for nothing.
 func (a *attempt) request(ctx context.Context, r Request) *http.Request {
 	req := (&http.Request{
-		Method: http.MethodPost, URL: r.URL, Host: r.URL.Host, Header: r.Header, Body: newBody(r.Body), ContentLength: int64(len(r.Body)),
+		Method: r.Method, URL: r.URL, Host: r.URL.Host, Header: r.Header, Body: newBody(r.Body), ContentLength: int64(len(r.Body)),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	if req.Header == nil {
 		req.Header = http.Header{}
+	}
+	if parent := traceparent(sinks.DeliveryOf(ctx).Trace); parent != "" && req.Header["Traceparent"] == nil {
+		req.Header["Traceparent"] = []string{parent}
 	}
 	if !repeatable(req.Header) {
 		// With one of these headers net/http would repeat a request that was written
@@ -164,6 +173,7 @@ func repeatable(h http.Header) bool {
 	return h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil
 }
 
+// unavailable is the error of a request, named as method and destination.
 func unavailable(label, why string) *sinks.Error {
-	return &sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: fmt.Sprintf("POST %s: %s", label, why)}
+	return &sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: label + ": " + why}
 }

@@ -1,6 +1,7 @@
 package httpsend
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -33,7 +34,7 @@ func (r *Response) Error(label, detail string, transient bool) error {
 	if detail != "" {
 		text += ": " + detail
 	}
-	err := unavailable(label, text)
+	err := unavailable(cmp.Or(r.method, http.MethodPost)+" "+label, text)
 	if !transient {
 		return sinks.Terminal(err)
 	}
