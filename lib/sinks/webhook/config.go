@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/guard"
 )
 
 // The formats of a request's body.
@@ -63,13 +62,9 @@ func (c Config) parse(s *Sink) error {
 	default:
 		f.add("format", "want %s or %s", FormatEnvelope, FormatRaw)
 	}
-	s.guard.private = c.AllowPrivateRecipients
-	for i, h := range c.AllowedHosts {
-		h = strings.ToLower(strings.TrimSuffix(h, "."))
-		if _, err := netip.ParseAddr(h); err != nil && !plainName(strings.TrimPrefix(h, "*.")) {
-			f.add(fmt.Sprintf("allowed_hosts[%d]", i), `want a host name, an address or "*.example.org", without scheme, port and path`)
-		}
-		s.guard.hosts = append(s.guard.hosts, h)
+	var err error
+	if s.guard, err = guard.New(c.AllowPrivateRecipients, c.AllowedHosts); err != nil {
+		f = append(f, err)
 	}
 	return errors.Join(f...)
 }

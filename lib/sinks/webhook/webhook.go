@@ -28,6 +28,7 @@ import (
 
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/guard"
 	"backstop/lib/sinks/internal/httpsend"
 	"backstop/lib/sinks/internal/recipient"
 )
@@ -72,7 +73,7 @@ type Sink struct {
 	headers http.Header // the operator's, for url's origin only
 	keys    [][]byte
 	raw     bool
-	guard   guard
+	guard   guard.Guard
 	own     *httpsend.Client // to url
 	guarded *httpsend.Client // to recipients' URLs
 }
@@ -97,7 +98,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	}
 	s.label = sinks.SafeURL(s.url.String())
 	s.own = httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})
-	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.addresses(), RootCAs: o.RootCAs})
+	s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.Addresses(), RootCAs: o.RootCAs})
 	return s, nil
 }
 
@@ -156,7 +157,7 @@ func (s *Sink) target(to sinks.Recipient) (target, error) {
 		if r.URL == "" {
 			return own, nil
 		}
-		u, err := s.guard.checkURL(r.URL)
+		u, err := s.guard.CheckURL(r.URL)
 		if err != nil {
 			return target{}, err
 		}

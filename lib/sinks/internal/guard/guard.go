@@ -1,6 +1,11 @@
-package webhook
+// Package guard decides where a URL that a recipient brings may lead: what the sinks share
+// whose recipients name a host.
+package guard
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -8,18 +13,43 @@ import (
 	"unicode"
 
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/httpsend"
 )
 
-// guard decides where a URL that was given by a recipient may lead. It judges the
-// URL's text when the message comes in (checkURL), and the address itself when it is
-// dialled (addresses): only the latter sees what a name resolved to, and no later
+// Guard decides where a URL that was given by a recipient may lead. It judges the
+// URL's text when the message comes in (CheckURL), and the address itself when it is
+// dialled (Addresses): only the latter sees what a name resolved to, and no later
 // look-up can change it. Recipient URLs bypass every proxy for the same reason.
-type guard struct {
+//
+// The zero value allows every public host. A Guard is safe for concurrent use.
+type Guard struct {
+	// Field names the URL in errors. Empty: recipient.url.
+	Field string
+
 	// private allows loopback, private, unique-local and carrier-grade addresses.
 	private bool
 	// hosts narrows the hosts, when it is not empty: a name, or "*." and a name for
 	// every name below it; all in lower case.
 	hosts []string
+}
+
+// New returns a guard: private is a sink's allow_private_recipients, and hosts its allowed_hosts.
+// Link-local and metadata addresses are refused in any case. All faults of hosts are reported
+// together, as *sinks.ConfigError values.
+func New(private bool, hosts []string) (Guard, error) {
+	g := Guard{private: private}
+	var faults []error
+	for i, h := range hosts {
+		h = strings.ToLower(strings.TrimSuffix(h, "."))
+		if _, err := netip.ParseAddr(h); err != nil && !plainName(strings.TrimPrefix(h, "*.")) {
+			faults = append(faults, &sinks.ConfigError{
+				Key: fmt.Sprintf("allowed_hosts[%d]", i),
+				Msg: `want a host name, an address or "*.example.org", without scheme, port and path`,
+			})
+		}
+		g.hosts = append(g.hosts, h)
+	}
+	return g, errors.Join(faults...)
 }
 
 // neverIPv4 and neverIPv6 are refused even where private addresses are allowed: no
@@ -73,7 +103,7 @@ func within(a netip.Addr, list []netip.Prefix) bool {
 // allows reports whether a may be connected to. An address that stands for an IPv4
 // address (mapped, or translated by NAT64, which a network without IPv4 uses for
 // public hosts) is judged as that; other translations are refused.
-func (g guard) allows(a netip.Addr) bool {
+func (g Guard) allows(a netip.Addr) bool {
 	if a.Zone() != "" {
 		return false
 	}
@@ -94,53 +124,60 @@ func (g guard) allows(a netip.Addr) bool {
 
 // addresses is the part of a guard that is asked about each address just before it is
 // dialled. Sinks with equal ones share their connections.
-type addresses struct{ private bool }
+type addresses struct {
+	private bool
+	field   string
+}
 
-func (g guard) addresses() addresses { return addresses{g.private} }
+// Addresses returns what an httpsend.Client asks about every address that it dials. Its errors
+// are CheckURL's.
+func (g Guard) Addresses() httpsend.Guard { return addresses{g.private, g.Field} }
 
 // CheckAddr implements httpsend.Guard.
 func (a addresses) CheckAddr(ap netip.AddrPort) error {
-	if !(guard{private: a.private}).allows(ap.Addr()) {
-		return refuse("the host leads to an address that is not public")
+	g := Guard{private: a.private, Field: a.field}
+	if !g.allows(ap.Addr()) {
+		return g.refuse("the host leads to an address that is not public")
 	}
 	return nil
 }
 
-// checkURL judges a URL without looking anything up.
-func (g guard) checkURL(raw string) (*url.URL, error) {
+// CheckURL judges a URL without looking anything up. Errors are INVALID_ARGUMENT, terminal, name
+// the field and show nothing of the URL.
+func (g Guard) CheckURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Opaque != "":
-		return nil, refuse("not a URL") // the parser's error quotes the URL
+		return nil, g.refuse("not a URL") // the parser's error quotes the URL
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, refuse("the scheme must be https or http")
+		return nil, g.refuse("the scheme must be https or http")
 	case u.User != nil:
-		return nil, refuse("credentials are not allowed in it")
+		return nil, g.refuse("credentials are not allowed in it")
 	}
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	switch {
 	case host == "":
-		return nil, refuse("it has no host")
+		return nil, g.refuse("it has no host")
 	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }):
-		return nil, refuse("write international host names in punycode")
+		return nil, g.refuse("write international host names in punycode")
 	}
-	if err := checkPort(u.Port(), strings.HasSuffix(u.Host, ":")); err != nil {
+	if err := g.checkPort(u.Port(), strings.HasSuffix(u.Host, ":")); err != nil {
 		return nil, err
 	}
 	addr, err := netip.ParseAddr(host)
 	switch {
 	case err == nil && !g.allows(addr):
-		return nil, refuse("the address is not public")
+		return nil, g.refuse("the address is not public")
 	case err == nil:
 	case strings.Contains(host, ":"), !plainName(host):
-		return nil, refuse("the host is neither a plain name nor an address")
+		return nil, g.refuse("the host is neither a plain name nor an address")
 	case numeric(host):
-		return nil, refuse("the host is a number; write an IPv4 address as four decimal numbers")
+		return nil, g.refuse("the host is a number; write an IPv4 address as four decimal numbers")
 	case local(host) && !g.private:
-		return nil, refuse("the host is a local name")
+		return nil, g.refuse("the host is a local name")
 	}
 	if len(g.hosts) > 0 && !g.listed(host) {
-		return nil, refuse("the host is not among the sink's allowed_hosts")
+		return nil, g.refuse("the host is not among the sink's allowed_hosts")
 	}
 	return u, nil
 }
@@ -148,18 +185,18 @@ func (g guard) checkURL(raw string) (*url.URL, error) {
 // checkPort allows the web's ports and those that any user can open. The others
 // belong to services (mail, shells, name servers) that must not be talked to in a
 // roundabout way, wherever they are.
-func checkPort(port string, empty bool) error {
+func (g Guard) checkPort(port string, empty bool) error {
 	if port == "" && !empty {
 		return nil
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n != 80 && n != 443 && n < 1024 {
-		return refuse("the port must be 80, 443 or at least 1024")
+		return g.refuse("the port must be 80, 443 or at least 1024")
 	}
 	return nil
 }
 
-func (g guard) listed(host string) bool {
+func (g Guard) listed(host string) bool {
 	for _, h := range g.hosts {
 		if below, ok := strings.CutPrefix(h, "*"); h == host || ok && strings.HasSuffix(host, below) {
 			return true
@@ -199,6 +236,6 @@ func local(host string) bool {
 	return !strings.Contains(host, ".")
 }
 
-func refuse(why string) error {
-	return sinks.Terminal(&sinks.Error{Code: sinks.CodeInvalidArgument, Msg: "recipient.url: " + why})
+func (g Guard) refuse(why string) error {
+	return sinks.Terminal(&sinks.Error{Code: sinks.CodeInvalidArgument, Msg: cmp.Or(g.Field, "recipient.url") + ": " + why})
 }
