@@ -296,7 +296,9 @@ func firstKey(path string) string {
 // reportIn records what is wrong within a common block.
 func (d *decoder) reportIn(block string, err error) {
 	for _, fault := range faults(err) {
-		d.reportFault(&sinks.ConfigError{Key: block + "." + fault.Key, Msg: fault.Msg, Known: fault.Known})
+		in := *fault
+		in.Key = block + "." + fault.Key
+		d.reportFault(&in)
 	}
 }
 
@@ -317,9 +319,12 @@ func (d *decoder) reportFault(fault *sinks.ConfigError) {
 		return
 	}
 	known, word := fault.Known, key
-	if i := strings.LastIndex(word, "."); i >= 0 {
+	switch i := strings.LastIndex(word, "."); {
+	case fault.Word != "":
+		word = fault.Word
+	case i >= 0:
 		word = word[i+1:]
-	} else {
+	default:
 		known = append(slices.Clone(known), commonKeys...)
 	}
 	d.findings[len(d.findings)-1].Suggestion = nearest(word, known)

@@ -35,6 +35,12 @@ type HTTPServer struct {
 // package's own are looked up in answers, whose handlers find the body read.
 func NewHTTPServer(tb testing.TB, b Behaviour, ok string, answers map[Behaviour]http.HandlerFunc) *HTTPServer {
 	tb.Helper()
+	return NewHTTPServerWith(tb, b, http.StatusOK, ok, answers)
+}
+
+// NewHTTPServerWith is NewHTTPServer for receivers whose accepting answer has another status.
+func NewHTTPServerWith(tb testing.TB, b Behaviour, status int, ok string, answers map[Behaviour]http.HandlerFunc) *HTTPServer {
+	tb.Helper()
 	s := &HTTPServer{stop: make(chan struct{})}
 	switch b {
 	case Refuse:
@@ -48,7 +54,7 @@ func NewHTTPServer(tb testing.TB, b Behaviour, ok string, answers map[Behaviour]
 	}
 	answer, found := answers[b]
 	if !found {
-		answer = s.answer(tb, b, ok)
+		answer = s.answer(tb, b, status, ok)
 	}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.count(func() { s.attempts++ })
@@ -208,7 +214,7 @@ var bomb = sync.OnceValue(func() []byte {
 })
 
 // answer is what the package's own behaviours answer once the request is read.
-func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerFunc {
+func (s *HTTPServer) answer(tb testing.TB, b Behaviour, status int, ok string) http.HandlerFunc {
 	tb.Helper()
 	if b == Compressed {
 		bomb() // before anybody waits for it
@@ -216,6 +222,7 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 	return func(w http.ResponseWriter, r *http.Request) {
 		switch b {
 		case Accept:
+			w.WriteHeader(status)
 			_, _ = io.WriteString(w, ok)
 		case ResetLate:
 			hijack(tb, w, abort)
@@ -230,8 +237,10 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 			case <-s.stop:
 			}
 		case Drip:
+			w.WriteHeader(status)
 			s.drip(w, r, ok)
 		case Endless:
+			w.WriteHeader(status)
 			s.endless(w, r)
 		case Switch:
 			s.keep(tb, w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n", "")
@@ -240,9 +249,11 @@ func (s *HTTPServer) answer(tb testing.TB, b Behaviour, ok string) http.HandlerF
 		case EndlessInterim:
 			s.keep(tb, w, "", "HTTP/1.1 103 Early Hints\r\n\r\n")
 		case Huge:
+			w.WriteHeader(status)
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 2<<20))
 		case Compressed:
 			w.Header().Set("Content-Encoding", "gzip")
+			w.WriteHeader(status)
 			_, _ = w.Write(bomb())
 		default:
 			tb.Errorf("the server knows no behaviour %q", b)
@@ -261,10 +272,10 @@ func hijack(tb testing.TB, w http.ResponseWriter, end func(net.Conn)) {
 	end(c)
 }
 
-// drip writes a whole answer, byte by byte.
+// drip writes a whole answer in up to 25 pieces.
 func (s *HTTPServer) drip(w http.ResponseWriter, r *http.Request, ok string) {
-	for i := range len(ok) {
-		if !s.piece(w, r, ok[i:i+1], 20*time.Millisecond) {
+	for size := (len(ok) + 24) / 25; ok != ""; ok = ok[min(size, len(ok)):] {
+		if !s.piece(w, r, ok[:min(size, len(ok))], 20*time.Millisecond) {
 			return
 		}
 	}

@@ -27,6 +27,15 @@ func (r *Response) Passing() bool {
 // with the status, and with detail when it is not empty. A transient one carries the
 // answer's Retry-After, if there is a valid one; any other is terminal.
 func (r *Response) Error(label, detail string, transient bool) error {
+	if !transient {
+		return sinks.Terminal(r.Unavailable(label, detail))
+	}
+	wait, ok := RetryAfter(r.Header, time.Now())
+	return r.Later(label, detail, wait, ok)
+}
+
+// Unavailable is Error without a mark.
+func (r *Response) Unavailable(label, detail string) *sinks.Error {
 	text := fmt.Sprintf("HTTP %d", r.Status)
 	if name := http.StatusText(r.Status); name != "" {
 		text += " " + name
@@ -34,12 +43,14 @@ func (r *Response) Error(label, detail string, transient bool) error {
 	if detail != "" {
 		text += ": " + detail
 	}
-	err := unavailable(cmp.Or(r.method, http.MethodPost)+" "+label, text)
-	if !transient {
-		return sinks.Terminal(err)
-	}
-	wait, ok := RetryAfter(r.Header, time.Now())
-	if !ok {
+	return unavailable(cmp.Or(r.method, http.MethodPost)+" "+label, text)
+}
+
+// Later is the transient Error of an answer that asks to come again after wait; asked is false for one
+// that does not.
+func (r *Response) Later(label, detail string, wait time.Duration, asked bool) error {
+	err := r.Unavailable(label, detail)
+	if !asked {
 		return sinks.Transient(err)
 	}
 	err.Msg += fmt.Sprintf(" (retry after %s)", min(wait, sinks.MaxRetryAfter))
