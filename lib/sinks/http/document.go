@@ -195,7 +195,12 @@ type OAuth2 struct {
 	TokenURL     sinks.Secret `json:"token_url"`
 	ClientID     sinks.Secret `json:"client_id"`
 	ClientSecret sinks.Secret `json:"client_secret"`
-	Scope        string       `json:"scope,omitempty"`
+	// Scope is what is asked for, separated by spaces.
+	Scope string `json:"scope,omitempty"`
+	// Audience is sent where it is not empty, as Auth0 and others want it.
+	Audience string `json:"audience,omitempty"`
+	// SecretInBody sends id and secret as fields of the form instead of by basic authentication.
+	SecretInBody bool `json:"secret_in_body,omitempty"`
 }
 
 // Google is a service account's key (RFC 7523).

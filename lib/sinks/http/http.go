@@ -455,11 +455,8 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	}
 	a := read(resp)
 	err = s.verdict.err(r.label, a)
-	if err != nil && resp.Status == nethttp.StatusUnauthorized && s.auth.refused != nil {
-		s.auth.refused()
-		if _, decided := s.verdict.meaning(a); !decided { // the token may have been taken back: the next one is fresh
-			return sinks.Transient(resp.Unavailable(r.label, shown(a.at(s.verdict.code))))
-		}
+	if _, decided := s.verdict.meaning(a); err != nil && resp.Status == nethttp.StatusUnauthorized && s.auth.refused(r.Header) && !decided {
+		return sinks.Transient(resp.Unavailable(r.label, shown(a.at(s.verdict.code)))) // the next token is fresh
 	}
 	return err
 }
