@@ -23,7 +23,7 @@ import (
 )
 
 // configured builds a sink of kind http out of YAML, as a configuration does.
-func configured(t testing.TB, text string) (sinks.Sink, error) {
+func configured(t *testing.T, text string) (sinks.Sink, error) {
 	t.Helper()
 	var raw map[string]any
 	if err := yaml.Unmarshal([]byte(text), &raw); err != nil {
@@ -32,7 +32,7 @@ func configured(t testing.TB, text string) (sinks.Sink, error) {
 	return sinks.BuildSink(http.Kind, "ops", raw)
 }
 
-func mustBe(t testing.TB, text string) *http.Sink {
+func mustBe(t *testing.T, text string) *http.Sink {
 	t.Helper()
 	s, err := configured(t, text)
 	if err != nil {
@@ -141,7 +141,7 @@ type received struct {
 	calls   atomic.Int32
 }
 
-func receiver(t testing.TB, answer nethttp.HandlerFunc) *received {
+func receiver(t *testing.T, answer nethttp.HandlerFunc) *received {
 	t.Helper()
 	r := &received{}
 	r.Server = httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, req *nethttp.Request) {
@@ -423,7 +423,7 @@ func TestARecipientsURLIsGuarded(t *testing.T) {
 func TestTokensAreFetchedAndRenewed(t *testing.T) {
 	var fetched atomic.Int32
 	tokens := receiver(t, func(w nethttp.ResponseWriter, _ *nethttp.Request) {
-		fmt.Fprintf(w, `{"access_token":"token-%d","token_type":"bearer","expires_in":3600}`, fetched.Add(1))
+		_, _ = fmt.Fprintf(w, `{"access_token":"token-%d","token_type":"bearer","expires_in":3600}`, fetched.Add(1))
 	})
 	refuses := atomic.Bool{}
 	r := receiver(t, func(w nethttp.ResponseWriter, req *nethttp.Request) {
