@@ -292,8 +292,8 @@ func (v verdict) wait(a answer) (wait time.Duration, asked bool) {
 		case "epoch":
 			n -= float64(now.UnixMilli()) / 1000
 		}
-		n = min(max(math.Ceil(n*1000)/1000, 0), sinks.MaxRetryAfter.Seconds())
-		wait, asked = max(wait, time.Duration(n*float64(time.Second))), true
+		ms := min(max(math.Ceil(n*1000), 0), float64(sinks.MaxRetryAfter.Milliseconds()))
+		wait, asked = max(wait, time.Duration(ms)*time.Millisecond), true
 	}
 	return wait, asked
 }

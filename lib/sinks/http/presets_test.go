@@ -296,7 +296,7 @@ func answered(t *testing.T, kind string, i int) {
 	if err != nil && !strings.Contains(err.Error(), a.Text) {
 		t.Errorf("the error %q does not say %q", err, a.Text)
 	}
-	if wait := sinks.RetryAfterOf(err); wait.Round(time.Second) != a.RetryAfter {
+	if wait := sinks.RetryAfterOf(err); wait != a.RetryAfter {
 		t.Errorf("it asks to wait %s, want %s", wait, a.RetryAfter)
 	}
 	if hold := sinks.HoldOf(err) > 0; hold != a.Hold {
