@@ -72,8 +72,11 @@ func (p *played) to() sinks.Recipient {
 	return Recipient(p.Recipient)
 }
 
+// accepted is when the message was accepted.
+var accepted = time.Date(2026, 11, 27, 7, 0, 0, 0, time.UTC)
+
 func (p *played) ctx(ctx context.Context) context.Context {
-	d := sinks.Delivery{Group: p.Group, AcceptedAt: time.Date(2026, 11, 27, 7, 0, 0, 0, time.UTC)}
+	d := sinks.Delivery{Group: p.Group, AcceptedAt: accepted}
 	if p.ExpiresIn > 0 {
 		d.ExpiresAt = time.Now().Add(p.ExpiresIn + 900*time.Millisecond)
 	}
@@ -89,7 +92,7 @@ func open(tb testing.TB, kind, url string) *played {
 	}
 	v := &values{sink: playedSink, m: sinks.Message{ID: playedID}}
 	d := yaml.NewDecoder(strings.NewReader(strings.NewReplacer(
-		"$(server)", url, "$(id.hash)", v.id("hash"), "$(id.uuid)", v.id("uuid"), "$(id)", playedID).Replace(string(text))))
+		"$(server)", url, "$(time)", accepted.Format(time.RFC3339), "$(id.hash)", v.id("hash"), "$(id.uuid)", v.id("uuid"), "$(id)", playedID).Replace(string(text))))
 	d.KnownFields(true)
 	var p played
 	if err := d.Decode(&p); err != nil {
