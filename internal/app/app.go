@@ -83,7 +83,7 @@ func (a *App) compose() error {
 	} else if a.Env.Sinks.SSM() {
 		return &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "AWS configuration", Cause: err}
 	}
-	useProxy(a.Env.Proxy)
+	setUpKinds(a.Env.Proxy, loadAWS)
 	a.Config = config.NewCache(a.Env.Sinks, options)
 
 	bucket := newBucket(a.Env, loadAWS)

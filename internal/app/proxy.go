@@ -6,9 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"golang.org/x/net/http/httpproxy"
 
+	"backstop/internal/awsconf"
 	"backstop/lib/sinks"
+	httpkind "backstop/lib/sinks/http"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
 )
@@ -48,13 +51,17 @@ func (r *envReader) proxyURL(names ...string) string {
 	return ""
 }
 
-// useProxy makes the sinks that post over HTTP use the proxy for their own URLs; those
-// of recipients never do. Without a proxy, the kinds stay as they registered themselves.
-func useProxy(proxy func(*url.URL) (*url.URL, error)) {
+// setUpKinds makes the sinks that post over HTTP use the proxy for their own URLs (those of
+// recipients never do), and lets kind http and its presets sign with the function's own role. Without
+// a proxy, the kinds stay as they registered themselves.
+func setUpKinds(proxy func(*url.URL) (*url.URL, error), loadAWS func() (aws.Config, error)) {
+	options := httpkind.Options{Sign: awsconf.Sign(loadAWS)}
+	httpkind.SetDefaults(&options)
 	if proxy == nil {
 		return
 	}
 	ofRequest := func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
+	options.Proxy = ofRequest
 	sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{Proxy: ofRequest}))
 	sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{Proxy: ofRequest}))
 }

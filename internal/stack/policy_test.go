@@ -143,6 +143,7 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 		"ec2:AssignPrivateIpAddresses *", "ec2:CreateNetworkInterface *", "ec2:DeleteNetworkInterface *",
 		"ec2:DescribeNetworkInterfaces *", "ec2:DescribeSubnets *", "ec2:UnassignPrivateIpAddresses *",
 	}
+	identity, topic, _ := strings.Cut(sinkResources, ",")
 	made := "arn:aws:s3:::backstop-test-bucket-1a2b3c4d5e6f"
 	bucket := map[string]string{"no VPC": "arn:aws:s3:::letters-of-ours", "created cache": made, "everything": made}
 	shared := map[string][]string{
@@ -152,6 +153,8 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 		}, vpc, keptByAll(made)),
 		"everything": slices.Concat([]string{
 			"elasticache:Connect " + cache + "replicationgroup:cache-1", "elasticache:Connect " + cache + "user:backstop",
+			"ses:SendEmail " + identity, "sns:Publish " + identity, "sqs:SendMessage " + identity, "events:PutEvents " + identity, "sms-voice:SendTextMessage " + identity,
+			"ses:SendEmail " + topic, "sns:Publish " + topic, "sqs:SendMessage " + topic, "events:PutEvents " + topic, "sms-voice:SendTextMessage " + topic,
 			"kms:Decrypt " + everything["ParametersKmsKeyArn"], "kms:Decrypt " + everything["DataKmsKeyArn"], "kms:GenerateDataKey " + everything["DataKmsKeyArn"],
 		}, vpc, keptByAll(made)),
 	}

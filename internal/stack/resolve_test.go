@@ -463,6 +463,9 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 // subnets are two, as SubnetIds takes them.
 const subnets = "subnet-0a1b2c3d,subnet-4e5f6a7b"
 
+// sinkResources are what sinks may send through.
+const sinkResources = "arn:aws:ses:" + region + ":" + account + ":identity/example.com,arn:aws:sns:" + region + ":" + account + ":events"
+
 // Variants that differ in what they create.
 var (
 	createdCache = map[string]string{"VpcId": "vpc-0123abcd", "SubnetIds": subnets}
@@ -479,7 +482,7 @@ var (
 		"ParametersKmsKeyArn": "arn:aws:kms:" + region + ":" + account + ":key/parameters",
 		"DataKmsKeyArn":       "arn:aws:kms:" + region + ":" + account + ":key/data",
 		"JwtIssuer":           "https://issuer.example.com", "JwtAudience": "ops,ci", "ReservedConcurrency": "20", "CorsAllowOrigins": "https://ops.example.com,https://admin.example.com",
-		"AlarmTopicArn": "arn:aws:sns:" + region + ":" + account + ":alarms",
+		"AlarmTopicArn": "arn:aws:sns:" + region + ":" + account + ":alarms", "SinkResources": sinkResources,
 	}
 	variants = map[string]map[string]string{"created cache": createdCache, "no VPC": noVpc, "everything": everything, "no journal": noJournal}
 )

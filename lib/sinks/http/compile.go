@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
@@ -49,7 +50,7 @@ var reserved = []string{
 	"breaker", "concurrency", "events", "fifo", "kind", "max_age", "max_hold", "on_ambiguous", "rate", "replay", "retention", "retry",
 }
 
-var nameForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+var nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`) })
 
 // declared checks what the document declares, and reads the values of its parameters out of given.
 func (c *compiler) declared(given map[string]any) {
@@ -57,7 +58,7 @@ func (c *compiler) declared(given map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(d.Parameters)) {
 		p, key := d.Parameters[name], "parameters."+name
 		switch {
-		case !nameForm.MatchString(name):
+		case !nameForm().MatchString(name):
 			c.add(key, "want a name of a-z, 0-9 and _, up to 40 characters, that begins with a letter")
 		case slices.Contains(roots, name), slices.Contains(reserved, name), slices.Contains(documentKeys(), name):
 			c.add(key, "this name has another meaning; take a different one")
@@ -83,7 +84,7 @@ func (c *compiler) declared(given map[string]any) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Recipient)) {
 		key := "recipient." + name
-		if !nameForm.MatchString(name) {
+		if !nameForm().MatchString(name) {
 			c.add(key, "want a name of a-z, 0-9 and _, up to 40 characters, that begins with a letter")
 		}
 		if _, err := compile(d.Recipient[name].Pattern); err != nil {

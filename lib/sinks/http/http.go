@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -40,16 +41,19 @@ import (
 // Kind is the name of the kind whose document is its configuration.
 const Kind = "http"
 
-func init() { Register(nil) }
-
-// Register makes the kind http and each preset known to configurations, with options: importing the
-// package does it with none. It reads no preset.
-func Register(o *Options) {
-	sinks.RegisterFactory(Kind, Factory(o))
-	for _, kind := range Presets() {
-		sinks.RegisterFactory(kind, presetFactory(kind, o))
+func init() {
+	sinks.RegisterFactory(Kind, Factory(nil))
+	for _, kind := range Presets() { // none is read
+		sinks.RegisterFactory(kind, PresetFactory(kind, nil))
 	}
 }
+
+// defaults are the options where none are given.
+var defaults atomic.Pointer[Options]
+
+// SetDefaults sets the options of all sinks that are built from now on without any: those of the
+// kinds that importing the package has made known. Nil: the zero value.
+func SetDefaults(o *Options) { defaults.Store(o) }
 
 // Options are settings that a configuration cannot express. The zero value, and a nil pointer,
 // connect directly, trust the system's certificate authorities, and sign nothing.
@@ -64,7 +68,7 @@ type Options struct {
 	Sign func(ctx context.Context, r *nethttp.Request, body []byte, service, region string) error
 }
 
-// Factory returns the factory of the kind http.
+// Factory returns the factory of the kind http. Nil: with the defaults.
 func Factory(o *Options) sinks.Factory {
 	return func(name string, raw map[string]any) (sinks.Sink, error) {
 		own, given := map[string]any{}, map[string]any{}
@@ -149,7 +153,9 @@ var documentKeys = sync.OnceValue(func() []string {
 // build makes the sink. given are the values of the document's parameters.
 func build(kind, name string, d *Document, given map[string]any, o *Options) (*Sink, error) {
 	if o == nil {
-		o = &Options{}
+		if o = defaults.Load(); o == nil {
+			o = &Options{}
+		}
 	}
 	c := &compiler{doc: d, options: o, values: map[string]string{}, names: names{parameters: d.Parameters, recipient: d.Recipient}}
 	for _, key := range slices.Sorted(maps.Keys(given)) {

@@ -79,7 +79,8 @@ func dated(v any) any {
 // parsed are the presets that were used.
 var parsed sync.Map // of func() (Document, error), by kind
 
-func presetFactory(kind string, o *Options) sinks.Factory {
+// PresetFactory returns the factory of a preset, which is read when it is called first. Nil: with the defaults.
+func PresetFactory(kind string, o *Options) sinks.Factory {
 	return func(name string, raw map[string]any) (sinks.Sink, error) {
 		once, _ := parsed.LoadOrStore(kind, sync.OnceValues(func() (Document, error) {
 			_, d, err := Preset(kind)

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -127,13 +128,13 @@ func (v *values) id(form string) string {
 		sum := sha256.Sum256(b)
 		return hex.EncodeToString(sum[:16])
 	case "uuid":
-		return uuid.NewSHA1(namespace, []byte(v.sink+"\x00"+v.m.ID)).String()
+		return uuid.NewSHA1(namespace(), []byte(v.sink+"\x00"+v.m.ID)).String()
 	}
 	return v.m.ID
 }
 
 // namespace is that of ids as version 5 UUIDs (RFC 9562).
-var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("urn:backstop:delivery"))
+var namespace = sync.OnceValue(func() uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceURL, []byte("urn:backstop:delivery")) })
 
 // time is when the message was accepted, the same in every attempt.
 func (v *values) time() time.Time {
