@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
 )
@@ -56,5 +57,6 @@ func useProxy(proxy func(*url.URL) (*url.URL, error)) {
 	}
 	ofRequest := func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
 	sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{Proxy: ofRequest}))
+	sinks.RegisterFactory(fcm.Kind, fcm.Factory(&fcm.Options{Proxy: ofRequest}))
 	sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{Proxy: ofRequest}))
 }
