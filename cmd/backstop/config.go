@@ -12,6 +12,7 @@ import (
 	"backstop/lib/config"
 	// The kinds whose configuration can be checked.
 	_ "backstop/lib/sinks/email"
+	_ "backstop/lib/sinks/fcm"
 	_ "backstop/lib/sinks/http"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"

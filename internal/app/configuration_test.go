@@ -17,6 +17,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/replay/policy"
 	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
 )
@@ -60,7 +61,7 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for prefix, blocks := range map[string][]any{
-		"": {webhook.Config{}, slack.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
+		"": {webhook.Config{}, slack.Config{}, fcm.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
 		"breaker.": {config.BreakerKeys{}}, "rate.": {config.RateKeys{}},
 	} {
 		for _, block := range blocks {

@@ -11,6 +11,7 @@ import (
 
 	"backstop/internal/awsconf"
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/fcm"
 	httpkind "backstop/lib/sinks/http"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
@@ -55,13 +56,13 @@ func (r *envReader) proxyURL(names ...string) string {
 // recipients never do), and lets kind http and its presets sign with the function's own role. Without
 // a proxy, the kinds stay as they registered themselves.
 func setUpKinds(proxy func(*url.URL) (*url.URL, error), loadAWS func() (aws.Config, error)) {
-	options := httpkind.Options{Sign: awsconf.Sign(loadAWS)}
-	httpkind.SetDefaults(&options)
+	options := &httpkind.Options{Sign: awsconf.Sign(loadAWS)}
+	defer func() { httpkind.SetDefaults(options) }()
 	if proxy == nil {
 		return
 	}
-	ofRequest := func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
-	options.Proxy = ofRequest
-	sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{Proxy: ofRequest}))
-	sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{Proxy: ofRequest}))
+	options.Proxy = func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
+	sinks.RegisterFactory(fcm.Kind, fcm.Factory(&fcm.Options{Proxy: options.Proxy}))
+	sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{Proxy: options.Proxy}))
+	sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{Proxy: options.Proxy}))
 }

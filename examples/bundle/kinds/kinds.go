@@ -4,6 +4,7 @@ package kinds
 
 import (
 	_ "backstop/lib/sinks/email"
+	_ "backstop/lib/sinks/fcm"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
 

@@ -14,6 +14,7 @@ import (
 
 	"backstop/lib/config"
 	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
 )
@@ -21,6 +22,7 @@ import (
 // The built-in kinds, by the struct that their factory decodes.
 var kinds = map[string]any{
 	email.Kind:   &email.Config{},
+	fcm.Kind:     &fcm.Config{},
 	slack.Kind:   &slack.Config{},
 	webhook.Kind: &webhook.Config{},
 }

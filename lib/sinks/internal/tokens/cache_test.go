@@ -203,6 +203,20 @@ func TestTheOldTokenServesWhileItsRenewalFails(t *testing.T) {
 	})
 }
 
+// A token that ends while its renewal fails is of no use.
+func TestATokenThatEndsDuringItsRenewalIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{life: 10 * time.Second}
+		c := New(i.fetch)
+		want(t, c, "token-1")
+		time.Sleep(9 * time.Second)
+		i.takes, i.err = 1500*time.Millisecond, sinks.Transient(&sinks.Error{Code: sinks.CodeSinkUnavailable, Msg: "down"})
+		if token, err := c.Get(t.Context()); token != "" || !errors.Is(err, i.err) {
+			t.Errorf("Get = %q, %v, want %v", token, err, i.err)
+		}
+	})
+}
+
 // An endpoint that asks to wait is left alone as long as the old token serves.
 func TestARenewalWaitsAsLongAsItWasAskedTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
