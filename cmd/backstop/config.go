@@ -14,6 +14,7 @@ import (
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
+	_ "backstop/lib/sinks/webpush"
 )
 
 func newConfig() *cobra.Command {

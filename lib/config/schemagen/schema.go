@@ -16,6 +16,7 @@ import (
 	"backstop/lib/sinks/email"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
+	"backstop/lib/sinks/webpush"
 )
 
 // The built-in kinds, by the struct that their factory decodes.
@@ -23,6 +24,7 @@ var kinds = map[string]any{
 	email.Kind:   &email.Config{},
 	slack.Kind:   &slack.Config{},
 	webhook.Kind: &webhook.Config{},
+	webpush.Kind: &webpush.Config{},
 }
 
 const (
