@@ -9,6 +9,7 @@ import (
 	_ "backstop/lib/sinks/http"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
+	_ "backstop/lib/sinks/webpush"
 )
 
 func main() { bundle.Send() }

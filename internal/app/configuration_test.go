@@ -20,6 +20,7 @@ import (
 	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
+	"backstop/lib/sinks/webpush"
 )
 
 // docs/configuration.md names every variable that is read here, and no other.
@@ -61,7 +62,7 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for prefix, blocks := range map[string][]any{
-		"": {webhook.Config{}, slack.Config{}, fcm.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
+		"": {webhook.Config{}, webpush.Config{}, slack.Config{}, fcm.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
 		"breaker.": {config.BreakerKeys{}}, "rate.": {config.RateKeys{}},
 	} {
 		for _, block := range blocks {

@@ -7,6 +7,7 @@ import (
 	_ "backstop/lib/sinks/fcm"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
+	_ "backstop/lib/sinks/webpush"
 
 	_ "example.org/team/bundle/pager" // our own
 )

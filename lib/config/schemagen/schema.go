@@ -17,6 +17,7 @@ import (
 	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
+	"backstop/lib/sinks/webpush"
 )
 
 // The built-in kinds, by the struct that their factory decodes.
@@ -25,6 +26,7 @@ var kinds = map[string]any{
 	fcm.Kind:     &fcm.Config{},
 	slack.Kind:   &slack.Config{},
 	webhook.Kind: &webhook.Config{},
+	webpush.Kind: &webpush.Config{},
 }
 
 const (

@@ -50,7 +50,7 @@ func row(tb testing.TB, h Harness, r Row) {
 		ctx, cancel = context.WithTimeout(ctx, brief)
 		defer cancel()
 	}
-	err := attempt(ctx, tb, h, d, h.Recipient, message(h, "row-1"))
+	err := attempt(ctx, tb, h, d, h.to(d), message(h, "row-1"))
 	if !hangs && ctx.Err() != nil {
 		tb.Errorf("a destination that does %q held Send until its context ended", r.Does)
 	}
@@ -103,13 +103,13 @@ func delivers(tb testing.TB, h Harness) {
 	tb.Helper()
 	d := h.Open(tb, Accept)
 	m := message(h, "marker-1")
-	if err := sinks.Validate(d.Sink, h.Recipient, m); err != nil {
+	if err := sinks.Validate(d.Sink, h.to(d), m); err != nil {
 		tb.Errorf("Validate: %v", err)
 	}
 	if got := d.Attempts(); got != 0 {
 		tb.Errorf("Validate made %d attempts", got)
 	}
-	if err := attempt(background(tb), tb, h, d, h.Recipient, m); err != nil {
+	if err := attempt(background(tb), tb, h, d, h.to(d), m); err != nil {
 		tb.Fatalf("Send: %v", err)
 	}
 	if a, got := d.Attempts(), d.Accepted(); a != 1 || len(got) != 1 || !strings.Contains(got[0], "marker-1") {
@@ -122,7 +122,7 @@ func endedContext(tb testing.TB, h Harness) {
 	d := h.Open(tb, Accept)
 	ctx, cancel := context.WithCancel(background(tb))
 	cancel()
-	err := attempt(ctx, tb, h, d, h.Recipient, message(h, "ended-1"))
+	err := attempt(ctx, tb, h, d, h.to(d), message(h, "ended-1"))
 	if !errors.Is(err, context.Canceled) || sinks.IsAmbiguous(err) {
 		tb.Errorf("got %v, want an error that wraps context.Canceled", err)
 	}
@@ -145,7 +145,7 @@ func canceledEarly(tb testing.TB, h Harness) {
 			eventually(ctx, func() bool { return d.Connections() > 0 })
 		}
 	}()
-	err := attempt(ctx, tb, h, d, h.Recipient, message(h, "early-1"))
+	err := attempt(ctx, tb, h, d, h.to(d), message(h, "early-1"))
 	if !errors.Is(err, context.Canceled) {
 		tb.Errorf("got %v, want an error that wraps context.Canceled", err)
 	}
@@ -163,7 +163,7 @@ func canceledLate(tb testing.TB, h Harness) {
 		defer cancel()
 		eventually(ctx, func() bool { return len(d.Accepted()) > 0 })
 	}()
-	if err := attempt(ctx, tb, h, d, h.Recipient, message(h, "late-1")); !sinks.IsAmbiguous(err) {
+	if err := attempt(ctx, tb, h, d, h.to(d), message(h, "late-1")); !sinks.IsAmbiguous(err) {
 		tb.Errorf("got %v, want an ambiguous error", err)
 	}
 }
@@ -185,7 +185,7 @@ func canceledEndless(tb testing.TB, h Harness) {
 				eventually(ctx, func() bool { return len(d.Accepted()) > 0 })
 			}
 		}()
-		err := attempt(ctx, tb, h, d, h.Recipient, message(h, "endless-1"))
+		err := attempt(ctx, tb, h, d, h.to(d), message(h, "endless-1"))
 		cancel()
 		if err == nil {
 			tb.Errorf("a destination that does %q: got nil, want an error", r.Does)
@@ -202,7 +202,7 @@ func concurrent(tb testing.TB, h Harness) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			if err := attempt(ctx, tb, h, d, h.Recipient, message(h, fmt.Sprintf("many-%d-", i))); err != nil {
+			if err := attempt(ctx, tb, h, d, h.to(d), message(h, fmt.Sprintf("many-%d-", i))); err != nil {
 				tb.Errorf("message %d: %v", i, err)
 			}
 		})
@@ -230,7 +230,7 @@ func connections(tb testing.TB, h Harness) {
 		return
 	}
 	for i := range n {
-		if err := attempt(background(tb), tb, h, d, h.Recipient, message(h, fmt.Sprintf("next-%d", i))); err != nil {
+		if err := attempt(background(tb), tb, h, d, h.to(d), message(h, fmt.Sprintf("next-%d", i))); err != nil {
 			tb.Fatalf("message %d: %v", i, err)
 		}
 	}
@@ -297,10 +297,10 @@ func hostile(tb testing.TB, h Harness) {
 		m := message(h, fmt.Sprintf("hostile-%d", i))
 		c.change(&m)
 		d := h.Open(tb, Accept)
-		valid := sinks.Validate(d.Sink, h.Recipient, m)
+		valid := sinks.Validate(d.Sink, h.to(d), m)
 		sound(tb, valid)
 		secret(tb, h, "the validation error", valid)
-		err := attempt(background(tb), tb, h, d, h.Recipient, m)
+		err := attempt(background(tb), tb, h, d, h.to(d), m)
 		deliveredOrRefused(tb, c.name, d, valid, err)
 		for _, text := range d.Accepted() {
 			for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\r' || r == '\n' }) {
@@ -358,7 +358,7 @@ func recipients(tb testing.TB, h Harness) {
 			tb.Errorf("DecodeRecipient(%q) = %v, %v, want nil, nil", raw, to, err)
 		}
 	}
-	storedRecipients(tb, h, d.Sink)
+	storedRecipients(tb, h, d)
 	type stranger struct{}
 	before := d.Attempts()
 	err := attempt(background(tb), tb, h, d, stranger{}, message(h, "stranger-1"))
@@ -372,9 +372,10 @@ func recipients(tb testing.TB, h Harness) {
 
 // storedRecipients reads the harness's recipient as other programs store one: from a
 // struct without tags, whose names begin with a capital.
-func storedRecipients(tb testing.TB, h Harness, s sinks.Sink) {
+func storedRecipients(tb testing.TB, h Harness, d *Destination) {
 	tb.Helper()
-	b, err := json.Marshal(h.Recipient)
+	s := d.Sink
+	b, err := json.Marshal(h.to(d))
 	if err != nil {
 		tb.Errorf("the recipient cannot be stored: %v", err)
 		return

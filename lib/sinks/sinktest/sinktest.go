@@ -73,6 +73,9 @@ type Row struct {
 // called while the sink sends.
 type Destination struct {
 	Sink sinks.Sink
+	// Recipient is given to Send in place of the harness's, by a kind whose recipients say where
+	// the server is. Nil: the harness's.
+	Recipient sinks.Recipient
 	// Attempts counts the messages that were begun to be sent.
 	Attempts func() int
 	// Accepted returns what was taken, each message as it came over the wire.
@@ -129,6 +132,14 @@ var fixed = map[Behaviour][]Outcome{
 	Switch:         {Terminal},
 	EndlessHead:    {Ambiguous},
 	EndlessInterim: {Ambiguous},
+}
+
+// to returns the recipient at a destination.
+func (h Harness) to(d *Destination) sinks.Recipient {
+	if d.Recipient != nil {
+		return d.Recipient
+	}
+	return h.Recipient
 }
 
 // hangs reports whether a destination that does b holds a Send until its context ends.
