@@ -192,6 +192,9 @@ func (p plan) unsendable(reason dlq.Reason, why error) plan {
 func (p plan) carry(ctx context.Context, r Request, g *guard) retry.Outcome {
 	d := r.delivery()
 	d.To, d.Unanswered = p.to, g.unanswered
+	if !g.began.IsZero() {
+		ctx = sinks.WithFirstAttempt(ctx, g.began)
+	}
 	if !p.sends {
 		return p.retrier.DeadLetter(ctx, d, p.reason, p.why)
 	}
@@ -208,6 +211,8 @@ type guard struct {
 	unseen bool
 	// attempts and unanswered are those before (Record).
 	attempts, unanswered int
+	// began is when the first of them did. Zero: there were none.
+	began time.Time
 	// accepting: it is this caller's to be put into Sender.Requests.
 	accepting bool
 	// again: somebody else was about to, and the queue may have it.
@@ -317,6 +322,9 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 		return a, decided, nil
 	}
 	g.attempts, g.unanswered = found.Attempts, found.Unanswered
+	if g.attempts > 0 || g.unanswered > 0 {
+		g.began = found.BeganAt
+	}
 	g.accepting, g.again = state == StateAccepting || state == StateAcceptingAgain, state == StateAcceptingAgain
 	r.ExpiresAt = found.ExpiresAt
 	if g.accepting {

@@ -16,6 +16,8 @@ type Origin struct {
 	// Generation is what Item.Replays of a new dead letter starts with: the replays
 	// charged so far, this one included.
 	Generation int
+	// Unanswered is the item's: a new dead letter counts on from there.
+	Unanswered int
 	// Trace is the item's trace header.
 	Trace string
 }
@@ -30,7 +32,7 @@ type replayed struct {
 
 // WithOrigin returns a context under which a message is replayed. Every store of this
 // package links what is pushed under it to the origin: Item.Origin, Replays,
-// FirstFailedAt and Trace are filled in where the item leaves them empty.
+// FirstFailedAt and Trace are filled in where the item leaves them empty, and Unanswered is added.
 func WithOrigin(ctx context.Context, o Origin) context.Context { return withOrigin(ctx, o, "") }
 
 func withOrigin(ctx context.Context, o Origin, token string) context.Context {
@@ -92,6 +94,9 @@ func (u *underway) note(ctx context.Context, id string) {
 func (o Origin) link(it *Item) {
 	if it.Origin != "" && it.Origin != o.ItemID {
 		return
+	}
+	if it.Origin == "" { // else it is linked
+		it.Unanswered += o.Unanswered
 	}
 	it.Origin = o.ItemID
 	if it.Replays == 0 {

@@ -104,5 +104,5 @@ func coded(err error) error {
 }
 
 func originOf(it Item) Origin {
-	return Origin{ItemID: it.ID, FirstFailedAt: it.FirstAttempt(), Generation: it.Replays + 1, Trace: it.Trace}
+	return Origin{ItemID: it.ID, FirstFailedAt: it.FirstAttempt(), Generation: it.Replays + 1, Unanswered: it.Unanswered, Trace: it.Trace}
 }

@@ -27,6 +27,7 @@ const (
 	statusExpired  Status = "expired"   // its time was over before it was delivered
 	statusCanceled Status = "canceled"  // its delivery was, and it is removed
 	statusPutOff   Status = "put_off"   // its receiver is left alone
+	statusHeld     Status = "held"      // it may have arrived, and its receiver recognises it no more
 )
 
 // attempt is what one replay of a leased item is made with.
@@ -36,7 +37,7 @@ type attempt struct {
 	onSuccess OnSuccess
 	operation string // the bulk operation's round that it belongs to; empty: none
 	elsewhere bool   // target is not the item's own sink
-	force     bool   // the gate is told, and not asked
+	force     bool   // the gate is told, and not asked; and it is sent although it may have arrived
 	late      bool   // it is sent although its time is over
 	gate      Gate   // asked instead of the engine's; nil: that one
 }
@@ -64,7 +65,7 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		return rep
 	}
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
-	send := retry.Delivery{Budget: withinLease(a.budget, l.Lease), Force: a.force}
+	send := retry.Delivery{Budget: withinLease(a.budget, l.Lease), Force: a.force, Unanswered: l.Item.Unanswered}
 	if !a.late {
 		send.ExpiresAt = l.Item.ExpiresAt
 	}
@@ -100,6 +101,8 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		}
 	case out.Attempts > 0:
 		e.failed(a, &rep, out.NotBefore)
+	case out.Reason == dlq.ReasonAmbiguous:
+		rep.hold(a, out.Err)
 	}
 	return rep
 }
@@ -230,6 +233,9 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 		if o := e.Observer; o != nil {
 			o.ReplayExpired(ctx, it.Sink)
 		}
+		return
+	case statusHeld:
+		e.log().InfoContext(ctx, "held", attrs...)
 		return
 	case statusPutOff:
 		e.log().DebugContext(ctx, "replay put off", attrs...) // there may be a thousand; the summary says why

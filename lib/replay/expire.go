@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"backstop/lib/dlq"
+	"backstop/lib/retry"
 )
 
 // expireBatch is how many items whose time is over are marked in one step: the most that one
@@ -15,7 +16,8 @@ import (
 const expireBatch = 50
 
 // unsendable decides about an item that must not be sent, whatever its receiver is like: its
-// delivery was canceled, or its time is over. False: it may be sent.
+// delivery was canceled, its time is over, or it may have arrived and its receiver recognises it no
+// more. False: it may be sent.
 func unsendable(a attempt, l dlq.Leased) (rep replayed, decided bool) {
 	rep = replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
 	switch {
@@ -24,9 +26,32 @@ func unsendable(a attempt, l dlq.Leased) (rep replayed, decided bool) {
 	case !a.late && l.Item.Expired(time.Now()):
 		rep.expire()
 	default:
-		return replayed{}, false
+		end := a.recognises(l.Item)
+		if end.IsZero() || time.Now().Before(end) {
+			return replayed{}, false
+		}
+		rep.hold(a, retry.Unrecognised(end))
 	}
 	return rep, true
+}
+
+// recognises is until when an item that may have arrived may be sent: then its receiver may not recognise
+// it any more, and an operator decides. Zero: there is no such time.
+func (a attempt) recognises(it dlq.Item) time.Time {
+	if it.Unanswered <= 0 || a.force || a.target.Sink == nil {
+		return time.Time{}
+	}
+	return a.target.Retry.RecognisedUntil(a.target.Sink, it.FirstAttempt())
+}
+
+// hold settles it as one that may have arrived: the schedule leaves it alone. Nothing was sent, and
+// nothing is charged.
+func (rep *replayed) hold(a attempt, why error) {
+	rep.status, rep.reason, rep.err = statusHeld, dlq.ReasonAmbiguous, why
+	rep.settlement.Action, rep.settlement.Error = dlq.ActionHold, markedBy(a.operation, why)
+	if rep.leased.Item.State(time.Now()) == dlq.StateParked {
+		rep.settlement.Action = dlq.ActionPark
+	}
 }
 
 // expire settles it as expired. Attempts that failed before are not charged: charges decide when an
@@ -37,7 +62,7 @@ func (rep *replayed) expire() {
 
 // learned reports whether a replay says anything of its receiver.
 func (rep replayed) learned() bool {
-	return rep.attempts > 0 || rep.status != statusExpired && rep.status != statusCanceled
+	return rep.attempts > 0 || rep.status != statusExpired && rep.status != statusCanceled && rep.status != statusHeld
 }
 
 // spare settles an item that must not be sent; it asks for no slot, and nobody whether it may go.

@@ -474,7 +474,7 @@ func (r *run) tallied(sink string, rep replayed, err error) {
 	}
 	r.tally.sink(sink, func(s *SinkSummary) {
 		switch {
-		case err != nil, rep.status == statusPutOff, rep.status == statusCanceled:
+		case err != nil, rep.status == statusPutOff, rep.status == statusCanceled, rep.status == statusHeld:
 			s.Skipped++
 		case rep.status == statusExpired:
 			s.Expired++

@@ -19,7 +19,8 @@ type Counts struct {
 	// else is with their sink.
 	Expired int64 `json:"expired"`
 	// Skipped items were claimed and given back, or put off, or lost to another replayer, or
-	// removed because their delivery was canceled, or are due in a sink that is paused, not
+	// removed because their delivery was canceled, or left to an operator because they may have
+	// arrived and their receiver recognises them no more, or are due in a sink that is paused, not
 	// configured, or left alone (see HeldBack).
 	Skipped int64 `json:"skipped"`
 	// Remaining items will be replayed by the schedule, now or later. -1: unknown.

@@ -31,8 +31,8 @@ const (
 // sinks.Ambiguous).
 type AmbiguousPolicy string
 
-// The policies. The zero value leaves the choice to the sink: resend where receivers
-// can recognise a duplicate (sinks.Deduplicates), else park.
+// The policies. The zero value leaves the choice to the sink: resend while receivers
+// recognise a duplicate (sinks.DedupWindow, RecognisedUntil), else park.
 const (
 	AmbiguousResend AmbiguousPolicy = "resend" // like a transient failure; may duplicate
 	AmbiguousPark   AmbiguousPolicy = "park"   // dead-letter with reason ambiguous; an operator decides

@@ -68,8 +68,7 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 		// All that wait would come back at once otherwise. Whoever finds no slot comes back when
 		// it is his turn: waiting for it here takes one from nobody, and costs.
 		wait := waitOf(l)
-		if d.expires(time.Until(l.At)) {
-			*out = out.expired(d)
+		if r.tooLate(ctx, d, cfg, time.Until(l.At), out) {
 			return l, false
 		}
 		if l.Spaced || !d.Budget.Fits(wait) || wait > cfg.longestWait() {
@@ -89,9 +88,8 @@ func (r *Retrier) untilSlot(ctx context.Context, d Delivery, cfg Config, l flow.
 	if l.At.IsZero() {
 		return true
 	}
-	if d.expires(time.Until(l.At)) {
+	if r.tooLate(ctx, d, cfg, time.Until(l.At), out) {
 		r.tell(ctx, d.Budget, l, flow.NoAnswer, nil)
-		*out = out.expired(d)
 		return false
 	}
 	err := delay.Sleep(ctx, max(time.Until(l.At), 0))

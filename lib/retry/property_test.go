@@ -63,9 +63,11 @@ type schedule struct {
 	Cancel   time.Duration // when the caller goes away; 0: never
 	Reserve  time.Duration
 	Config   retry.Config
-	Dedup    bool
-	Prompt   bool   // says that it honours its context, and does
-	Turns    []turn // the last one repeats
+	Dedup    time.Duration // 0: never; negative: for ever
+	Before   int           // attempts of before that may have arrived
+	Since    time.Duration // since the first of them
+	Prompt   bool          // says that it honours its context, and does
+	Turns    []turn        // the last one repeats
 	Store    time.Duration
 	StoreErr bool // the DLQ refuses
 	LostAck  bool // the DLQ stores and its answer is lost
@@ -83,7 +85,7 @@ func drawSchedule(t *rapid.T) schedule {
 			NoJitter: rapid.Bool().Draw(t, "no jitter"), JitterFraction: rapid.Float64Range(0.01, 1).Draw(t, "jitter"), AttemptTimeout: ms("attempt timeout", 1, 15000),
 			OnAmbiguous: rapid.SampledFrom([]retry.AmbiguousPolicy{"", retry.AmbiguousPark, retry.AmbiguousResend}).Draw(t, "on ambiguous"),
 		},
-		Dedup: rapid.Bool().Draw(t, "dedup"),
+		Dedup: rapid.SampledFrom([]time.Duration{0, -1, time.Second, 30 * time.Second, 90 * time.Second, 5 * time.Minute}).Draw(t, "dedup"),
 		Turns: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) turn {
 			return turn{
 				Does: rapid.SampledFrom([]behaviour{
@@ -98,6 +100,9 @@ func drawSchedule(t *rapid.T) schedule {
 		LostAck:  rapid.IntRange(0, 4).Draw(t, "answer lost") == 0,
 	}
 	s.Prompt = !slices.ContainsFunc(s.Turns, func(t turn) bool { return t.Does == ignores }) && rapid.Bool().Draw(t, "prompt")
+	if rapid.IntRange(0, 3).Draw(t, "taken over") == 0 {
+		s.Before, s.Since = 1, ms("since", 0, 300000)
+	}
 	if rapid.IntRange(0, 3).Draw(t, "cancels") == 0 {
 		s.Cancel = ms("cancel", 1, 20000)
 	}
@@ -125,8 +130,8 @@ type sendRecord struct {
 	err          error
 }
 
-func (w *world) Name() string       { return "random" }
-func (w *world) Deduplicates() bool { return w.Dedup }
+func (w *world) Name() string               { return "random" }
+func (w *world) DedupWindow() time.Duration { return w.Dedup }
 
 func (w *world) EndsWithContext(sinks.Sink) bool { return w.Prompt }
 
@@ -232,7 +237,7 @@ func play(s schedule) (broken []string) {
 	}
 	r := retry.NewRetrier(w, s.Config, storing{world: w})
 	r.Reserve, r.Logger = s.Reserve, quiet
-	out := r.Deliver(ctx, nil, sinks.Message{ID: "m"})
+	out := r.Carry(sinks.WithFirstAttempt(ctx, w.start.Add(-s.Since)), retry.Delivery{Message: sinks.Message{ID: "m"}, Unanswered: s.Before})
 	elapsed := time.Since(w.start)
 	canceled := s.Cancel > 0 && elapsed >= s.Cancel
 
@@ -298,7 +303,7 @@ func (w *world) judge(out retry.Outcome, elapsed time.Duration, canceled bool) (
 
 	// Nothing final is tried again; waits keep to the backoff and to Retry-After.
 	for i, a := range w.sends[:max(sent-1, 0)] {
-		resend := cfg.OnAmbiguous == retry.AmbiguousResend || cfg.OnAmbiguous == "" && w.Dedup
+		resend := cfg.OnAmbiguous == retry.AmbiguousResend || cfg.OnAmbiguous == "" && w.Dedup != 0
 		unknown := a.Does == ambiguous && errors.Is(a.err, errUnknown) || a.Does == hangsSent ||
 			a.Does == ignores && (a.ended.IsZero() || a.ended.After(w.sends[i+1].began))
 		switch {
@@ -319,6 +324,21 @@ func (w *world) judge(out retry.Outcome, elapsed time.Duration, canceled bool) (
 		if a.Does == retryLater && !errors.Is(a.err, context.DeadlineExceeded) && wait < a.Retry {
 			fail("waited %s where the receiver asked for %s", wait, a.Retry)
 		}
+	}
+
+	// What may have arrived is sent while its receiver surely recognises it, and is an operator's then.
+	recognised := w.start.Add(-w.Since).Add(max(w.Dedup-time.Minute, w.Dedup/2))
+	maybe := w.Before
+	for i, a := range w.sends {
+		if maybe > 0 && cfg.OnAmbiguous == "" && w.Dedup > 0 && !a.began.Before(recognised) {
+			fail("attempt %d began %s after its receiver may have forgotten it", i+1, a.began.Sub(recognised))
+		}
+		if errors.Is(a.err, errUnknown) || a.ended.IsZero() {
+			maybe++
+		}
+	}
+	if out.Status == retry.StatusDeadLettered && w.item.Unanswered != w.Before+out.Unanswered {
+		fail("%d unanswered are kept, want %d of before and %d", w.item.Unanswered, w.Before, out.Unanswered)
 	}
 
 	// A receiver's Retry-After reaches the dead letter.

@@ -116,11 +116,13 @@ type Delivery struct {
 	AcceptedAt time.Time
 	// Group is its message group. Empty: none.
 	Group string
-	// Unanswered is how many earlier attempts may have arrived, which a dead letter counts too.
+	// Unanswered is how many earlier attempts may have arrived, which a dead letter counts too. The
+	// first of all is that of the context (sinks.WithFirstAttempt).
 	Unanswered int
 	// Budget is the time for it. Zero: what the context has left, less Retrier.Reserve.
 	Budget Budget
-	// Force sends it whatever Gate thinks of the receiver, as an operator asks for.
+	// Force sends it whatever Gate thinks of the receiver, and although it may have arrived, as an
+	// operator asks for.
 	Force bool
 }
 
@@ -163,7 +165,7 @@ func (r *Retrier) DeadLetter(ctx context.Context, d Delivery, reason dlq.Reason,
 	start := time.Now()
 	d = r.within(ctx, d)
 	out := Outcome{Status: StatusHandedBack, DeliveryID: d.Message.ID, Reason: reason, Err: cause}
-	out.Item.FirstFailedAt = start
+	out.Item.FirstFailedAt = cmp.Or(sinks.DeliveryOf(ctx).FirstAttempt, start)
 	r.store(ctx, d, &out)
 	out.Elapsed = time.Since(start)
 	return out
@@ -196,9 +198,7 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		// than any of our own, is left to the replay.
 		asked, wait := time.Until(out.NotBefore), cfg.BackoffFor(out.Attempts+1)
 		switch wait = max(wait, asked); {
-		case d.expires(wait):
-			return out.expired(d)
-		case r.shut(ctx, d, cfg, &out):
+		case r.tooLate(ctx, d, cfg, wait, &out), r.shut(ctx, d, cfg, &out):
 			return out
 		case !budget.Fits(wait) || wait > cfg.longestWait():
 			reason := dlq.ReasonDeadline
@@ -215,9 +215,9 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		if leave, untold = r.enter(ctx, d, cfg, &out); !untold {
 			return out
 		}
-		if d.expires(0) { // while it waited
+		if r.tooLate(ctx, d, cfg, 0, &out) { // while it waited
 			r.tell(ctx, budget, leave, flow.NoAnswer, nil)
-			return out.expired(d)
+			return out
 		}
 
 		actx, cancel := context.WithDeadline(ctx, budget.attemptDeadline(cfg.AttemptTimeout))
@@ -247,6 +247,8 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		}
 		again := r.again(cfg, err, timedOut)
 		switch {
+		case again && over(r.recognised(ctx, d, cfg, out), 0):
+			out.Reason = dlq.ReasonAmbiguous
 		case again && ctx.Err() != nil:
 			out.Reason = endReason(ctx.Err())
 		case again && out.Attempts < cfg.MaxAttempts:
@@ -285,7 +287,7 @@ func (o Outcome) ended(reason dlq.Reason, why error) Outcome {
 
 // expires reports whether d's time is over when wait is.
 func (d Delivery) expires(wait time.Duration) bool {
-	return !d.ExpiresAt.IsZero() && time.Until(d.ExpiresAt) <= max(wait, 0)
+	return over(d.ExpiresAt, wait)
 }
 
 // expired is for a delivery whose time is over before its next attempt. That it may have
@@ -304,7 +306,7 @@ func (o Outcome) expired(d Delivery) Outcome {
 func (r *Retrier) again(cfg Config, err error, timedOut bool) bool {
 	if sinks.IsAmbiguous(err) {
 		if cfg.OnAmbiguous == "" {
-			return sinks.Deduplicates(r.Inner)
+			return sinks.DedupWindow(r.Inner) != 0
 		}
 		return cfg.OnAmbiguous == AmbiguousResend
 	}
@@ -342,6 +344,9 @@ func finalReason(err error) dlq.Reason {
 // store pushes the failed delivery and completes out.
 func (r *Retrier) store(ctx context.Context, d Delivery, out *Outcome) {
 	k := d.known(ctx)
+	if out.Item.FirstFailedAt.IsZero() && d.Unanswered > 0 { // what was not attempted now, and was before
+		out.Item.FirstFailedAt = k.FirstAttempt
+	}
 	it := dlq.Item{
 		DeliveryID: d.Message.ID, Sink: r.Name(), Message: d.Message, Attempts: out.Attempts, Reason: out.Reason,
 		LastError: out.Err.Error(), FirstFailedAt: out.Item.FirstFailedAt, NotBefore: out.NotBefore,

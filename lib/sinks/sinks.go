@@ -88,7 +88,8 @@ type Deduplicator interface {
 // WindowedDeduplicator is a Deduplicator whose receivers recognise a message for some time only.
 type WindowedDeduplicator interface {
 	// DedupWindow is for how long after the first attempt receivers recognise a message by its
-	// ID: 0 never, negative for ever.
+	// ID: 0 never, negative for ever. A message that may have arrived is attempted again, by default,
+	// until a minute before its end (retry.Config.RecognisedUntil).
 	DedupWindow() time.Duration
 }
 

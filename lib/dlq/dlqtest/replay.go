@@ -49,13 +49,15 @@ var replayCases = []Case{
 	},
 	{
 		Name: "a replay that is dead-lettered again",
-		Rule: "the new item lands beside the old one, linked by origin; the old one is no longer due; Replay says SINK_DEAD_LETTERED",
+		Rule: "the new item lands beside the old one, linked by origin, and counts its attempts without an answer on; the old one is no longer due; Replay says SINK_DEAD_LETTERED",
 		Check: func(t *T, b Backend) {
 			s := b.New(t.T)
-			it := add(t, s, item("mail", "a"))
+			first := item("mail", "a")
+			first.Unanswered = 2
+			it := add(t, s, first)
 			// As a Retrier does: record the failure, return nil.
 			s.SetRegistryLookup(lookup(sender{"mail", func(ctx context.Context, _ sinks.Recipient, m sinks.Message) error {
-				return s.Push(context.WithoutCancel(ctx), dlq.Item{Sink: "mail", DeliveryID: m.ID, Message: m, Reason: dlq.ReasonExhausted, LastError: "again"})
+				return s.Push(context.WithoutCancel(ctx), dlq.Item{Sink: "mail", DeliveryID: m.ID, Message: m, Reason: dlq.ReasonExhausted, LastError: "again", Unanswered: 1})
 			}}))
 			wantCode(t, "Replay", s.Replay(t.Context(), it.ID), fault.CodeDeadLettered)
 			items, err := s.Items(t.Context(), "mail", 0)
@@ -63,7 +65,7 @@ var replayCases = []Case{
 				t.Fatalf("%d items, %v; want the old one and the new one", len(items), err)
 			}
 			fresh, old := items[0], items[1]
-			if fresh.Origin != it.ID || fresh.Replays != 1 || !fresh.State(time.Now()).Scheduled() || !fresh.FirstFailedAt.Equal(it.At) || fresh.LastError != "again" {
+			if fresh.Origin != it.ID || fresh.Replays != 1 || !fresh.State(time.Now()).Scheduled() || !fresh.FirstFailedAt.Equal(it.At) || fresh.LastError != "again" || fresh.Unanswered != 3 {
 				t.Errorf("new item %+v", fresh)
 			}
 			if old.ID != it.ID || !old.Held || old.State(time.Now()).Scheduled() || !old.DeliveredAt.IsZero() || old.Replays != 1 {
