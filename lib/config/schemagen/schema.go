@@ -13,17 +13,21 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"backstop/lib/config"
+	"backstop/lib/sinks"
 	"backstop/lib/sinks/email"
 	"backstop/lib/sinks/fcm"
+	"backstop/lib/sinks/http"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
 	"backstop/lib/sinks/webpush"
 )
 
-// The built-in kinds, by the struct that their factory decodes.
+// The kinds that are Go, by the struct that their factory decodes. Presets are kinds as well, each with
+// the parameters that its document declares.
 var kinds = map[string]any{
 	email.Kind:   &email.Config{},
 	fcm.Kind:     &fcm.Config{},
+	http.Kind:    &http.Document{},
 	slack.Kind:   &slack.Config{},
 	webhook.Kind: &webhook.Config{},
 	webpush.Kind: &webpush.Config{},
@@ -46,7 +50,11 @@ func generate() ([]byte, error) {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(document(r)); err != nil {
+	d, err := document(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Encode(d); err != nil {
 		return nil, err
 	}
 	return []byte(strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(b.String())), nil
@@ -57,10 +65,13 @@ func reflector() (*jsonschema.Reflector, error) {
 	r := &jsonschema.Reflector{
 		Anonymous: true, DoNotReference: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
-			if t == reflect.TypeFor[time.Duration]() {
+			switch t {
+			case reflect.TypeFor[time.Duration]():
 				return &jsonschema.Schema{Type: "string", Pattern: durationPattern}
+			case reflect.TypeFor[sinks.Secret]():
+				return &jsonschema.Schema{Type: "string"}
 			}
-			return nil
+			return ofDocument(t)
 		},
 	}
 	const folder = "lib/sinks"
@@ -75,7 +86,7 @@ func reflector() (*jsonschema.Reflector, error) {
 	return r, nil
 }
 
-func document(r *jsonschema.Reflector) *jsonschema.Schema {
+func document(r *jsonschema.Reflector) (*jsonschema.Schema, error) {
 	definitions := jsonschema.Definitions{
 		"reference": {
 			Type: "object", Description: "The value of a parameter in SSM Parameter Store.",
@@ -83,13 +94,24 @@ func document(r *jsonschema.Reflector) *jsonschema.Schema {
 		},
 	}
 	definitions["reference"].Properties.Set("ssm", &jsonschema.Schema{Type: "string", Pattern: parameterPattern})
+	common := r.Reflect(&config.Common{})
+	for p := common.Properties.Oldest(); p != nil; p = p.Next() {
+		if p.Key != "kind" {
+			definitions[p.Key] = orOff(p.Key, p.Value)
+		}
+	}
 
-	sink := &jsonschema.Schema{}
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		definitions[kind] = block(r, kind)
+	sink, known := &jsonschema.Schema{}, &jsonschema.Schema{}
+	for _, kind := range slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(kinds)), http.Presets()))) {
+		known.Enum = append(known.Enum, kind)
+		own, err := ofKind(r, kind)
+		if err != nil {
+			return nil, err
+		}
+		definitions[kind] = block(kind, own, common)
 		sink.OneOf = append(sink.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + kind})
 	}
-	definitions["custom"] = custom()
+	definitions["custom"] = custom(known)
 	sink.OneOf = append(sink.OneOf, &jsonschema.Schema{Ref: "#/$defs/custom"})
 	definitions["sink"] = sink
 
@@ -105,12 +127,23 @@ func document(r *jsonschema.Reflector) *jsonschema.Schema {
 		Version: jsonschema.Version, Title: "Backstop sink configuration",
 		OneOf:       []*jsonschema.Schema{{Ref: "#/$defs/sink"}, several},
 		Definitions: definitions,
+	}, nil
+}
+
+// ofKind returns the schema of a kind's own keys.
+func ofKind(r *jsonschema.Reflector, kind string) (*jsonschema.Schema, error) {
+	if decoded, ok := kinds[kind]; ok {
+		return r.Reflect(decoded), nil
 	}
+	_, d, err := http.Preset(kind)
+	if err != nil {
+		return nil, fmt.Errorf("preset %s: %w", kind, err)
+	}
+	return ofPreset(&d), nil
 }
 
 // block returns the schema of one kind's block: its own keys and the common ones.
-func block(r *jsonschema.Reflector, kind string) *jsonschema.Schema {
-	common, own := r.Reflect(&config.Common{}), r.Reflect(kinds[kind])
+func block(kind string, own, common *jsonschema.Schema) *jsonschema.Schema {
 	s := &jsonschema.Schema{
 		Type: "object", Description: own.Description, Properties: jsonschema.NewProperties(),
 		Required: append([]string{"kind"}, own.Required...), AdditionalProperties: jsonschema.FalseSchema,
@@ -121,8 +154,11 @@ func block(r *jsonschema.Reflector, kind string) *jsonschema.Schema {
 	}
 	for p := common.Properties.Oldest(); p != nil; p = p.Next() {
 		if p.Key != "kind" {
-			s.Properties.Set(p.Key, orOff(p.Key, p.Value))
+			s.Properties.Set(p.Key, &jsonschema.Schema{Ref: "#/$defs/" + p.Key})
 		}
+	}
+	if kind == http.Kind {
+		withParameters(s)
 	}
 	return s
 }
@@ -139,16 +175,12 @@ func orOff(key string, s *jsonschema.Schema) *jsonschema.Schema {
 
 // custom returns the schema of a kind that somebody else registered: nothing is known
 // of its own keys.
-func custom() *jsonschema.Schema {
-	builtin := &jsonschema.Schema{}
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		builtin.Enum = append(builtin.Enum, kind)
-	}
+func custom(known *jsonschema.Schema) *jsonschema.Schema {
 	s := &jsonschema.Schema{
 		Type: "object", Description: "A kind of your own.",
 		Properties: jsonschema.NewProperties(), Required: []string{"kind"},
 	}
-	s.Properties.Set("kind", &jsonschema.Schema{Type: "string", Not: builtin})
+	s.Properties.Set("kind", &jsonschema.Schema{Type: "string", Not: known})
 	return s
 }
 
@@ -163,6 +195,10 @@ func referable(s *jsonschema.Schema) *jsonschema.Schema {
 		s.Items = referable(s.Items)
 	case s.Type == "object" && s.Properties.Len() == 0 && s.AdditionalProperties != nil:
 		s.AdditionalProperties = referable(s.AdditionalProperties)
+	case s.Type == "object":
+		for p := s.Properties.Oldest(); p != nil; p = p.Next() {
+			p.Value = referable(p.Value)
+		}
 	}
 	return s
 }
