@@ -56,3 +56,20 @@ func TestPresetsPromise(t *testing.T) {
 		})
 	}
 }
+
+// What a message says of its alert goes before what the sink says.
+func TestPagerDutyResolvesAnAlertOfItsOwn(t *testing.T) {
+	const server = "http://127.0.0.1"
+	p := open(t, "pagerduty", server)
+	r, err := p.sink(t, "pagerduty", server).Render(p.ctx(t.Context()), nil, sinks.Message{
+		ID: playedID, Subject: "Disk full", Metadata: map[string]string{"event_action": "resolve", "dedup_key": "disk-db-1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"event_action":"resolve"`, `"dedup_key":"disk-db-1"`, `"summary":"Disk full"`, `"severity":"error"`, `"source":"backstop"`, `"custom_details":{}`} {
+		if !strings.Contains(string(r.Body), want) {
+			t.Errorf("the body lacks %s: %s", want, r.Body)
+		}
+	}
+}
