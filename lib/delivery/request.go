@@ -130,6 +130,8 @@ type Answer struct {
 	// Duplicate says that the request was answered from its record: nothing was sent now.
 	Duplicate bool `json:"duplicate,omitempty"`
 
+	// Receipt is the receiver's own name for the message that it took now (sinks.NoteReceipt).
+	Receipt string `json:"-"`
 	// Trying is the time that was spent in attempts now.
 	Trying time.Duration `json:"-"`
 	// Unanswered is how many of them may have arrived, though nobody said so.
@@ -156,7 +158,7 @@ func answerTo(out retry.Outcome) Answer {
 	a := Answer{DeliveryID: out.DeliveryID, Attempts: out.Attempts, Trying: out.Trying, Unanswered: out.Unanswered}
 	switch out.Status {
 	case retry.StatusDelivered:
-		a.Status = StatusDelivered
+		a.Status, a.Receipt = StatusDelivered, out.Receipt
 	case retry.StatusDeadLettered:
 		a.Status, a.ItemID, a.Spilled, a.Reason, a.Error = StatusDeadLettered, out.Item.ID, out.Item.Spilled, out.Reason, out.Err.Error()
 	case retry.StatusHandedBack:

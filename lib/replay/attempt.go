@@ -50,6 +50,7 @@ type replayed struct {
 	reason     dlq.Reason
 	attempts   int
 	err        error
+	receipt    string
 	elapsed    time.Duration
 	// sinkFailed: the failure says something of the sink, not of this message alone.
 	sinkFailed bool
@@ -84,7 +85,7 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		return rep
 	}
 	rep.attempts, rep.reason, rep.err, rep.elapsed = out.Attempts, out.Reason, out.Err, time.Since(start)
-	rep.settlement.Unanswered = out.Unanswered
+	rep.settlement.Unanswered, rep.receipt = out.Unanswered, out.Receipt
 	switch {
 	case out.Status == retry.StatusDelivered:
 		rep.status, rep.settlement.Action = StatusDelivered, dlq.ActionDiscard
@@ -215,6 +216,7 @@ func (e *Engine) settled(ctx context.Context, rep replayed, err error) {
 		}
 	}
 	add("code", string(fault.CodeOf(rep.err)))
+	add("receipt", rep.receipt)
 	add("operation", rep.settlement.Operation)
 	add("trace", it.Trace)
 	if err != nil {

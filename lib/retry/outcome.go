@@ -31,6 +31,9 @@ type Outcome struct {
 	// Unanswered is how many of them ended ambiguously: the message may have arrived
 	// with each.
 	Unanswered int
+	// Receipt is the receiver's own name for the message that it took, where its sink told
+	// (sinks.NoteReceipt).
+	Receipt string
 	// Reason says why the delivery failed; empty when it was delivered.
 	Reason dlq.Reason
 	// Err is the last attempt's error, or why there was none; nil when delivered.

@@ -231,7 +231,7 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		r.tell(ctx, budget, leave, result, err)
 		untold, out.failed = false, result == flow.Bad
 		if err == nil {
-			out.Status, out.Reason, out.Err, out.NotBefore = StatusDelivered, "", nil, time.Time{}
+			out.Status, out.Reason, out.Err, out.NotBefore, out.Receipt = StatusDelivered, "", nil, time.Time{}, sinks.Receipt(ctx)
 			return out
 		}
 

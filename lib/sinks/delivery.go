@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +24,9 @@ type Delivery struct {
 type deliveryKey struct{}
 
 // WithDelivery returns a context for attempts to send the message of d.
-func WithDelivery(ctx context.Context, d Delivery) context.Context { return &underway{ctx, d} }
+func WithDelivery(ctx context.Context, d Delivery) context.Context {
+	return &underway{Context: ctx, Delivery: d}
+}
 
 // DeliveryOf returns what is known of the delivery under ctx.
 func DeliveryOf(ctx context.Context) Delivery {
@@ -37,6 +40,7 @@ func DeliveryOf(ctx context.Context) Delivery {
 type underway struct {
 	context.Context
 	Delivery
+	receipt atomic.Pointer[string]
 }
 
 // Value implements context.Context.
@@ -45,6 +49,24 @@ func (u *underway) Value(key any) any {
 		return u
 	}
 	return u.Context.Value(key)
+}
+
+// NoteReceipt says under what name a receiver keeps the message that it took: its own id for it,
+// which the logs show. It must hold no secret and no address.
+func NoteReceipt(ctx context.Context, id string) {
+	if u, ok := ctx.Value(deliveryKey{}).(*underway); ok {
+		u.receipt.Store(&id)
+	}
+}
+
+// Receipt returns what NoteReceipt said last under ctx, or a context derived from it; empty: nothing.
+func Receipt(ctx context.Context) string {
+	if u, ok := ctx.Value(deliveryKey{}).(*underway); ok {
+		if id := u.receipt.Load(); id != nil {
+			return *id
+		}
+	}
+	return ""
 }
 
 // WithFirstAttempt returns a context for attempts to send one message, the first of which

@@ -109,6 +109,9 @@ func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.An
 	if text != "" {
 		attrs = append(attrs, "error", text)
 	}
+	if a.Receipt != "" {
+		attrs = append(attrs, "receipt", a.Receipt)
+	}
 	if a.ItemID != "" {
 		attrs = append(attrs, "item_id", a.ItemID)
 	}

@@ -461,6 +461,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	}
 	a := read(resp)
 	err = s.verdict.err(r.label, a)
+	if id := shown(a.at(s.verdict.id)); err == nil && id != "" {
+		sinks.NoteReceipt(ctx, id)
+	}
 	if _, decided := s.verdict.meaning(a); err != nil && resp.Status == nethttp.StatusUnauthorized && s.auth.refused(r.Header) && !decided {
 		return sinks.Transient(resp.Unavailable(r.label, shown(a.at(s.verdict.code)))) // the next token is fresh
 	}

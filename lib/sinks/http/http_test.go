@@ -481,6 +481,22 @@ func TestASignedRequestIsSignedAsItIsSent(t *testing.T) {
 	}
 }
 
+func TestTheReceiversOwnIDIsTold(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"message":{"id":5}}`: "5", `{"message":{"id":"SM0-a.b_1"}}`: "SM0-a.b_1", `{"message":{"id":"ns#word"}}`: "word",
+		`{"message":{"id":"<ann@example.org>"}}`: "", `{"message":{"id":"` + strings.Repeat("x", 65) + `"}}`: "", `{}`: "", `no`: "",
+	} {
+		r := receiver(t, func(w nethttp.ResponseWriter, _ *nethttp.Request) { _, _ = io.WriteString(w, body) })
+		ctx := sinks.WithDelivery(t.Context(), sinks.Delivery{})
+		if err := mustBe(t, "url: "+r.URL+"/\nbody: {a: $(body)}\nanswer: {id: $.message.id}\n").Send(ctx, nil, sinks.Message{ID: "m", Body: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := sinks.Receipt(ctx); got != want {
+			t.Errorf("the receipt of %s is %q, want %q", body, got, want)
+		}
+	}
+}
+
 func TestASinkSaysWhatItsDocumentSays(t *testing.T) {
 	s := mustBe(t, "url: https://example.org/$(id.hash)\nbody: {a: $(body)}\nrecipient: {to: {}}\nparameters: {chat: {default: c}}\nrate_by: $(recipient.to|chat)\ndedup: 30m\n")
 	if w := sinks.DedupWindow(s); w != 30*time.Minute {

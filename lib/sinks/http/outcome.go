@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -307,6 +308,7 @@ func shown(values []any) string {
 		if n, ok := v.(json.Number); ok {
 			text, isText = n.String(), true
 		}
+		text = text[strings.LastIndexByte(text, '#')+1:] // in front stands a namespace, as AWS writes it
 		if isText && showable().MatchString(text) {
 			return text
 		}
