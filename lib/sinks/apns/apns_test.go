@@ -494,6 +494,7 @@ func TestValidateRefusesWhatAPNsCannotTake(t *testing.T) {
 		"only a title":         {s: alert, m: sinks.Message{Subject: "s"}},
 		"a title of one's own": {s: alert, m: sinks.Message{Subject: "s", Metadata: map[string]string{"title": "t"}}},
 		"title without text":   {s: background, m: sinks.Message{Body: "b", Metadata: map[string]string{"title": "t"}}},
+		"5120 bytes, voip":     {s: voip, m: sinks.Message{Body: strings.Repeat("x", 5120-len(`{"aps":{},"body":""}`))}},
 		"only a badge":         {s: alert, m: sinks.Message{Metadata: map[string]string{"aps": `{"badge":0}`}}},
 	} {
 		if err := c.s.Validate(device, c.m); err != nil {
