@@ -203,6 +203,21 @@ mutant 'unknown names are let in' internal/strictjson/strictjson.go \
 mutant "operator's headers over plain http" lib/sinks/webhook/webhook.go \
   's/u\.Scheme == s\.url\.Scheme && u\.Host/u.Host/' \
   ./lib/sinks/webhook 'TestConfiguredHeadersNeedTheScheme'
+mutant 'a token endpoint without an answer is ambiguous' lib/sinks/internal/tokens/cache.go \
+  's/case sinks\.IsAmbiguous\(err\):/case false:/' \
+  ./lib/sinks/internal/tokens 'TestAnAmbiguousFetchIsTransient|TestWhatComesOfAFetch'
+mutant 'the fetch of a token ends with whoever began it' lib/sinks/internal/tokens/cache.go \
+  's/context\.WithoutCancel\(ctx\)/ctx/' \
+  ./lib/sinks/internal/tokens 'TestACallerLeavesAtItsEndAndTheFetchGoesOn'
+mutant 'fcm: a data message becomes a notification' lib/sinks/fcm/message.go \
+  's/if key != "" && shown \{/if key != "" {/' \
+  ./lib/sinks/fcm 'TestWhatFCMIsSent'
+mutant 'apns: each process has a token of its own' lib/sinks/internal/tokens/jwt.go \
+  's/key\.Sign\(nil, digest/key.Sign(rand.Reader, digest/' \
+  ./lib/sinks/apns 'TestAllSinksOfAKeyHaveOneToken'
+mutant 'apns: teams share connections' lib/sinks/internal/httpsend/transport.go \
+  's/o\.Resolver, o\.Pool\}/o.Resolver, ""}/' \
+  ./lib/sinks/apns 'TestTeamsShareNoConnection'
 mutant 'email: a base64 password shown' lib/sinks/email/show.go \
   's/\[\]string\{pass, base64\.[^}]*\}/[]string{pass}/' \
   ./lib/sinks/email 'TestWhatLogsInIsShownInNoForm'

@@ -11,6 +11,7 @@ import (
 
 	"backstop/lib/config"
 	// The kinds whose configuration can be checked.
+	_ "backstop/lib/sinks/apns"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/fcm"
 	_ "backstop/lib/sinks/http"

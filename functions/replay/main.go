@@ -3,6 +3,7 @@ package main
 
 import (
 	"backstop/bundle"
+	_ "backstop/lib/sinks/apns"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/fcm"
 	_ "backstop/lib/sinks/http"

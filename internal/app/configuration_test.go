@@ -16,6 +16,7 @@ import (
 	"backstop/lib/config"
 	"backstop/lib/delivery"
 	"backstop/lib/replay/policy"
+	"backstop/lib/sinks/apns"
 	"backstop/lib/sinks/email"
 	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/slack"
@@ -62,7 +63,7 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for prefix, blocks := range map[string][]any{
-		"": {webhook.Config{}, webpush.Config{}, slack.Config{}, fcm.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
+		"": {webhook.Config{}, webpush.Config{}, slack.Config{}, fcm.Config{}, apns.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
 		"breaker.": {config.BreakerKeys{}}, "rate.": {config.RateKeys{}},
 	} {
 		for _, block := range blocks {

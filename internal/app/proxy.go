@@ -11,6 +11,7 @@ import (
 
 	"backstop/internal/awsconf"
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/apns"
 	"backstop/lib/sinks/fcm"
 	httpkind "backstop/lib/sinks/http"
 	"backstop/lib/sinks/slack"
@@ -62,6 +63,7 @@ func setUpKinds(proxy func(*url.URL) (*url.URL, error), loadAWS func() (aws.Conf
 		return
 	}
 	options.Proxy = func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
+	sinks.RegisterFactory(apns.Kind, apns.Factory(&apns.Options{Proxy: options.Proxy}))
 	sinks.RegisterFactory(fcm.Kind, fcm.Factory(&fcm.Options{Proxy: options.Proxy}))
 	sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{Proxy: options.Proxy}))
 	sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{Proxy: options.Proxy}))

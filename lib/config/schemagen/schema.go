@@ -14,6 +14,7 @@ import (
 
 	"backstop/lib/config"
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/apns"
 	"backstop/lib/sinks/email"
 	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/http"
@@ -25,6 +26,7 @@ import (
 // The kinds that are Go, by the struct that their factory decodes. Presets are kinds as well, each with
 // the parameters that its document declares.
 var kinds = map[string]any{
+	apns.Kind:    &apns.Config{},
 	email.Kind:   &email.Config{},
 	fcm.Kind:     &fcm.Config{},
 	http.Kind:    &http.Document{},

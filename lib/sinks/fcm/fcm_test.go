@@ -1,11 +1,13 @@
 package fcm_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -317,6 +319,21 @@ func TestWithoutAnAccessTokenNothingIsSent(t *testing.T) {
 		if len(r.paths) != 0 {
 			t.Errorf("a token endpoint that does %q: FCM was sent %q", b, r.bodies)
 		}
+	}
+}
+
+// A token endpoint that does not answer holds an attempt until its own end, and nothing was sent.
+func TestATokenEndpointThatHangsEndsWithTheAttempt(t *testing.T) {
+	endpoint := sinktest.NewHTTPServer(t, sinktest.HangLate, "", nil)
+	r := &receiver{}
+	server := httptest.NewServer(r)
+	defer server.Close()
+	s := newSink(t, fcm.Config{ServiceAccount: account(t, endpoint.URL), BaseURL: server.URL, Topic: "news"})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := s.Send(ctx, nil, sinks.Message{Body: "b"})
+	if !errors.Is(err, context.DeadlineExceeded) || sinks.IsAmbiguous(err) || sinks.IsTransient(err) || len(r.paths) != 0 {
+		t.Errorf("Send = %v, want the context's end, not marked; FCM was sent %q", err, r.bodies)
 	}
 }
 

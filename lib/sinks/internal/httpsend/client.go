@@ -41,6 +41,10 @@ type Options struct {
 	Guard Guard
 	// Resolver looks names up. Nil: net.DefaultResolver.
 	Resolver *net.Resolver
+	// Pool keeps connections apart: those of clients with another one are not used. Receivers that
+	// take one client's credentials only, for as long as a connection lasts, need it. Empty: the
+	// pool of all others.
+	Pool string
 }
 
 // Guard decides which addresses may be connected to. Clients with equal guards share
@@ -51,7 +55,7 @@ type Guard interface {
 
 // Client posts. It is safe for concurrent use.
 //
-// Clients share their connections, by root CAs, guard and resolver, and all of a process
+// Clients share their connections, by root CAs, guard, resolver and pool, and all of a process
 // together have a bound (see sockets). A connection that nobody uses is closed after 30
 // seconds.
 //

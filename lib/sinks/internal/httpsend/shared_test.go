@@ -47,6 +47,12 @@ func TestClientsShareWhatMayBeShared(t *testing.T) {
 	if got := server.Connections(); got != 5 {
 		t.Errorf("%d connections, want 5: another guard, other authorities, a guard that is equal to none", got)
 	}
+	send(&Options{RootCAs: roots, Pool: "a"})
+	send(&Options{RootCAs: roots, Pool: "b"})
+	send(&Options{RootCAs: roots, Pool: "a"})
+	if got := server.Connections(); got != 7 {
+		t.Errorf("%d connections, want 7: one for each pool", got)
+	}
 }
 
 // A proxy belongs to the client, the connections through it to all.

@@ -36,6 +36,7 @@ type sharing struct {
 	rootCAs  *x509.CertPool
 	guard    Guard
 	resolver *net.Resolver
+	pool     string
 }
 
 // shared are the transports in use. A transport that the last client has left is closed
@@ -46,7 +47,7 @@ var shared = struct {
 }{of: map[sharing]weak.Pointer[transport]{}}
 
 func (o *Options) transport() *transport {
-	key := sharing{o.RootCAs, o.Guard, o.Resolver}
+	key := sharing{o.RootCAs, o.Guard, o.Resolver, o.Pool}
 	if o.Guard != nil && !reflect.TypeOf(o.Guard).Comparable() {
 		return newTransport(o, sockets.Process())
 	}

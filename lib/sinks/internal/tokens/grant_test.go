@@ -372,15 +372,18 @@ func TestES256IsSignedAsRFC7518HasIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 50 { // numbers with leading zeros are as long as the others
-		token, err := SignES256(key, "ABC", map[string]any{"iss": "TEAM", "iat": 5})
+	for iat := range 50 { // numbers with leading zeros are as long as the others
+		token, err := SignES256(key, "ABC", map[string]any{"iss": "TEAM", "iat": iat})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if again, err := SignES256(key, "ABC", map[string]any{"iss": "TEAM", "iat": iat}); again != token || err != nil {
+			t.Errorf("signed again: %q, %v, want the same token, %q", again, err, token)
 		}
 		header, body := claims(t, token, func(digest, signature []byte) bool {
 			return len(signature) == 64 && ecdsa.Verify(&key.PublicKey, digest, new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
 		})
-		if diff := cmp.Diff([]map[string]any{{"alg": "ES256", "typ": "JWT", "kid": "ABC"}, {"iss": "TEAM", "iat": 5.0}}, []map[string]any{header, body}); diff != "" {
+		if diff := cmp.Diff([]map[string]any{{"alg": "ES256", "typ": "JWT", "kid": "ABC"}, {"iss": "TEAM", "iat": float64(iat)}}, []map[string]any{header, body}); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}

@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
+	"math/big"
 )
 
 // SignRS256 returns a JWT of claims, signed with an RSA key. An empty keyID is left out.
@@ -18,16 +20,21 @@ func SignRS256(key *rsa.PrivateKey, keyID string, claims any) (string, error) {
 }
 
 // SignES256 returns a JWT of claims, signed with a key on the curve P-256. An empty keyID is left
-// out.
+// out. The signature is deterministic (RFC 6979): processes that sign the same claims have the same
+// token.
 func SignES256(key *ecdsa.PrivateKey, keyID string, claims any) (string, error) {
 	return sign("ES256", keyID, claims, func(digest []byte) ([]byte, error) {
-		r, s, err := ecdsa.Sign(rand.Reader, key, digest)
+		der, err := key.Sign(nil, digest, crypto.SHA256)
 		if err != nil {
 			return nil, err
 		}
+		var pair struct{ R, S *big.Int }
+		if _, err := asn1.Unmarshal(der, &pair); err != nil {
+			return nil, err
+		}
 		signature := make([]byte, 64) // RFC 7518, section 3.4
-		r.FillBytes(signature[:32])
-		s.FillBytes(signature[32:])
+		pair.R.FillBytes(signature[:32])
+		pair.S.FillBytes(signature[32:])
 		return signature, nil
 	})
 }
