@@ -32,7 +32,7 @@ import (
 // read on 2026-11-27.
 const (
 	// TelegramToken is the one bot's token that is known, and PathTelegram where it sends messages.
-	TelegramToken = "123456:the-demo-bot-of-nobody-but-this-inbox"
+	TelegramToken = "123456:demo"
 	PathTelegram  = "/bot" + TelegramToken + "/sendMessage"
 	// PathPagerDuty takes events.
 	PathPagerDuty = "/v2/enqueue"
