@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/internal/delay"
+	"backstop/internal/inbox"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
 )
@@ -31,7 +32,7 @@ func newDemo() *cobra.Command {
 		Use:   "demo",
 		Short: "Play one story on this machine and exit",
 		Long: `Demo runs the real functions on this machine and plays one story: deliveries over each entry
-point and to each kind of sink, a sink that recovers, one that is down, one that is gone
+point and to sinks of several kinds, one that recovers, one that is down, one that is gone
 and one that hangs; one answered at once, and one sent later and taken back in time; what
 the dead-letter queue holds; its Redis wiped, and restored from the journal; the sink healed;
 the scheduled replay, too late for one of them; the rest discarded. Its last line is the
@@ -77,7 +78,7 @@ func (d *demo) play(ctx context.Context) error {
 		title string
 		play  func(context.Context) error
 	}{
-		{"1. Deliveries over each entry point, to each kind of sink", d.deliver},
+		{"1. Deliveries over each entry point, to sinks of several kinds", d.deliver},
 		{"2. One is answered at once, one is canceled before its time: the queue has both", d.later},
 		{"3. What the dead-letter queue holds", d.list},
 		{"4. Redis is wiped; what the journal has is restored", d.wipe},
@@ -134,6 +135,16 @@ func (d *demo) deliver(ctx context.Context) error {
 			return err
 		}
 		d.fates[len(d.fates)-1].expires = expires
+	}
+	for _, send := range []struct{ sink, what string }{
+		{"telegram-demo", "a chat message"},
+		{"pagerduty-demo", "an alert"},
+		{"fcm-demo", "a push message, with an access token"},
+	} {
+		body := fmt.Sprintf(`{"sink":%q,"message":{"subject":%q,"body":"demo"}}`, send.sink, send.what)
+		if err := d.http(ctx, body, send.what, "delivered"); err != nil {
+			return err
+		}
 	}
 	if err := d.direct(ctx, "send-direct.json", "an email", "delivered"); err != nil {
 		return err
@@ -459,6 +470,12 @@ func (d *demo) discard(ctx context.Context) error {
 	return nil
 }
 
+// services are those of others that the inbox stands for, by the paths that they are called at.
+var services = map[string]string{
+	local.PathSlack: "Slack", inbox.PathTelegram: "Telegram", inbox.PathPagerDuty: "PagerDuty",
+	inbox.PathFCM: "Firebase Cloud Messaging", inbox.PathGoogleToken: "its access token",
+}
+
 // arrived shows what the outside world got.
 func (d *demo) arrived(context.Context) error {
 	d.arrivals, d.mails = d.stack.Inbox.HTTP.Arrivals(), len(d.stack.Inbox.Mail.Mails())
@@ -470,7 +487,11 @@ func (d *demo) arrived(context.Context) error {
 	}
 	rows := [][]string{{"WHERE", "ACCEPTED"}}
 	for _, path := range sortedKeys(got) {
-		rows = append(rows, []string{path, fmt.Sprint(got[path])})
+		where := path
+		if name := services[path]; name != "" {
+			where += " (" + name + ")"
+		}
+		rows = append(rows, []string{where, fmt.Sprint(got[path])})
 	}
 	return d.table(append(rows, []string{"mail", fmt.Sprint(d.mails)}))
 }

@@ -73,14 +73,12 @@ func (a account) String() string {
 func (l *ledger) settle(left []letter) account {
 	var a account
 	took, asked := map[string]int{}, map[string]int{} // requests by webhook-id: those answered with 200; all
-	slack := 0
+	at := map[string]int{}                            // answered with success, by path
 	for _, q := range l.arrivals {
 		asked[q.ID()]++
 		if q.Accepted() {
 			took[q.ID()]++
-			if q.Path == local.PathSlack {
-				slack++
-			}
+			at[q.Path]++
 		}
 	}
 	fates := map[[2]string][]string{} // of dead letters
@@ -136,7 +134,11 @@ func (l *ledger) settle(left []letter) account {
 		l.check(n == 0, "%s has retired %d dead letters more than it had", sink, n)
 	}
 	l.check(l.scheduled == a.replayed, "the schedule delivered %d, and %d arrived", l.scheduled, a.replayed)
-	l.check(slack == told["slack-demo"], "%d arrived in Slack, and %d were delivered", slack, told["slack-demo"])
+	for sink, path := range map[string]string{
+		"slack-demo": local.PathSlack, "telegram-demo": inbox.PathTelegram, "pagerduty-demo": inbox.PathPagerDuty, "fcm-demo": inbox.PathFCM,
+	} {
+		l.check(at[path] == told[sink], "%d of %s arrived, and %d were delivered", at[path], sink, told[sink])
+	}
 	l.check(l.mails == told["email-demo"], "%d mails arrived, and %d were delivered", l.mails, told["email-demo"])
 	return a
 }

@@ -17,6 +17,12 @@ func TestTheDemoAccountsForEveryMessage(t *testing.T) {
 	r := run(t, "demo", "--bin", built(t), "--events", "../../events")
 	for _, line := range []string{
 		`http +webhook-down +answers 503, worth nothing soon +dead_lettered +attempts=2 reason=exhausted`,
+		`http +telegram-demo +a chat message +delivered +attempts=1`,
+		`http +pagerduty-demo +an alert +delivered +attempts=1`,
+		`http +fcm-demo +a push message, with an access token +delivered +attempts=1`,
+		`/sendMessage \(Telegram\) +1\n`,
+		`/v2/enqueue \(PagerDuty\) +1\n`,
+		`/messages:send \(Firebase Cloud Messaging\) +1\n`,
 		`http +webhook-demo +respond-async +accepted +delivered +1`,
 		`http +webhook-demo +send_after +accepted, then canceled +canceled +0`,
 		`before +6\n +wiped +0\n +restored +6\n`,
@@ -31,7 +37,7 @@ func TestTheDemoAccountsForEveryMessage(t *testing.T) {
 	}
 	r.want(t, 0, "", "")
 	last := r.out[strings.LastIndexByte(strings.TrimSuffix(r.out, "\n"), '\n')+1:]
-	const want = "demo: accepted=20 delivered=8 dead_lettered=6 handed_back=5 canceled=1 replayed=2 discarded=3 expired=1 retired=0 remaining=0 accepted_async=2 lost=0\n"
+	const want = "demo: accepted=23 delivered=11 dead_lettered=6 handed_back=5 canceled=1 replayed=2 discarded=3 expired=1 retired=0 remaining=0 accepted_async=2 lost=0\n"
 	if last != want {
 		t.Errorf("the last line is\n%swant\n%s", last, want)
 	}
@@ -72,10 +78,23 @@ func TestTheAccountSaysWhatDoesNotFit(t *testing.T) {
 			fit("delivered=1 dead_lettered=0 handed_back=0 canceled=0 replayed=0 discarded=0 expired=0 retired=0 remaining=0 accepted_async=0 lost=0"), "",
 		},
 		"delivered, and nothing arrived": {ledger{fates: one("delivered")}, nil, "", "was delivered, and arrived 0 times"},
-		"delivered twice":                {ledger{fates: one("delivered"), arrivals: []inbox.Arrival{arrived("a"), arrived("a")}}, nil, "", "arrived 2 times"},
-		"handed back":                    {ledger{fates: one("handed_back")}, nil, fit("delivered=0 dead_lettered=0 handed_back=1"), ""},
-		"handed back, and arrived":       {ledger{fates: one("handed_back"), arrivals: []inbox.Arrival{arrived("a")}}, nil, "", "was handed back, and arrived"},
-		"canceled":                       {ledger{fates: one("canceled")}, nil, fit("delivered=0 dead_lettered=0 handed_back=0 canceled=1"), ""},
+		"delivered to Telegram, and nothing arrived": {
+			ledger{fates: []fate{{what: "it", sink: "telegram-demo", id: "a", status: "delivered"}}}, nil, "", "0 of telegram-demo arrived, and 1 were delivered",
+		},
+		"delivered to PagerDuty": {
+			ledger{
+				fates:    []fate{{what: "it", sink: "pagerduty-demo", id: "a", status: "delivered"}},
+				arrivals: []inbox.Arrival{{Path: inbox.PathPagerDuty, Status: http.StatusAccepted}},
+			},
+			nil, fit("delivered=1 "), "",
+		},
+		"arrived at FCM, and nothing was delivered": {
+			ledger{arrivals: []inbox.Arrival{{Path: inbox.PathFCM, Status: http.StatusOK}}}, nil, "", "1 of fcm-demo arrived, and 0 were delivered",
+		},
+		"delivered twice":          {ledger{fates: one("delivered"), arrivals: []inbox.Arrival{arrived("a"), arrived("a")}}, nil, "", "arrived 2 times"},
+		"handed back":              {ledger{fates: one("handed_back")}, nil, fit("delivered=0 dead_lettered=0 handed_back=1"), ""},
+		"handed back, and arrived": {ledger{fates: one("handed_back"), arrivals: []inbox.Arrival{arrived("a")}}, nil, "", "was handed back, and arrived"},
+		"canceled":                 {ledger{fates: one("canceled")}, nil, fit("delivered=0 dead_lettered=0 handed_back=0 canceled=1"), ""},
 		"expired, and sent all the same": {
 			ledger{fates: []fate{{what: "it", sink: "webhook-x", id: "a", status: "dead_lettered", expires: time.Unix(9, 0)}}, arrivals: []inbox.Arrival{late}}, left("expired"), "", "was sent at 00:00:09",
 		},

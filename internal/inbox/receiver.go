@@ -34,9 +34,11 @@ func (a Arrival) ID() string { return a.Header.Get("Webhook-Id") }
 func (a Arrival) Accepted() bool { return a.Status >= 200 && a.Status < 300 }
 
 // Receiver is an HTTP handler that records every request, whatever its path, and
-// answers by the path's script: 200 "ok" where there is none. It is safe for
-// concurrent use.
+// answers by the path's script. Where there is none, the service answers that the path
+// belongs to (PathTelegram and the others), or 200 "ok". It is safe for concurrent use.
 type Receiver struct {
+	providers providers
+
 	closed    chan struct{}
 	closeOnce sync.Once
 
@@ -102,7 +104,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		return // it never arrived
 	}
-	reply := r.record(Arrival{
+	reply := r.record(req.Host, Arrival{
 		At: time.Now().UTC(), Method: req.Method, Path: req.URL.Path, Header: req.Header.Clone(), Body: string(body),
 	})
 	switch reply.Fault {
@@ -120,16 +122,22 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		if reply.RetryAfter != "" {
 			w.Header().Set("Retry-After", reply.RetryAfter)
 		}
+		if reply.ContentType != "" {
+			w.Header().Set("Content-Type", reply.ContentType)
+		}
 		w.WriteHeader(reply.Status)
 		_, _ = io.Copy(w, strings.NewReader(reply.Body))
 	}
 }
 
-// record adds the arrival with its reply.
-func (r *Receiver) record(a Arrival) Reply {
+// record adds the arrival, which was sent to host, with its reply.
+func (r *Receiver) record(host string, a Arrival) Reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	reply := r.scripts[a.Path].next()
+	if reply == (Reply{}) {
+		reply = r.providers.reply(a, host)
+	}
 	if reply.Fault == "" {
 		if reply.Status == 0 {
 			reply.Status = http.StatusOK

@@ -18,6 +18,8 @@ type Reply struct {
 	// Body is the HTTP body (empty: "ok", which is what Slack answers) or the SMTP
 	// text.
 	Body string
+	// ContentType is the HTTP header Content-Type; empty: what the body looks like.
+	ContentType string
 	// RetryAfter is the HTTP header Retry-After; empty: none.
 	RetryAfter string
 	// Wait, unless nil, holds the HTTP answer up until it is closed. The arrival is

@@ -335,8 +335,8 @@ const (
 	PathSlack = "/slack"
 )
 
-// sampleSinks are the sinks of a local run: one of each kind that works, and webhooks
-// that fail in different ways.
+// sampleSinks are the sinks of a local run: one that works of several kinds, each at a service
+// that the inbox stands for, and webhooks that fail in different ways.
 var sampleSinks = map[string]string{
 	"webhook-demo":  "kind: webhook\nurl: {inbox}" + PathOK + "\n",
 	"webhook-flaky": "kind: webhook\nurl: {inbox}" + PathFlaky + "\nretry: {base_backoff: 200ms}\n",
@@ -345,6 +345,10 @@ var sampleSinks = map[string]string{
 	"webhook-hang":  "kind: webhook\nurl: {inbox}" + PathHang + "\nretry: {attempt_timeout: 2s}\n",
 	"slack-demo":    "kind: slack\nwebhook_url: {inbox}" + PathSlack + "\n",
 	"email-demo":    "kind: email\nsmtp_addr: {smtp}\nfrom: Backstop <backstop@example.com>\ntls: none\n",
+
+	"telegram-demo":  "kind: telegram\nbase_url: {inbox}\ntoken: " + inbox.TelegramToken + "\nchat_id: \"77\"\n",
+	"pagerduty-demo": "kind: pagerduty\nbase_url: {inbox}\nrouting_key: " + inbox.PagerDutyKey + "\n",
+	"fcm-demo":       "kind: fcm\nbase_url: {inbox}\ntoken: a-device\nservice_account: '{account}'\n",
 }
 
 func (s *Stack) writeSinks() (string, error) {
@@ -352,7 +356,11 @@ func (s *Stack) writeSinks() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fill := strings.NewReplacer("{inbox}", s.Inbox.URL, "{smtp}", s.Inbox.SMTPAddr)
+	account, err := s.Inbox.ServiceAccount()
+	if err != nil {
+		return "", fmt.Errorf("service account: %w", err)
+	}
+	fill := strings.NewReplacer("{inbox}", s.Inbox.URL, "{smtp}", s.Inbox.SMTPAddr, "{account}", account)
 	for name, text := range sampleSinks {
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(fill.Replace(text)), 0o600); err != nil {
 			return "", err

@@ -45,7 +45,7 @@ func TestTheSamplesAreValid(t *testing.T) {
 			t.Errorf("by the schema, %s: %v", doc.Source, err)
 		}
 	}
-	for _, name := range []string{"webhook-demo", "slack-demo", "email-demo"} {
+	for _, name := range []string{"webhook-demo", "slack-demo", "email-demo", "webpush-demo"} {
 		if !samples[name] {
 			t.Errorf("no sample %s", name)
 		}

@@ -15,9 +15,7 @@ package webpush
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +29,7 @@ import (
 
 	"backstop/lib/fault"
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/collapse"
 	"backstop/lib/sinks/internal/guard"
 	"backstop/lib/sinks/internal/httpsend"
 )
@@ -223,7 +222,7 @@ func (s *Sink) payload(m sinks.Message) ([]byte, error) {
 		Body  string            `json:"body"`
 		Tag   string            `json:"tag,omitempty"`
 		Data  map[string]string `json:"data,omitempty"`
-	}{m.ID, m.Subject, m.Body, s.topic(m.ID), m.Metadata})
+	}{m.ID, m.Subject, m.Body, collapse.Key(s.name, m.ID), m.Metadata})
 	if err != nil {
 		return nil, sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: "the message cannot be encoded", Cause: err})
 	}
@@ -240,16 +239,6 @@ func checkSize(plain []byte, size int) ([]byte, error) {
 		return nil, invalid("message.body", "empty")
 	}
 	return plain, nil
-}
-
-// topic names a delivery of this sink, in 32 characters of base64url: the most that RFC 8030 allows,
-// and Apple takes no length that is not one of base64. A message without an ID has none.
-func (s *Sink) topic(id string) string {
-	if id == "" {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(s.name + "\x00" + id))
-	return base64.RawURLEncoding.EncodeToString(sum[:24])
 }
 
 // Send pushes m once to the subscription to, a Recipient. The push service keeps it until it expires
@@ -282,7 +271,7 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 		"Ttl":              {strconv.Itoa(ttl)},
 		"User-Agent":       {"backstop"},
 	}
-	if topic := s.topic(m.ID); topic != "" {
+	if topic := collapse.Key(s.name, m.ID); topic != "" {
 		h["Topic"] = []string{topic}
 	}
 	if s.urgency != "" {
