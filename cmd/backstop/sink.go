@@ -89,7 +89,11 @@ what a recipient is made of, and shows a request.`,
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprint(c.OutOrStdout(), k.Example())
+		text, err := k.Example()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprint(c.OutOrStdout(), text)
 		return err
 	}
 	return c

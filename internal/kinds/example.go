@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -13,7 +14,7 @@ const width = 100
 
 // Example returns a block for a sink of the kind, with comments: required keys with placeholders for
 // their values, the others commented out with their default.
-func (k *Kind) Example() string {
+func (k *Kind) Example() (string, error) {
 	var b strings.Builder
 	comment(&b, k.About)
 	if k.Source.Page != "" {
@@ -27,26 +28,33 @@ func (k *Kind) Example() string {
 	} else {
 		fmt.Fprintf(&b, "kind: %s\n", k.Name)
 		for _, key := range k.Keys {
-			if key.Required {
-				b.WriteString("\n")
-				comment(&b, key.describe())
-				fmt.Fprintf(&b, "%s: %s\n", key.Name, key.sample())
+			if !key.Required {
+				continue
 			}
+			value, err := key.sample()
+			if err != nil {
+				return "", err
+			}
+			b.WriteString("\n")
+			comment(&b, key.describe())
+			fmt.Fprintf(&b, "%s: %s\n", key.Name, value)
 		}
 	}
 	for _, key := range k.Keys {
 		if !key.Required && !strings.Contains("\n"+k.Sample, "\n"+key.Name+":") {
 			b.WriteString("\n")
 			comment(&b, key.describe())
-			fmt.Fprintf(&b, "#%s: %s\n", key.Name, key.sample())
+			fmt.Fprintf(&b, "#%s: %s\n", key.Name, key.written())
 		}
 	}
-	k.request(&b)
-	return b.String()
+	if err := k.request(&b); err != nil {
+		return "", err
+	}
+	return b.String(), nil
 }
 
 // request shows a request, in a comment.
-func (k *Kind) request(b *strings.Builder) {
+func (k *Kind) request(b *strings.Builder) error {
 	if len(k.Recipient) > 0 {
 		b.WriteString("\n# A recipient's fields:\n")
 		for _, f := range k.Recipient {
@@ -57,6 +65,10 @@ func (k *Kind) request(b *strings.Builder) {
 		b.WriteString("\n")
 		comment(b, "Metadata that is used: "+strings.Join(k.Metadata, ", ")+".")
 	}
+	to, err := k.To()
+	if err != nil {
+		return err
+	}
 	m := k.Message()
 	request := struct {
 		Sink      string          `json:"sink"`
@@ -65,20 +77,23 @@ func (k *Kind) request(b *strings.Builder) {
 			Subject string `json:"subject"`
 			Body    string `json:"body"`
 		} `json:"message"`
-	}{Sink: "NAME", Recipient: k.To()}
+	}{Sink: "NAME", Recipient: to}
 	request.Message.Subject, request.Message.Body = m.Subject, m.Body
-	fmt.Fprintf(b, "\n# A request:\n#   %s\n", encoded(request))
+	text, err := encoded(request)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b, "\n# A request:\n#   %s\n", text)
+	return nil
 }
 
 // encoded is v as JSON, for people.
-func encoded(v any) []byte {
-	var b strings.Builder
+func encoded(v any) (json.RawMessage, error) {
+	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // texts alone
-	}
-	return []byte(strings.TrimSuffix(b.String(), "\n"))
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // Message returns a message that the kind can send.
@@ -90,16 +105,24 @@ func (k *Kind) Message() sinks.Message {
 	return m
 }
 
-// To returns a recipient that the kind takes, as JSON; nil: none is needed.
-func (k *Kind) To() json.RawMessage {
-	to := map[string]string{}
+// To returns a recipient that the kind takes, as JSON: with the fields that are required, or the first.
+// Nil: the kind takes none.
+func (k *Kind) To() (json.RawMessage, error) {
+	to := map[string]json.RawMessage{}
 	for i, f := range k.Recipient {
-		if text, ok := f.text(); ok && (f.Required || i == 0) {
-			to[f.Name] = text
+		if !f.Required && i > 0 {
+			continue
+		}
+		value, err := f.value()
+		if err != nil {
+			return nil, err
+		}
+		if value != nil {
+			to[f.Name] = value
 		}
 	}
 	if len(to) == 0 {
-		return nil
+		return nil, nil
 	}
 	return encoded(to)
 }

@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"encoding/json"
 	"regexp"
 	"strings"
 
@@ -19,10 +20,15 @@ type Key struct {
 	Example string `json:"-"`
 	// With is another key, which has to come with it.
 	With string `json:"with,omitempty"`
+
+	generate func() (string, error) // makes an example; nil: Example is one
 }
 
 // Secret reports whether a key's value is one, or holds one.
 func (k Key) Secret() bool { return strings.Contains(k.Type, "secret") }
+
+// inDefault finds other keys in a default.
+var inDefault = regexp.MustCompile(`\$\([^)]*\)`)
 
 // choices are patterns that list all values that there are.
 var choices = regexp.MustCompile(`^[A-Za-z0-9_-]+(\|[A-Za-z0-9_-]+)+$`)
@@ -39,10 +45,18 @@ func (k Key) Choices() []string {
 }
 
 // sample is a value for a block: the default, an example, or one of the choices.
-func (k Key) sample() string {
+func (k Key) sample() (string, error) {
+	if k.generate != nil {
+		text, err := k.generate()
+		return literal(text), err
+	}
+	return k.written(), nil
+}
+
+func (k Key) written() string {
 	switch {
-	case k.Default != "" && !k.Required && !strings.Contains(k.Default, "$("):
-		return scalar(k.Type, k.Default)
+	case k.Default != "" && !k.Required:
+		return scalar(k.Type, inDefault.ReplaceAllString(k.Default, "replace-me"))
 	case k.Example != "":
 		return k.Example
 	case k.Choices() != nil:
@@ -67,12 +81,16 @@ func scalar(kind, value string) string {
 	return strings.TrimSuffix(string(b), "\n")
 }
 
-// text is the example, or else the default, as a text.
-func (k Key) text() (string, bool) {
-	var s string
-	if k.Example == "" {
-		return k.Default, k.Default != ""
+// value is the example, or else the default, as JSON; nil: there is none.
+func (k Key) value() (json.RawMessage, error) {
+	var v any = k.Default
+	if k.Example != "" {
+		if err := yaml.Unmarshal([]byte(k.Example), &v); err != nil {
+			return nil, err
+		}
 	}
-	err := yaml.Unmarshal([]byte(k.Example), &s)
-	return s, err == nil
+	if v == "" {
+		return nil, nil
+	}
+	return json.Marshal(v)
 }

@@ -167,6 +167,9 @@ func inGo(name string) (*Kind, error) {
 	if err := d.Decode(&f); err != nil {
 		return nil, err
 	}
+	for i, key := range f.Parameters {
+		f.Parameters[i].generate = generated[name+"."+key.Name]
+	}
 	return &Kind{
 		Name: name, About: f.About, Source: f.Source, Notes: f.Notes, Keys: f.Parameters, Recipient: f.Recipient, Answers: f.Answers,
 		Dedup: f.Dedup, RateBy: f.RateBy, Sample: f.Sample,

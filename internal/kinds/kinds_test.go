@@ -9,17 +9,21 @@ import (
 	"testing"
 
 	"backstop/lib/sinks/email"
+	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/http"
 	"backstop/lib/sinks/slack"
 	"backstop/lib/sinks/webhook"
+	"backstop/lib/sinks/webpush"
 )
 
 // decoded are the structs that the kinds in Go decode, and their recipients.
 var decoded = map[string]struct{ config, recipient any }{
 	email.Kind:   {email.Config{}, email.Recipient{}},
+	fcm.Kind:     {fcm.Config{}, fcm.Recipient{}},
 	http.Kind:    {http.Document{}, struct{}{}},
 	slack.Kind:   {slack.Config{}, struct{}{}},
 	webhook.Kind: {webhook.Config{}, webhook.Recipient{}},
+	webpush.Kind: {webpush.Config{}, webpush.Recipient{}},
 }
 
 // tags are the JSON names of a struct's fields, sorted, and those that must be given.
@@ -95,7 +99,7 @@ func TestEachKindSaysWhatItIs(t *testing.T) {
 			t.Errorf("%s is %q", k.Name, k.About)
 		}
 		for _, key := range append(slices.Clone(k.Keys), k.Recipient...) {
-			if key.About == "" || key.Required && key.Example == "" {
+			if key.About == "" || key.Required && key.Example == "" && key.generate == nil {
 				t.Errorf("%s: %s says not what it is, or has no example: %+v", k.Name, key.Name, key)
 			}
 		}
