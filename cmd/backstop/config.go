@@ -37,8 +37,8 @@ func newConfigCheck() *cobra.Command {
 		Use:   "check SOURCE",
 		Short: "Say what is wrong with a configuration: where, what, and what was meant",
 		Long: `Check reads the sinks' configuration as the functions do, and prints every fault with its file or parameter,
-line, column and key. A note is no fault: what is configured can be used, and may not be what is meant. Nothing
-is sent and no configured value is printed. The exit code is 1 when there is a fault.
+line, column and key. A note is no fault: what is configured can be used, and may not be what is meant, such as a
+placeholder that was not filled in. Nothing is sent and no configured value is printed. The exit code is 1 when there is a fault.
 
 SOURCE is a folder (one file for each sink), a file with all sinks, ssm:/PATH/* (one parameter for each
 sink) or ssm:/PATH (one parameter with all). Parameters are read with your AWS credentials; so are those that

@@ -33,6 +33,9 @@ changed, unchanged or extra (there, but not in DIR), asks, and writes the new an
 SecureStrings. No configured value is ever printed. Running functions take the change up within their TTL
 (BACKSTOP_SINKS_TTL, five minutes).
 
+A value that is a placeholder, such as replace-me, a host of example.org or the example of a kind, ends it too:
+--allow-placeholders is for one that is meant.
+
 A folder becomes one parameter for each sink under PATH; a file with all sinks becomes the parameter PATH.
 Extra parameters stay unless --prune is given: then they are deleted, which cannot be undone.`,
 		Example: `  backstop config push config/sinks ssm:/backstop/prod/sinks --dry-run
@@ -44,6 +47,7 @@ Extra parameters stay unless --prune is given: then they are deleted, which cann
 	f.BoolVar(&dryRun, "dry-run", false, "only show the difference")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&p.prune, "prune", false, "delete extra parameters under PATH")
+	f.BoolVar(&p.placeholders, "allow-placeholders", false, "write values that look like a sample's, too")
 	f.StringVar(&p.key, "kms-key", "", "KMS key to encrypt with (default: that which the parameter has, else the account's)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		docs, err := p.read(c, args[0], args[1])
@@ -111,6 +115,8 @@ type push struct {
 	single bool
 	prune  bool
 	key    string
+	// placeholders are written like any other value.
+	placeholders bool
 
 	parameters []parameter
 }
@@ -136,6 +142,9 @@ func (p *push) read(c *cobra.Command, from, to string) ([]config.Document, error
 		if err := errors.Join(printFindings(c, source, findings), faulty(findings)); err != nil {
 			return nil, err
 		}
+		if err := p.refused(findings); err != nil {
+			return nil, err
+		}
 	}
 	docs, err := source.Documents(c.Context(), nil)
 	if err != nil {
@@ -155,6 +164,23 @@ func (p *push) read(c *cobra.Command, from, to string) ([]config.Document, error
 		}
 	}
 	return docs, nil
+}
+
+// refused is the error of a configuration that still has a sample's values.
+func (p *push) refused(findings []config.Finding) error {
+	n := 0
+	for _, f := range findings {
+		if f.Placeholder {
+			n++
+		}
+	}
+	if n == 0 || p.placeholders {
+		return nil
+	}
+	return &exitError{
+		code: exitFailed, err: fmt.Errorf("%s left: nothing is written", plural(int64(n), "placeholder")),
+		hint: "Put your own values there. If one is meant, add --allow-placeholders.",
+	}
 }
 
 // compare finds out what is there.

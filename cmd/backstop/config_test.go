@@ -15,7 +15,7 @@ import (
 const planted = "s3cr3t-value"
 
 func hook(n string) string {
-	return "kind: webhook\nurl: https://hooks.example.com/" + planted + "/" + n + "\n"
+	return "kind: webhook\nurl: https://hooks.acme.test/" + planted + "/" + n + "\n"
 }
 
 func folder(t *testing.T, files map[string]string) string {
@@ -42,7 +42,7 @@ func TestConfigCheckNamesPlaceAndKey(t *testing.T) {
 	run(t, "config", "check", good).want(t, 0, "no faults", "")
 	run(t, "config", "check", "file:"+good).want(t, 0, "no faults", "")
 
-	bad := folder(t, map[string]string{"ops.yaml": "kind: webhook\nurll: https://" + planted + ".example.com\n", "fine.yaml": hook("2")})
+	bad := folder(t, map[string]string{"ops.yaml": "kind: webhook\nurll: https://" + planted + ".acme.test\n", "fine.yaml": hook("2")})
 	r := run(t, "config", "check", bad)
 	r.noSecret(t)
 	r.want(t, 1, filepath.Join(bad, "ops.yaml")+":2:1: ops: urll: ", "2 faults found")
@@ -67,7 +67,7 @@ func TestConfigCheckNamesPlaceAndKey(t *testing.T) {
 
 // A note says that a value may not be meant, and ends nothing.
 func TestConfigCheckTellsNotesFromFaults(t *testing.T) {
-	mail := "kind: email\nsmtp_addr: mx.example.org:465\nfrom: a@b.example\n"
+	mail := "kind: email\nsmtp_addr: mx.acme.test:465\nfrom: a@acme.test\n"
 	noted := folder(t, map[string]string{"mail.yaml": mail})
 	run(t, "config", "check", noted).want(t, 0, filepath.Join(noted, "mail.yaml")+":1:1: note: mail: tls: ", "")
 	run(t, "config", "check", noted).want(t, 0, "no faults", "")

@@ -127,7 +127,7 @@ func TestConfigPushAndCheckAgainstParameters(t *testing.T) {
 		push("ssm:/open/sinks", "--yes").want(t, 1, "", "/open/sinks/a is a String, not encrypted")
 	})
 	t.Run("one document", func(t *testing.T) {
-		file := filepath.Join(folder(t, map[string]string{"all.yaml": "sinks:\n  a: {kind: webhook, url: \"https://" + planted + ".example.com\"}\n"}), "all.yaml")
+		file := filepath.Join(folder(t, map[string]string{"all.yaml": "sinks:\n  a: {kind: webhook, url: \"https://" + planted + ".acme.test\"}\n"}), "all.yaml")
 		for _, want := range []string{"new", "unchanged"} {
 			r := run(t, "config", "push", file, "ssm:/one/document", "--yes")
 			r.noSecret(t)

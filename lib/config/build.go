@@ -70,12 +70,17 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 			d.reportNew(err)
 		}
 	}
+	d.placeholders("", raw)
 	if len(d.findings) > 0 {
 		s.Sink, s.Err = nil, d.invalid()
 		return s
 	}
 	for _, a := range sinks.Advice(s.Sink) {
 		key := d.shown(a.Key)
+		if a.Placeholder {
+			d.placeholder(key, d.secrets.clean(a.Msg))
+			continue
+		}
 		d.note(d.position(key), key, d.secrets.clean(a.Msg))
 	}
 	return s

@@ -15,7 +15,10 @@ import (
 // it is a configured value.
 type Finding struct {
 	// Note: no fault. The value is valid, and may not be what was meant.
-	Note   bool   `json:"note,omitempty"`
+	Note bool `json:"note,omitempty"`
+	// Placeholder: a note on a value that is a sample's, and nobody's own.
+	Placeholder bool `json:"placeholder,omitempty"`
+
 	Source string `json:"source"`           // file, or ssm: and the parameter
 	Line   int    `json:"line,omitempty"`   // from 1; 0 where there is no position
 	Column int    `json:"column,omitempty"` // from 1; 0 where only the line is known

@@ -21,6 +21,8 @@ type ConfigError struct {
 	// Known lists the keys that are allowed where an unknown one was found; nil for
 	// other faults.
 	Known []string
+	// Placeholder, of an Advice: the value is a sample's, and nobody's own.
+	Placeholder bool
 	// Word is what Known is about, where that is not the last part of Key.
 	Word string
 }

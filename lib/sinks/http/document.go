@@ -274,6 +274,17 @@ func (s *Statuses) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// String lists statuses and classes, as they are written.
+func (s Statuses) String() string {
+	all := make([]string, len(s))
+	for i, of := range s {
+		if all[i] = strconv.Itoa(of.first); of.first != of.last {
+			all[i] = strconv.Itoa(of.first/100) + "xx"
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 // Match is what a value must be: one of several, or just there.
 type Match struct {
 	present bool
@@ -309,6 +320,24 @@ func (m *Match) UnmarshalJSON(b []byte) error {
 	}
 	m.values = list
 	return nil
+}
+
+// String says it in words, values as JSON has them.
+func (m Match) String() string {
+	if m.present {
+		return "there"
+	}
+	all := make([]string, len(m.values))
+	for i, v := range m.values {
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			return err.Error()
+		}
+		all[i] = "`" + strings.TrimSpace(b.String()) + "`"
+	}
+	return strings.Join(all, " or ")
 }
 
 // RetryAfter is where an answer says when to come again: a header or a JSON path, and its unit.

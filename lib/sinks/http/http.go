@@ -126,6 +126,7 @@ type Sink struct {
 	window      time.Duration
 	verdict     verdict
 	guard       guard.Guard
+	examples    []string // parameters that have the document's example for a value
 	own         *httpsend.Client
 	guarded     *httpsend.Client
 }
@@ -138,6 +139,7 @@ var (
 	_ sinks.Rated                = (*Sink)(nil)
 	_ sinks.Receivers            = (*Sink)(nil)
 	_ sinks.EndsWithContext      = (*Sink)(nil)
+	_ sinks.Adviser              = (*Sink)(nil)
 )
 
 // documentKeys are the keys of a document.
@@ -200,6 +202,7 @@ func build(kind, name string, d *Document, given map[string]any, o *Options) (*S
 	if err := errors.Join(c.faults...); err != nil {
 		return nil, err
 	}
+	s.examples = c.examples(given)
 	s.own = httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})
 	if s.address.recipient {
 		s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.Addresses(), RootCAs: o.RootCAs})
