@@ -127,7 +127,10 @@ func CheckPrefix(prefix string) error {
 //	                                  Record's fields, token (its owner), until_ms (the end of
 //	                                  the owner's lease, Unix ms), taken (how the owner got it),
 //	                                  left (it was handed back), former (the record before it
-//	                                  was canceled)
+//	                                  was canceled), pending (events that are not told yet; move,
+//	                                  pending)
+//	<prefix>:events           zset    <sink> <delivery id> -> Unix ms: deliveries whose pending events
+//	                                  nobody else sends: the schedule does (Owe, Paid)
 //
 // Bulk operations (lib/replay; operation_create, _take, _save, _cancel, _resume). An id is in ops:open
 // before its hash exists, so that no operation is forgotten:
@@ -188,6 +191,9 @@ func (k Keys) Record(sink, id string) string {
 	_, _ = io.WriteString(h, sink+"\x00"+id)
 	return k.prefix + ":delivery:" + hex.EncodeToString(h.Sum(nil)[:16])
 }
+
+// OwedEvents lists the deliveries whose events are owed.
+func (k Keys) OwedEvents() string { return k.prefix + ":events" }
 
 // Operation is a bulk operation.
 func (k Keys) Operation(id string) string { return k.prefix + ":op:" + id }

@@ -85,6 +85,9 @@ type Record struct {
 	// Former is what Status was before it was canceled. Empty: nothing was known of it, or it is
 	// not canceled.
 	Former Status `json:"former_status,omitempty"`
+	// Pending are events of its fates that are not known to be safe: whoever meets them sends them
+	// (see Eventer).
+	Pending []PendingEvent `json:"pending,omitempty"`
 
 	// LeasedUntil is how long whoever accepts or sends it has it, as Store.Get tells: over for one
 	// that was left. Zero: nobody has it.
@@ -171,8 +174,11 @@ func cancelEvent(seen Record) event {
 func (k Key) canceled(seen Record) Record {
 	return Record{
 		Sink: k.Sink, ID: k.ID, UpdatedAt: time.Now().UTC(), Attempts: seen.Attempts, Unanswered: seen.Unanswered, Former: seen.Former,
+		Pending: seen.Pending,
 	}
 }
+
+func (r Record) key() Key { return Key{Sink: r.Sink, ID: r.ID} }
 
 // Back says how a delivery is handed back.
 type Back string
@@ -214,7 +220,8 @@ type Store interface {
 	Update(ctx context.Context, changes ...Change) ([]Status, error)
 	// Cancel takes a delivery back: StateCanceled, also when token did before; StateInProgress while
 	// somebody has it; StateFinished when it was delivered, or canceled by another token. seen is
-	// what dead letters tell of it beyond the record: Attempts, Unanswered, Former. With its Status
+	// what dead letters tell of it beyond the record: Attempts, Unanswered, Former; and the event of it,
+	// Pending. With its Status
 	// canceled, nothing of the delivery waits any more: what another token canceled is token's then
 	// (StateCanceled), which the other's Uncancel leaves alone. The record is as it is now.
 	Cancel(ctx context.Context, k Key, token string, seen Record) (State, Record, error)
@@ -224,6 +231,28 @@ type Store interface {
 	Get(ctx context.Context, k Key) (Record, bool, error)
 	// Retention is how long the record of an accepted or canceled delivery is kept.
 	Retention() time.Duration
+
+	Outbox
+}
+
+// Outbox keeps events that are not known to be safe. What is pending of a delivery stays in its
+// record, whatever else becomes of that, until it is told.
+type Outbox interface {
+	// Told forgets pending events of a delivery, by their ids.
+	Told(ctx context.Context, k Key, events ...string) error
+	// Owe adds r.Pending to what is pending of r's delivery, and notes that nobody who waits for an
+	// answer sends it. Where there is no record, r is it.
+	Owe(ctx context.Context, r Record) error
+	// Owed returns at most limit deliveries whose events are owed, those that wait longest first.
+	Owed(ctx context.Context, limit int) ([]Owed, error)
+	// Paid takes one off again, unless more was owed since it was returned.
+	Paid(ctx context.Context, o Owed) error
+}
+
+// Owed is a delivery whose events are owed.
+type Owed struct {
+	Key
+	Since time.Time // in milliseconds, when they were owed last
 }
 
 // Change is what became of a dead letter.

@@ -133,7 +133,7 @@ func (s *Sender) accept(ctx context.Context, r *Request, g *guard, p *plan) (a A
 	if !g.again && (errors.Is(err, ErrNotQueued) || fault.CodeOf(err) == fault.CodeBodyTooLarge) {
 		how = BackForget
 	}
-	s.unguarded(actx, g.key, s.Records.HandBack(actx, g.key, g.token, how, g.record(Answer{})))
+	s.unguarded(actx, g.key, s.Records.HandBack(actx, g.key, g.token, g.back(how), g.record(Answer{})))
 	return Answer{}, true, err
 }
 
@@ -162,6 +162,6 @@ func (s *Sender) noted(ctx context.Context, g *guard, unread Back) (a Answer, de
 		how = unread
 		err = &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "whether the delivery was canceled cannot be read", Cause: err}
 	}
-	s.unguarded(ctx, g.key, s.Records.HandBack(ctx, g.key, g.token, how, g.record(Answer{})))
+	s.unguarded(ctx, g.key, s.Records.HandBack(ctx, g.key, g.token, g.back(how), g.record(Answer{})))
 	return Answer{Status: StatusCanceled, DeliveryID: g.key.ID, Duplicate: true}, true, err
 }

@@ -3,6 +3,7 @@ package delivery
 import (
 	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,6 +14,7 @@ type Memory struct {
 	ttl     time.Duration
 	mu      sync.Mutex
 	records map[Key]memoryRecord
+	owed    map[Key]time.Time // since when
 }
 
 type memoryRecord struct {
@@ -30,7 +32,7 @@ func NewMemory(ttl time.Duration) *Memory {
 	if ttl <= 0 {
 		ttl = DefaultTTL
 	}
-	return &Memory{ttl: ttl, records: map[Key]memoryRecord{}}
+	return &Memory{ttl: ttl, records: map[Key]memoryRecord{}, owed: map[Key]time.Time{}}
 }
 
 // Retention implements Store.
@@ -103,6 +105,9 @@ func (s *Memory) move(k Key, m move) (verdict State, found, now Record) {
 	r.Status = st.status
 	if ok && sit != older && sit != gone {
 		r.inherit(old, suffix)
+	}
+	if ok {
+		r.Pending = joined(old.Pending, r.Pending)
 	}
 	if m.lease >= 0 {
 		r.until = t.Add(m.lease)
@@ -212,4 +217,57 @@ func (s *Memory) Get(_ context.Context, k Key) (Record, bool, error) {
 	r, ok := s.find(k)
 	r.LeasedUntil = r.until
 	return r.Record, ok, nil
+}
+
+// Told implements Outbox.
+func (s *Memory) Told(_ context.Context, k Key, events ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.find(k); ok {
+		r.Pending = slices.DeleteFunc(slices.Clone(r.Pending), func(ev PendingEvent) bool { return slices.Contains(events, ev.ID) })
+		s.records[k] = r
+	}
+	return nil
+}
+
+// Owe implements Outbox.
+func (s *Memory) Owe(_ context.Context, r Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	rec, ok := s.find(r.key())
+	if ok {
+		rec.Pending = joined(rec.Pending, r.Pending)
+	} else {
+		rec.Record = r
+	}
+	if end := now.Add(s.ttl); rec.expiry.Before(end) {
+		rec.expiry = end
+	}
+	s.records[r.key()], s.owed[r.key()] = rec, now.Truncate(time.Millisecond)
+	return nil
+}
+
+// Owed implements Outbox.
+func (s *Memory) Owed(_ context.Context, limit int) ([]Owed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Owed, 0, len(s.owed))
+	for k, since := range s.owed {
+		all = append(all, Owed{k, since})
+	}
+	slices.SortFunc(all, func(a, b Owed) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.ID, b.ID))
+	})
+	return all[:min(len(all), limit)], nil
+}
+
+// Paid implements Outbox.
+func (s *Memory) Paid(_ context.Context, o Owed) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owed[o.Key].Equal(o.Since) {
+		delete(s.owed, o.Key)
+	}
+	return nil
 }

@@ -100,6 +100,19 @@ if old and situation ~= 'older' and situation ~= 'gone' then
   if new.attempts == nil then new.attempts = old.attempts end
   if new.unanswered == nil then new.unanswered = old.unanswered end
 end
+if old and old.pending then
+  -- Events that are not told yet stay, also of what begins anew.
+  local pending, known = old.pending, {}
+  for _, e in ipairs(pending) do
+    known[e.id] = true
+  end
+  for _, e in ipairs(new.pending or {}) do
+    if not known[e.id] then
+      pending[#pending + 1] = e
+    end
+  end
+  new.pending = pending
+end
 new.token = token ~= '' and token or old and old.token or nil
 if ARGV[7] ~= '' then
   new.until_ms = now + tonumber(ARGV[7])

@@ -58,6 +58,10 @@ type Request struct {
 	// ComesAgain says that a queue will hand the request out again, in its order, if it is
 	// handed back (see Target.Hold).
 	ComesAgain bool
+
+	// event: it is an event's, which is never refused: what cannot be sent is dead-lettered. One
+	// attempt is made.
+	event bool
 }
 
 // message is what the sink gets.

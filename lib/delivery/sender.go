@@ -35,6 +35,9 @@ type Sender struct {
 	// Paused says whether an operator has paused a sink: its deliveries are dead-lettered
 	// without an attempt. Nil: none is.
 	Paused func(ctx context.Context, sink string) bool
+	// Events tells what became of deliveries, of sinks that have that told (Target.Events). Nil: no
+	// fate is told.
+	Events *Eventer
 	// Observer is told of deliveries without a record. Nil: nobody is.
 	Observer Observer
 	// Log gets what no answer tells: panics, and records and dead letters that could not be
@@ -80,7 +83,8 @@ func (s *Sender) log() *slog.Logger {
 // Errors are INVALID_ARGUMENT and BODY_TOO_LARGE for what can never be sent, or came too late;
 // NOT_ATTEMPTED when no time is left, or it came too early; QUEUE_UNAVAILABLE when it could not be
 // accepted for later; DELIVERY_IN_PROGRESS; ID_REUSED; SINK_DLQ_OVERFLOW and
-// SINK_DLQ_UNAVAILABLE for what failed and could not be kept; those of Targets; the last
+// SINK_DLQ_UNAVAILABLE for what failed and could not be kept, and for what is safe but whose event
+// could be neither sent nor kept (it may arrive twice); those of Targets; the last
 // attempt's for what its queue hands out again (Target.Hold); INTERNAL for a defect.
 func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
 	defer func() {
@@ -95,10 +99,13 @@ func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
 	if r.Budget.IsZero() {
 		r.Budget = retry.NewBudget(ctx, s.Reserve)
 	}
-	if err := r.inTime(); err != nil {
+	if err := r.inTime(); err != nil && !r.event {
 		return Answer{}, err
 	}
 	target, err := s.Targets.Target(ctx, r.Sink)
+	if err != nil && r.event { // its dead letter waits for the sink's configuration
+		target, err = Target{ConfigErr: err}, nil
+	}
 	if err != nil {
 		return Answer{}, err
 	}
@@ -141,6 +148,7 @@ func heldBack(reason dlq.Reason) bool { return reason.Due() }
 // plan is how a request is handled.
 type plan struct {
 	retrier *retry.Retrier
+	events  Events          // which of its fates are told
 	sends   bool            // there are to be attempts
 	later   bool            // it goes into Sender.Requests
 	to      sinks.Recipient // decoded, where it sends
@@ -154,7 +162,7 @@ type plan struct {
 
 // plan decides how r is handled; an error refuses it.
 func (s *Sender) plan(ctx context.Context, target Target, r Request) (plan, error) {
-	p := plan{retrier: s.retrier(target, r)}
+	p := plan{retrier: s.retrier(target, r), events: target.Events}
 	if err := r.expired(time.Now()); err != nil {
 		if !r.KeepUnsendable {
 			p.refusal = err
@@ -177,6 +185,9 @@ func (s *Sender) plan(ctx context.Context, target Target, r Request) (plan, erro
 		return p.unsendable(dlq.ReasonConfig, broken), nil
 	case s.Paused != nil && s.Paused(ctx, r.Sink):
 		return p.unsendable(dlq.ReasonConfig, errPaused), nil
+	}
+	if err := r.inTime(); err != nil && r.event {
+		return p.unsendable(dlq.ReasonDeadline, err), nil
 	}
 	p.sends = true
 	return p, nil
@@ -217,6 +228,16 @@ type guard struct {
 	accepting bool
 	// again: somebody else was about to, and the queue may have it.
 	again bool
+	// pending are events of earlier fates that its record has.
+	pending []PendingEvent
+}
+
+// back is how to hand it back: a record that has events pending is not forgotten.
+func (g *guard) back(how Back) Back {
+	if how == BackForget && len(g.pending) > 0 {
+		return BackLeave
+	}
+	return how
 }
 
 // record is what the record says of a, besides its status.
@@ -254,14 +275,52 @@ func (s *Sender) once(ctx context.Context, r Request, p plan) (Answer, error) {
 	} else {
 		out = p.carry(ctx, r, g)
 	}
-	actx, cancel := r.Budget.AnswerContext(ctx)
-	defer cancel()
 	a := answerTo(out)
 	if err := out.Error(); err != nil {
+		actx, cancel := r.Budget.AnswerContext(ctx)
+		defer cancel()
 		s.handBack(actx, r, g, a, err)
 		return a, err
 	}
-	return s.finish(actx, g, a), nil
+	return s.answer(ctx, r, g, a, s.Events.of(p.events, g.notice(r, a, out)))
+}
+
+// answer records the fate of a delivery that is safe, and tells it. Where that cannot be told, nor
+// kept, the delivery is handed back.
+func (s *Sender) answer(ctx context.Context, r Request, g *guard, a Answer, events []PendingEvent) (Answer, error) {
+	actx, cancel := r.Budget.AnswerContext(ctx)
+	defer cancel()
+	a, rec, noted := s.finish(actx, g, a, events)
+	err := s.Events.tellAll(ctx, r.Budget, rec, noted)
+	if err != nil {
+		back, cancel := r.Budget.AnswerContext(ctx)
+		defer cancel()
+		s.unguarded(back, g.key, s.Records.HandBack(back, g.key, g.token, BackLeave, g.record(a)))
+		return Answer{DeliveryID: a.DeliveryID, Attempts: a.Attempts, Trying: a.Trying, Unanswered: a.Unanswered}, err
+	}
+	return a, nil
+}
+
+// notice is the fate that a tells.
+func (g *guard) notice(r Request, a Answer, out retry.Outcome) Notice {
+	if a.Status == StatusDelivered {
+		return Notice{Key: g.key, Fate: FateDelivered, At: time.Now(), Attempts: g.attempts + a.Attempts, Group: r.Group}
+	}
+	n := g.noticeOf(out.Item)
+	n.RecipientGone = sinks.IsGone(out.Err)
+	return n
+}
+
+// noticeOf is the fate of what is a dead letter.
+func (g *guard) noticeOf(it dlq.Item) Notice {
+	n := NoticeOf(it, FateDeadLettered, it.At)
+	if n.Key = g.key; it.Reason == dlq.ReasonExpired {
+		n.Fate = FateExpired
+	}
+	if n.At.IsZero() {
+		n.At = time.Now()
+	}
+	return n
 }
 
 // handBack lets the delivery be sent again. Where an answer may have been lost, the
@@ -278,7 +337,7 @@ func (s *Sender) handBack(ctx context.Context, r Request, g *guard, a Answer, wh
 	case r.Fresh:
 		return
 	}
-	s.unguarded(ctx, g.key, s.Records.HandBack(ctx, g.key, g.token, how, rec))
+	s.unguarded(ctx, g.key, s.Records.HandBack(ctx, g.key, g.token, g.back(how), rec))
 }
 
 // begin takes the delivery, to put it into Sender.Requests or to send it, or reports decided
@@ -296,7 +355,7 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 	state, found, err := s.Records.Begin(bctx, b)
 	if err == nil && state == StateFinished {
 		if a, safe := s.repeat(bctx, g, found); safe {
-			return a, true, nil
+			return a, true, s.Events.tellAll(ctx, r.Budget, found, true)
 		}
 		g.unseen, b.Untrue = true, &found
 		state, found, err = s.Records.Begin(bctx, b)
@@ -316,12 +375,15 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 	case StateReused:
 		return Answer{}, true, &fault.Error{Code: fault.CodeIDReused, Msg: fmt.Sprintf("id %q was used for another recipient or content", g.key.ID)}
 	case StateCanceled:
-		return Answer{Status: StatusCanceled, DeliveryID: g.key.ID, Attempts: found.Attempts, Duplicate: true}, true, nil
+		a := Answer{Status: StatusCanceled, DeliveryID: g.key.ID, Attempts: found.Attempts, Duplicate: true}
+		return a, true, s.Events.tellAll(ctx, r.Budget, found, true)
 	case StateFinished: // somebody was quicker with what is known to be gone
-		a, decided = s.repeat(bctx, g, found)
-		return a, decided, nil
+		if a, decided = s.repeat(bctx, g, found); decided {
+			err = s.Events.tellAll(ctx, r.Budget, found, true)
+		}
+		return a, decided, err
 	}
-	g.attempts, g.unanswered = found.Attempts, found.Unanswered
+	g.attempts, g.unanswered, g.pending = found.Attempts, found.Unanswered, found.Pending
 	if g.attempts > 0 || g.unanswered > 0 {
 		g.began = found.BeganAt
 	}
@@ -352,11 +414,13 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 			}
 			return Answer{}, false, nil
 		}
-		actx, cancel := r.Budget.AnswerContext(ctx)
-		defer cancel()
-		a = s.finish(actx, g, answerOf(g.key, it))
-		a.Duplicate = true
-		return a, true, nil
+		var events []PendingEvent
+		if it.DeliveredAt.IsZero() { // else whoever replayed it has told so
+			events = s.Events.of(p.events, g.noticeOf(it))
+		}
+		a, err = s.answer(ctx, *r, g, answerOf(g.key, it), events)
+		a.Duplicate = err == nil
+		return a, true, err
 	}
 	return Answer{}, false, nil
 }
@@ -411,25 +475,27 @@ func (s *Sender) letter(ctx context.Context, g *guard, id string) (dlq.Item, err
 
 // finish records the answer, so that a duplicate gets it again. Where the record has gone
 // further meanwhile, it counts: no dead letter stays of what was delivered, discarded or
-// canceled.
-func (s *Sender) finish(ctx context.Context, g *guard, a Answer) Answer {
-	b, err := json.Marshal(a)
-	if err != nil {
-		s.unguarded(ctx, g.key, err)
-		return a
-	}
+// canceled. It returns what is pending of the delivery's events, these ones included unless
+// another answer counts, and whether the record has that.
+func (s *Sender) finish(ctx context.Context, g *guard, a Answer, events []PendingEvent) (Answer, Record, bool) {
 	rec := g.record(a)
-	rec.Status, rec.ItemID, rec.Answer = a.Status, a.ItemID, string(b)
+	rec.Status, rec.ItemID, rec.Pending = a.Status, a.ItemID, joined(g.pending, events)
 	if a.Status == StatusDeadLettered {
 		rec.DeadLetteredAt = rec.UpdatedAt
 		if a.Reason == dlq.ReasonExpired {
 			rec.Status = StatusExpired
 		}
 	}
+	b, err := json.Marshal(a)
+	if err != nil {
+		s.unguarded(ctx, g.key, err)
+		return a, rec, false
+	}
+	rec.Answer = string(b)
 	found, written, err := s.Records.Finish(ctx, g.key, g.token, rec)
 	if err != nil {
 		s.unguarded(ctx, g.key, err)
-		return a
+		return a, rec, false
 	}
 	ours := found.Fingerprint == g.fingerprint
 	over := found.Status == StatusCanceled || ours && (found.Status == StatusDelivered || found.Status == StatusDiscarded)
@@ -442,10 +508,10 @@ func (s *Sender) finish(ctx context.Context, g *guard, a Answer) Answer {
 		s.withdraw(ctx, g, a.ItemID)
 		if gone, safe := s.repeat(ctx, g, found); safe {
 			gone.Trying, gone.Unanswered = a.Trying, a.Unanswered
-			return gone
+			return gone, found, true
 		}
 	}
-	return a
+	return a, rec, written
 }
 
 // withdraw removes the dead letter, perhaps of this id, of a message that was delivered,

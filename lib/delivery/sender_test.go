@@ -27,11 +27,19 @@ type fakeSink struct {
 	sent  int
 	// during is called while a message is sent. Nil: nothing happens.
 	during func()
+	// until is how long a message takes, or to the end of its attempt.
+	until time.Duration
 }
 
 func (s *fakeSink) Name() string { return "ops" }
-func (s *fakeSink) Send(context.Context, sinks.Recipient, sinks.Message) error {
+func (s *fakeSink) Send(ctx context.Context, _ sinks.Recipient, _ sinks.Message) error {
 	s.sent++
+	if s.until > 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.until):
+		}
+	}
 	if s.during != nil {
 		s.during()
 	}

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -306,12 +307,12 @@ func oneCall(t *testing.T, s delivery.Store, k delivery.Key, column, fingerprint
 			t.Errorf("%s: the record is %q, want %q", name, after.Status, want)
 			return
 		}
-		if returned != nil && *returned != asReturned(after) {
+		if returned != nil && !reflect.DeepEqual(*returned, asReturned(after)) {
 			t.Errorf("%s: returned %+v, and the record is %+v", name, *returned, after)
 		}
 		switch {
 		case cell[1] == '.':
-			if after != before {
+			if !reflect.DeepEqual(after, before) {
 				t.Errorf("%s: the record was to stay\n %+v and is\n %+v", name, before, after)
 			}
 		case want != "":

@@ -33,6 +33,9 @@ type Target struct {
 	// MaxAge is how old a message may become before it is given up, counted from its
 	// acceptance. Zero: no bound.
 	MaxAge time.Duration
+	// Events says which fates of its deliveries are told. It counts where there is an Eventer. A sink
+	// that events go through must have none.
+	Events Events
 	// Retention is how long a dead letter that nothing is due to happen to by itself is kept, counted
 	// from its push. Zero: for good.
 	Retention time.Duration
@@ -84,6 +87,9 @@ func (s *Sender) retrier(t Target, r Request) *retry.Retrier {
 	inner := t.Sink
 	if inner == nil {
 		inner = unusable(r.Sink)
+	}
+	if r.event {
+		t.Retry.MaxAttempts = 1
 	}
 	retrier := retry.NewRetrier(retry.Bare(inner), t.Retry, s.Queue)
 	retrier.Reserve, retrier.Logger, retrier.Gate, retrier.Flow = s.Reserve, s.log(), s.Gate, t.Flow

@@ -54,6 +54,9 @@ type Way struct {
 	Attempts int `json:"attempts"`
 	// MayHaveArrived says that an attempt was made to which nobody answered.
 	MayHaveArrived bool `json:"may_have_arrived,omitempty"`
+	// Event is "pending" while an event of one of its fates is not known to be sent or kept (see
+	// Eventer). Empty: none is.
+	Event EventStatus `json:"event,omitempty"`
 	// Next is what comes. Nil: nothing, or nothing that is known.
 	Next *Next `json:"next,omitempty"`
 	// Timeline is what happened, oldest first. Only what has a time is in it. Times are by several
@@ -259,6 +262,9 @@ func (w *way) tell() {
 		total = seen("", w.rec, []dlq.Item{w.it})
 	}
 	w.Attempts, w.MayHaveArrived = total.Attempts, total.Unanswered > 0 && w.Status != StatusDelivered
+	if len(w.rec.Pending) > 0 {
+		w.Event = EventPending
+	}
 	w.tellRecord()
 	if w.stored {
 		w.tellLetter()

@@ -153,6 +153,25 @@ func (b Budget) AnswerContext(ctx context.Context) (context.Context, context.Can
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
+// Aside returns the budget, and the context, of a delivery that is made beside this one, once this
+// one is safe and before it is answered: one attempt that ends with b's own, or the reserve if that
+// is sooner, and as much for keeping it. Neither a spent budget nor a caller that went away ends it.
+func (b Budget) Aside(ctx context.Context) (context.Context, context.CancelFunc, Budget) {
+	now := time.Now()
+	end := now.Add(2 * b.Reserve)
+	if last := b.Deadline.Add(-b.Reserve / 8); !b.Deadline.IsZero() && last.Before(end) {
+		end = last
+	}
+	whole := max(end.Sub(now), 0)
+	aside := Budget{Deadline: end, Attempts: end.Add(-min(b.Reserve, whole/2)), Least: b.Least}
+	if !b.Attempts.IsZero() && b.Attempts.Before(aside.Attempts) {
+		aside.Attempts = b.Attempts
+	}
+	aside.Reserve = min(b.Reserve, whole, end.Sub(aside.Attempts))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
+	return ctx, cancel, aside
+}
+
 // Lease is the length of a lease that outlives the invocation: the time to the
 // deadline and a margin, or longer than any invocation when there is none.
 func (b Budget) Lease() time.Duration {

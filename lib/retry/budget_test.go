@@ -74,3 +74,36 @@ func TestTheContextOfAnAnswerOutlivesItsCallerAndEndsBeforeTheDeadline(t *testin
 		}
 	})
 }
+
+// What is made beside a delivery ends before its answer, however late that is.
+func TestWhatIsMadeBesideADeliveryEndsBeforeTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, whole := range []time.Duration{time.Second, 3 * time.Second, 29 * time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), whole)
+			b := retry.NewBudget(ctx, time.Second)
+			cancel() // the caller went away
+			last := b.Deadline.Add(-b.Reserve / 8)
+			for time.Now().Before(b.Deadline.Add(time.Second)) {
+				actx, cancel, aside := b.Aside(ctx)
+				end, _ := actx.Deadline()
+				left := time.Until(end)
+				if end.After(last) || !aside.Deadline.Equal(end) || left > 2*b.Reserve || left > 0 && actx.Err() != nil {
+					t.Fatalf("%s before the deadline it ends at %s (%v)", time.Until(b.Deadline), time.Until(end), actx.Err())
+				}
+				if aside.Attempts.After(b.Attempts) || aside.Attempts.After(time.Now().Add(b.Reserve)) || aside.Reserve > max(left, 0) {
+					t.Fatalf("%s before the deadline: %+v of %+v", time.Until(b.Deadline), aside, b)
+				}
+				if fits := time.Until(b.Attempts) >= b.Least; aside.Fits(0) != fits {
+					t.Fatalf("%s before the last attempt ends, one fits: %v", time.Until(b.Attempts), aside.Fits(0))
+				}
+				cancel()
+				time.Sleep(whole / 64)
+			}
+		}
+		ctx, cancel, aside := retry.NewBudget(t.Context(), time.Second).Aside(t.Context())
+		defer cancel()
+		if end, ok := ctx.Deadline(); !ok || time.Until(end) != 2*time.Second || !aside.Fits(0) {
+			t.Errorf("without a deadline: %+v", aside)
+		}
+	})
+}
