@@ -218,6 +218,30 @@ mutant 'apns: each process has a token of its own' lib/sinks/internal/tokens/jwt
 mutant 'apns: teams share connections' lib/sinks/internal/httpsend/transport.go \
   's/o\.Resolver, o\.Pool\}/o.Resolver, ""}/' \
   ./lib/sinks/apns 'TestTeamsShareNoConnection'
+mutant 'web push: encrypted with the keys in another order' lib/sinks/webpush/encrypt.go \
+  's/string\(to\.Bytes\(\)\)\+string\(sender\)/string(sender)+string(to.Bytes())/' \
+  ./lib/sinks/webpush 'TestTheRFCsExample'
+mutant 'web push: an endpoint leads inside' lib/sinks/webpush/webpush.go \
+  's/Guard: s\.guard\.Addresses\(\), //' \
+  ./lib/sinks/webpush 'TestAnEndpointsNameLeadsToNoAddressInside'
+mutant "web push: one browser's 429 holds all" lib/sinks/webpush/answer.go \
+  's/return alone\(resp\.Error\(origin, reason\(resp\), true\)\)/return resp.Error(origin, reason(resp), true)/' \
+  ./lib/sinks/webpush 'TestWhatAnAnswerSaysOfOthers'
+mutant 'web push: any reason is shown' lib/sinks/webpush/answer.go \
+  's/case reasons\[said\.Reason\]/case said.Reason != ""/' \
+  ./lib/sinks/webpush 'TestConformance'
+mutant 'web push: kept beyond its time' lib/sinks/webpush/webpush.go \
+  's/expires\.Sub\(now\)\/time\.Second/expires.Sub(now)\/time.Second+1/' \
+  ./lib/sinks/webpush 'TestTimeToLive'
+mutant 'web push: a token from ahead is used' lib/sinks/webpush/vapid.go \
+  's/ && left <= int64\(tokenLife\/time\.Second\)//' \
+  ./lib/sinks/webpush 'TestTokensAreKept'
+mutant 'guard: an address inside is dialled' lib/sinks/internal/guard/guard.go \
+  's/if !g\.allows\(ap\.Addr\(\)\)/if false \&\& !g.allows(ap.Addr())/' \
+  ./lib/sinks/webhook 'TestGuardJudgesTheAddress'
+mutant 'inbox: FCM takes any token' internal/inbox/providers.go \
+  's/return ok && p\.tokens\[token\]/return ok \&\& len(token) > 0/' \
+  ./internal/inbox 'TestFCMAsksForAToken'
 mutant 'email: a base64 password shown' lib/sinks/email/show.go \
   's/\[\]string\{pass, base64\.[^}]*\}/[]string{pass}/' \
   ./lib/sinks/email 'TestWhatLogsInIsShownInNoForm'
