@@ -108,8 +108,10 @@ func CheckPrefix(prefix string) error {
 //	{...}:flow    hash    receiver -> JSON of a flow.State: "sink" is the sink's own, "rest" that of all
 //	                      beyond the first thousand (lib/flow: swap). It goes after a week without a
 //	                      change
-//	{...}:rate:<hash>   string, TTL   "<real> <spaced>", Unix us: the cursors of a receiver's rate
-//	                                  (lib/flow: rate)
+//	{...}:holds   zset, TTL   hash of a rate key (a chat, a number) -> Unix us: until when it is held, odd
+//	                      while an attempt probes. At most a thousand, those that end last (lib/flow: hold)
+//	{...}:rate:<hash>   string, TTL   "<real> <spaced>", Unix us: the cursors of the rate of a receiver, or
+//	                                  of one of its rate keys (lib/flow: rate)
 //	{...}:claim:<token>   hash, TTL   native id -> '' (leased; claims) or s (settled; settle)
 //	{...}:op:<operation>  hash        settled, delivered, failed, discarded (settle); those of a
 //	                                  round after the first: <operation>.<round>. With a TTL
@@ -162,7 +164,7 @@ func (k Keys) Companion(sink, name string) string { return "{" + k.Stream(sink) 
 // Claim is what a claim's token leased of a sink.
 func (k Keys) Claim(sink, token string) string { return k.Companion(sink, "claim:"+token) }
 
-// Rate is the rate of a receiver of a sink; empty: of the sink's own.
+// Rate is the rate of a receiver of a sink (empty: of the sink's own), or of what it is counted by.
 func (k Keys) Rate(sink, receiver string) string {
 	sum := sha256.Sum256([]byte(receiver))
 	return k.Companion(sink, "rate:"+hex.EncodeToString(sum[:8]))

@@ -40,6 +40,9 @@ type Try struct {
 	// Sink is the sink's name. Receiver is who takes the message where one sink has several;
 	// empty: the sink is one receiver.
 	Sink, Receiver string
+	// RateKey is what the receiver's rate is counted by, such as a chat: rate and holds are its own then, and
+	// the breaker stays the receiver's. It is hashed before it is kept. Empty: the receiver as a whole.
+	RateKey string
 	// Delivery is the delivery's id.
 	Delivery string
 	// Latest is when the attempt must begin, for it to be worth anything. Zero: whenever.
@@ -72,13 +75,16 @@ type Leave struct {
 	try   Try
 	token string // of its slot; empty: it has none
 	mark  int64
-	trial bool // of a process that has stopped by itself
+	trial bool  // of a process that has stopped by itself
+	ended bool  // the hold of its rate key has ended lately
+	hold  int64 // it probes after that; 0: it does not
 }
 
 // Told is what came of an attempt.
 type Told struct {
 	Result Result
-	// Hold is how long the receiver asked everybody to stay away; 0: it did not.
+	// Hold is how long the receiver asked everybody to stay away, of the try's rate key where it has one;
+	// 0: it did not.
 	Hold time.Duration
 	// Error is the failure's text.
 	Error string
@@ -154,10 +160,20 @@ func (g *Gate) Ask(ctx context.Context, t Try) Leave {
 			return l
 		}
 	}
-	if s.guarded() {
-		return g.take(ctx, l)
+	if l.ended {
+		if l = g.probe(ctx, l); l.Verdict != Go {
+			return l
+		}
 	}
-	return g.alone(l, s, true)
+	if s.guarded() {
+		l = g.take(ctx, l)
+	} else {
+		l = g.alone(l, s, true)
+	}
+	if l.Verdict != Go && l.hold != 0 {
+		g.shareHold(ctx, l.try, Hold{Change: HoldBack, Probe: l.hold})
+	}
+	return l
 }
 
 // paced waits for a slot of the receiver's rate.
@@ -173,15 +189,17 @@ func (g *Gate) paced(ctx context.Context, l Leave) Leave {
 // Shut says whether Ask would refuse an attempt now. It takes nothing.
 func (g *Gate) Shut(ctx context.Context, t Try) (Leave, bool) {
 	l, s := g.ask(ctx, t)
-	if l.Verdict == Go && !l.try.Force && !s.guarded() {
-		l = g.alone(l, s, false)
+	if l.Verdict != Refused && !l.try.Force && !s.guarded() {
+		if alone := g.alone(l, s, false); alone.Verdict == Refused {
+			l = alone
+		}
 	}
 	return l, l.Verdict == Refused
 }
 
 // ask answers by what is known here.
 func (g *Gate) ask(ctx context.Context, t Try) (Leave, State) {
-	t.Policy = t.Policy.Normalize()
+	t.Policy, t.RateKey = t.Policy.Normalize(), t.rateKey()
 	l := Leave{try: t}
 	if t.Force {
 		return l, State{}
@@ -194,6 +212,8 @@ func (g *Gate) ask(ctx context.Context, t Try) (Leave, State) {
 	l.Why = s.why()
 	if _, got := s.ask(t.Policy, event{now: now, token: "?", until: now + 1}); got.verdict != Go {
 		l = l.refused(v, got)
+	} else if t.RateKey != "" {
+		l = v.held(l)
 	}
 	return l, s
 }
@@ -273,6 +293,9 @@ func (r *row) end() {
 func (g *Gate) Tell(ctx context.Context, l Leave, t Told) {
 	if l.Verdict != Go {
 		return
+	}
+	if l.try.RateKey != "" {
+		t = g.tellKey(ctx, l, t)
 	}
 	if t.Result == Good && l.token == "" && l.mark == 0 && t.Hold <= 0 && !l.try.Force && !g.noted(l.try) {
 		return // as nearly all are

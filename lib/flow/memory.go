@@ -15,6 +15,8 @@ type Memory struct {
 	mu     sync.Mutex
 	sinks  map[string]map[string]string
 	meters map[receiver]*meter
+	swept  int // how many were left when those that say nothing were last removed
+	holds  map[string]map[string]int64
 }
 
 // Look implements Store.
@@ -28,8 +30,39 @@ func (m *Memory) Look(ctx context.Context, sink string) (Seen, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	seen.States, seen.Now = maps.Clone(m.sinks[sink]), time.Now().UnixMilli()
+	now := time.Now()
+	seen.States, seen.Now, seen.Holds = maps.Clone(m.sinks[sink]), now.UnixMilli(), map[string]int64{}
+	for key, until := range m.holds[sink] {
+		if now.UnixMicro()-until <= aftermath.Microseconds() {
+			seen.Holds[key] = until
+		}
+	}
 	return seen, nil
+}
+
+// Hold implements Store.
+func (m *Memory) Hold(_ context.Context, sink string, h Hold) (until, now int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now = time.Now().UnixMicro()
+	holds := m.holds[sink]
+	maps.DeleteFunc(holds, func(_ string, until int64) bool {
+		return h.Change == HoldLift || now-until > aftermath.Microseconds()
+	})
+	until = h.apply(holds[h.Key], now)
+	switch {
+	case until == 0:
+		delete(holds, h.Key)
+	case holds == nil:
+		if m.holds == nil {
+			m.holds = map[string]map[string]int64{}
+		}
+		m.holds[sink] = map[string]int64{h.Key: until}
+	default:
+		holds[h.Key] = until
+		makeRoom(holds, h.Key, mostHolds)
+	}
+	return until, now, nil
 }
 
 // Take implements Store.
@@ -44,12 +77,21 @@ func (m *Memory) take(sink, name string, s Slots) []Granted {
 	if m.meters == nil {
 		m.meters = map[receiver]*meter{}
 	}
-	k := receiver{sink, name}
-	if m.meters[k] == nil {
+	if len(m.meters) >= 2*m.swept+receivers { // seldom, for there may be one for each chat
 		maps.DeleteFunc(m.meters, func(_ receiver, old *meter) bool { return old.idle(now) })
-		m.meters[k] = &meter{}
+		m.swept = len(m.meters)
 	}
-	return m.meters[k].take(s, now)
+	out := make([]Granted, len(s.Latest))
+	for i, latest := range s.Latest {
+		k := receiver{sink, s.meterOf(name, i)}
+		if m.meters[k] == nil {
+			m.meters[k] = &meter{}
+		}
+		one := s
+		one.Latest = []int64{latest}
+		out[i] = m.meters[k].take(one, now)[0]
+	}
+	return out
 }
 
 // Swap implements Store.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,6 +28,9 @@ type Slots struct {
 	Interval  int64   // µs between two slots in the long run
 	Tolerance int64   // µs by which slots may be early after a pause
 	Latest    []int64 // a slot after it is of no use, Unix µs of the store's clock
+	// Keys are the rate keys, one for each Latest: each has a rate of its own. Empty: the receiver's. Nil: all
+	// are.
+	Keys []string
 	// Random is in [0, 1): it spreads what is refused once the spacing has reached its end.
 	Random float64
 }
@@ -35,6 +39,14 @@ type Slots struct {
 type Granted struct {
 	Taken bool
 	At    int64 // when the slot is; where none was taken, when to come again
+}
+
+// meterOf names the rate of the ith slot, at a receiver.
+func (s Slots) meterOf(receiver string, i int) string {
+	if s.Keys == nil || s.Keys[i] == "" {
+		return receiver
+	}
+	return receiver + "\x00" + s.Keys[i]
 }
 
 func (r Rate) interval() int64 { return int64(math.Ceil(1e6 / r.PerSecond)) }
@@ -79,6 +91,7 @@ type gatherer struct {
 // wish is one attempt that wants a slot.
 type wish struct {
 	latest time.Time
+	key    string       // its rate key
 	got    chan Granted // its time is by our clock
 }
 
@@ -92,7 +105,7 @@ func (g *Gate) slot(ctx context.Context, t Try) (at time.Time, taken bool) {
 	if latest.IsZero() {
 		latest = time.Now().Add(furthest)
 	}
-	w := &wish{latest: latest, got: make(chan Granted, 1)}
+	w := &wish{latest: latest, key: t.RateKey, got: make(chan Granted, 1)}
 	q := g.gatherer(t)
 	q.mu.Lock()
 	q.waiting = append(q.waiting, w)
@@ -150,6 +163,11 @@ func (g *Gate) askSlots(ctx context.Context, t Try, batch []*wish) []Granted {
 	s := Slots{Interval: r.interval(), Tolerance: r.tolerance(), Random: rand.Float64()}
 	for _, w := range batch {
 		s.Latest = append(s.Latest, w.latest.UnixMicro()+v.ahead*1000)
+	}
+	if slices.ContainsFunc(batch, func(w *wish) bool { return w.key != "" }) {
+		for _, w := range batch {
+			s.Keys = append(s.Keys, w.key)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, slotWait)
 	defer cancel()

@@ -20,10 +20,13 @@ var (
 	swapSource string
 	//go:embed rate.lua
 	rateSource string
+	//go:embed hold.lua
+	holdSource string
 
 	lookScript = redis.NewScript(lookSource)
 	swapScript = redis.NewScript(swapSource)
 	rateScript = redis.NewScript(rateSource)
+	holdScript = redis.NewScript(holdSource)
 )
 
 // Redis is a Store that all processes share. A sink's receivers are one hash, in the slot of
@@ -41,21 +44,32 @@ var errAnswer = errors.New("an answer that is none of the script's")
 // Look implements Store.
 func (r *Redis) Look(ctx context.Context, sink string) (Seen, error) {
 	k := r.conn.Keys
-	got, err := r.conn.Eval(ctx, "look at the receivers of "+sink, lookScript, []string{k.Companion(sink, "meta"), k.Companion(sink, "flow")})
+	got, err := r.conn.Eval(ctx, "look at the receivers of "+sink, lookScript,
+		[]string{k.Companion(sink, "meta"), k.Companion(sink, "flow"), k.Companion(sink, "holds")}, aftermath.Microseconds())
 	if err != nil {
 		return Seen{}, err
 	}
 	answer, ok := got.([]any)
-	if !ok || len(answer) < 2 || len(answer)%2 != 0 {
+	if !ok || len(answer) < 3 || len(answer)%2 == 0 {
 		return Seen{}, errAnswer
 	}
 	now, ok1 := answer[0].(int64)
 	paused, ok2 := answer[1].(int64)
-	if !ok1 || !ok2 {
+	holds, ok3 := answer[2].([]any)
+	if !ok1 || !ok2 || !ok3 || len(holds)%2 != 0 {
 		return Seen{}, errAnswer
 	}
-	seen := Seen{Paused: paused == 1, Now: now, States: make(map[string]string, len(answer)/2-1)}
-	for i := 2; i < len(answer); i += 2 {
+	seen := Seen{Paused: paused == 1, Now: now, States: make(map[string]string, len(answer)/2-1), Holds: make(map[string]int64, len(holds)/2)}
+	for i := 0; i < len(holds); i += 2 {
+		key, ok1 := holds[i].(string)
+		score, ok2 := holds[i+1].(string)
+		until, err := strconv.ParseFloat(score, 64)
+		if !ok1 || !ok2 || err != nil {
+			return Seen{}, errAnswer
+		}
+		seen.Holds[key] = int64(until)
+	}
+	for i := 3; i < len(answer); i += 2 {
 		name, ok1 := answer[i].(string)
 		state, ok2 := answer[i+1].(string)
 		if !ok1 || !ok2 {
@@ -86,13 +100,39 @@ func (r *Redis) Swap(ctx context.Context, sink, receiver string, s Swap) (Swappe
 	return Swapped{Swapped: what == 1, Full: what == 2, Current: current, Now: now}, nil
 }
 
+// Hold implements Store.
+func (r *Redis) Hold(ctx context.Context, sink string, h Hold) (until, now int64, err error) {
+	got, err := r.conn.Eval(ctx, "share a hold of "+sink, holdScript, []string{r.conn.Keys.Companion(sink, "holds")},
+		string(h.Change), h.Key, h.At, h.Probe, aftermath.Microseconds(), mostHolds)
+	if err != nil {
+		return 0, 0, err
+	}
+	answer, ok := got.([]any)
+	if !ok || len(answer) != 2 {
+		return 0, 0, errAnswer
+	}
+	until, ok1 := answer[0].(int64)
+	now, ok2 := answer[1].(int64)
+	if !ok1 || !ok2 {
+		return 0, 0, errAnswer
+	}
+	return until, now, nil
+}
+
 // Take implements Store.
 func (r *Redis) Take(ctx context.Context, sink, receiver string, s Slots) ([]Granted, error) {
 	args := []any{s.Interval, s.Tolerance, furthest.Microseconds(), strconv.FormatFloat(s.Random, 'f', -1, 64)}
-	for _, latest := range s.Latest {
-		args = append(args, latest)
+	var keys []string
+	numbers := map[string]int{} // in keys
+	for i, latest := range s.Latest {
+		meter := s.meterOf(receiver, i)
+		if numbers[meter] == 0 {
+			keys = append(keys, r.conn.Keys.Rate(sink, meter))
+			numbers[meter] = len(keys)
+		}
+		args = append(args, latest, numbers[meter])
 	}
-	got, err := r.conn.Eval(ctx, "take slots of "+sink, rateScript, []string{r.conn.Keys.Rate(sink, receiver)}, args...)
+	got, err := r.conn.Eval(ctx, "take slots of "+sink, rateScript, keys, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,9 @@ type Store interface {
 	// Swap replaces the state of one receiver if it still is what the caller believes. It can
 	// be repeated after a lost reply: then it finds its own text, and says so.
 	Swap(ctx context.Context, sink, receiver string, s Swap) (Swapped, error)
+	// Hold changes until when a rate key of the sink is held, and returns that, Unix µs (0: it is not held),
+	// with its clock. It keeps so many of a sink, and forgets those that ended a while ago.
+	Hold(ctx context.Context, sink string, h Hold) (until, now int64, err error)
 	// Take takes slots of a receiver's rate. One that is taken and not used is lost, a reply too.
 	Take(ctx context.Context, sink, receiver string, s Slots) ([]Granted, error)
 }
@@ -22,6 +25,7 @@ type Store interface {
 type Seen struct {
 	Paused bool
 	States map[string]string // by receiver, as Swap names it
+	Holds  map[string]int64  // by rate key, as Hold tells them; those too that ended a moment ago
 	Now    int64             // the store's clock, Unix ms
 }
 

@@ -22,9 +22,10 @@ const (
 type view struct {
 	paused bool
 	states map[string]known
-	asked  time.Time // by our clock
-	told   time.Time // by our clock, when the store last answered
-	ahead  int64     // the store's clock minus ours, in ms
+	holds  map[string]int64 // of rate keys, until when
+	asked  time.Time        // by our clock
+	told   time.Time        // by our clock, when the store last answered
+	ahead  int64            // the store's clock minus ours, in ms
 }
 
 // known is a state as it is stored, and decoded.
@@ -105,7 +106,7 @@ func (g *Gate) see(ctx context.Context, sink string) {
 		for name, raw := range seen.States {
 			states[name] = decode(raw)
 		}
-		v.paused, v.states, v.told, v.ahead = seen.Paused, states, v.asked, seen.Now-v.asked.UnixMilli()
+		v.paused, v.states, v.holds, v.told, v.ahead = seen.Paused, states, seen.Holds, v.asked, seen.Now-v.asked.UnixMilli()
 	}
 	g.set(sink, v)
 }
@@ -283,7 +284,7 @@ func at(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// Lift lifts what holds back the receivers of a sink, as an operator asks for: the next attempt
+// Lift lifts what holds back the receivers of a sink, and their rate keys, as an operator asks for: the next attempt
 // at each is the probe, and processes that have stopped by themselves go on within two seconds.
 // The error is the store's; what was lifted before it stays so.
 func (g *Gate) Lift(ctx context.Context, sink string, p Policy) error {
@@ -291,8 +292,9 @@ func (g *Gate) Lift(ctx context.Context, sink string, p Policy) error {
 	if err != nil {
 		return err
 	}
+	_, _, err = g.Store.Hold(ctx, sink, Hold{Change: HoldLift})
 	g.see(ctx, sink)
-	var errs []error
+	errs := []error{err}
 	for _, r := range all {
 		t := Try{Sink: sink, Receiver: r.Name, Policy: p.Normalize()}
 		errs = append(errs, g.update(ctx, t, true, func(s State, now int64) State { return s.lift(t.Policy, now) }))

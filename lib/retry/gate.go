@@ -31,7 +31,7 @@ type Gate interface {
 // try is the next attempt of d, as the gate sees it.
 func (r *Retrier) try(d Delivery, cfg Config) flow.Try {
 	return flow.Try{
-		Sink: r.Name(), Receiver: sinks.ReceiverOf(r.Inner, d.To), Delivery: d.Message.ID,
+		Sink: r.Name(), Receiver: sinks.ReceiverOf(r.Inner, d.To), RateKey: sinks.RateKeyOf(r.Inner, d.To), Delivery: d.Message.ID,
 		Latest: d.Budget.latest(r.slotWait(cfg)), End: d.Budget.attemptDeadline(cfg.AttemptTimeout).Add(d.Budget.grace()),
 		Policy: r.Flow, Force: d.Force,
 	}
@@ -146,10 +146,13 @@ func (c Config) longestWait() time.Duration {
 // resultOf says what an attempt's end tells of its receiver. Whatever it answered, it is
 // there, and a failure that may pass is one; but what ended with our own end, never left the
 // process, or failed for good before the receiver could judge the message, tells nothing.
-func (r *Retrier) resultOf(ctx context.Context, cfg Config, err error, timedOut bool) flow.Result {
+// A receiver that asks one chat to wait, where it counts so, is neither well nor ill for the others.
+func (r *Retrier) resultOf(ctx context.Context, d Delivery, cfg Config, err error, timedOut bool) flow.Result {
 	switch {
 	case err == nil:
 		return flow.Good
+	case sinks.HoldOf(err) > 0 && sinks.RateKeyOf(r.Inner, d.To) != "":
+		return flow.NoAnswer
 	case sinks.IsOurs(err), ctx.Err() != nil && !sinks.IsAmbiguous(err):
 		return flow.NoAnswer
 	case sinks.IsAmbiguous(err), r.again(cfg, err, timedOut):

@@ -3,10 +3,13 @@ package retry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"backstop/lib/dlq"
 	"backstop/lib/flow"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
@@ -55,4 +58,49 @@ func TestTheGateIsToldWhatTheReceiverDid(t *testing.T) {
 			}
 		})
 	}
+}
+
+// chats is a sink whose receiver limits each chat alone, and asks the red one to wait.
+type chats struct{ *script }
+
+func (chats) RateKey(to sinks.Recipient) string {
+	chat, _ := to.(string)
+	return chat
+}
+
+func (c chats) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+	if to == "red" {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.started = append(c.started, time.Now())
+		return sinks.Hold(errPasses, 10*time.Minute)
+	}
+	return c.script.Send(ctx, to, m)
+}
+
+// Of a sink whose rate is counted by chat, one that is asked to wait holds up no other, and is no failure of the
+// receiver: however many messages go to it, one attempt is made, and the rest are due once it is over.
+func TestARateKeyThatIsHeldHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := &queue{}, chats{&script{steps: []step{ok}}}
+		r := retry.NewRetrier(s, exact(3), q)
+		store := &flow.Memory{}
+		r.Gate = &flow.Gate{Store: store, Log: quiet}
+		for i := range 50 {
+			out := r.Deliver(t.Context(), "red", sinks.Message{ID: fmt.Sprint("red", i), Body: "x"})
+			if out.Reason != dlq.ReasonThrottled || time.Until(out.NotBefore) < 10*time.Minute-time.Second {
+				t.Fatalf("%d to the red chat: %+v, want it throttled", i, out)
+			}
+			if out := r.Deliver(t.Context(), "blue", sinks.Message{ID: fmt.Sprint("blue", i), Body: "x"}); out.Status != retry.StatusDelivered {
+				t.Fatalf("%d to the blue chat: %+v, want it delivered", i, out)
+			}
+		}
+		if len(s.started) != 51 || len(q.items) != 50 {
+			t.Errorf("%d attempts, %d dead letters; want one attempt at the red chat", len(s.started), len(q.items))
+		}
+		seen, err := store.Look(t.Context(), "fake")
+		if err != nil || len(seen.States) != 0 || len(seen.Holds) != 1 {
+			t.Errorf("%+v, %v; want one hold and nothing of the receiver", seen, err)
+		}
+	})
 }

@@ -227,7 +227,7 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		out.Trying += time.Since(began)
 		timedOut := actx.Err() != nil && ctx.Err() == nil
 		cancel()
-		result := r.resultOf(ctx, cfg, err, timedOut)
+		result := r.resultOf(ctx, d, cfg, err, timedOut)
 		r.tell(ctx, budget, leave, result, err)
 		untold, out.failed = false, result == flow.Bad
 		if err == nil {
