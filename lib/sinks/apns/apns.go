@@ -126,6 +126,7 @@ var (
 	_ sinks.Validator        = (*Sink)(nil)
 	_ sinks.Deduplicator     = (*Sink)(nil)
 	_ sinks.EndsWithContext  = (*Sink)(nil)
+	_ sinks.Previewer        = (*Sink)(nil)
 )
 
 var (
@@ -250,6 +251,47 @@ func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 // namespace is that of ids as version 5 UUIDs (RFC 9562).
 var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("urn:backstop:delivery"))
 
+// header returns the headers of a message, without who sends it.
+func (s *Sink) header(ctx context.Context, id string) http.Header {
+	priority := "10"
+	if s.pushType == typeBackground {
+		priority = "5" // Apple refuses another one
+	}
+	header := http.Header{
+		"Content-Type": {"application/json"}, "User-Agent": {"backstop"},
+		"Apns-Topic": {s.topic}, "Apns-Push-Type": {s.pushType}, "Apns-Priority": {priority},
+	}
+	if id != "" {
+		header.Set("Apns-Id", uuid.NewSHA1(namespace, []byte(s.name+"\x00"+id)).String())
+		header.Set("Apns-Collapse-Id", collapse.Key(s.name, id))
+	}
+	if at := sinks.DeliveryOf(ctx).ExpiresAt; !at.IsZero() {
+		header.Set("Apns-Expiration", strconv.FormatInt(at.Unix(), 10))
+	}
+	return header
+}
+
+// Preview returns what Send would post, without the topic and the provider's token. Errors are those of
+// Validate.
+func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
+	r, payload, err := s.compose(to, m)
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	p := sinks.Preview{
+		Method: http.MethodPost, URL: s.label + "/3/device/" + r.DeviceToken, Header: map[string]string{"Authorization": sinks.Redacted}, Body: string(payload),
+	}
+	if len(s.url.Path) > 1 {
+		p.URL = s.label + "/" + sinks.Redacted + "/3/device/" + r.DeviceToken
+	}
+	h := s.header(ctx, m.ID)
+	for name := range h {
+		p.Header[name] = h.Get(name)
+	}
+	p.Header["Apns-Topic"] = sinks.Redacted
+	return p, nil
+}
+
 // Send sends m once to a Recipient. APNs keeps it for a device that is offline until it expires
 // (sinks.Delivery), or as long as it likes. Errors are INVALID_ARGUMENT, as Validate's, and
 // SINK_UNAVAILABLE with the mark that the package's comment names, or around ctx's error when ctx
@@ -263,21 +305,8 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
-	priority := "10"
-	if s.pushType == typeBackground {
-		priority = "5" // Apple refuses another one
-	}
-	header := http.Header{
-		"Authorization": {"bearer " + token}, "Content-Type": {"application/json"}, "User-Agent": {"backstop"},
-		"Apns-Topic": {s.topic}, "Apns-Push-Type": {s.pushType}, "Apns-Priority": {priority},
-	}
-	if m.ID != "" {
-		header.Set("Apns-Id", uuid.NewSHA1(namespace, []byte(s.name+"\x00"+m.ID)).String())
-		header.Set("Apns-Collapse-Id", collapse.Key(s.name, m.ID))
-	}
-	if at := sinks.DeliveryOf(ctx).ExpiresAt; !at.IsZero() {
-		header.Set("Apns-Expiration", strconv.FormatInt(at.Unix(), 10))
-	}
+	header := s.header(ctx, m.ID)
+	header.Set("Authorization", "bearer "+token)
 	resp, err := s.client.Post(ctx, httpsend.Request{URL: s.url.JoinPath("3", "device", r.DeviceToken), Label: s.label, Header: header, Body: payload})
 	if err != nil {
 		return err

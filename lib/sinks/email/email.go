@@ -18,6 +18,7 @@
 package email
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -107,6 +108,7 @@ var (
 	_ sinks.RecipientDecoder = (*Sink)(nil)
 	_ sinks.Validator        = (*Sink)(nil)
 	_ sinks.Adviser          = (*Sink)(nil)
+	_ sinks.Previewer        = (*Sink)(nil)
 )
 
 // New returns the sink called name. All faults of c are reported together, as
@@ -202,6 +204,32 @@ func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 	}
 	_, err = s.compose(rcpt, m, time.Now())
 	return err
+}
+
+// Preview returns the message that Send would transmit: its headers, and its body as it goes out, without
+// the sender. Errors are those of Validate.
+func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
+	rcpt, err := addressee(to)
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	hidden := *s
+	hidden.from, hidden.domain = &mail.Address{Address: "sender@hidden.invalid"}, sinks.Redacted
+	text, err := hidden.compose(rcpt, m, sinks.FirstAttempt(ctx))
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	read, err := mail.ReadMessage(bytes.NewReader(text))
+	if err != nil {
+		return sinks.Preview{}, sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: "the message cannot be read back", Cause: err})
+	}
+	body, err := io.ReadAll(read.Body)
+	p := sinks.Preview{URL: "smtp://" + s.addr, Header: map[string]string{}, Body: strings.ReplaceAll(string(body), "\r\n", "\n")}
+	for name := range read.Header {
+		p.Header[name] = read.Header.Get(name)
+	}
+	p.Header["From"] = sinks.Redacted
+	return p, err
 }
 
 // Send delivers m once, over a connection of its own. to is a Recipient. Errors are

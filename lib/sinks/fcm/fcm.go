@@ -103,6 +103,7 @@ var (
 	_ sinks.Validator        = (*Sink)(nil)
 	_ sinks.Deduplicator     = (*Sink)(nil)
 	_ sinks.EndsWithContext  = (*Sink)(nil)
+	_ sinks.Previewer        = (*Sink)(nil)
 )
 
 // project matches project ids, also those of a domain ("example.com:shop").
@@ -170,6 +171,35 @@ func (s *Sink) EndsWithContext(called sinks.Sink) bool { return called == sinks.
 
 // Format keeps the sink's secrets out of any formatted output.
 func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sink "+s.name) }
+
+// Preview returns what Send would post, without the project's id, the sink's default recipient and the
+// access token, which it does not get. Errors are those of Validate.
+func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
+	out, err := s.compose(to, m)
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	out.expire(sinks.DeliveryOf(ctx).ExpiresAt)
+	if to == nil {
+		out.Recipient = hidden(out.Recipient)
+	}
+	body, err := out.encode()
+	return sinks.Preview{
+		Method: http.MethodPost, URL: s.label + "/" + sinks.Redacted + "/messages:send",
+		Header: map[string]string{"Authorization": sinks.Redacted, "Content-Type": "application/json", "User-Agent": "backstop"},
+		Body:   string(body),
+	}, err
+}
+
+// hidden returns r with its value hidden.
+func hidden(r Recipient) Recipient {
+	for _, v := range []*string{&r.Token, &r.Topic, &r.Condition} {
+		if *v != "" {
+			*v = sinks.Redacted
+		}
+	}
+	return r
+}
 
 // Send sends m once to a Recipient, or to the sink's default. FCM keeps it for a device that is
 // offline until it expires (sinks.Delivery), at most for four weeks. Errors are INVALID_ARGUMENT, as

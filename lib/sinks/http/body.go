@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"backstop/internal/strictjson"
+	"backstop/lib/sinks"
 )
 
 // The contents of requests.
@@ -213,6 +214,10 @@ func (n node) appendJSON(b *bytes.Buffer, v *values) (kept bool, err error) {
 func graft(b *bytes.Buffer, v *values, p part, s string) error {
 	if err := v.spend(len(s)); err != nil {
 		return err
+	}
+	if v.preview && s == sinks.Redacted {
+		b.Write(hiddenJSON)
+		return nil
 	}
 	var any any
 	if err := strictjson.DecodePart([]byte(s), &any); err != nil {

@@ -126,7 +126,9 @@ type Sink struct {
 	window      time.Duration
 	verdict     verdict
 	guard       guard.Guard
-	examples    []string // parameters that have the document's example for a value
+	given       map[string]string // the types of the parameters that were given
+	preview     bool              // it shows, and does not send (see Preview)
+	examples    []string          // parameters that have the document's example for a value
 	own         *httpsend.Client
 	guarded     *httpsend.Client
 }
@@ -140,6 +142,7 @@ var (
 	_ sinks.Receivers            = (*Sink)(nil)
 	_ sinks.EndsWithContext      = (*Sink)(nil)
 	_ sinks.Adviser              = (*Sink)(nil)
+	_ sinks.Previewer            = (*Sink)(nil)
 )
 
 // documentKeys are the keys of a document.
@@ -202,7 +205,10 @@ func build(kind, name string, d *Document, given map[string]any, o *Options) (*S
 	if err := errors.Join(c.faults...); err != nil {
 		return nil, err
 	}
-	s.examples = c.examples(given)
+	s.examples, s.given = c.examples(given), map[string]string{}
+	for name := range given {
+		s.given[name] = d.Parameters[name].Type
+	}
 	s.own = httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})
 	if s.address.recipient {
 		s.guarded = httpsend.NewClient(&httpsend.Options{Guard: s.guard.Addresses(), RootCAs: o.RootCAs})
@@ -374,6 +380,7 @@ func (s *Sink) render(to sinks.Recipient, m sinks.Message, v *values) (*Request,
 	if err := s.judge(r); err != nil {
 		return nil, err
 	}
+	v.preview = s.preview
 	v.sink, v.parameters, v.fields, v.to, v.m, v.left = s.name, s.parameters, s.fields, r, m, maxRequest
 	for _, l := range s.limits {
 		if err := l.checkText(v); err != nil {

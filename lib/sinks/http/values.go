@@ -33,7 +33,8 @@ type values struct {
 	judged bool
 	// lenient takes empty values everywhere.
 	lenient bool
-	left    int // of maxRequest
+	preview bool // what is configured is hidden
+	left    int  // of maxRequest
 }
 
 // of returns the first value of a placeholder that is not empty. An empty one is an error, unless

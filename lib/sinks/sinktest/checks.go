@@ -2,10 +2,12 @@ package sinktest
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,6 +29,7 @@ var checks = []check{
 	{"concurrent", "a sink is safe for concurrent use", concurrent},
 	{"connections", "connections are reused, or closed by the Send that made them", connections},
 	{"hostile", "no message breaks out of its fields: it arrives as it is, or it is refused as INVALID_ARGUMENT before anything is sent, by Validate too", hostile},
+	{"previewed", "a sink that shows what it would send shows the message, and no secret, and sends nothing", previewed},
 	{"recipients", "a recipient of another shape is refused as INVALID_ARGUMENT", recipients},
 }
 
@@ -97,6 +100,39 @@ func named(tb testing.TB, h Harness) {
 		tb.Errorf("Name() is no name: %v", err)
 	}
 	secret(tb, h, "the sink", d.Sink)
+}
+
+func previewed(tb testing.TB, h Harness) {
+	tb.Helper()
+	d := h.Open(tb, Accept)
+	p, shown, err := sinks.PreviewOf(background(tb), d.Sink, h.to(d), message(h, "marker-1"))
+	if err != nil {
+		tb.Fatalf("Preview: %v", err)
+	}
+	if got := d.Attempts(); got != 0 {
+		tb.Errorf("Preview made %d attempts", got)
+	}
+	if !shown {
+		return
+	}
+	if !strings.Contains(p.Body, "marker-1") {
+		tb.Errorf("Preview does not show the message: %.500q", p.Body)
+	}
+	text := fmt.Sprintf("%s %s %v %s", p.Method, p.URL, p.Header, p.Body)
+	given, err := json.Marshal(h.to(d)) // whoever asks has it
+	if err != nil {
+		tb.Fatalf("the recipient is no JSON: %v", err)
+	}
+	for _, s := range h.Secrets {
+		if strings.Contains(string(given), s) {
+			continue
+		}
+		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s), base64.StdEncoding.EncodeToString([]byte(s))} {
+			if strings.Contains(text, form) {
+				tb.Errorf("Preview shows a secret: %.500q", text)
+			}
+		}
+	}
 }
 
 func delivers(tb testing.TB, h Harness) {

@@ -2,6 +2,7 @@ package sinktest
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"runtime"
@@ -92,6 +93,20 @@ func (f *fake) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 		return nil, nil
 	}
 	return nil, sinks.Terminal(&sinks.Error{Code: sinks.CodeInvalidArgument, Msg: "recipient: none is taken"})
+}
+
+func (f *fake) Preview(_ context.Context, _ sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
+	switch f.fault {
+	case "previews a secret":
+		return sinks.Preview{URL: "https://x.example/" + fakeSecret, Body: m.Body}, nil
+	case "previews an encoded secret":
+		return sinks.Preview{Header: map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(fakeSecret))}, Body: m.Body}, nil
+	case "previews nothing":
+		return sinks.Preview{}, nil
+	case "previews by sending":
+		f.take(m.Body, true)
+	}
+	return sinks.Preview{Body: m.Body}, validate(m)
 }
 
 func (f *fake) take(text string, whole bool) {
@@ -253,6 +268,10 @@ func TestSuiteNoticesEveryFault(t *testing.T) {
 		"takes what never ends for a delivery": "got nil, want an error",
 		"leaves a connection behind":           "outlive the Send",
 		"retries by itself":                    "one Send made 2 attempts",
+		"previews a secret":                    "Preview shows a secret",
+		"previews an encoded secret":           "Preview shows a secret",
+		"previews nothing":                     "Preview does not show the message",
+		"previews by sending":                  "Preview made 1 attempts",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()

@@ -82,6 +82,7 @@ var (
 	_ sinks.RecipientDecoder = (*Sink)(nil)
 	_ sinks.Validator        = (*Sink)(nil)
 	_ sinks.EndsWithContext  = (*Sink)(nil)
+	_ sinks.Previewer        = (*Sink)(nil)
 )
 
 // New returns the sink called name. A fault of c is a *sinks.ConfigError. It does no
@@ -200,6 +201,19 @@ var words = map[string]bool{
 	"no_active_hooks": true, "no_service": true, "no_service_id": true, "no_team": true, "no_text": true,
 	"posting_to_general_channel_denied": true, "rate_limited": true, "ratelimited": true, "rollup_error": true,
 	"team_disabled": true, "too_many_attachments": true, "user_not_found": true,
+}
+
+// Preview returns what Send would post, without the webhook's path. Errors are those of Validate.
+func (s *Sink) Preview(_ context.Context, _ sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
+	c, err := read(m)
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	body, err := c.encode()
+	return sinks.Preview{
+		Method: http.MethodPost, URL: sinks.RedactedURL(s.url.String()), Header: map[string]string{"Content-Type": "application/json", "User-Agent": "backstop"},
+		Body: string(bytes.TrimSuffix(body, []byte("\n"))),
+	}, err
 }
 
 // Send posts m once; the recipient is not looked at. Errors are INVALID_ARGUMENT, as

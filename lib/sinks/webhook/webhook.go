@@ -84,6 +84,7 @@ var (
 	_ sinks.Validator        = (*Sink)(nil)
 	_ sinks.Deduplicator     = (*Sink)(nil)
 	_ sinks.EndsWithContext  = (*Sink)(nil)
+	_ sinks.Previewer        = (*Sink)(nil)
 )
 
 // New returns the sink called name. All faults of c are reported together, as
@@ -232,22 +233,16 @@ var (
 
 var noMetadata = map[string]string{}
 
-// Send posts m once, to the sink's own URL or that of to, a Recipient. A message without an
-// ID gets a fresh one for this attempt. Errors are INVALID_ARGUMENT, as Validate's, and
-// SINK_UNAVAILABLE with the mark that the package's comment names, or around ctx's error
-// when ctx ended before the message was sent.
-func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
-	t, err := s.target(to)
-	if err != nil {
-		return err
+// request returns what is posted, and where to.
+func (s *Sink) request(to sinks.Recipient, m sinks.Message) (t target, h http.Header, body []byte, err error) {
+	if t, err = s.target(to); err != nil {
+		return target{}, nil, nil, err
 	}
-	h, err := s.header(m)
-	if err != nil {
-		return err
+	if h, err = s.header(m); err != nil {
+		return target{}, nil, nil, err
 	}
-	body, err := s.body(m)
-	if err != nil {
-		return err
+	if body, err = s.body(m); err != nil {
+		return target{}, nil, nil, err
 	}
 	for name, values := range t.headers {
 		h[name] = values
@@ -266,7 +261,38 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if h["User-Agent"] == nil {
 		h["User-Agent"] = userAgent
 	}
+	return t, h, body, nil
+}
 
+// Preview returns what Send would post, without the path and query of the sink's URL, its headers and
+// the signature. Errors are those of Validate.
+func (s *Sink) Preview(_ context.Context, to sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
+	t, h, body, err := s.request(to, m)
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	p := sinks.Preview{Method: http.MethodPost, URL: t.url.String(), Header: map[string]string{}, Body: string(body)}
+	if t.url == s.url {
+		p.URL = sinks.RedactedURL(p.URL)
+	}
+	for name := range h {
+		p.Header[name] = h.Get(name)
+		if t.headers[name] != nil || name == "Webhook-Signature" {
+			p.Header[name] = sinks.Redacted
+		}
+	}
+	return p, nil
+}
+
+// Send posts m once, to the sink's own URL or that of to, a Recipient. A message without an
+// ID gets a fresh one for this attempt. Errors are INVALID_ARGUMENT, as Validate's, and
+// SINK_UNAVAILABLE with the mark that the package's comment names, or around ctx's error
+// when ctx ended before the message was sent.
+func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+	t, h, body, err := s.request(to, m)
+	if err != nil {
+		return err
+	}
 	resp, err := t.client.Post(ctx, httpsend.Request{URL: t.url, Label: t.label, Header: h, Body: body})
 	if err != nil {
 		return err

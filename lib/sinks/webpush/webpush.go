@@ -109,6 +109,7 @@ var (
 	_ sinks.Receivers        = (*Sink)(nil)
 	_ sinks.EndsWithContext  = (*Sink)(nil)
 	_ sinks.Adviser          = (*Sink)(nil)
+	_ sinks.Previewer        = (*Sink)(nil)
 )
 
 // New returns the sink called name. All faults of c are reported together, as
@@ -241,6 +242,49 @@ func checkSize(plain []byte, size int) ([]byte, error) {
 	return plain, nil
 }
 
+// header returns the headers of a message, without who sends it.
+func (s *Sink) header(ctx context.Context, sub subscription, id string, now time.Time) http.Header {
+	ttl := timeToLive(sinks.DeliveryOf(ctx).ExpiresAt, now)
+	h := http.Header{
+		"Content-Encoding": {"aes128gcm"},
+		"Content-Type":     {"application/octet-stream"},
+		"Ttl":              {strconv.Itoa(ttl)},
+		"User-Agent":       {"backstop"},
+	}
+	if topic := collapse.Key(s.name, id); topic != "" {
+		h["Topic"] = []string{topic}
+	}
+	if s.urgency != "" {
+		h["Urgency"] = []string{s.urgency}
+	}
+	if ttl == 0 && windows(sub.url) {
+		h["X-Wns-Cache-Policy"] = []string{"no-cache"} // or it finds fault with a TTL of 0
+	}
+	return h
+}
+
+// Preview returns what Send would post, with the body as the browser decrypts it, and without the
+// signature and what the sink's urgency is. Errors are those of Validate.
+func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
+	sub, err := s.subscription(to)
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	plain, err := s.payload(m)
+	if err != nil {
+		return sinks.Preview{}, err
+	}
+	h := s.header(ctx, sub, m.ID, time.Now())
+	p := sinks.Preview{Method: http.MethodPost, URL: sub.url.String(), Header: map[string]string{"Authorization": sinks.Redacted}, Body: string(plain)}
+	for name := range h {
+		p.Header[name] = h.Get(name)
+	}
+	if s.urgency != "" {
+		p.Header["Urgency"] = sinks.Redacted
+	}
+	return p, nil
+}
+
 // Send pushes m once to the subscription to, a Recipient. The push service keeps it until it expires
 // (sinks.Delivery), at most for four weeks. Errors are INVALID_ARGUMENT, as Validate's, and
 // SINK_UNAVAILABLE with the mark that the package's comment names, or around ctx's error when
@@ -263,23 +307,8 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: "the request cannot be signed", Cause: err})
 	}
-	ttl := timeToLive(sinks.DeliveryOf(ctx).ExpiresAt, now)
-	h := http.Header{
-		"Authorization":    {authorization},
-		"Content-Encoding": {"aes128gcm"},
-		"Content-Type":     {"application/octet-stream"},
-		"Ttl":              {strconv.Itoa(ttl)},
-		"User-Agent":       {"backstop"},
-	}
-	if topic := collapse.Key(s.name, m.ID); topic != "" {
-		h["Topic"] = []string{topic}
-	}
-	if s.urgency != "" {
-		h["Urgency"] = []string{s.urgency}
-	}
-	if ttl == 0 && windows(sub.url) {
-		h["X-Wns-Cache-Policy"] = []string{"no-cache"} // or it finds fault with a TTL of 0
-	}
+	h := s.header(ctx, sub, m.ID, now)
+	h.Set("Authorization", authorization)
 	resp, err := s.client.Post(ctx, httpsend.Request{URL: sub.url, Label: sub.origin, Header: h, Body: body})
 	if err != nil {
 		return err
