@@ -135,6 +135,8 @@ func (a *App) compose() error {
 		Store: a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
 	}
+	events := &delivery.Eventer{Sender: a.Sender, Service: a.Env.Service, Observer: counter{a.Metrics}}
+	a.Sender.Events, a.Canceler.Events, a.Engine.Events = events, events, events
 	if keeper != nil {
 		keeper.Back, a.Engine.Journal = a.Engine.BringBack, keeper
 	}
@@ -183,7 +185,7 @@ func (a *App) Target(ctx context.Context, name string) (delivery.Target, error) 
 	}
 	return delivery.Target{
 		Sink: s.Sink, Retry: s.Retry, Replay: s.Replay, Flow: s.Flow, ConfigErr: s.Err,
-		Hold: s.FIFO == config.FIFOHold, MaxAge: s.MaxAge, Retention: s.Retention,
+		Hold: s.FIFO == config.FIFOHold, MaxAge: s.MaxAge, Retention: s.Retention, Events: s.Events,
 	}, nil
 }
 

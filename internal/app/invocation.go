@@ -7,6 +7,7 @@ import (
 
 	"backstop/internal/observe"
 	"backstop/internal/problem"
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/replay"
@@ -65,6 +66,18 @@ type counter struct{ *observe.Metrics }
 
 // Unguarded implements delivery.Observer.
 func (c counter) Unguarded(sink string) { c.Add(observe.Unguarded, sink, 1) }
+
+// Event implements delivery.EventObserver.
+func (c counter) Event(sink string, _ delivery.Fate, s delivery.EventStatus) {
+	switch s {
+	case delivery.EventSent:
+		c.Add(observe.EventsSent, sink, 1)
+	case delivery.EventDeadLettered:
+		c.Add(observe.EventsDeadLettered, sink, 1)
+	case delivery.EventPending:
+		c.Add(observe.EventsPending, sink, 1)
+	}
+}
 
 // BreakerOpened implements flow.Observer.
 func (c counter) BreakerOpened(_ context.Context, sink string) {

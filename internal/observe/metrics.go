@@ -22,39 +22,42 @@ type Metric struct {
 // The metrics. Each is published under the dimensions Service, and Service and Sink;
 // those with a reason also under Service and Reason.
 var (
-	Delivered       = Metric{"Delivered", "Count"}             // deliveries that arrived
-	DeadLettered    = Metric{"DeadLettered", "Count"}          // deliveries kept in the DLQ, by reason
-	Accepted        = Metric{"Accepted", "Count"}              // deliveries put into the queue, to be made later
-	Expired         = Metric{"Expired", "Count"}               // deliveries whose time was over before they arrived
-	Canceled        = Metric{"Canceled", "Count"}              // deliveries that a caller took back; repetitions of the call do not count
-	HandedBack      = Metric{"HandedBack", "Count"}            // deliveries that the caller still owns, by code
-	Duplicate       = Metric{"Duplicate", "Count"}             // deliveries answered from their record
-	Attempts        = Metric{"Attempts", "Count"}              // Send calls
-	AttemptLatency  = Metric{"AttemptLatency", "Milliseconds"} // mean time of a delivery's attempts
-	Unguarded       = Metric{"Unguarded", "Count"}             // deliveries whose idempotency record could not be read or written
-	DLQDepth        = Metric{"DLQDepth", "Count"}              // dead letters in a sink
-	DLQOldestAge    = Metric{"DLQOldestAge", "Seconds"}        // age of the oldest dead letter
-	Trimmed         = Metric{"Trimmed", "Count"}               // dead letters removed by overflow
-	Retired         = Metric{"Retired", "Count"}               // dead letters removed because a sink's retention was over
-	Spilled         = Metric{"Spilled", "Count"}               // dead letters that the queue did not take and the journal did
-	SpillDepth      = Metric{"SpillDepth", "Count"}            // dead letters of a sink that wait in the journal for room in the queue
-	Unjournaled     = Metric{"Unjournaled", "Count"}           // dead letters of a sink that the journal has not yet, or not as they are
-	Ending          = Metric{"Ending", "Count"}                // dead letters of a sink that are over and that the journal still has
-	Healed          = Metric{"Healed", "Count"}                // dead letters that the queue had lost and got back by itself
-	Damaged         = Metric{"Damaged", "Count"}               // objects and lines of the journal that cannot be read
-	QueueLost       = Metric{"QueueLost", "Count"}             // 1 for a sink whose queue lost more than comes back by itself, else 0
-	ReplayDelivered = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
-	ReplayFailed    = Metric{"ReplayFailed", "Count"}          // replays that failed
-	Parked          = Metric{"Parked", "Count"}                // dead letters that a replay parked
-	BreakerOpened   = Metric{"BreakerOpened", "Count"}         // receivers that were found to be down, once in the whole system
-	Held            = Metric{"Held", "Count"}                  // times that a receiver asked everybody to wait
-	Throttled       = Metric{"Throttled", "Count"}             // deliveries and replays that found no slot, or a wait, that fits
-	ReplayRuns      = Metric{"ReplayRuns", "Count"}            // replay runs that finished with a configuration: the schedule's heartbeat
-	ConfigAge       = Metric{"ConfigAge", "Seconds"}           // age of the sink configuration in use
-	ConfigMissing   = Metric{"ConfigMissing", "Count"}         // 1 for an invocation that had no sink configuration, else 0
-	ColdStarts      = Metric{"ColdStarts", "Count"}            // processes that served their first invocation
-	InitTime        = Metric{"InitTime", "Milliseconds"}       // from a process's start to its first invocation
-	DeadlineMargin  = Metric{"DeadlineMargin", "Milliseconds"} // time left when an invocation ended
+	Delivered          = Metric{"Delivered", "Count"}             // deliveries that arrived
+	DeadLettered       = Metric{"DeadLettered", "Count"}          // deliveries kept in the DLQ, by reason
+	Accepted           = Metric{"Accepted", "Count"}              // deliveries put into the queue, to be made later
+	Expired            = Metric{"Expired", "Count"}               // deliveries whose time was over before they arrived
+	Canceled           = Metric{"Canceled", "Count"}              // deliveries that a caller took back; repetitions of the call do not count
+	HandedBack         = Metric{"HandedBack", "Count"}            // deliveries that the caller still owns, by code
+	Duplicate          = Metric{"Duplicate", "Count"}             // deliveries answered from their record
+	Attempts           = Metric{"Attempts", "Count"}              // Send calls
+	AttemptLatency     = Metric{"AttemptLatency", "Milliseconds"} // mean time of a delivery's attempts
+	Unguarded          = Metric{"Unguarded", "Count"}             // deliveries whose idempotency record could not be read or written
+	DLQDepth           = Metric{"DLQDepth", "Count"}              // dead letters in a sink
+	DLQOldestAge       = Metric{"DLQOldestAge", "Seconds"}        // age of the oldest dead letter
+	Trimmed            = Metric{"Trimmed", "Count"}               // dead letters removed by overflow
+	Retired            = Metric{"Retired", "Count"}               // dead letters removed because a sink's retention was over
+	Spilled            = Metric{"Spilled", "Count"}               // dead letters that the queue did not take and the journal did
+	SpillDepth         = Metric{"SpillDepth", "Count"}            // dead letters of a sink that wait in the journal for room in the queue
+	Unjournaled        = Metric{"Unjournaled", "Count"}           // dead letters of a sink that the journal has not yet, or not as they are
+	Ending             = Metric{"Ending", "Count"}                // dead letters of a sink that are over and that the journal still has
+	Healed             = Metric{"Healed", "Count"}                // dead letters that the queue had lost and got back by itself
+	Damaged            = Metric{"Damaged", "Count"}               // objects and lines of the journal that cannot be read
+	QueueLost          = Metric{"QueueLost", "Count"}             // 1 for a sink whose queue lost more than comes back by itself, else 0
+	ReplayDelivered    = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
+	ReplayFailed       = Metric{"ReplayFailed", "Count"}          // replays that failed
+	Parked             = Metric{"Parked", "Count"}                // dead letters that a replay parked
+	BreakerOpened      = Metric{"BreakerOpened", "Count"}         // receivers that were found to be down, once in the whole system
+	Held               = Metric{"Held", "Count"}                  // times that a receiver asked everybody to wait
+	Throttled          = Metric{"Throttled", "Count"}             // deliveries and replays that found no slot, or a wait, that fits
+	EventsSent         = Metric{"EventsSent", "Count"}            // events of fates that a sink took
+	EventsDeadLettered = Metric{"EventsDeadLettered", "Count"}    // events that failed and are dead letters of their own
+	EventsPending      = Metric{"EventsPending", "Count"}         // times that an event could be neither: it is sent later
+	ReplayRuns         = Metric{"ReplayRuns", "Count"}            // replay runs that finished with a configuration: the schedule's heartbeat
+	ConfigAge          = Metric{"ConfigAge", "Seconds"}           // age of the sink configuration in use
+	ConfigMissing      = Metric{"ConfigMissing", "Count"}         // 1 for an invocation that had no sink configuration, else 0
+	ColdStarts         = Metric{"ColdStarts", "Count"}            // processes that served their first invocation
+	InitTime           = Metric{"InitTime", "Milliseconds"}       // from a process's start to its first invocation
+	DeadlineMargin     = Metric{"DeadlineMargin", "Milliseconds"} // time left when an invocation ended
 )
 
 // maxValues is the most values that one metric of an EMF line may have.

@@ -4,11 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"backstop/lib/delivery/fate"
 	"backstop/lib/fault"
 	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
@@ -28,7 +30,7 @@ func digestOf(kind string, raw map[string]any) digest {
 }
 
 var (
-	commonKeys = slices.Sorted(slices.Values(append([]string{"fifo", "kind", "max_age", "on_ambiguous", "replay", "retention", "retry"}, flowKeys...)))
+	commonKeys = slices.Sorted(slices.Values(append([]string{"events", "fifo", "kind", "max_age", "on_ambiguous", "replay", "retention", "retry"}, flowKeys...)))
 	flowKeys   = []string{"breaker", "concurrency", "max_hold", "rate"}
 )
 
@@ -54,6 +56,7 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	s.FIFO = d.fifo(raw)
 	s.MaxAge = d.maxAge(raw)
 	s.Retention = d.retention(raw)
+	s.events = d.events(raw)
 
 	if s.Kind = d.kind(raw); s.Kind != "" {
 		kindKeys := map[string]any{}
@@ -235,6 +238,94 @@ func (d *decoder) retention(raw map[string]any) time.Duration {
 		return 0
 	}
 	return kept
+}
+
+// events reads which fates are told. Whether the sink is there that tells them is known once all
+// are (see tellable).
+func (d *decoder) events(raw map[string]any) fate.Events {
+	var keys EventKeys
+	before := len(d.findings)
+	d.section(raw, "events", &keys)
+	if raw["events"] == nil || len(d.findings) > before {
+		return fate.Events{}
+	}
+	if keys.To == "" {
+		d.fault(d.position("events"), "events.to", "is missing: the sink that the events are sent through")
+	} else if fault.CheckName(keys.To) != nil {
+		d.fault(d.position("events.to"), "events.to", "want the name of a sink")
+	}
+	if keys.On != nil && len(keys.On) == 0 {
+		d.fault(d.position("events.on"), "events.on", "names no fate; to tell all of them, leave it out")
+	}
+	e := fate.Events{To: keys.To}
+	for i, name := range keys.On {
+		key := fmt.Sprintf("events.on[%d]", i)
+		switch f := fate.Fate(name); {
+		case name == "new_cause":
+			d.fault(d.position(key), key, "new_cause is not told yet: nothing keeps which causes were seen before; dead_lettered tells of each dead letter")
+		case !slices.Contains(fate.All, f):
+			d.fault(d.position(key), key, "unknown fate; known are %s", fateNames)
+			d.findings[len(d.findings)-1].Suggestion = nearest(name, strings.Split(fateNames, ", "))
+		case slices.Contains(e.On, f):
+			d.fault(d.position(key), key, "comes twice")
+		default:
+			e.On = append(e.On, f)
+		}
+	}
+	if len(d.findings) > before {
+		return fate.Events{}
+	}
+	return e
+}
+
+var fateNames = func() string {
+	names := make([]string, len(fate.All))
+	for i, f := range fate.All {
+		names[i] = string(f)
+	}
+	return strings.Join(names, ", ")
+}()
+
+// tellable decides whose events are told, now that all sinks are known, and returns what is wrong
+// with the others. None of it keeps a sink from sending: what goes to a sink that is not there
+// waits for it as dead letters, and a sink that others' events go through has none itself, so that
+// no event makes others. at finds keys by sink.
+func tellable(all map[string]*Sink, at map[string]func(key string) Finding) (findings []Finding) {
+	ears := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if to := all[name].events.To; to != "" && ears[to] == "" {
+			ears[to] = name
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		s := all[name]
+		effective := s.events
+		if effective.To != "" {
+			f := at[name]("events.to")
+			switch _, known := all[effective.To]; {
+			case effective.To == name:
+				f.Message = "a sink cannot tell its own fates: name another one"
+			case ears[name] != "":
+				f = at[name]("events")
+				f.Message = fmt.Sprintf("the events of %s go through this sink, so it has none of its own: leave it out", ears[name])
+			case !known:
+				f.Message = "there is no such sink: its events become dead letters that wait for it"
+				f.Suggestion = nearest(effective.To, slices.Collect(maps.Keys(all)))
+			}
+			if f.Message != "" {
+				findings = append(findings, f)
+			}
+			if ears[name] != "" {
+				effective = fate.Events{}
+			}
+		}
+		if s.Events.To != effective.To || !slices.Equal(s.Events.On, effective.On) {
+			changed := *s // it may be in use
+			changed.Events = effective
+			all[name] = &changed
+		}
+	}
+	return findings
 }
 
 // kind checks the key kind and returns it, "" when it names no known kind.

@@ -6,7 +6,7 @@
 // Check is for tools that say what is wrong. A kind is known where its package is imported.
 //
 // A sink's configuration is one YAML block. The keys kind, retry, replay, breaker,
-// rate, concurrency, max_hold, max_age, retention, fifo and on_ambiguous are common to all kinds and read here;
+// rate, concurrency, max_hold, max_age, retention, events, fifo and on_ambiguous are common to all kinds and read here;
 // every other key belongs to the kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
 // file or parameter, line and column. Wherever a string is expected, {ssm: /path}
 // stands for the value of that parameter.
@@ -20,6 +20,7 @@ import (
 	"slices"
 	"time"
 
+	"backstop/lib/delivery/fate"
 	"backstop/lib/flow"
 	"backstop/lib/replay/policy"
 	"backstop/lib/retry"
@@ -49,9 +50,13 @@ type Sink struct {
 	// Retention is how long a dead letter is kept that nothing is due to happen to by itself. Zero: for
 	// good.
 	Retention time.Duration
+	// Events says which fates of its deliveries are told. A sink that another one's events go
+	// through has none, whatever is configured.
+	Events fate.Events
 
-	block     digest // of everything that is configured
-	kindBlock digest // of what the kind's factory was given
+	events    fate.Events // as configured
+	block     digest      // of everything that is configured
+	kindBlock digest      // of what the kind's factory was given
 }
 
 // Snapshot is the configuration as it was at one time. It is immutable and safe for

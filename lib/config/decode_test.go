@@ -385,7 +385,7 @@ func FuzzDecode(f *testing.F) {
 				values[ref] = resolved{value: "a referred value"}
 			}
 			for _, b := range blocks {
-				sink, faults := b.sink(values, nil, new(int))
+				sink, faults, _ := b.sink(values, nil, new(int))
 				if (sink.Sink == nil) != (sink.Err != nil) || (sink.Err == nil) != (len(faults) == 0) {
 					t.Errorf("sink %v, error %v, findings %v", sink.Sink, sink.Err, faults)
 				}

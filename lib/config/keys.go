@@ -19,7 +19,14 @@ type Common struct {
 	FIFO        string        `json:"fifo,omitempty" jsonschema:"enum=continue,enum=hold,default=continue" jsonschema_description:"What a failed message of a FIFO queue does to its message group: continue (it is dead-lettered, and a replay comes after its successors) or hold (while it may pass, the group is handed back to the queue and waits)."`
 	AgeKeys
 	RetentionKeys
+	Events EventKeys `json:"events,omitempty" jsonschema_description:"Which fates of this sink's deliveries are told, as CloudEvents, through another sink."`
 	FlowKeys
+}
+
+// EventKeys is the block events.
+type EventKeys struct {
+	To string   `json:"to" jsonschema:"pattern=^[a-z0-9][a-z0-9._-]{0\\,63}$" jsonschema_description:"The sink that the events are sent through. It has no events of its own."`
+	On []string `json:"on,omitempty" jsonschema:"minItems=1,uniqueItems=true,enum=delivered,enum=dead_lettered,enum=delivered_by_replay,enum=parked,enum=expired,enum=canceled,enum=discarded" jsonschema_description:"The fates that are told. Default: all."`
 }
 
 // What a failed message of a FIFO queue does to the rest of its message group.

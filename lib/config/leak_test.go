@@ -65,7 +65,7 @@ func wantHidden(t *testing.T, what, name, text string) {
 	blocks, findings, err := split([]Document{{Source: "doc", Name: name, Text: sinks.Secret(text)}})
 	shown := []string{fmt.Sprint(err)}
 	for _, b := range blocks {
-		sink, faults := b.sink(map[string]resolved{}, nil, new(int))
+		sink, faults, _ := b.sink(map[string]resolved{}, nil, new(int))
 		findings = append(findings, faults...)
 		shown = append(shown, b.name, fmt.Sprint(sink.Err))
 	}

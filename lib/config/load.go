@@ -44,9 +44,10 @@ func load(ctx context.Context, source Source, client SSM, prev *Snapshot) (*Snap
 	all := make(map[string]*Sink, len(blocks))
 	var notes []Finding
 	nodes := 0
+	at := map[string]func(string) Finding{}
 	for _, b := range blocks {
-		sink, found := b.sink(values, prev, &nodes)
-		all[b.name] = sink
+		sink, found, where := b.sink(values, prev, &nodes)
+		all[b.name], at[b.name] = sink, where
 		for _, f := range found {
 			if f.Note {
 				notes = append(notes, f)
@@ -55,6 +56,7 @@ func load(ctx context.Context, source Source, client SSM, prev *Snapshot) (*Snap
 			}
 		}
 	}
+	findings = append(findings, tellable(all, at)...)
 	snapshot := newSnapshot(began, all, findings, notes)
 	if prev != nil && prev.usable() > 0 && snapshot.usable() == 0 {
 		return nil, fmt.Errorf("%s: not one sink is valid any more: %w", source, &InvalidError{Findings: findings})
@@ -177,13 +179,17 @@ func references(blocks []block) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// sink builds the block's sink and returns what was found wrong with it, and notes.
-// nodes counts those of all blocks.
-func (b block) sink(values map[string]resolved, prev *Snapshot, nodes *int) (*Sink, []Finding) {
+// sink builds the block's sink and returns what was found wrong with it, and notes, and where its
+// keys are. nodes counts those of all blocks.
+func (b block) sink(values map[string]resolved, prev *Snapshot, nodes *int) (*Sink, []Finding, func(key string) Finding) {
 	d := newDecoder(b, nodes, func(name string) (string, error) { return values[name].value, values[name].err })
+	at := func(key string) Finding {
+		p := d.position(key)
+		return Finding{Source: b.source, Line: p.line, Column: p.column, Sink: b.name, Key: key}
+	}
 	d.findings = append(d.findings, b.faults...)
 	if b.node == nil {
-		return &Sink{Name: b.name, Err: d.invalid()}, d.findings
+		return &Sink{Name: b.name, Err: d.invalid()}, d.findings, at
 	}
 	var before *Sink
 	if prev != nil {
@@ -192,9 +198,9 @@ func (b block) sink(values map[string]resolved, prev *Snapshot, nodes *int) (*Si
 	raw, _ := d.value(b.node, "", d.root, 0).(map[string]any)
 	s := d.build(raw, before)
 	if s.Err != nil && d.unsettled && before != nil && before.Err == nil {
-		return before, d.findings // the last good one, as for any other outage
+		return before, d.findings, at // the last good one, as for any other outage
 	}
-	return s, append(d.findings, d.notes...)
+	return s, append(d.findings, d.notes...), at
 }
 
 // Check reads the source and returns everything that is wrong with it, and after that the

@@ -22,6 +22,8 @@ type Canceler struct {
 	Records Store
 	// Letters has their dead letters. Required.
 	Letters CancelStore
+	// Events tells what was canceled. Nil: nobody does.
+	Events *Eventer
 	// Spills says that dead letters may also wait in a journal, from where they come back.
 	Spills bool
 	// Log gets what no answer tells. Nil: slog.Default.
@@ -65,13 +67,20 @@ type Cancellation struct {
 // Errors mean that it was not canceled: ALREADY_DELIVERED when a receiver said that it has it;
 // DELIVERY_IN_PROGRESS while somebody sends it, and ITEM_LEASED while a replay does: ask again
 // later; SINK_DLQ_UNAVAILABLE when records or dead letters could not be reached, or it took too
-// long, in which case it may be canceled already: ask again; INVALID_ARGUMENT for a bad sink or id.
+// long, or its event could be neither sent nor kept, in which case it may be canceled already: ask
+// again; those of Targets where nobody knows whether the sink has an event of it;
+// INVALID_ARGUMENT for a bad sink or id.
 func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 	if err := errors.Join(fault.CheckName(k.Sink), fault.CheckID(k.ID)); err != nil {
 		return Cancellation{}, err
 	}
 	budget, token := retry.NewBudget(ctx, c.Reserve), uuid.NewString()
-	state, rec, err := c.Records.Cancel(ctx, k, token, Record{})
+	notice := Notice{Key: k, Fate: FateCanceled, At: time.Now()}
+	events, err := c.Events.wanted(ctx, notice)
+	if err != nil {
+		return Cancellation{}, err
+	}
+	state, rec, err := c.Records.Cancel(ctx, k, token, Record{Pending: events})
 	if err != nil {
 		return Cancellation{}, unmarked(err)
 	}
@@ -107,6 +116,13 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		if err != nil || dropped != nil {
 			return Cancellation{}, cmp.Or(err, dropped)
 		}
+	}
+	if state == StateCanceled && len(events) > 0 { // its attempts were not known when it was noted
+		notice.Attempts = rec.Attempts
+		rec.Pending = joined([]PendingEvent{c.Events.event(events[0].To, notice)}, rec.Pending)
+	}
+	if err := c.Events.tellAll(ctx, budget, rec, true); err != nil {
+		return Cancellation{}, err
 	}
 	return Cancellation{
 		Status: StatusCanceled, DeliveryID: k.ID, Known: rec.Former != "", Attempts: rec.Attempts, MayHaveArrived: rec.Unanswered > 0,

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"backstop/lib/delivery/fate"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
@@ -22,35 +23,22 @@ import (
 )
 
 // Fate is what became of a delivery, as an event tells it.
-type Fate string
+type Fate = fate.Fate
 
 // The fates.
 const (
-	FateDelivered         Fate = "delivered"           // the sink accepted it
-	FateDeadLettered      Fate = "dead_lettered"       // it failed, and the dead-letter queue has it
-	FateDeliveredByReplay Fate = "delivered_by_replay" // a replay of its dead letter delivered it
-	FateParked            Fate = "parked"              // its dead letter was replayed too often for the schedule to go on
-	FateExpired           Fate = "expired"             // its time was over before it was delivered
-	FateCanceled          Fate = "canceled"            // a caller took it back
-	FateDiscarded         Fate = "discarded"           // an operator gave its dead letter up
+	FateDelivered         = fate.Delivered         // the sink accepted it
+	FateDeadLettered      = fate.DeadLettered      // it failed, and the dead-letter queue has it
+	FateDeliveredByReplay = fate.DeliveredByReplay // a replay of its dead letter delivered it
+	FateParked            = fate.Parked            // its dead letter was replayed too often for the schedule to go on
+	FateExpired           = fate.Expired           // its time was over before it was delivered
+	FateCanceled          = fate.Canceled          // a caller took it back
+	FateDiscarded         = fate.Discarded         // an operator gave its dead letter up
 )
-
-// Fates lists every fate.
-var Fates = []Fate{
-	FateDelivered, FateDeadLettered, FateDeliveredByReplay, FateParked, FateExpired, FateCanceled, FateDiscarded,
-}
 
 // Events says which fates of a sink's deliveries are told, and through which sink. The zero value
 // tells none.
-type Events struct {
-	// To is the sink that the events are delivered through. Empty: there are none.
-	To string
-	// On lists the fates. Empty: all.
-	On []Fate
-}
-
-// tells reports whether f is told.
-func (e Events) tells(f Fate) bool { return e.To != "" && (len(e.On) == 0 || slices.Contains(e.On, f)) }
+type Events = fate.Events
 
 // Notice is one fate of one delivery.
 type Notice struct {
@@ -167,7 +155,7 @@ type Eventer struct {
 
 // of returns the event that tells n, if t's sink has it told.
 func (e *Eventer) of(t Events, n Notice) []PendingEvent {
-	if e == nil || !t.tells(n.Fate) || isEvent(n.ID) || n.ID == "" {
+	if e == nil || !t.Tells(n.Fate) || isEvent(n.ID) || n.ID == "" {
 		return nil
 	}
 	return []PendingEvent{e.event(t.To, n)}

@@ -68,8 +68,9 @@ type Single struct {
 	// After returns the context in which is recorded what came of it. It outlives the
 	// caller: what was sent must not be taken for unsent.
 	After func(context.Context) (context.Context, context.CancelFunc)
-	// BeforeSettle is called before the outcome is recorded. Nil: nothing is.
-	BeforeSettle func(context.Context, Leased, Settlement)
+	// BeforeSettle is called before the outcome is recorded. An error is Replay's: the outcome is not
+	// recorded, and the lease runs out. Nil: nothing is called.
+	BeforeSettle func(context.Context, Leased, Settlement) error
 }
 
 // Replay replays the item. ITEM_LEASED: another replay holds it, or took it over.
@@ -96,7 +97,9 @@ func (s Single) Replay(ctx context.Context) error {
 		return err
 	}
 	if s.BeforeSettle != nil {
-		s.BeforeSettle(after, l, settlement)
+		if err := s.BeforeSettle(after, l, settlement); err != nil {
+			return err
+		}
 	}
 	results, err := s.Store.Settle(after, []Settlement{settlement})
 	if err == nil && (len(results) != 1 || results[0] != SettleApplied) {

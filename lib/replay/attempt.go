@@ -289,8 +289,14 @@ func (e *Engine) note(ctx context.Context, fates ...fate) []delivery.Status {
 }
 
 // Discard removes a dead letter, as it was read, and notes that its delivery was given up.
-// One that is gone counts as removed. ITEM_LEASED while a replay holds it.
+// One that is gone counts as removed. ITEM_LEASED while a replay holds it. Where its sink has that told, it is
+// removed once its event is safe.
 func (e *Engine) Discard(ctx context.Context, it dlq.Item) error {
+	if told, err := e.Events.Told(ctx, it.Sink, delivery.FateDiscarded); err != nil {
+		return err
+	} else if told && it.DeliveryID != "" && it.DecodeError == "" && it.DeliveredAt.IsZero() {
+		return e.discardTold(ctx, it)
+	}
 	if err := e.Store.Discard(ctx, it.ID); err != nil {
 		return err
 	}

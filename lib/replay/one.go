@@ -56,7 +56,7 @@ type Result struct {
 // holds the item, or if it took it over; ErrAlreadyDelivered; ErrExpired; INVALID_ARGUMENT for
 // an item that cannot be decoded, or whose delivery was canceled; NOT_ATTEMPTED when no time is left; those of Targets;
 // SINK_DLQ_UNAVAILABLE, which after the send leaves the item leased until its lease
-// runs out.
+// runs out, as does an event that could be neither sent nor kept.
 func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result, error) {
 	if err := checkOnSuccess(o.OnSuccess); err != nil {
 		return Result{}, err
@@ -92,8 +92,14 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink, force: true, late: o.Force}, l)
 			return rep.settlement, rep.err
 		},
-		After:        budget.SettleContext,
-		BeforeSettle: func(ctx context.Context, _ dlq.Leased, _ dlq.Settlement) { e.noteBefore(ctx, rep) },
+		After: budget.SettleContext,
+		BeforeSettle: func(ctx context.Context, _ dlq.Leased, _ dlq.Settlement) error {
+			if err := e.tell(ctx, budget, rep)[0]; err != nil {
+				return err
+			}
+			e.noteBefore(ctx, rep)
+			return nil
+		},
 	}.Replay(ctx)
 	if rep.status == "" {
 		return Result{}, err

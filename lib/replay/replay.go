@@ -45,6 +45,9 @@ type Engine struct {
 	// Records is told when a dead letter is delivered or its time is over, before it is settled,
 	// and when it is discarded or imported. Nil: nobody is.
 	Records Records
+	// Events tells what becomes of dead letters, before it is settled; Run sends what is owed. Nil:
+	// nobody does.
+	Events *delivery.Eventer
 	// Journal is kept by Run, and bulk operations restore from it, audit it, and erase in it; its
 	// Back is to be BringBack. Nil: there is none.
 	Journal Journal

@@ -105,6 +105,7 @@ func (r *run) work(ctx context.Context) error {
 	if len(stalled) > 0 {
 		until = r.budget.Share(2).Attempts
 	}
+	r.settleOwed(ctx, names)
 	j, done := r.journals(ctx)
 	defer done()
 	names = j.with(names)

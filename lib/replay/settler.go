@@ -57,6 +57,9 @@ func (s *settler) loop() {
 }
 
 func (s *settler) settle(group []replayed) {
+	if group = s.told(group); len(group) == 0 {
+		return
+	}
 	ctx, cancel := s.budget.SettleContext(s.ctx)
 	defer cancel()
 	settlements := make([]dlq.Settlement, len(group))
@@ -80,6 +83,28 @@ func (s *settler) settle(group []replayed) {
 		}
 	}
 	s.engine.note(ctx, dropped...)
+}
+
+// told returns the outcomes whose events are safe. The others are not settled: what was sent stays
+// leased, and is sent again; what was not is given back.
+func (s *settler) told(group []replayed) []replayed {
+	var unsent []dlq.Lease
+	safe := make([]replayed, 0, len(group))
+	for i, err := range s.engine.tell(s.ctx, s.budget, group...) {
+		rep := group[i]
+		if err == nil {
+			safe = append(safe, rep)
+			continue
+		}
+		if rep.attempts == 0 {
+			unsent = append(unsent, rep.leased.Lease)
+		}
+		s.settled(rep, err)
+	}
+	if len(unsent) > 0 {
+		s.engine.release(s.ctx, s.budget, unsent)
+	}
+	return safe
 }
 
 // recordStatus is what a settlement makes of the delivery; empty: nothing new.
