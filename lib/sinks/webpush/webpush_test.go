@@ -378,3 +378,42 @@ func TestASubscriberThatAppleRefusesIsNoted(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a caller gives as a subscription is read or refused as INVALID_ARGUMENT, shows nothing of
+// itself, and stays the same when it is stored and read again.
+func FuzzSubscription(f *testing.F) {
+	const keys = `"keys":{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}`
+	for _, endpoint := range []string{"https://fcm.googleapis.com/fcm/send/abc:def", "https://web.push.apple.com:443/x#y", "http://127.0.0.1/", "https://[::1]:8443/"} {
+		f.Add([]byte(`{"endpoint":"` + endpoint + `","expirationTime":null,` + keys + `}`))
+	}
+	f.Add([]byte(`{"endpoint":1,"keys":[]}`))
+	c := config()
+	c.AllowPrivateRecipients = false
+	s, err := webpush.New("browsers", c, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		to, err := s.DecodeRecipient(raw)
+		if err != nil {
+			if sinks.CodeOf(err) != sinks.CodeInvalidArgument || sinks.IsTransient(err) || len(err.Error()) > 500 {
+				t.Errorf("%q: %v", raw, err)
+			}
+			return
+		}
+		if to == nil {
+			return
+		}
+		receiver := s.Receiver(to)
+		if !strings.HasPrefix(receiver, "https://") || strings.ContainsAny(strings.TrimPrefix(receiver, "https://"), "/?#@ ") {
+			t.Errorf("%q goes to %q, want an origin", raw, receiver)
+		}
+		stored, err := json.Marshal(to)
+		if err != nil {
+			t.Fatalf("%q: %v", raw, err)
+		}
+		if again, err := s.DecodeRecipient(stored); err != nil || again != to {
+			t.Errorf("%q, stored as %s, is read as %v, %v", raw, stored, again, err)
+		}
+	})
+}
