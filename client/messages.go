@@ -104,6 +104,8 @@ type Delivery struct {
 	// MayHaveArrived says that an attempt was made to which nobody answered. What was delivered
 	// has arrived, and does not say so.
 	MayHaveArrived bool `json:"may_have_arrived"`
+	// Event is "pending" while an event of one of its fates is not known to be sent or kept. Empty: none is.
+	Event string `json:"event"`
 	// Next is what comes. Nil: nothing, or nothing that is known.
 	Next     *DeliveryNext   `json:"next"`
 	Timeline []DeliveryEvent `json:"timeline"` // oldest first; only what has a time

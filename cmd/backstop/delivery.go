@@ -98,6 +98,9 @@ func printDelivery(w io.Writer, d client.Delivery, now time.Time) error {
 	if d.MayHaveArrived {
 		t.add("may have arrived", mayHaveArrived)
 	}
+	if d.Event != "" {
+		t.add("event", d.Event+": what became of it is not told yet")
+	}
 	if d.Next != nil {
 		t.add("next", nextOf(*d.Next, now))
 	}

@@ -122,6 +122,8 @@ func (w *world) putParameters(t *testing.T) {
 		path + "gone":                           "kind: webhook\nurl: " + w.inbox.URL + "/gone\n",
 		path + "broken":                         "kind: webhook\nurl: " + w.inbox.URL + "/broken\nretry: {max_attempts: 1}\nbreaker: {least: 1}\n",
 		path + "busy":                           "kind: webhook\nurl: " + w.inbox.URL + "/busy\n",
+		path + "told":                           "kind: webhook\nurl: " + w.inbox.URL + "/ok\nevents: {to: ears}\n",
+		path + "ears":                           "kind: webhook\nformat: raw\nurl: " + w.inbox.URL + "/ears\n",
 		path + "old":                            "kind: webhook\nurl: " + w.inbox.URL + "/old\nretention: 30d\n",
 	} {
 		if _, err := w.ssm.PutParameter(t.Context(), &ssm.PutParameterInput{Name: &name, Value: &value, Type: ssmtypes.ParameterTypeSecureString}); err != nil {
@@ -617,6 +619,38 @@ func TestTheDeployedStackWorks(t *testing.T) {
 		eventually(t, "it is gone", func() bool {
 			w.tick(t)
 			return w.count(t, "old") == 0
+		})
+	})
+	t.Run("fates are told", func(t *testing.T) {
+		if status, out := w.http(t, "POST", "/v1/messages", message("h-told", "told")); status != 200 {
+			t.Errorf("%d %v", status, out)
+		}
+		w.inbox.HTTP.Set("/ears", inbox.Always(inbox.Reply{Status: http.StatusServiceUnavailable}))
+		if status, out := w.http(t, "POST", "/v1/messages", message("h-told-later", "told")); status != 200 || w.count(t, "ears") != 1 {
+			t.Errorf("%d %v", status, out)
+		}
+		// While one call tells, another finds the event pending.
+		wait := make(chan struct{})
+		w.inbox.HTTP.Set("/ears", inbox.Always(inbox.Reply{Wait: wait}))
+		var first sync.WaitGroup
+		first.Go(func() {
+			if status, out := w.http(t, "POST", "/v1/messages", message("h-told-twice", "told")); status != 200 {
+				t.Errorf("%d %v", status, out)
+			}
+		})
+		eventually(t, "it is pending", func() bool {
+			_, out := w.http(t, "GET", "/v1/deliveries?sink=told&id=h-told-twice", "")
+			return out["event"] == "pending"
+		})
+		if status, out := w.http(t, "POST", "/v1/messages", message("h-told-twice", "told")); status != 200 || out["duplicate"] != true {
+			t.Errorf("%d %v", status, out)
+		}
+		close(wait)
+		first.Wait()
+		w.inbox.HTTP.Heal("/ears")
+		eventually(t, "all of it is told", func() bool {
+			w.tick(t)
+			return w.count(t, "ears") == 0
 		})
 	})
 	t.Run("the journal has what the queue has, and nothing is lost", func(t *testing.T) {

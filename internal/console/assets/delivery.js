@@ -54,6 +54,7 @@ export const delivery = {
           ["Not before", d.not_before && when(d.not_before)],
           ["Expires", d.expires_at && when(d.expires_at)],
           ["Attempts", num(d.attempts)],
+          ["Event", d.event && `${d.event}: what became of it is not told yet`],
           ["Dead letter", d.spilled ? "waits in the journal for room in the queue" : d.item_id && h("a", { href: to(["items", d.item_id]) }, h("code", {}, d.item_id))],
         ]))),
       ],
