@@ -108,6 +108,9 @@ func (k *Kind) Message() sinks.Message {
 // To returns a recipient that the kind takes, as JSON: with the fields that are required, or the first.
 // Nil: the kind takes none.
 func (k *Kind) To() (json.RawMessage, error) {
+	if k.sampleTo != nil {
+		return encoded(k.sampleTo)
+	}
 	to := map[string]json.RawMessage{}
 	for i, f := range k.Recipient {
 		if !f.Required && i > 0 {
