@@ -155,7 +155,7 @@ func comment(b *strings.Builder, text string) {
 func (k Key) describe() string {
 	text := k.About
 	add := func(s string) { text = strings.TrimSpace(text + " " + s) }
-	if choices := k.Choices(); choices != nil {
+	if choices := k.Unsaid(); choices != nil {
 		add("One of " + strings.Join(choices, ", ") + ".")
 	}
 	if k.Required {
