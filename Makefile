@@ -98,6 +98,11 @@ smoke-aws: ## Check a deployed stack, STACK=name, for what only AWS can show.
 fmt: $(LINT) ## Format the code.
 	$(LINT) fmt ./...
 
+.PHONY: generate
+generate: ## Write what is generated: the schema of sinks' configuration, and docs/kinds.md.
+	$(GO) run ./lib/config/schemagen >build/generated && mv build/generated config/sinks/schema.json
+	$(GO) run ./internal/kinds/kindsdoc >build/generated && mv build/generated docs/kinds.md
+
 $(LINT): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 

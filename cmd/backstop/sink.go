@@ -28,7 +28,7 @@ None of it needs the API. How the sinks are that run already is said by 'backsto
   backstop sink test texts --recipient '{"to": "+14155550100"}' --send`,
 	}
 	group(c, nil)
-	c.AddCommand(newSinkKinds(), newSinkExample())
+	c.AddCommand(newSinkKinds(), newSinkExample(), newSinkTest())
 	return c
 }
 

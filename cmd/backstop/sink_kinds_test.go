@@ -100,6 +100,14 @@ func TestEveryExampleIsValidAndToBeFilledIn(t *testing.T) {
 				}
 			}
 			required := folder(t, map[string]string{"required.yaml": r.out})
+			// The request that it shows can be sent.
+			to, err := k.To()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := k.Message()
+			r.want(t, 0, `"message":{"subject":"`+m.Subject+`"`, "")
+			run(t, "sink", "test", "required", "--sinks", required, "--recipient", string(to), "--subject", m.Subject, "--body", m.Body).want(t, 0, "://", "Nothing was sent")
 			pushed := run(t, "config", "push", required, "ssm:/prod/sinks", "--yes")
 			if secret {
 				pushed.want(t, exitFailed, filepath.Join(required, "required.yaml")+":", "left: nothing is written\nPut your own values there. If one is meant, add --allow-placeholders.\n")

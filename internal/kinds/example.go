@@ -108,6 +108,9 @@ func (k *Kind) Message() sinks.Message {
 // To returns a recipient that the kind takes, as JSON: with the fields that are required, or the first.
 // Nil: the kind takes none.
 func (k *Kind) To() (json.RawMessage, error) {
+	if k.sampleTo != nil {
+		return encoded(k.sampleTo)
+	}
 	to := map[string]json.RawMessage{}
 	for i, f := range k.Recipient {
 		if !f.Required && i > 0 {
@@ -152,7 +155,7 @@ func comment(b *strings.Builder, text string) {
 func (k Key) describe() string {
 	text := k.About
 	add := func(s string) { text = strings.TrimSpace(text + " " + s) }
-	if choices := k.Choices(); choices != nil {
+	if choices := k.Unsaid(); choices != nil {
 		add("One of " + strings.Join(choices, ", ") + ".")
 	}
 	if k.Required {

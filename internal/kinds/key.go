@@ -3,6 +3,7 @@ package kinds
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -42,6 +43,15 @@ func (k Key) Choices() []string {
 		return strings.Split(k.Pattern, "|")
 	}
 	return nil
+}
+
+// Unsaid are the Choices, where About does not name them all; nil: it does.
+func (k Key) Unsaid() []string {
+	all := k.Choices()
+	if k.Type == "bool" || !slices.ContainsFunc(all, func(word string) bool { return !strings.Contains(k.About, word) }) {
+		return nil
+	}
+	return all
 }
 
 // sample is a value for a block: the default, an example, or one of the choices.

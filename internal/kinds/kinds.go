@@ -49,6 +49,7 @@ type Kind struct {
 	// Preset is the document of a kind without code.
 	Preset *http.Document `json:"-"`
 
+	sampleTo   map[string]string
 	parsesBody bool // a message's body has to be JSON
 }
 
@@ -108,6 +109,7 @@ type file struct {
 	Dedup      string
 	RateBy     string `yaml:"rate_by"`
 	Sample     string
+	SampleTo   map[string]string `yaml:"sample_to"` // a recipient for Sample
 }
 
 // fields are keys in the order of the file.
@@ -172,7 +174,7 @@ func inGo(name string) (*Kind, error) {
 	}
 	return &Kind{
 		Name: name, About: f.About, Source: f.Source, Notes: f.Notes, Keys: f.Parameters, Recipient: f.Recipient, Answers: f.Answers,
-		Dedup: f.Dedup, RateBy: f.RateBy, Sample: f.Sample,
+		Dedup: f.Dedup, RateBy: f.RateBy, Sample: f.Sample, sampleTo: f.SampleTo,
 	}, nil
 }
 

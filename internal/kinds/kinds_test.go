@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"backstop/lib/sinks/apns"
 	"backstop/lib/sinks/email"
 	"backstop/lib/sinks/fcm"
 	"backstop/lib/sinks/http"
@@ -18,6 +19,7 @@ import (
 
 // decoded are the structs that the kinds in Go decode, and their recipients.
 var decoded = map[string]struct{ config, recipient any }{
+	apns.Kind:    {apns.Config{}, apns.Recipient{}},
 	email.Kind:   {email.Config{}, email.Recipient{}},
 	fcm.Kind:     {fcm.Config{}, fcm.Recipient{}},
 	http.Kind:    {http.Document{}, struct{}{}},

@@ -37,15 +37,24 @@ func condition(o http.Outcome) string {
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
-		parts = append(parts, fmt.Sprintf("header `%s` %s", name, o.Header[name]))
+		parts = append(parts, fmt.Sprintf("header `%s` %s", name, match(o.Header[name])))
 	}
 	for _, at := range slices.Sorted(maps.Keys(o.JSON)) {
-		parts = append(parts, fmt.Sprintf("`%s` %s", at, o.JSON[at]))
+		parts = append(parts, fmt.Sprintf("`%s` %s", at, match(o.JSON[at])))
 	}
 	if len(parts) == 0 {
 		return text
 	}
 	return text + " with " + strings.Join(parts, " and ")
+}
+
+// match says in words what a value must be.
+func match(m http.Match) string {
+	text := m.String()
+	if strings.HasPrefix(text, "`") {
+		text = "= " + text
+	}
+	return text
 }
 
 // limits says in words what is refused.

@@ -271,7 +271,8 @@ func (s *Sink) header(ctx context.Context, id string) http.Header {
 	return header
 }
 
-// Preview returns what Send would post, without the topic and the provider's token. Errors are those of
+// Preview returns what Send would post, without the topic, a push type of the sink's own and the provider's
+// token. Errors are those of
 // Validate.
 func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message) (sinks.Preview, error) {
 	r, payload, err := s.compose(to, m)
@@ -289,6 +290,9 @@ func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message)
 		p.Header[name] = h.Get(name)
 	}
 	p.Header["Apns-Topic"] = sinks.Redacted
+	if s.pushType != typeAlert {
+		p.Header["Apns-Push-Type"] = sinks.Redacted
+	}
 	return p, nil
 }
 

@@ -22,7 +22,7 @@ func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message)
 	if err != nil {
 		return sinks.Preview{}, err
 	}
-	p := sinks.Preview{Method: r.Method, URL: shownURL(r.URL), Header: map[string]string{}, Body: string(r.Body)}
+	p := sinks.Preview{Method: r.Method, URL: unescaped(r.URL.String()), Header: map[string]string{}, Body: string(r.Body)}
 	if given, err := recipient(to); err == nil && real.recipients && given["url"] == "" { // the document's default
 		p.URL = sinks.RedactedURL(real.URL.String())
 	}
@@ -38,13 +38,7 @@ func (s *Sink) Preview(ctx context.Context, to sinks.Recipient, m sinks.Message)
 	return p, nil
 }
 
-// shownURL is a URL with its hidden parts readable, and without credentials.
-func shownURL(u *url.URL) string {
-	plain := *u
-	plain.User = nil
-	return unescaped(plain.String())
-}
-
+// unescaped makes what is hidden readable again.
 func unescaped(s string) string {
 	return strings.ReplaceAll(s, url.QueryEscape(sinks.Redacted), sinks.Redacted)
 }
