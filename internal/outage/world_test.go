@@ -589,6 +589,11 @@ func (l link) Swap(ctx context.Context, name, receiver string, s flow.Swap) (got
 	return got, errors.Join(err, failed)
 }
 
+// Hold is not asked: no receiver of the simulation counts by keys.
+func (l link) Hold(ctx context.Context, name string, h flow.Hold) (until, now int64, err error) {
+	return l.p.w.store.Hold(ctx, name, h)
+}
+
 func (l link) Take(ctx context.Context, name, receiver string, s flow.Slots) (got []flow.Granted, err error) {
 	var failed error
 	err = l.call(ctx, func() {
