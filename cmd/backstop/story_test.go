@@ -160,6 +160,6 @@ func TestAStoppedReplayIsResumedByItsOperator(t *testing.T) {
 	}
 	stack.Inbox.HTTP.Heal(local.PathDown)
 	run(t, "dlq", "operations", "resume", id).want(t, 0, "status     completed\nround      2\ntotal      4\ndone       4\ndelivered  4\n", "operation "+id+": round 2\n")
-	run(t, "dlq", "count").want(t, 0, "(all)          0\n", "")
+	run(t, "dlq", "count").want(t, 0, "(all)           0\n", "")
 	run(t, "dlq", "operations", "resume", id).want(t, exitUsage, "", "operation "+id+" is completed and is over; start another one: INVALID_ARGUMENT: only a stopped operation is resumed")
 }
