@@ -754,8 +754,8 @@ func (w *world) checkParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out.Parameters) != 7 {
-		t.Errorf("%d sinks, want 7", len(out.Parameters))
+	if len(out.Parameters) != 9 {
+		t.Errorf("%d sinks, want 9", len(out.Parameters))
 	}
 	for _, p := range out.Parameters {
 		if p.Type != ssmtypes.ParameterTypeSecureString || !strings.HasPrefix(aws.ToString(p.Value), "kms:") {
