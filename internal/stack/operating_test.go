@@ -114,7 +114,7 @@ func (w *world) operating(t *testing.T, cli, shipping string, page ...string) {
 		}
 		line = strings.NewReplacer(
 			"ops-slack~1795449913008-0", text(obj(items[0])["id"]), "2f6a54c1d001", text(obj(groups[0])["id"]), "ops-slack", "gone", "op-...", operation(),
-			"push sinks/ ssm:/backstop/prod/sinks", "push config/sinks ssm:/operating/sinks", "/backstop/prod/sinks", runParameters["SinksPath"],
+			"push sinks/ ssm:/backstop/prod/sinks", "push "+ownSinks(t)+" ssm:/operating/sinks", "/backstop/prod/sinks", runParameters["SinksPath"],
 		).Replace(line)
 		if strings.HasPrefix(line, "backstop dlq operations resume ") {
 			// Nothing stopped here; tests of the CLI resume what did.
@@ -131,6 +131,17 @@ func (w *world) operating(t *testing.T, cli, shipping string, page ...string) {
 			t.Errorf("%s arrived %d times after the replays, want once", id, n)
 		}
 	}
+}
+
+// ownSinks makes a folder of sinks as somebody has it, without a placeholder.
+func ownSinks(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	sink := []byte("kind: webhook\nurl: https://hooks.acme-shipping.com/orders\n")
+	if err := os.WriteFile(filepath.Join(dir, "orders.yaml"), sink, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // The commands that the README says to try on this machine work.

@@ -24,7 +24,17 @@ func TestTheCostsOfTheComparisonAddUp(t *testing.T) {
 	if len(formulas) != 10 {
 		t.Errorf("%d rows with formulas, want 10", len(formulas))
 	}
-	for _, row := range costRow.FindAllStringSubmatch(read(t, "docs", "deploy.md"), -1) {
+	deploy := read(t, "docs", "deploy.md")
+	idle := regexp.MustCompile(`Without any delivery the stack costs about (\d+)`).FindStringSubmatch(deploy)
+	if idle == nil {
+		t.Fatal("deploy.md does not say what a stack without deliveries costs")
+	}
+	for _, want := range []string{"costs\n  about " + idle[1] + " dollars a month", "about " + idle[1] + " a month for cache"} {
+		if !strings.Contains(read(t, "docs", "why-not.md"), want) {
+			t.Errorf("why-not.md does not say %q, as deploy.md does", want)
+		}
+	}
+	for _, row := range costRow.FindAllStringSubmatch(deploy, -1) {
 		for theirs, ours := range map[string]string{"SQS, batches of ten": "Backstop, SQS by ten", "`POST`": "Backstop, `POST`"} {
 			if row[1] == theirs && formulas[ours] != row[2] {
 				t.Errorf("%s is %q, deploy.md says %q", ours, formulas[ours], row[2])
