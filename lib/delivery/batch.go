@@ -15,7 +15,8 @@ const DefaultConcurrency = 50
 // Batch bounds the deliveries of requests that came together, so that one receiver that hangs
 // never holds up the others: each receiver may take its share of what is under way at once,
 // and what waits for its receiver's share is not under way. A receiver for which alone anything
-// still waits may take the others' shares too. Call Go for each request, or each series of
+// still waits may take the others' shares too. Of a receiver whose rate is counted by chat or the like, one of
+// these takes half of its share at most while others wait. Call Go for each request, or each series of
 // requests that must follow each other, and then Wait, from one goroutine.
 type Batch struct {
 	all  sync.WaitGroup
@@ -23,13 +24,16 @@ type Batch struct {
 
 	mu      sync.Mutex
 	busy    int              // under way
-	held    map[receiver]int // of them, by receiver
+	held    map[receiver]int // of them, by receiver, and by rate key of one
 	waiting []*waiter        // in order
 	closed  bool             // no more come
 }
 
-// receiver is who gets a message: a sink, or one of those that it sends to.
-type receiver struct{ sink, name string }
+// receiver is who gets a message: a sink, or one of those that it sends to, or what its rate is counted by.
+type receiver struct{ sink, name, rateKey string }
+
+// whole is the receiver of a rate key.
+func (r receiver) whole() receiver { return receiver{sink: r.sink, name: r.name} }
 
 // waiter waits for room, and for one of a receiver's share.
 type waiter struct {
@@ -81,24 +85,39 @@ func (b *Batch) grant() {
 		}
 		b.busy++
 		if !w.room {
-			b.held[w.to]++
+			b.hold(w.to, 1)
 		}
 		close(w.granted)
 		return true
 	})
 }
 
+// hold counts what a receiver has, and its rate key.
+func (b *Batch) hold(to receiver, n int) {
+	for _, r := range []receiver{to.whole(), to} {
+		if b.held[r] += n; b.held[r] == 0 {
+			delete(b.held, r)
+		}
+		if to.rateKey == "" {
+			return
+		}
+	}
+}
+
 // may reports whether a receiver may take one more.
 func (b *Batch) may(to receiver, most int) bool {
-	share := most
+	share, whole := most, to.whole()
 	if share <= 0 {
 		share = max(b.room/2, 1)
 	}
-	if b.held[to] < share {
-		return true
-	}
 	// Whoever else is left of the batch is under way, and needs no room.
-	return most <= 0 && b.closed && !slices.ContainsFunc(b.waiting, func(w *waiter) bool { return w.room || w.to != to })
+	alone := func(same func(receiver) bool) bool {
+		return b.closed && !slices.ContainsFunc(b.waiting, func(w *waiter) bool { return w.room || !same(w.to) })
+	}
+	if b.held[whole] >= share && (most > 0 || !alone(func(r receiver) bool { return r.whole() == whole })) {
+		return false
+	}
+	return to.rateKey == "" || b.held[to] < max(share/2, 1) || alone(func(r receiver) bool { return r == to })
 }
 
 // enterRoom waits for room.
@@ -117,11 +136,11 @@ type Turn struct{ batch *Batch }
 // is NOT_ATTEMPTED when ctx ends first, or an attempt would no longer fit into the budget.
 func (t *Turn) enter(ctx context.Context, budget retry.Budget, to receiver, most int) (leave func(), waited bool, err error) {
 	b := t.batch
-	leave = func() { b.change(func() { b.held[to]-- }) }
+	leave = func() { b.change(func() { b.hold(to, -1) }) }
 	w := &waiter{to: to, most: most, granted: make(chan struct{})}
 	b.mu.Lock()
 	if b.may(to, most) {
-		b.held[to]++
+		b.hold(to, 1)
 		b.mu.Unlock()
 		return leave, false, nil
 	}

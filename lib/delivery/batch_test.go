@@ -418,3 +418,56 @@ func TestWhatWaitsForAReceiverThatIsLeftAloneIsKeptAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// rooms is a line whose rate is counted by room.
+type rooms struct{ *line }
+
+func (rooms) RateKey(to sinks.Recipient) string {
+	room, _ := to.(string)
+	return room
+}
+
+func (rooms) DecodeRecipient(raw []byte) (sinks.Recipient, error) { return string(raw), nil }
+
+func (r rooms) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
+	if to == `"quick"` {
+		return nil
+	}
+	return r.line.Send(ctx, to, m)
+}
+
+// Of a receiver whose rate is counted by room, one that is slow leaves half of its share to the others, and
+// takes all of it once nothing else waits.
+func TestARoomThatIsSlowHoldsUpNoOther(t *testing.T) {
+	for most, want := range map[int]struct {
+		quick, all time.Duration
+		atOnce     int
+	}{
+		0: {0, 3 * time.Second, 12}, // of 20, half is 10 and of that half is 5; then all
+		8: {0, 3 * time.Second, 8},  // 4, then 8
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			slow := rooms{&line{name: "chat", takes: time.Second}}
+			c := newCrowd(slow.line)
+			c.targets["chat"] = delivery.Target{Sink: slow, Flow: flow.Policy{Concurrency: most}}
+			start, b := time.Now(), delivery.NewBatch(20)
+			send := func(room string, n int) {
+				for i := range n {
+					b.Go(func(turn *delivery.Turn) {
+						c.deliver(t.Context(), turn, delivery.Request{ID: fmt.Sprint(room, i), Sink: "chat", Recipient: json.RawMessage(`"` + room + `"`)})
+					})
+				}
+			}
+			send("slow", 20)
+			send("quick", 20)
+			b.Wait()
+			quick := time.Duration(0)
+			for i := range 20 {
+				quick = max(quick, c.ends[fmt.Sprint("quick", i)].Sub(start))
+			}
+			if all := time.Since(start); c.count("delivered") != 40 || quick != want.quick || all != want.all || slow.most != want.atOnce {
+				t.Errorf("most %d: %d delivered, the quick ones after %s, all after %s, %d at once; want 40, %+v", most, c.count("delivered"), quick, all, slow.most, want)
+			}
+		})
+	}
+}

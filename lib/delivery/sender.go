@@ -118,7 +118,7 @@ func (s *Sender) Deliver(ctx context.Context, r Request) (a Answer, err error) {
 		return Answer{}, err
 	}
 	if p.sends && !p.later && r.Turn != nil {
-		to := receiver{r.Sink, sinks.ReceiverOf(target.Sink, p.to)}
+		to := receiver{r.Sink, sinks.ReceiverOf(target.Sink, p.to), sinks.RateKeyOf(target.Sink, p.to)}
 		leave, waited, err := r.Turn.enter(ctx, r.Budget, to, target.Flow.Concurrency)
 		if err != nil {
 			return Answer{}, err

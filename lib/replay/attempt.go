@@ -54,8 +54,10 @@ type replayed struct {
 	elapsed    time.Duration
 	// sinkFailed: the failure says something of the sink, not of this message alone.
 	sinkFailed bool
-	// refused: the gate let nothing go, and may do so at notBefore.
+	// refused: the gate let nothing go, and may do so at notBefore. keyed: it is the item's rate key alone that
+	// waits until then, which says nothing of the sink.
 	refused   bool
+	keyed     bool
 	notBefore time.Time
 }
 
@@ -97,11 +99,15 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		rep.sinkFailed = out.Attempts > 0 // and might have been tried again
 	case refused(out):
 		rep.refused, rep.notBefore = true, out.NotBefore
-		if a.operation == "" && sinks.HasReceivers(a.target.Sink) {
+		rep.keyed = out.Reason == dlq.ReasonThrottled && sinks.RateKeyOf(a.target.Sink, send.To) != ""
+		if a.operation == "" && (rep.keyed || sinks.HasReceivers(a.target.Sink)) {
 			e.putOff(&rep, out, sinks.ReceiverOf(a.target.Sink, send.To))
 		}
 	case out.Attempts > 0:
 		e.failed(a, &rep, out.NotBefore)
+		if sinks.HoldOf(out.Err) > 0 && sinks.RateKeyOf(a.target.Sink, send.To) != "" {
+			rep.keyed, rep.sinkFailed, rep.notBefore = true, false, out.NotBefore
+		}
 	case out.Reason == dlq.ReasonAmbiguous:
 		rep.hold(a, out.Err)
 	}
@@ -111,8 +117,8 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 // mostPutOff is the longest that an item whose receiver is left alone is put off.
 const mostPutOff = time.Hour
 
-// putOff decides how an item is settled whose own receiver is left alone while others of its
-// sink may be well: out of the way, uncharged, and for the longer the longer it has waited, so
+// putOff decides how an item is settled whose own receiver is left alone, or whose rate key is held or has
+// no slot, while others of its sink may be well: out of the way, uncharged, and for the longer the longer it has waited, so
 // that a backlog of one receiver does not keep the schedule busy. What belongs to the sink's
 // own receiver comes back with the next probe; what a receiver that is back did not get yet,
 // with the next step; and what this process alone holds back, when it tries again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type lane struct {
 	until   time.Time     // no send starts after it; zero: no such bound
 	settler *settler
 	sends   sync.WaitGroup
+	apart   apart
 	// turn is held by who starts the next item, and guards the three below. (A mutex would
 	// hold up the clock of synctest.)
 	turn    slots
@@ -68,7 +70,7 @@ func (r *run) newLane(ctx context.Context, name string, t delivery.Target, b ret
 		l.attempt.budget.Least = max(b.Least, l.need)
 	}
 	if t.Flow.Rate.PerSecond > 0 && r.Gate != nil {
-		l.attempt.gate = inTurn{r.Gate, make(slots, waiters(t))}
+		l.attempt.gate = newInTurn(r.Gate, t)
 	}
 	l.settler = newSettler(ctx, r.Engine, r.budget, func(rep replayed, err error) { l.settled(ctx, rep, err) })
 	return l
@@ -125,7 +127,7 @@ func (l *lane) canary(ctx context.Context) bool {
 		if !ok {
 			l.giveBack(ctx, []dlq.Leased{item})
 		}
-		if !ok || rep.learned() {
+		if !ok || rep.learned() && !(rep.keyed && rep.attempts > 0) {
 			return ok && !rep.sinkFailed
 		}
 	}
@@ -376,19 +378,58 @@ func waiters(t delivery.Target) int {
 type inTurn struct {
 	Gate
 	waiting slots
+
+	most  int // of a rate key, half of the sink's sends at most
+	mu    sync.Mutex
+	keyed map[string]int // who waits for a slot of a rate key
 }
 
-// Ask implements retry.Gate. It returns when the slot is there.
-func (g inTurn) Ask(ctx context.Context, t flow.Try) flow.Leave {
-	if !g.waiting.take(ctx) {
+func newInTurn(g Gate, t delivery.Target) *inTurn {
+	n := waiters(t)
+	return &inTurn{Gate: g, waiting: make(slots, n), most: min(n, max(1, t.Replay.Concurrency/2)), keyed: map[string]int{}}
+}
+
+// near is how far ahead a slot may be for those that do not wait.
+const near = 100 * time.Millisecond
+
+// Ask implements retry.Gate. It returns when the slot is there. Where many wait for slots of one rate key the
+// next one does not, and comes back when it is told to: others go on meanwhile.
+func (g *inTurn) Ask(ctx context.Context, t flow.Try) flow.Leave {
+	switch {
+	case t.RateKey != "":
+		if !g.enter(t.RateKey) {
+			t.Latest = time.Now().Add(near)
+			return g.Gate.Ask(ctx, t)
+		}
+		defer g.leave(t.RateKey)
+	case !g.waiting.take(ctx):
 		return g.Gate.Ask(ctx, t) // it ends by itself
+	default:
+		defer g.waiting.give()
 	}
-	defer g.waiting.give()
 	l := g.Gate.Ask(ctx, t)
 	if l.Verdict == flow.Go && !l.At.IsZero() {
 		_ = delay.Sleep(ctx, max(time.Until(l.At), 0)) // whoever ended it sees so himself
 	}
 	return l
+}
+
+func (g *inTurn) enter(key string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.keyed[key] >= g.most {
+		return false
+	}
+	g.keyed[key]++
+	return true
+}
+
+func (g *inTurn) leave(key string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.keyed[key]--; g.keyed[key] == 0 {
+		delete(g.keyed, key)
+	}
 }
 
 // send replays a started item and hands its outcome to the settler.
@@ -427,7 +468,7 @@ func (l *lane) again(ctx context.Context, item dlq.Leased, wait time.Duration) b
 // count notes what a replay says of the sink, for those that follow.
 func (l *lane) count(ctx context.Context, rep replayed) {
 	switch {
-	case !rep.learned():
+	case !rep.learned(), rep.keyed && rep.attempts > 0:
 		return
 	case rep.refused:
 		if o := l.run.Observer; o != nil {
@@ -436,11 +477,14 @@ func (l *lane) count(ctx context.Context, rep replayed) {
 		if l.prober != nil { // others may go
 			return
 		}
+		if rep.keyed {
+			l.apart.add(rep.notBefore)
+		}
 		leave := rep.status == "" || l.refused.Add(1) >= mostRefused
 		if leave {
 			l.shut.Store(true)
 		}
-		if leave || time.Until(rep.notBefore) > soon {
+		if leave || !rep.keyed && time.Until(rep.notBefore) > soon {
 			l.run.tally.heldBack(l.sink, rep.err, rep.notBefore)
 		}
 		return
@@ -450,6 +494,40 @@ func (l *lane) count(ctx context.Context, rep replayed) {
 		l.inARow.Store(0)
 	}
 	l.refused.Store(0)
+}
+
+// apart is when those may go that their rate keys put off.
+type apart struct {
+	mu    sync.Mutex
+	times []time.Time
+}
+
+func (a *apart) add(t time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.times = append(a.times, t)
+}
+
+// next takes the first time, and all that are past; zero: there is none.
+func (a *apart) next() (first time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.times) == 0 {
+		return time.Time{}
+	}
+	first = slices.MinFunc(a.times, time.Time.Compare)
+	now := time.Now()
+	a.times = slices.DeleteFunc(a.times, func(t time.Time) bool { return t.Equal(first) || t.Before(now) })
+	return first
+}
+
+// awaitApart waits for the next of those that their rate keys put off, as it waits for slots; false where
+// there is none, or that is too long: the next run has them.
+func (l *lane) awaitApart(ctx context.Context) bool {
+	l.wait()
+	at := l.apart.next()
+	wait := max(time.Until(at), 0) + near // what is settled counts from when it was recorded
+	return !at.IsZero() && wait <= slotWait && l.fits(wait) && l.goesOn(ctx) && delay.Sleep(ctx, wait) == nil
 }
 
 // settled counts an outcome. It is called by the settler, once for every send.

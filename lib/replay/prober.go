@@ -91,12 +91,12 @@ func clip(text string) string {
 // of a Run. That of a discard is nil: nothing holds it back.
 type prober struct {
 	sink      sinks.Sink
-	several   bool // the sink has several receivers
+	several   bool // the sink has several receivers, or rate keys
 	stopAfter int
 
 	mu        sync.Mutex
 	receivers map[string]ReceiverProgress
-	away      map[string]time.Time // what the gate refused, until when
+	away      map[place]time.Time // what the gate refused, until when
 	unsent    []unsent
 }
 
@@ -116,23 +116,29 @@ func itemsOf(list []unsent) []dlq.Leased {
 }
 
 func newProber(s sinks.Sink, stopAfter int, known map[string]ReceiverProgress) *prober {
-	p := &prober{sink: s, several: sinks.HasReceivers(s), stopAfter: stopAfter, receivers: maps.Clone(known), away: map[string]time.Time{}}
+	p := &prober{sink: s, several: sinks.HasReceivers(s) || sinks.HasRateKeys(s), stopAfter: stopAfter, receivers: maps.Clone(known), away: map[place]time.Time{}}
 	if p.receivers == nil {
 		p.receivers = map[string]ReceiverProgress{}
 	}
 	return p
 }
 
-// receiver names who takes an item. What cannot be sent goes to nobody, and counts for nobody.
-func (p *prober) receiver(it dlq.Item) string {
+// place is what the gate may let wait: a receiver, or one of its rate keys.
+type place struct{ receiver, rateKey string }
+
+// mostAway is how many places are known to wait. Beyond it, what is refused is found out again.
+const mostAway = 10_000
+
+// place says who takes an item. What cannot be sent goes to nobody, and counts for nobody.
+func (p *prober) place(it dlq.Item) place {
 	if !p.several || it.DecodeError != "" {
-		return ""
+		return place{}
 	}
 	to, err := sinks.DecodeStoredRecipient(p.sink, it.Recipient)
 	if err != nil {
-		return ""
+		return place{}
 	}
-	return sinks.ReceiverOf(p.sink, to)
+	return place{sinks.ReceiverOf(p.sink, to), sinks.RateKeyOf(p.sink, to)}
 }
 
 // key is where a receiver's progress stands.
@@ -162,12 +168,13 @@ func (p *prober) change(name string, f func(ReceiverProgress) ReceiverProgress) 
 	p.receivers[key] = f(p.receivers[key])
 }
 
-// shut reports whether a receiver gets nothing now, and whether that is for the whole round.
-func (p *prober) shut(name string) (shut, barred bool) {
-	if p.receivers[p.key(name)].Stopped {
+// shut reports whether a receiver or its rate key gets nothing now, and whether that is for the whole round.
+func (p *prober) shut(at place) (shut, barred bool) {
+	if p.receivers[p.key(at.receiver)].Stopped {
 		return true, true
 	}
-	return time.Now().Before(p.away[name]), false
+	now := time.Now()
+	return now.Before(p.away[place{receiver: at.receiver}]) || now.Before(p.away[at]), false
 }
 
 // shuts is shut for the receiver of an item.
@@ -175,10 +182,10 @@ func (p *prober) shuts(it dlq.Item) (shut, barred bool) {
 	if p == nil {
 		return false, false
 	}
-	name := p.receiver(it)
+	at := p.place(it)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.shut(name)
+	return p.shut(at)
 }
 
 // over reports whether the sink's only receiver gets nothing now.
@@ -207,10 +214,10 @@ func (p *prober) next(work []dlq.Leased) (now, later []dlq.Leased, probing bool)
 	defer p.mu.Unlock()
 	taken := map[string]int{}
 	for _, item := range work {
-		name := p.receiver(item.Item)
-		key := p.key(name)
+		at := p.place(item.Item)
+		key := p.key(at.receiver)
 		r := p.receivers[key]
-		if shut, barred := p.shut(name); shut {
+		if shut, barred := p.shut(at); shut {
 			p.unsent = append(p.unsent, unsent{item, !barred, barred})
 			continue
 		}
@@ -228,21 +235,37 @@ func (p *prober) next(work []dlq.Leased) (now, later []dlq.Leased, probing bool)
 }
 
 // told notes what came of a replay.
-func (p *prober) told(name string, rep replayed) {
+func (p *prober) told(at place, rep replayed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
+	now, name := time.Now(), at.receiver
 	switch {
 	case rep.refused:
-		if until := p.away[name]; !until.After(now) || rep.notBefore.Before(until) {
-			p.away[name] = rep.notBefore
+		if !rep.keyed {
+			at.rateKey = ""
 		}
+		if until := p.away[at]; !until.After(now) || rep.notBefore.Before(until) {
+			p.await(at, rep.notBefore)
+		}
+	case rep.keyed:
+		p.await(at, rep.notBefore)
 	case rep.status == "", rep.attempts == 0 && !rep.sinkFailed: // nothing was learned
 	case rep.sinkFailed:
 		p.change(name, func(r ReceiverProgress) ReceiverProgress { return r.failed(p.stopAfter, rep.err.Error()) })
 	default:
 		p.change(name, ReceiverProgress.answered)
 	}
+}
+
+// await notes until when a place waits.
+func (p *prober) await(at place, until time.Time) {
+	if len(p.away) >= mostAway {
+		maps.DeleteFunc(p.away, func(_ place, until time.Time) bool { return !until.After(time.Now()) })
+		if len(p.away) >= mostAway {
+			clear(p.away)
+		}
+	}
+	p.away[at] = until
 }
 
 func (p *prober) leave(u unsent) {
@@ -313,7 +336,7 @@ func (p *prober) replay(item dlq.Leased, replay func() replayed) replayed {
 		return replayed{leased: item}
 	}
 	rep := replay()
-	p.told(p.receiver(item.Item), rep)
+	p.told(p.place(item.Item), rep)
 	if rep.status == "" {
 		p.leave(unsent{item: item, away: rep.refused})
 	}

@@ -197,7 +197,9 @@ func (r *run) schedule(ctx context.Context, j *journals, name string, until time
 	l.until = until
 	defer l.close(ctx)
 	if l.canary(ctx) {
-		l.drain(ctx)
+		for l.drain(ctx); l.awaitApart(ctx); {
+			l.drain(ctx)
+		}
 	}
 	return nil
 }

@@ -254,6 +254,12 @@ type Rated interface {
 	RateKey(to Recipient) string
 }
 
+// HasRateKeys reports whether the rate of s, or of the sink that it wraps, may be counted by recipients.
+func HasRateKeys(s Sink) bool {
+	_, ok := as[Rated](s)
+	return ok
+}
+
 // RateKeyOf returns what the rate of s, or of the sink that it wraps, is counted by for a recipient;
 // empty: nothing but the receiver, also where asking panics.
 func RateKeyOf(s Sink, to Recipient) string {
