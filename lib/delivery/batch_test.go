@@ -419,8 +419,11 @@ func TestWhatWaitsForAReceiverThatIsLeftAloneIsKeptAtOnce(t *testing.T) {
 	})
 }
 
-// rooms is a line whose rate is counted by room.
-type rooms struct{ *line }
+// rooms is a line whose rate is counted by room. One of them is quick.
+type rooms struct {
+	*line
+	quick *line
+}
 
 func (rooms) RateKey(to sinks.Recipient) string {
 	room, _ := to.(string)
@@ -431,7 +434,7 @@ func (rooms) DecodeRecipient(raw []byte) (sinks.Recipient, error) { return strin
 
 func (r rooms) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) error {
 	if to == `"quick"` {
-		return nil
+		return r.quick.Send(ctx, to, m)
 	}
 	return r.line.Send(ctx, to, m)
 }
@@ -443,11 +446,12 @@ func TestARoomThatIsSlowHoldsUpNoOther(t *testing.T) {
 		quick, all time.Duration
 		atOnce     int
 	}{
-		0: {0, 3 * time.Second, 12}, // of 20, half is 10 and of that half is 5; then all
-		8: {0, 3 * time.Second, 8},  // 4, then 8
+		// Of 20, half is 10, and of that half is 5 for each; once the others are gone, all.
+		0: {400 * time.Millisecond, 1400 * time.Millisecond, 20},
+		8: {500 * time.Millisecond, 3 * time.Second, 8}, // 4 for each, then 8
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			slow := rooms{&line{name: "chat", takes: time.Second}}
+			slow := rooms{&line{name: "chat", takes: time.Second}, &line{name: "chat", takes: 100 * time.Millisecond}}
 			c := newCrowd(slow.line)
 			c.targets["chat"] = delivery.Target{Sink: slow, Flow: flow.Policy{Concurrency: most}}
 			start, b := time.Now(), delivery.NewBatch(20)
