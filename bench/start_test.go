@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -104,12 +105,7 @@ func BenchmarkStartJournal(b *testing.B) {
 	)
 	report(b, slower("start to first answer of send, journal on S3 / send built without its client", "ms", medians[0], medians[2], none))
 	report(b, slower("start to first answer of send, no journal / send built without its client", "ms", medians[1], medians[2], none))
-	size := func(path string) float64 {
-		info, err := os.Stat(path)
-		ok(b, err)
-		return float64(info.Size()) / (1 << 20)
-	}
-	report(b, slower("binary of send / send built without the client of S3", "MiB", size(with), size(without), none))
+	report(b, slower("binary of send / send built without the client of S3", "MiB", size(b, with), size(b, without), none))
 }
 
 // buildWithoutS3 builds send as it is built, with testdata/without_s3.go in the place of the journal's
@@ -134,6 +130,58 @@ func buildWithoutS3(b *testing.B, to string) *exec.Cmd {
 	c := exec.Command("go", "build", "-overlay", file, "-tags", "lambda.norpc", "-trimpath", "-ldflags", "-s -w", "-o", to, "./functions/send")
 	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	return c
+}
+
+// BenchmarkStartKinds tells what the kinds cost send that need no code of their own, and the push kinds: its
+// start and its binary. The baseline is built with email, slack and webhook alone.
+func BenchmarkStartKinds(b *testing.B) {
+	ok(b, build())
+	with, without := filepath.Join(binaries, "send", "bootstrap"), filepath.Join(b.TempDir(), "bootstrap")
+	if out, err := buildWithThreeKinds(b, without).CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	c := firstCalls[1]
+	medians := starts(b, start{with, c.answer, c.event, nil}, start{without, c.answer, c.event, nil})
+	report(b, slower("start to first answer of send, every kind / email, slack and webhook alone", "ms", medians[0], medians[1], 1.1))
+	more := size(b, with) - size(b, without)
+	report(b, slower("binary of send, every kind / email, slack and webhook alone", "MiB", size(b, with), size(b, without), none))
+	report(b, slower("what the other kinds add to the binary of send / 3 MB", "MiB", more, 3e6/(1<<20), 1))
+}
+
+// buildWithThreeKinds builds send as it is built, but for the kinds that came later, which its main and
+// internal/app's set-up import.
+func buildWithThreeKinds(b *testing.B, to string) *exec.Cmd {
+	b.Helper()
+	root, err := filepath.Abs("..")
+	ok(b, err)
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	later := regexp.MustCompile(`(?m)^.*(backstop/lib/sinks/(apns|fcm|http|webpush)"|backstop/internal/awsconf"|\b(apns|fcm|httpkind)\.).*\n`)
+	for i, name := range []string{"functions/send/main.go", "internal/app/proxy.go"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		ok(b, err)
+		left := later.ReplaceAll(text, nil)
+		if len(left) == len(text) {
+			b.Fatalf("%s imports no kind that came later", name)
+		}
+		file := filepath.Join(b.TempDir(), fmt.Sprintf("overlay-%d.go", i))
+		ok(b, os.WriteFile(file, left, 0o600))
+		overlay.Replace[filepath.Join(root, name)] = file
+	}
+	raw, err := json.Marshal(overlay)
+	ok(b, err)
+	file := filepath.Join(b.TempDir(), "overlay.json")
+	ok(b, os.WriteFile(file, raw, 0o600))
+	c := exec.Command("go", "build", "-overlay", file, "-tags", "lambda.norpc", "-trimpath", "-ldflags", "-s -w", "-o", to, "./functions/send")
+	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	return c
+}
+
+// size is that of a file, in MiB.
+func size(b *testing.B, path string) float64 {
+	b.Helper()
+	info, err := os.Stat(path)
+	ok(b, err)
+	return float64(info.Size()) / (1 << 20)
 }
 
 // buildMinimal builds the minimal function as ours are built.

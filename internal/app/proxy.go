@@ -57,14 +57,13 @@ func (r *envReader) proxyURL(names ...string) string {
 // recipients never do), and lets kind http and its presets sign with the function's own role. Without
 // a proxy, the kinds stay as they registered themselves.
 func setUpKinds(proxy func(*url.URL) (*url.URL, error), loadAWS func() (aws.Config, error)) {
-	options := &httpkind.Options{Sign: awsconf.Sign(loadAWS)}
-	defer func() { httpkind.SetDefaults(options) }()
-	if proxy == nil {
-		return
+	var ofRequest func(*http.Request) (*url.URL, error)
+	if proxy != nil {
+		ofRequest = func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
+		sinks.RegisterFactory(apns.Kind, apns.Factory(&apns.Options{Proxy: ofRequest}))
+		sinks.RegisterFactory(fcm.Kind, fcm.Factory(&fcm.Options{Proxy: ofRequest}))
+		sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{Proxy: ofRequest}))
+		sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{Proxy: ofRequest}))
 	}
-	options.Proxy = func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
-	sinks.RegisterFactory(apns.Kind, apns.Factory(&apns.Options{Proxy: options.Proxy}))
-	sinks.RegisterFactory(fcm.Kind, fcm.Factory(&fcm.Options{Proxy: options.Proxy}))
-	sinks.RegisterFactory(slack.Kind, slack.Factory(&slack.Options{Proxy: options.Proxy}))
-	sinks.RegisterFactory(webhook.Kind, webhook.Factory(&webhook.Options{Proxy: options.Proxy}))
+	httpkind.SetDefaults(&httpkind.Options{Proxy: ofRequest, Sign: awsconf.Sign(loadAWS)})
 }
