@@ -20,6 +20,8 @@ var jsonElsewhere = map[string]string{
 	"backstop config check": "TestConfigCheckNamesPlaceAndKey",
 	"backstop console":      "TestConsoleServesThePageAndTheAPIUntilItIsStopped",
 	"backstop redrive list": "TestRedriveAgainstAQueue",
+	"backstop sink kinds":   "TestSinkKindsListsEveryKind",
+	"backstop sink test":    "TestSinkTestSendsAndSaysWhatItMeans",
 	"backstop version":      "TestVersionSaysWhichBuildThisIs",
 }
 
