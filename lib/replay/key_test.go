@@ -52,8 +52,10 @@ func TestAChatThatIsHeldHoldsUpNoOther(t *testing.T) {
 	for _, bulk := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			store, sink := dlq.NewMemory(), &chats{&receiver{name: "a"}, holdsRed}
-			red := push(t, store, "a", "red", 30, toReceiver("red"))
-			push(t, store, "a", "blue", 30, toReceiver("blue"))
+			// Some before and some after, for the schedule begins with the oldest, and a bulk replay with the newest.
+			push(t, store, "a", "before", 15, toReceiver("blue"))
+			red := push(t, store, "a", "red", 300, toReceiver("red"))
+			push(t, store, "a", "after", 15, toReceiver("blue"))
 			e := inChats(store, sink, flow.Policy{})
 			var op replay.Operation
 			req := replay.Request{}
@@ -80,7 +82,7 @@ func TestAChatThatIsHeldHoldsUpNoOther(t *testing.T) {
 			}
 			if bulk {
 				got := progress(t, e, op.ID).Sinks["a"]
-				if got.Done || got.Waiting < int64(30-asked) || got.WaitingUntil.IsZero() {
+				if got.Done || got.Waiting < int64(300-asked) || got.WaitingUntil.IsZero() {
 					t.Errorf("%+v, want the others of the red chat to wait", got)
 				}
 				return
@@ -98,7 +100,7 @@ func TestAChatThatIsHeldHoldsUpNoOther(t *testing.T) {
 			}
 			sink.chat = nil
 			time.Sleep(15 * time.Minute)
-			if s := run(t, e, replay.Request{}); s.Remaining != 0 || s.Delivered != 30 {
+			if s := run(t, e, replay.Request{}); s.Remaining != 0 || s.Delivered != 300 {
 				t.Errorf("later: %+v, want the rest delivered", s.Counts)
 			}
 		})
@@ -132,6 +134,25 @@ func TestABacklogOfOneChatHoldsUpNoOther(t *testing.T) {
 		}
 		if n := len(sink.calls()); red < 30 || red > 61 || n != red+4 || s.Failed+s.Parked > 0 {
 			t.Errorf("%d to the red chat of %d in a minute, want about one a second (%+v)", red, n, s.Counts)
+		}
+	})
+}
+
+// A chat's 429 is no canary: the next letter is, alone, and where that fails nothing else goes.
+func TestAChatsAnswerIsNoCanary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := dlq.NewMemory()
+		sink := &chats{&receiver{name: "a"}, func(ctx context.Context, chat string) error {
+			if err := holdsRed(ctx, chat); err != nil {
+				return err
+			}
+			return errDown
+		}}
+		push(t, store, "a", "red", 1, toReceiver("red"))
+		push(t, store, "a", "blue", 20, toReceiver("blue"))
+		s := run(t, inChats(store, sink, flow.Policy{}), replay.Request{})
+		if n := sink.counts(); len(n) != 2 || n["red0"] != 1 || n["blue0"] != 1 || s.Failed != 2 {
+			t.Errorf("sent %v, want the red one and one blue one (%+v)", n, s.Counts)
 		}
 	})
 }

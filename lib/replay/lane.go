@@ -127,7 +127,7 @@ func (l *lane) canary(ctx context.Context) bool {
 		if !ok {
 			l.giveBack(ctx, []dlq.Leased{item})
 		}
-		if !ok || rep.learned() && !(rep.keyed && rep.attempts > 0) {
+		if !ok || rep.learned() && (!rep.keyed || rep.attempts == 0) {
 			return ok && !rep.sinkFailed
 		}
 	}
