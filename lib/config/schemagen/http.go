@@ -135,6 +135,10 @@ func ofParameter(p http.Parameter) *jsonschema.Schema {
 			text.MinLength = &one
 		}
 		s.OneOf = []*jsonschema.Schema{text, reference}
+		// A number stands for the text of its digits where the pattern takes that.
+		if whole := regexp.MustCompile("^(?:" + p.Pattern + ")$"); p.Type != "secret" && p.Pattern != "" && whole.MatchString("1234567890") {
+			s.OneOf = []*jsonschema.Schema{text, {Type: "integer"}, reference}
+		}
 	}
 	if value := p.Default.Reveal(); value != "" && !strings.Contains(value, "$(") {
 		s.Default = plain(p.Type, value)

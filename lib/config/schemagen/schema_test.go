@@ -171,7 +171,7 @@ func TestTheSchemaAgreesWithTheDecoder(t *testing.T) {
 		{"kind: telegram\n", false},
 		{"kind: telegram\ntoken: x\n", false},
 		{"kind: telegram\ntoken: [x]\n", false},
-		{chat + "chat_id: -100\n", false},
+		{chat + "chat_id: -100\n", true},
 		{chat + "parse_mode: html\n", false},
 		{chat + "base_url: ftp://x.test\n", false},
 		{chat + "base_url: https://x.test/#a\n", false},
