@@ -45,7 +45,7 @@ func TestSinkTestShowsNothingThatIsConfigured(t *testing.T) {
 			shows: []string{"smtp://smtp.acme.test:587\n", "From: [redacted]\n", "To: <ann@acme.test>\n", "Subject: Hello\n", "you there"},
 		},
 		"telegram": {
-			block: "kind: telegram\ntoken: \"123456:" + planted + "\"\nchat_id: " + s + "\nparse_mode: HTML\nbase_url: https://user:" + escaped + "@bots.acme.test/" + escaped + "\n",
+			block: "kind: telegram\ntoken: \"123456:" + planted + "\"\nchat_id: '@" + planted + "'\nparse_mode: HTML\nbase_url: https://user:" + escaped + "@bots.acme.test/" + escaped + "\n",
 			shows: []string{"POST https://bots.acme.test/[redacted]/bot[redacted]/sendMessage\n", `{"chat_id":"[redacted]","parse_mode":"[redacted]","text":"Hello\nyou there"}`},
 		},
 		"twilio": {

@@ -28,6 +28,7 @@ var asleep = map[string]string{
 	"lib/config/fake_test.go: begin":                                                 "in bubbles, through an interface",
 	"lib/dlq/batcher_test.go: AddBatch":                                              "in a bubble, through an interface",
 	"lib/journal/keeper_world_test.go: later":                                        "in bubbles, of inBubble",
+	"lib/flow/key_test.go: Take":                                                     "in bubbles, through an interface",
 	"lib/flow/share_test.go: Swap":                                                   "in bubbles, through an interface",
 	"lib/replay/concurrent_test.go: TestRunsCanceledAtAnyMomentLoseAndRepeatNothing": "sends of random length, so that runs end at any moment",
 	"lib/replay/death_test.go: tick":                                                 "in bubbles, as a method whose name others have too",
