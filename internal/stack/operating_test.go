@@ -114,6 +114,7 @@ func (w *world) operating(t *testing.T, cli, shipping string, page ...string) {
 		}
 		line = strings.NewReplacer(
 			"ops-slack~1795449913008-0", text(obj(items[0])["id"]), "2f6a54c1d001", text(obj(groups[0])["id"]), "ops-slack", "gone", "op-...", operation(),
+			"sink test ops-slack --sinks sinks/", "sink test orders --sinks "+ownSinks(t),
 			"push sinks/ ssm:/backstop/prod/sinks", "push "+ownSinks(t)+" ssm:/operating/sinks", "/backstop/prod/sinks", runParameters["SinksPath"],
 		).Replace(line)
 		if strings.HasPrefix(line, "backstop dlq operations resume ") {
