@@ -35,6 +35,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -130,8 +131,8 @@ var (
 )
 
 var (
-	identifier = regexp.MustCompile(`^[A-Z0-9]{10}$`)
-	bundle     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
+	identifier = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Z0-9]{10}$`) })
+	bundle     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`) })
 )
 
 // New returns the sink called name. Faults of c are joined *sinks.ConfigError values. It does no
@@ -143,7 +144,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	var faults []error
 	fault := func(key, msg string) { faults = append(faults, &sinks.ConfigError{Key: key, Msg: msg}) }
 	for key, value := range map[string]string{"key_id": c.KeyID, "team_id": c.TeamID} {
-		if !identifier.MatchString(value) {
+		if !identifier().MatchString(value) {
 			fault(key, "want 10 capitals and digits")
 		}
 	}
@@ -151,7 +152,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	if err != nil {
 		fault("private_key", err.Error())
 	}
-	if !bundle.MatchString(c.Topic) {
+	if !bundle().MatchString(c.Topic) {
 		fault("topic", "want a bundle id, such as org.example.shop")
 	}
 	pushType := cmp.Or(c.PushType, typeAlert)
@@ -219,7 +220,7 @@ type Recipient struct {
 func (Recipient) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "a device") }
 
 // device matches tokens. Apple says of their length that it may change: 32 bytes now.
-var device = regexp.MustCompile(`^([0-9A-Fa-f]{2}){8,256}$`)
+var device = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9A-Fa-f]{2}){8,256}$`) })
 
 // DecodeRecipient decodes {"device_token": "..."} into a Recipient. An absent one is nil, which Send
 // refuses. Errors are INVALID_ARGUMENT and name the field.
@@ -236,7 +237,7 @@ func (*Sink) DecodeRecipient(raw []byte) (sinks.Recipient, error) {
 }
 
 func (r Recipient) check() error {
-	if !device.MatchString(r.DeviceToken) {
+	if !device().MatchString(r.DeviceToken) {
 		return invalid("recipient.device_token", "want a device's token in hexadecimal")
 	}
 	return nil

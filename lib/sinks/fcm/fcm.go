@@ -33,6 +33,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"sync"
 
 	"backstop/lib/sinks"
 	"backstop/lib/sinks/internal/httpsend"
@@ -107,7 +108,7 @@ var (
 )
 
 // project matches project ids, also those of a domain ("example.com:shop").
-var project = regexp.MustCompile(`^[a-z0-9][a-z0-9.:-]*$`)
+var project = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9.:-]*$`) })
 
 // New returns the sink called name. Faults of c are joined *sinks.ConfigError values. It does no
 // I/O.
@@ -126,7 +127,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	switch {
 	case id == "" && err == nil:
 		fault("project_id", "required: the service account names none")
-	case id != "" && !project.MatchString(id):
+	case id != "" && !project().MatchString(id):
 		fault("project_id", "not a project's id")
 	}
 	if s.url, err = base(cmp.Or(c.BaseURL, host)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"backstop/internal/strictjson"
@@ -36,8 +37,8 @@ func (r Recipient) Format(f fmt.State, _ rune) {
 }
 
 var (
-	topics = regexp.MustCompile(`^[A-Za-z0-9_.~%-]+$`)
-	device = regexp.MustCompile(`^[A-Za-z0-9_:.~%-]+$`)
+	topics = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.~%-]+$`) })
+	device = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_:.~%-]+$`) })
 )
 
 // maxAddress bounds a recipient's value, which FCM has not written down: far more than any token.
@@ -55,11 +56,11 @@ func (r Recipient) fault() (field, why string) {
 	switch {
 	case given != 1:
 		return "", "want one of token, topic and condition"
-	case r.Token != "" && (!device.MatchString(r.Token) || len(r.Token) > maxAddress):
+	case r.Token != "" && (!device().MatchString(r.Token) || len(r.Token) > maxAddress):
 		return "token", "not a registration token"
 	case strings.HasPrefix(r.Topic, "/topics/"):
 		return "topic", `want the name alone, without "/topics/"`
-	case r.Topic != "" && (!topics.MatchString(r.Topic) || len(r.Topic) > maxAddress):
+	case r.Topic != "" && (!topics().MatchString(r.Topic) || len(r.Topic) > maxAddress):
 		return "topic", "want letters, digits and any of -_.~%"
 	case !utf8.ValidString(r.Condition) || len(r.Condition) > maxAddress:
 		return "condition", fmt.Sprintf("want at most %d bytes of UTF-8", maxAddress)
