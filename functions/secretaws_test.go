@@ -82,10 +82,10 @@ func (o operator) configure(t *testing.T) {
 	o.run(t, exitDone, "config", "check", good, "-o", "json")
 
 	const path = "ssm:/backstop/prod/sinks"
-	o.run(t, exitDone, "config", "push", good, path, "--dry-run")
-	o.run(t, exitUsage, "config", "push", good, path) // nobody to ask
-	o.run(t, exitDone, "config", "push", good, path, "--yes")
-	o.run(t, exitDone, "config", "push", good, path, "--yes") // all unchanged
+	o.run(t, exitDone, "config", "push", good, path, "--allow-placeholders", "--dry-run")
+	o.run(t, exitUsage, "config", "push", good, path, "--allow-placeholders") // nobody to ask
+	o.run(t, exitDone, "config", "push", good, path, "--allow-placeholders", "--yes")
+	o.run(t, exitDone, "config", "push", good, path, "--allow-placeholders", "--yes") // all unchanged
 	changed := filepath.Join(good, "webhook-200.yaml")
 	b, err := os.ReadFile(changed)
 	if err != nil {
@@ -94,12 +94,12 @@ func (o operator) configure(t *testing.T) {
 	if err := errors.Join(os.WriteFile(changed, append(b, "on_ambiguous: park\n"...), 0o600), os.Remove(filepath.Join(good, "webhook-204.yaml"))); err != nil {
 		t.Fatal(err)
 	}
-	o.run(t, exitDone, "config", "push", good, path, "--yes", "--prune")
+	o.run(t, exitDone, "config", "push", good, path, "--allow-placeholders", "--yes", "--prune")
 	o.run(t, exitDone, "config", "check", path+"/*")
 	o.run(t, exitNotFound, "config", "check", path)
 
 	long := onlySink(t, "long", []byte("kind: webhook\nurl: https://receiver.example/"+planted["url path"]+strings.Repeat("x", 9000)+"\n"))
-	o.run(t, exitUsage, "config", "push", long, path, "--yes")
+	o.run(t, exitUsage, "config", "push", long, path, "--allow-placeholders", "--yes")
 }
 
 // onlySink is a folder with the configuration of one sink.
@@ -150,7 +150,7 @@ func (o operator) broken(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			o := o.with(env...)
 			for _, args := range [][]string{
-				{"config", "push", dir, "ssm:/backstop/prod/sinks", "--yes"},
+				{"config", "push", dir, "ssm:/backstop/prod/sinks", "--allow-placeholders", "--yes"},
 				{"redrive", "list", "--redrive-queue", "https://sqs.us-east-1.amazonaws.com/1/q"},
 				{"redrive", "send", "--redrive-queue", "https://sqs.us-east-1.amazonaws.com/1/q", "--queue", "https://sqs.us-east-1.amazonaws.com/1/p", "--yes"},
 			} {

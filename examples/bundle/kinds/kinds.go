@@ -6,6 +6,7 @@ import (
 	_ "backstop/lib/sinks/apns"
 	_ "backstop/lib/sinks/email"
 	_ "backstop/lib/sinks/fcm"
+	_ "backstop/lib/sinks/http"
 	_ "backstop/lib/sinks/slack"
 	_ "backstop/lib/sinks/webhook"
 	_ "backstop/lib/sinks/webpush"
