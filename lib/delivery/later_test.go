@@ -572,7 +572,16 @@ func TestAQueueThatPanicsMayHaveTakenIt(t *testing.T) {
 	}
 }
 
-// Only messages that may still come need long records; of what is finished, duplicates are answered for
+// owesEvent leaves an event of the delivery to whoever comes later.
+func owesEvent(t *testing.T, s delivery.Store) {
+	t.Helper()
+	err := s.Owe(t.Context(), delivery.Record{Sink: key.Sink, ID: key.ID, Status: delivery.StatusDelivered, Pending: []delivery.PendingEvent{{ID: "e", To: "audit"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Only messages that may still come, and events that are owed, need long records; of what is finished, duplicates are answered for
 // the usual time.
 func TestARecordIsKeptForAsLongAsItIsNeeded(t *testing.T) {
 	long, short := delivery.LongestWait, time.Hour
@@ -594,7 +603,9 @@ func TestARecordIsKeptForAsLongAsItIsNeeded(t *testing.T) {
 				t.Fatal(state, err)
 			}
 		}},
-		"not accepted, and sent": {situation: "none", want: short, then: func(t *testing.T, s delivery.Store) { begin(t, s, key, "f", "b", lease) }},
+		"not accepted, and sent":           {situation: "none", want: short, then: func(t *testing.T, s delivery.Store) { begin(t, s, key, "f", "b", lease) }},
+		"nothing, and its event is owed":   {situation: "none", want: long, then: owesEvent},
+		"delivered, and its event is owed": {situation: "delivered", want: long, then: owesEvent},
 		"a cancellation undone, of a dead letter": {situation: "canceled", want: short, then: func(t *testing.T, s delivery.Store) {
 			if err := s.Uncancel(t.Context(), key, "a"); err != nil {
 				t.Fatal(err)

@@ -241,7 +241,7 @@ func (s *Memory) Owe(_ context.Context, r Record) error {
 	} else {
 		rec.Record = r
 	}
-	if end := now.Add(s.ttl); rec.expiry.Before(end) {
+	if end := now.Add(s.Retention()); rec.expiry.Before(end) {
 		rec.expiry = end
 	}
 	s.records[r.key()], s.owed[r.key()] = rec, now.Truncate(time.Millisecond)

@@ -40,14 +40,15 @@ func (s *Redis) Told(ctx context.Context, k Key, events ...string) error {
 	return err
 }
 
-// Owe implements Outbox: the record first, for what is listed without one is lost.
+// Owe implements Outbox: the record first, for what is listed without one is lost. It is kept for as long as the
+// longest outage that a message survives in a queue.
 func (s *Redis) Owe(ctx context.Context, r Record) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	const op = "owe events"
-	if _, err := s.conn.Eval(ctx, op, pendingScript, []string{s.key(r.key())}, "owe", b, s.ttl.Milliseconds()); err != nil {
+	if _, err := s.conn.Eval(ctx, op, pendingScript, []string{s.key(r.key())}, "owe", b, s.Retention().Milliseconds()); err != nil {
 		return err
 	}
 	return s.conn.Do(ctx, op, func(ctx context.Context) error {
