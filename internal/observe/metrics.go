@@ -46,6 +46,7 @@ var (
 	ReplayDelivered    = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
 	ReplayFailed       = Metric{"ReplayFailed", "Count"}          // replays that failed
 	Parked             = Metric{"Parked", "Count"}                // dead letters that a replay parked
+	NewCauses          = Metric{"NewCauses", "Count"}             // causes of dead letters that a sink did not have before
 	BreakerOpened      = Metric{"BreakerOpened", "Count"}         // receivers that were found to be down, once in the whole system
 	Held               = Metric{"Held", "Count"}                  // times that a receiver asked everybody to wait
 	Throttled          = Metric{"Throttled", "Count"}             // deliveries and replays that found no slot, or a wait, that fits

@@ -377,7 +377,7 @@ func TestAlarmsNotifyTheTopicAndSayWhatSilenceMeans(t *testing.T) {
 	for name, params := range variants {
 		s := resolve(t, params)
 		alarms := s.of("AWS::CloudWatch::Alarm")
-		want := 18
+		want := 19
 		if params["RedisUrl"] == "" {
 			want += 3
 		}

@@ -175,6 +175,7 @@ func TestAlarmsRingWhenTheirSectionsSayTheyDo(t *testing.T) {
 		"UnjournaledAlarm":      "Maximum of Unjournaled " + above + " 0, 3 x 300 s",
 		"DamagedAlarm":          "Sum of Damaged " + above + " 0, 1 x 300 s",
 		"ParkedAlarm":           "Sum of Parked " + above + " 0, 1 x 300 s",
+		"NewCauseAlarm":         "Sum of NewCauses GreaterThanOrEqualToThreshold 1, 1 x 300 s",
 		"ReceiverDownAlarm":     "Sum of BreakerOpened " + above + " 0, 1 of 3 x 300 s",
 		"QueueAgeAlarm":         "Maximum of ApproximateAgeOfOldestMessage " + above + " 2700, 1 x 300 s",
 		"RedriveAlarm":          "Maximum of ApproximateNumberOfMessagesVisible " + above + " 0, 1 x 300 s",
