@@ -53,6 +53,8 @@ func TestEveryCommandThatOffersJSONPrintsNothingElse(t *testing.T) {
 		"backstop dlq show":        {"mail~1-0", []reply{ok(oneItem)}, 0, 1},
 		"backstop dlq count":       {"", []reply{ok(`{"count":0,"sinks":{}}`)}, 0, 1},
 		"backstop dlq groups":      {"", []reply{ok(`{"groups":[],"next_cursor":null,"complete":false,"scanned":0}`)}, 0, 1},
+		"backstop dlq groups note": {"2f6a54c1d001 x", []reply{ok(`{"id":"2f6a54c1d001","sink":"mail","reason":"config","fingerprint":"f","count":1,"last_hour":0,"last_day":0}`)}, 0, 1},
+		"backstop dlq chart":       {"", []reply{ok(`{"by":"sink","interval":"1h","since":"2026-01-01T00:00:00Z","until":"2026-01-01T01:00:00Z","buckets":[],"series":[],"count":0,"arrived_total":0}`)}, 0, 1},
 		"backstop dlq replay":      {"--sink mail --yes", []reply{dryRun(3), created(), done}, 0, 1},
 		"backstop dlq discard":     {"--sink mail --yes --wait=false", []reply{dryRun(3), created()}, 0, 1},
 		"backstop dlq unpark":      {"mail~1-0 1-0", []reply{ok(oneItem)}, 0, 2},
