@@ -75,23 +75,18 @@ func watchSinks(c *cobra.Command, api session, every time.Duration) error {
 		var b bytes.Buffer
 		shown := api
 		shown.out = screen{&b, api.out}
-		err := listSinks(c, shown)
-		if c.Context().Err() != nil {
-			return nil
-		}
-		if err != nil {
+		if err := listSinks(c, shown); err != nil && c.Context().Err() == nil {
 			report(&b, err)
 		}
+		var err error
 		if isTerminal(api.out) && !api.json {
 			_, err = fmt.Fprintf(api.out, "\x1b[H\x1b[2J%s  every %s, Ctrl-C ends it\n\n%s", time.Now().Format("15:04:05 MST"), every, &b)
 		} else {
 			_, err = b.WriteTo(api.out)
 		}
-		if err != nil {
+		ended := delay.Sleep(c.Context(), every) != nil
+		if err != nil || ended {
 			return err
-		}
-		if delay.Sleep(c.Context(), every) != nil {
-			return nil
 		}
 	}
 }
