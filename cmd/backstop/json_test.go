@@ -42,6 +42,7 @@ func TestEveryCommandThatOffersJSONPrintsNothingElse(t *testing.T) {
 		values  int // how many JSON values
 	}{
 		"backstop send":            {"--sink mail --body x", []reply{ok(`{"status":"delivered","delivery_id":"$id","attempts":1}`)}, 0, 1},
+		"backstop doctor":          {"", []reply{ok(`{"sinks":[],"config_age_seconds":1}`)}, 1, 1},
 		"backstop delivery":        {"mail d", []reply{ok(`{"sink":"mail","delivery_id":"d","status":"delivered"}`)}, 0, 1},
 		"backstop delivery show":   {"mail d", []reply{ok(`{"sink":"mail","delivery_id":"d","status":"delivered"}`)}, 0, 1},
 		"backstop delivery cancel": {"mail d --wait 0s", []reply{ok(`{"status":"canceled","delivery_id":"d","known":true,"attempts":0}`)}, 0, 1},
@@ -88,6 +89,9 @@ func TestEveryCommandThatOffersJSONPrintsNothingElse(t *testing.T) {
 			newAPI(t, problem(503, "SINK_DLQ_UNAVAILABLE"))
 			if name == "backstop send" || name == "backstop dlq import" || name == "backstop dlq operations wait" {
 				continue // they try again for a while
+			}
+			if name == "backstop doctor" {
+				continue // which says that too, in its answer
 			}
 			args := append(strings.Fields(name)[1:], strings.Fields(c.args)...)
 			if r := run(t, append(args, "-o", "json")...); r.code == 0 || r.out != "" || !strings.HasPrefix(r.err, "backstop: ") && len(strings.Fields(c.args)) < 2 {
