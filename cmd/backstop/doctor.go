@@ -111,7 +111,7 @@ func examine(ctx context.Context, c *cobra.Command, conn *connection) ([]diagnos
 	}
 	took := time.Since(start)
 	if err != nil {
-		return append(checks, unanswered(conn, err)...), err
+		return append(checks, unanswered(err)), err
 	}
 	checks = append(checks,
 		diagnosis{Check: "api", Verdict: isOK, Says: fmt.Sprintf("%s answers in %s", conn.base(), took.Round(time.Millisecond))},
@@ -120,12 +120,12 @@ func examine(ctx context.Context, c *cobra.Command, conn *connection) ([]diagnos
 }
 
 // unanswered tells apart why the API does not answer.
-func unanswered(conn *connection, err error) []diagnosis {
+func unanswered(err error) diagnosis {
 	d := diagnosis{Check: "api", Verdict: isBad, Says: message(err), Advice: hint(err)}
 	if exitCode(err) == exitUnauthorized {
 		d.Check = "credentials"
 	}
-	return []diagnosis{d}
+	return d
 }
 
 func credentialsOf(conn *connection) diagnosis {
