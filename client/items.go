@@ -21,6 +21,8 @@ type Filter struct {
 	Q string `json:"q,omitempty"`
 	// Fingerprint is that of a Group; give its Sink and Reason too.
 	Fingerprint string `json:"fingerprint,omitempty"`
+	// Group is the ID of a Group, instead of its Reason and Fingerprint.
+	Group string `json:"group,omitempty"`
 	// Since and Until bound the time when the dead letter was stored: Since <= t < Until.
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
@@ -40,6 +42,7 @@ func (f Filter) page(limit int, cursor string) url.Values {
 	set("delivery_id", f.DeliveryID)
 	set("q", f.Q)
 	set("fingerprint", f.Fingerprint)
+	set("group", f.Group)
 	if !f.Since.IsZero() {
 		set("since", f.Since.UTC().Format(time.RFC3339Nano))
 	}
@@ -251,6 +254,104 @@ type Group struct {
 	Reason      Reason `json:"reason"`
 	Fingerprint string `json:"fingerprint"` // the error's text with its variable parts masked
 	Count       int64  `json:"count"`
+	// FirstSeen and LastSeen are when the first and the newest came, those that are gone included;
+	// zero where it is not known.
+	FirstSeen time.Time `json:"first_seen"`
+	LastSeen  time.Time `json:"last_seen"`
+	// LastHour and LastDay are how many came, those that are gone included: to the next 5 minutes, and
+	// the next hour, of the clock.
+	LastHour int64      `json:"last_hour"`
+	LastDay  int64      `json:"last_day"`
+	Sample   string     `json:"sample"` // id of the newest, which may be gone; empty: not known
+	Note     *GroupNote `json:"note"`   // nil without one
+}
+
+// GroupNote is what an operator noted about a group.
+type GroupNote struct {
+	Note         string    `json:"note"`
+	Acknowledged bool      `json:"acknowledged"` // somebody knows and cares for it
+	By           string    `json:"by"`           // as the authorizer knows them
+	At           time.Time `json:"at"`
+}
+
+// NoteRequest is what to note about a group. The zero value takes a note away.
+type NoteRequest struct {
+	Note         string `json:"note"`
+	Acknowledged bool   `json:"acknowledged,omitempty"`
+}
+
+// NoteGroup notes something about a group, instead of a former note.
+func (c *Client) NoteGroup(ctx context.Context, id string, n NoteRequest) (g Group, err error) {
+	r := post("dlq", "groups", id, "note")
+	r.body = n
+	r.about = func() bool { return g.ID == id }
+	_, err = c.call(ctx, r, &g)
+	return g, err
+}
+
+// HistogramBy is what the series of a Histogram are.
+type HistogramBy string
+
+// What the series of a Histogram can be.
+const (
+	BySink   HistogramBy = "sink"
+	ByGroup  HistogramBy = "group"
+	ByReason HistogramBy = "reason"
+)
+
+// HistogramQuery asks when dead letters came. Zero fields select everything, of the last day.
+type HistogramQuery struct {
+	By          HistogramBy // empty: BySink
+	Interval    string      // such as 5m, 1h, 1d; empty: one that fits
+	Since       time.Time
+	Until       time.Time
+	Sink        string
+	Reason      Reason
+	Fingerprint string // with its Reason
+	Group       string // instead of Reason and Fingerprint
+}
+
+// Histogram tells when dead letters came.
+type Histogram struct {
+	Raw
+	By           HistogramBy `json:"by"`
+	Interval     string      `json:"interval"`
+	Since        time.Time   `json:"since"`
+	Until        time.Time   `json:"until"`
+	Buckets      []time.Time `json:"buckets"` // when each begins
+	Series       []Series    `json:"series"`  // at most 50, and one of all others
+	Count        int64       `json:"count"`
+	ArrivedTotal int64       `json:"arrived_total"`
+	FirstSeen    time.Time   `json:"first_seen"` // zero: not known
+	LastSeen     time.Time   `json:"last_seen"`
+}
+
+// Series is a sink, a group or a reason in a Histogram.
+type Series struct {
+	ID           string    `json:"id"` // the group's
+	Sink         string    `json:"sink"`
+	Reason       Reason    `json:"reason"`
+	Fingerprint  string    `json:"fingerprint"`
+	Other        bool      `json:"other"`   // all beyond the first 50
+	Counts       []int64   `json:"counts"`  // by bucket: what came then and is still there
+	Arrived      []int64   `json:"arrived"` // by bucket: all that came then
+	Count        int64     `json:"count"`
+	ArrivedTotal int64     `json:"arrived_total"`
+	FirstSeen    time.Time `json:"first_seen"` // the first ever; zero: not known
+	LastSeen     time.Time `json:"last_seen"`
+}
+
+// Histogram asks when dead letters came.
+func (c *Client) Histogram(ctx context.Context, q HistogramQuery) (h Histogram, err error) {
+	r := get("dlq", "histogram")
+	r.query = Filter{Sink: q.Sink, Reason: q.Reason, Fingerprint: q.Fingerprint, Group: q.Group, Since: q.Since, Until: q.Until}.page(0, "")
+	for name, value := range map[string]string{"by": string(q.By), "interval": q.Interval} {
+		if value != "" {
+			r.query.Set(name, value)
+		}
+	}
+	_, err = c.call(ctx, r, &h)
+	return h, err
 }
 
 // Groups yields dead letters counted by cause: of f's sink and state, or all where they are

@@ -56,6 +56,10 @@ var shapes = []shape{
 	{[]string{"Count"}, client.Count{}},
 	{[]string{"Groups"}, client.GroupPage{}},
 	{[]string{"Group"}, client.Group{}},
+	{[]string{"GroupNote"}, client.GroupNote{}},
+	{[]string{"NoteRequest"}, client.NoteRequest{}},
+	{[]string{"Histogram"}, client.Histogram{}},
+	{[]string{"Series"}, client.Series{}},
 	{[]string{"ReplayRequest"}, client.ReplayOptions{}},
 	{[]string{"ReplayResult"}, client.ReplayResult{}},
 	{[]string{"OperationRequest"}, struct {
@@ -273,6 +277,17 @@ var calls = map[string]func(context.Context, *client.Client) error{
 		_, err := c.GroupsPage(ctx, everyFilter, "c")
 		return err
 	},
+	"noteGroup": func(ctx context.Context, c *client.Client) error {
+		_, err := c.NoteGroup(ctx, "2f6a54c1d001", client.NoteRequest{Note: "n", Acknowledged: true})
+		return err
+	},
+	"histogram": func(ctx context.Context, c *client.Client) error {
+		_, err := c.Histogram(ctx, client.HistogramQuery{
+			By: client.ByGroup, Interval: "1h", Since: time.Unix(1, 0), Until: time.Unix(2, 0), Sink: "a", Reason: client.ReasonConfig,
+			Fingerprint: "f", Group: "g",
+		})
+		return err
+	},
 	"getItem": func(ctx context.Context, c *client.Client) error { _, err := c.Item(ctx, "a~1-1"); return err },
 	"discardItem": func(ctx context.Context, c *client.Client) error {
 		return c.Discard(ctx, "a~1-1", &client.ItemOptions{IfMatch: "e"})
@@ -309,7 +324,7 @@ var calls = map[string]func(context.Context, *client.Client) error{
 
 var everyFilter = client.Filter{
 	Sink: "a", Reason: client.ReasonConfig, State: client.StateDue, DeliveryID: "d", Q: "q", Fingerprint: "f",
-	Since: time.Unix(1, 0), Until: time.Unix(2, 0),
+	Group: "g", Since: time.Unix(1, 0), Until: time.Unix(2, 0),
 }
 
 // unoffered are header parameters that no method has.

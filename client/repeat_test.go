@@ -93,7 +93,7 @@ var fine = reply{status: 200, body: "{}"}
 func TestReadsSendsAndCancellationsAreRepeatedAndNoOtherWrite(t *testing.T) {
 	t.Parallel()
 	reads := []string{
-		"getDelivery", "listSinks", "listItems", "countItems", "groupItems", "getItem", "listOperations", "getOperation", "exportItems", "getDocument",
+		"getDelivery", "listSinks", "listItems", "countItems", "groupItems", "histogram", "getItem", "listOperations", "getOperation", "exportItems", "getDocument",
 	}
 	gateway := func(status int) reply { return reply{status: status, body: `{"message":"m"}`} }
 	type tried struct{ read, send, write int }

@@ -156,7 +156,27 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	c.want(200, "", "GET", "/v1/dlq/items?limit=2&cursor="+page.text("next_cursor"), "")
 	c.want(200, "", "GET", "/v1/dlq/items?sink=webhook-gone&reason=terminal&q=x&delivery_id=m1&since=2026-01-01T00:00:00Z", "")
 	c.want(200, "", "GET", "/v1/dlq/count", "")
-	c.want(200, "", "GET", "/v1/dlq/groups", "")
+	var known struct{ Groups []struct{ ID string } }
+	decode(t, c.want(200, "", "GET", "/v1/dlq/groups", ""), &known)
+	group := known.Groups[0].ID
+	c.want(200, "", "GET", "/v1/dlq/groups?state=waiting", "")
+	c.want(200, "", "GET", "/v1/dlq/items?group="+group, "")
+	c.want(404, "SINK_DLQ_NOT_FOUND", "GET", "/v1/dlq/items?group=000000000000", "")
+	c.want(400, "INVALID_ARGUMENT", "GET", "/v1/dlq/items?reason=terminal&group="+group, "")
+	if a := c.want(200, "", "POST", "/v1/dlq/groups/"+group+"/note", `{"note":"they move","acknowledged":true}`); !strings.Contains(a.raw, `"they move"`) {
+		t.Errorf("noted: %s", a.raw)
+	}
+	c.want(404, "SINK_DLQ_NOT_FOUND", "POST", "/v1/dlq/groups/000000000000/note", `{"note":"x"}`)
+	c.want(400, "INVALID_ARGUMENT", "POST", "/v1/dlq/groups/"+group+"/note", `{"text":"x"}`)
+	c.want(413, "BODY_TOO_LARGE", "POST", "/v1/dlq/groups/"+group+"/note", `{"note":"`+strings.Repeat("x", 1<<20+1)+`"}`)
+	c.want(200, "", "POST", "/v1/dlq/operations", `{"action":"replay","dry_run":true,"filter":{"group":"`+group+`"}}`)
+	for _, query := range []string{"", "?by=group&interval=1h", "?by=reason&sink=webhook-gone", "?group=" + group} {
+		if a := c.want(200, "", "GET", "/v1/dlq/histogram"+query, ""); a.body["arrived_total"] == 0.0 || a.text("first_seen") == "" {
+			t.Errorf("histogram%s: %s", query, a.raw)
+		}
+	}
+	c.want(400, "INVALID_ARGUMENT", "GET", "/v1/dlq/histogram?interval=7m", "")
+	c.want(404, "SINK_DLQ_NOT_FOUND", "GET", "/v1/dlq/histogram?group=000000000000", "")
 
 	item := "/v1/dlq/items/" + ids[0]
 	tag := c.want(200, "", "GET", item, "").header.Get("ETag")
@@ -243,7 +263,7 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := strings.NewReplacer(ids[0], "{id}", ids[1], "{id}", op.text("id"), "{op}", stops.text("id"), "{op}", "webhook-gone", "{name}")
+	name := strings.NewReplacer(ids[0], "{id}", ids[1], "{id}", group, "{id}", op.text("id"), "{op}", stops.text("id"), "{op}", "webhook-gone", "{name}")
 	done := map[string]bool{}
 	for route := range c.asked {
 		done[name.Replace(route)] = true

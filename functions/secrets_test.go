@@ -236,10 +236,18 @@ func (s swept) routes(t *testing.T, sinks []string) {
 	defer wg.Wait()
 	for _, path := range []string{
 		"/v1/sinks", "/v1/dlq/items", "/v1/dlq/items?limit=3&q=x", "/v1/dlq/count", "/v1/dlq/groups", "/v1/dlq/operations",
+		"/v1/dlq/histogram?by=group",
 		"/v1/dlq/items?reason=config", "/v1/nothing", "/v1/dlq/items/none", "/v1/openapi.yaml", "/v1/deliveries?sink=nobody&id=none",
 	} {
 		s.api(t, false, "GET", path, "")
 	}
+	groups := s.api(t, false, "GET", "/v1/dlq/groups", "")
+	known, _ := groups.body["groups"].([]any)
+	if len(known) == 0 {
+		t.Fatalf("no groups to look at: %d %s", groups.status, groups.raw)
+	}
+	group, _ := known[0].(map[string]any)
+	s.api(t, false, "POST", fmt.Sprintf("/v1/dlq/groups/%s/note", group["id"]), `{"note":"seen"}`)
 	exported := s.api(t, true, "GET", "/v1/dlq/export", "")
 	first, _, _ := strings.Cut(exported.raw, "\n")
 	if a := s.api(t, false, "POST", "/v1/dlq/import", first+"\n{\"sink\":\"nobody\"}\nnonsense\n"); a.status != http.StatusOK {

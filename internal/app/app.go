@@ -56,7 +56,7 @@ type App struct {
 func New(ctx context.Context) (*App, error) {
 	hideUnasked()
 	env, err := environment()
-	a := &App{Env: env, Log: observe.NewLogger(env.Service), Metrics: observe.NewMetrics(env.Service), Out: os.Stdout}
+	a := &App{Env: env, Log: observe.NewLogger(env.Service), Metrics: observe.NewMetrics(env.Service, env.SinkMetrics), Out: os.Stdout}
 	if err == nil {
 		err = a.compose()
 	}

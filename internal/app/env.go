@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"backstop/internal/loopback"
+	"backstop/internal/observe"
 	"backstop/internal/redisconn"
 	"backstop/lib/config"
 	"backstop/lib/delivery"
@@ -65,6 +66,11 @@ type Env struct {
 	ReplayFunction string        // BACKSTOP_REPLAY_FUNCTION: name or ARN; empty: the schedule does the work
 	Local          bool          // BACKSTOP_LOCAL: the local host runs this process
 
+	// SinkMetrics says which metrics are published by sink: BACKSTOP_SINK_METRICS, default failing.
+	SinkMetrics observe.SinkMetrics
+	// LogSuccesses says which plain successes have a log line: BACKSTOP_LOG_SUCCESSES, default all.
+	LogSuccesses observe.Sample
+
 	// Proxy selects the proxy of a URL: HTTP_PROXY, HTTPS_PROXY, NO_PROXY. Nil: none.
 	Proxy func(*url.URL) (*url.URL, error)
 }
@@ -112,6 +118,8 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, redisconn.PrefixForm)
 	}
 	r.iam(&e)
+	e.SinkMetrics = choice(&r, "BACKSTOP_SINK_METRICS", "failing", observe.ParseSinkMetrics)
+	e.LogSuccesses = choice(&r, "BACKSTOP_LOG_SUCCESSES", "all", observe.ParseSample)
 	e.Proxy = r.proxy()
 	if len(r.faults) > 0 {
 		return e, &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: "environment", Cause: errors.Join(r.faults...)}
@@ -175,6 +183,15 @@ func (r *envReader) boolean(name string) bool {
 		r.fault(name, "%.40q; want true or false", v)
 	}
 	return b
+}
+
+// choice reads a variable that has a parser of its own.
+func choice[T any](r *envReader, name, unset string, parse func(string) (T, error)) T {
+	v, err := parse(r.text(name, unset))
+	if err != nil {
+		r.fault(name, "%s", err)
+	}
+	return v
 }
 
 // journal reads BACKSTOP_JOURNAL, and BACKSTOP_DLQ_OVERFLOW, which depends on it.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/observe"
 	"backstop/lib/fault"
 )
 
@@ -40,6 +41,8 @@ func TestTheEnvironmentHasTheseDefaults(t *testing.T) {
 		"body":            e.MaxBodyBytes == 256<<10,
 		"idempotency ttl": e.IdempotencyTTL == 24*time.Hour,
 		"queue receives":  e.QueueReceives == 5,
+		"sink metrics":    e.SinkMetrics == sinkMetrics(t, "failing"),
+		"log successes":   e.LogSuccesses.Weight() == 1,
 		"cluster":         !e.RedisCluster,
 		"local":           !e.Local,
 	} {
@@ -49,12 +52,28 @@ func TestTheEnvironmentHasTheseDefaults(t *testing.T) {
 	}
 }
 
+func TestWhatIsPublishedAndLoggedIsChosen(t *testing.T) {
+	e, err := ReadEnv(env(minimal("BACKSTOP_SINK_METRICS", "top:20\n", "BACKSTOP_LOG_SUCCESSES", "1/50")))
+	if err != nil || e.SinkMetrics != sinkMetrics(t, "top:20") || e.LogSuccesses.Weight() != 50 {
+		t.Errorf("%+v and %v, %v; want the 20 deepest sinks and one in 50", e.SinkMetrics, e.LogSuccesses, err)
+	}
+}
+
+func sinkMetrics(t *testing.T, s string) observe.SinkMetrics {
+	t.Helper()
+	c, err := observe.ParseSinkMetrics(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestEveryFaultOfTheEnvironmentIsReportedAtOnce(t *testing.T) {
 	_, err := ReadEnv(env(map[string]string{
 		"BACKSTOP_SINKS": "nowhere", "BACKSTOP_SINKS_TTL": "soon", "BACKSTOP_REDIS_CLUSTER": "perhaps", "BACKSTOP_KEY_PREFIX": "{a}",
 		"BACKSTOP_DLQ_MAX_LEN": "many", "BACKSTOP_DLQ_OVERFLOW": "explode", "BACKSTOP_RESERVE": "-1s", "BACKSTOP_CONCURRENCY": "0",
 		"BACKSTOP_MAX_BODY_BYTES": "0", "BACKSTOP_IDEMPOTENCY_TTL": "0s", "BACKSTOP_REDIS_IAM_USER": "me",
-		"BACKSTOP_QUEUE_MAX_RECEIVES": "0",
+		"BACKSTOP_QUEUE_MAX_RECEIVES": "0", "BACKSTOP_SINK_METRICS": "some", "BACKSTOP_LOG_SUCCESSES": "few",
 	}))
 	if fault.CodeOf(err) != fault.CodeSinkConfigInvalid {
 		t.Fatalf("got %v, want SINK_CONFIG_INVALID", err)
@@ -62,6 +81,7 @@ func TestEveryFaultOfTheEnvironmentIsReportedAtOnce(t *testing.T) {
 	for _, name := range []string{
 		"BACKSTOP_SINKS:", "BACKSTOP_SINKS_TTL:", "BACKSTOP_REDIS_URL:", "BACKSTOP_REDIS_CLUSTER:", "BACKSTOP_KEY_PREFIX:", "BACKSTOP_DLQ_MAX_LEN:",
 		"BACKSTOP_DLQ_OVERFLOW:", "BACKSTOP_RESERVE:", "BACKSTOP_CONCURRENCY:", "BACKSTOP_MAX_BODY_BYTES:", "BACKSTOP_IDEMPOTENCY_TTL:", "BACKSTOP_REDIS_IAM_CACHE:", "BACKSTOP_QUEUE_MAX_RECEIVES:",
+		"BACKSTOP_SINK_METRICS:", "BACKSTOP_LOG_SUCCESSES:",
 	} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("the error does not name %s\n%s", name, err)

@@ -122,6 +122,11 @@ func (c counter) Journal(_ context.Context, sink string, s replay.JournalSummary
 	}
 }
 
+// NewCauses counts causes of dead letters that a sink did not have before.
+func (c counter) NewCauses(_ context.Context, sink string, n int) {
+	c.Add(observe.NewCauses, sink, float64(n))
+}
+
 // Retired implements replay.RetentionObserver.
 func (c counter) Retired(_ context.Context, sink string, n int64) {
 	c.Add(observe.Retired, sink, float64(n))

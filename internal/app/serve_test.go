@@ -15,7 +15,7 @@ func TestStoppingWritesWhatWasNotReported(t *testing.T) {
 	var log, out bytes.Buffer
 	closed := false
 	a := &App{
-		Metrics: observe.NewMetrics("svc"), Out: &out, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Metrics: observe.NewMetrics("svc", observe.SinkMetrics{}), Out: &out, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		hangUp: func() { closed = true },
 	}
 	a.noteTrimmed("webhook", 3)
@@ -35,5 +35,5 @@ func TestStoppingWritesWhatWasNotReported(t *testing.T) {
 
 // A function without a usable environment stops too.
 func TestStoppingNeedsNoEnvironment(t *testing.T) {
-	(&App{Log: slog.New(slog.DiscardHandler), Metrics: observe.NewMetrics(""), Out: io.Discard}).stop()
+	(&App{Log: slog.New(slog.DiscardHandler), Metrics: observe.NewMetrics("", observe.SinkMetrics{}), Out: io.Discard}).stop()
 }

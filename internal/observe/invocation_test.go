@@ -12,7 +12,7 @@ import (
 func TestOnlyTheFirstInvocationOfAProcessIsAColdStart(t *testing.T) {
 	starts := 0
 	for range 3 {
-		m := observe.NewMetrics("svc")
+		m := observe.NewMetrics("svc", choose(t, "all"))
 		m.Begin()
 		_, raw := flush(t, m)
 		for _, line := range raw {
@@ -37,7 +37,7 @@ func TestTheDeadlineMarginIsWhatWasLeft(t *testing.T) {
 			want float64
 		}{{0, 29000}, {28 * time.Second, 1000}, {30 * time.Second, -1000}} {
 			ctx, cancel := context.WithTimeout(t.Context(), 29*time.Second)
-			m := observe.NewMetrics("svc")
+			m := observe.NewMetrics("svc", choose(t, "all"))
 			time.Sleep(c.took)
 			m.End(ctx)
 			cancel()
@@ -46,7 +46,7 @@ func TestTheDeadlineMarginIsWhatWasLeft(t *testing.T) {
 				t.Errorf("after %v: DeadlineMargin = %v, want %v", c.took, raw[0]["DeadlineMargin"], c.want)
 			}
 		}
-		m := observe.NewMetrics("svc")
+		m := observe.NewMetrics("svc", choose(t, "all"))
 		m.End(t.Context())
 		if _, raw := flush(t, m); len(raw) != 0 {
 			t.Errorf("without a deadline: %v, want nothing", raw)

@@ -1,5 +1,5 @@
-// Package observe writes what operators see: one structured log line per delivery and
-// replay, and CloudWatch metrics in the embedded metric format.
+// Package observe writes what operators see: one structured log line per delivery (of plain
+// successes those of a sample) and replay, and CloudWatch metrics in the embedded metric format.
 package observe
 
 import (

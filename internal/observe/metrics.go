@@ -19,8 +19,8 @@ type Metric struct {
 	Unit string
 }
 
-// The metrics. Each is published under the dimensions Service, and Service and Sink;
-// those with a reason also under Service and Reason.
+// The metrics. Each is published under the dimension Service, and those of a sink under Service
+// and Sink as SinkMetrics says; those with a reason also under Service and Reason.
 var (
 	Delivered          = Metric{"Delivered", "Count"}             // deliveries that arrived
 	DeadLettered       = Metric{"DeadLettered", "Count"}          // deliveries kept in the DLQ, by reason
@@ -46,6 +46,7 @@ var (
 	ReplayDelivered    = Metric{"ReplayDelivered", "Count"}       // dead letters that a replay delivered
 	ReplayFailed       = Metric{"ReplayFailed", "Count"}          // replays that failed
 	Parked             = Metric{"Parked", "Count"}                // dead letters that a replay parked
+	NewCauses          = Metric{"NewCauses", "Count"}             // causes of dead letters that a sink did not have before
 	BreakerOpened      = Metric{"BreakerOpened", "Count"}         // receivers that were found to be down, once in the whole system
 	Held               = Metric{"Held", "Count"}                  // times that a receiver asked everybody to wait
 	Throttled          = Metric{"Throttled", "Count"}             // deliveries and replays that found no slot, or a wait, that fits
@@ -66,19 +67,20 @@ const maxValues = 100
 // Metrics collects metrics until they are flushed. It is safe for concurrent use.
 type Metrics struct {
 	service string
+	bySink  SinkMetrics
 	mu      sync.Mutex
 	lines   map[dimensions]map[Metric][]float64
 }
 
 type dimensions struct{ sink, reason string }
 
-// NewMetrics returns an empty collection for a service.
-func NewMetrics(service string) *Metrics {
-	return &Metrics{service: service, lines: map[dimensions]map[Metric][]float64{}}
+// NewMetrics returns an empty collection for a service, of which bySink is published by sink.
+func NewMetrics(service string, bySink SinkMetrics) *Metrics {
+	return &Metrics{service: service, bySink: bySink, lines: map[dimensions]map[Metric][]float64{}}
 }
 
-// Add records a value. Counts are summed up, other units keep their values. An empty
-// sink publishes under the service alone.
+// Add records a value. Counts are summed up, other units keep their values. With an empty
+// sink it is of the service alone.
 func (m *Metrics) Add(metric Metric, sink string, value float64) {
 	m.add(dimensions{sink: sink}, metric, value)
 }
@@ -115,11 +117,12 @@ func (m *Metrics) Flush(w io.Writer) error {
 	m.lines = map[dimensions]map[Metric][]float64{}
 	m.mu.Unlock()
 
-	now := time.Now()
+	now, bySink := time.Now(), m.bySink.of(lines)
+	fold(lines, bySink)
 	for _, d := range slices.SortedFunc(maps.Keys(lines), func(a, b dimensions) int {
 		return cmp.Or(cmp.Compare(a.sink, b.sink), cmp.Compare(a.reason, b.reason))
 	}) {
-		b, err := json.Marshal(m.line(now, d, lines[d]))
+		b, err := json.Marshal(m.line(now, d, lines[d], bySink))
 		if err != nil {
 			return err
 		}
@@ -130,31 +133,38 @@ func (m *Metrics) Flush(w io.Writer) error {
 	return nil
 }
 
-// line is one EMF document. "level" makes Lambda's JSON log format pass it on.
-func (m *Metrics) line(now time.Time, d dimensions, values map[Metric][]float64) map[string]any {
+// line is one EMF document. "level" makes Lambda's JSON log format pass it on. It names its sink
+// and has every number, whatever is published by sink.
+func (m *Metrics) line(now time.Time, d dimensions, values map[Metric][]float64, bySink func(string, Metric, []float64) bool) map[string]any {
+	type definition struct{ Name, Unit string }
+	type directive struct {
+		Namespace  string
+		Dimensions [][]string
+		Metrics    []definition
+	}
 	doc := map[string]any{"level": "INFO", "timestamp": now.UTC().Format(time.RFC3339Nano), "Service": m.service}
-	sets := [][]string{{"Service"}}
+	narrow := directive{Namespace, [][]string{{"Service"}}, nil}
+	wide := directive{Namespace, [][]string{{"Service"}, {"Service", "Sink"}}, nil}
 	switch {
 	case d.reason != "":
 		doc["Reason"] = d.reason
-		sets = [][]string{{"Service", "Reason"}}
+		narrow.Dimensions = [][]string{{"Service", "Reason"}}
 	case d.sink != "":
 		doc["Sink"] = d.sink
-		sets = append(sets, []string{"Service", "Sink"})
 	}
-	type definition struct{ Name, Unit string }
-	var defs []definition
 	for _, metric := range slices.SortedFunc(maps.Keys(values), func(a, b Metric) int { return cmp.Compare(a.Name, b.Name) }) {
-		defs = append(defs, definition(metric))
+		to := &narrow
+		if d.sink != "" && bySink(d.sink, metric, values[metric]) {
+			to = &wide
+		}
+		to.Metrics = append(to.Metrics, definition(metric))
 		if v := values[metric]; len(v) == 1 {
 			doc[metric.Name] = v[0]
 		} else {
 			doc[metric.Name] = v
 		}
 	}
-	doc["_aws"] = map[string]any{
-		"Timestamp":         now.UnixMilli(),
-		"CloudWatchMetrics": []any{map[string]any{"Namespace": Namespace, "Dimensions": sets, "Metrics": defs}},
-	}
+	directives := slices.DeleteFunc([]directive{narrow, wide}, func(d directive) bool { return len(d.Metrics) == 0 })
+	doc["_aws"] = map[string]any{"Timestamp": now.UnixMilli(), "CloudWatchMetrics": directives}
 	return doc
 }

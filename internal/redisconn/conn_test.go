@@ -111,7 +111,7 @@ func TestKeysAreWhatTheyWere(t *testing.T) {
 		"p:dlq:s", "{p:dlq:s}:meta", "{p:dlq:s}:due", "{p:dlq:s}:lease",
 		"{p:dlq:s}:state", "{p:dlq:s}:ids", "{p:dlq:s}:groups", "{p:dlq:s}:kept",
 		"{p:dlq:s}:expires", "{p:dlq:s}:generations", "{p:dlq:s}:canceled", "{p:dlq:s}:ended",
-		"{p:dlq:s}:unjournaled", "more",
+		"{p:dlq:s}:unjournaled", "{p:dlq:s}:causes", "{p:dlq:s}:history", "more",
 	}
 	if got := k.Queue("s", "more"); !reflect.DeepEqual(got, queue) {
 		t.Errorf("got  %q\nwant %q", got, queue)

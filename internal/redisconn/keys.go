@@ -56,6 +56,8 @@ func CheckPrefix(prefix string) error {
 //	    trimmed                       entries removed by overflow, ever (push, settle)
 //	    retired                       entries removed for their age, ever (retire)
 //	    retire_at                     the last entry that retire looked at, while there are others
+//	    new                           groups that are new and that nobody was told of yet, a space in
+//	                                  between (push, return; told)
 //	    paused                        1 while the schedule leaves the sink alone (pause)
 //	    gate, gate_until              token and end (Unix ms) of the canary's gate (gate)
 //	    mended, mend_at               when the last pass of mend ended, and its last step was (Unix
@@ -104,6 +106,13 @@ func CheckPrefix(prefix string) error {
 //	                      NoteUnjournaled; removed by journaled, and once the entry is gone)
 //	{...}:groups  hash    n:<group> -> count, t:<group> -> fingerprint, line feed, reason (push,
 //	                      removals)
+//	{...}:causes  hash    of each group, also of those that are empty by now: f:<group> Unix ms of its
+//	                      first entry, l:<group> native id of its newest, t:<group> its text as in
+//	                      groups (push, return, mend), note:<group> JSON of a dlq.GroupNote
+//	                      (group_note). Forgotten a month after the last of them (mend)
+//	{...}:history hash    m, h or d, number of the 5 minutes, the hour or the day since 1970, :<group>
+//	                      -> how many entries came then, times 2^26, and how many of them are still
+//	                      there (push, return, removals; mend, which forgets what is old)
 //	{...}:kept    zset    native id -> push time of entries kept after delivery (settle, removals)
 //	{...}:flow    hash    receiver -> JSON of a flow.State: "sink" is the sink's own, "rest" that of all
 //	                      beyond the first thousand (lib/flow: swap). It goes after a week without a
@@ -173,9 +182,9 @@ func (k Keys) Rate(sink, receiver string) string {
 // Counts are what a bulk operation settled of a sink.
 func (k Keys) Counts(sink, operation string) string { return k.Companion(sink, "op:"+operation) }
 
-var companions = strings.Fields("meta due lease state ids groups kept expires generations canceled ended unjournaled")
+var companions = strings.Fields("meta due lease state ids groups kept expires generations canceled ended unjournaled causes history")
 
-// Queue returns KEYS[1..13] of every script that works on a sink's queue, with more appended.
+// Queue returns KEYS[1..15] of every script that works on a sink's queue, with more appended.
 func (k Keys) Queue(sink string, more ...string) []string {
 	all := make([]string, 0, 1+len(companions)+len(more))
 	all = append(all, k.Stream(sink))

@@ -29,7 +29,7 @@ func TestTheCostsAddUp(t *testing.T) {
 		for _, row := range costRow.FindAllStringSubmatch(text, -1) {
 			what, formula, amount := row[1], row[2], row[3]
 			rows[what] = formula
-			cents := math.Ceil(100*evaluate(t, formula) - 1e-6)
+			cents := max(0, math.Ceil(100*evaluate(t, formula)-1e-6)) // never a negative zero
 			if got := fmt.Sprintf("%.2f", cents/100); got != amount {
 				t.Errorf("%s: %s is %s, the page says %s", what, formula, got, amount)
 			}
@@ -41,8 +41,8 @@ func TestTheCostsAddUp(t *testing.T) {
 	if got := fmt.Sprintf("%.2f", sum); got != total[1] {
 		t.Errorf("the sum is %s, the page says %s", got, total[1])
 	}
-	if len(rows) != 23 {
-		t.Errorf("%d rows with formulas, want 23", len(rows))
+	if len(rows) != 37 {
+		t.Errorf("%d rows with formulas, want 37", len(rows))
 	}
 
 	// The ways in cost what their formulas say, wherever the page names it.
@@ -80,7 +80,7 @@ func TestTheCostsAddUp(t *testing.T) {
 		t.Error("metrics by route cost, and are in no row")
 	}
 
-	byService, bySink := 0, 0
+	byService, bySink, success := 0, 0, successes(t)
 	for _, m := range tableRow.FindAllStringSubmatch(read(t, "docs", "metrics.md"), -1) {
 		for set := range strings.SplitSeq(strings.ReplaceAll(m[3], "`", ""), ";") {
 			switch strings.TrimSpace(set) {
@@ -91,13 +91,40 @@ func TestTheCostsAddUp(t *testing.T) {
 			}
 		}
 	}
-	if want := fmt.Sprintf("%d × 0.30 + 5 × %d × 0.30 + ", byService, bySink); !strings.HasPrefix(rows["metrics"], want) {
+	failing := bySink - success
+	if want := fmt.Sprintf("%d × 0.30 + 1 × %d × 0.30 + ", byService, failing); !strings.HasPrefix(rows["metrics"], want) {
 		t.Errorf("metrics cost %s; there are %s...", rows["metrics"], want)
+	}
+	// One sink in ten fails. What a sink that is well has is checked where the functions run.
+	for _, sinks := range []int{10, 50, 500} {
+		down := sinks / 10
+		for choice, want := range map[string]string{
+			"all":     fmt.Sprintf("%d × 5 × 0.30 + %d × %d × 0.30", sinks-down, down, bySink),
+			"failing": fmt.Sprintf("%d × %d × 0.30", down, failing), "top:10": fmt.Sprintf("%d × %d × 0.30", min(down, 10), failing), "none": "0 × 0.30",
+		} {
+			if got := rows[fmt.Sprintf("%d sinks, `%s`", sinks, choice)]; got != want {
+				t.Errorf("%d sinks, %s cost %q, want %s", sinks, choice, got, want)
+			}
+		}
+	}
+	if _, says, _ := strings.Cut(page, "The worst hour"); !strings.Contains(says, fmt.Sprintf("500 × %d × 0.30 / 720, or %.2f.", failing, 500*float64(failing)*0.30/720)) {
+		t.Error("the worst hour of failing is another")
 	}
 	s := resolve(t, createdCache)
 	if want := fmt.Sprintf("%d × 0.10 + %d × 3.00", len(s.alarmMetrics()), len(s.of("AWS::CloudWatch::Dashboard"))); rows["alarms, dashboard"] != want {
 		t.Errorf("alarms and dashboards cost %s, want %s", rows["alarms, dashboard"], want)
 	}
+}
+
+// successes counts the metrics that docs/metrics.md calls so; internal/observe holds that against the code.
+func successes(t *testing.T) int {
+	t.Helper()
+	_, list, ok := strings.Cut(read(t, "docs", "metrics.md"), "**Successes** are ")
+	list, _, _ = strings.Cut(list, ".")
+	if !ok {
+		t.Fatal("docs/metrics.md does not name the successes")
+	}
+	return strings.Count(list, "`") / 2
 }
 
 // evaluate computes sums of products.

@@ -41,6 +41,8 @@ var needs = map[string][]string{
 	"BACKSTOP_DLQ_MAX_LEN":     all, // the schedule pushes what comes back from the journal
 	"BACKSTOP_DLQ_OVERFLOW":    all,
 	"BACKSTOP_MAX_BODY_BYTES":  senders,
+	"BACKSTOP_SINK_METRICS":    all,
+	"BACKSTOP_LOG_SUCCESSES":   senders,                           // lines of replays are no plain successes
 	"BACKSTOP_IDEMPOTENCY_TTL": all,                               // who makes records: so do a cancellation, and what comes back from the journal
 	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
 	"BACKSTOP_JOURNAL":         all,                               // who pushes, removes, restores

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"backstop/internal/observe"
 )
 
 // metric is a metric under one set of dimensions.
@@ -142,6 +144,37 @@ func targets(line string) error {
 		}
 	}
 	return nil
+}
+
+// A line of a sink that fails publishes some of its numbers by sink, and the others not.
+func TestALineThatIsPublishedInPartBySinkIsValid(t *testing.T) {
+	m := observe.NewMetrics("svc", observe.SinkMetrics{})
+	m.Add(observe.Delivered, "ops", 1)
+	m.AddReason(observe.DeadLettered, "ops", "terminal", 1)
+	var out strings.Builder
+	if err := m.Flush(&out); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	checkEMF(t, lines)
+	got, want := readMetrics(t, lines), emitted{
+		{"Backstop", "Delivered", "Service"}: "Count", {"Backstop", "DeadLettered", "Service"}: "Count",
+		{"Backstop", "DeadLettered", "Service, Sink"}: "Count", {"Backstop", "DeadLettered", "Reason, Service"}: "Count",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Whatever SinkMetrics is, each alarm has its data.
+func TestNoAlarmAsksForASink(t *testing.T) {
+	for name, params := range variants {
+		for _, n := range resolve(t, params).alarmMetrics() {
+			if _, ok := n.dimensions["Service"]; n.namespace == "Backstop" && (!ok || len(n.dimensions) != 1) {
+				t.Errorf("%s: %s asks for %s by %v, want by Service alone", name, n.by, n.name, n.dimensions)
+			}
+		}
+	}
 }
 
 // tableRow reads "| `Name` | Unit | `A`; `A`, `B` | ... |".
@@ -377,7 +410,7 @@ func TestAlarmsNotifyTheTopicAndSayWhatSilenceMeans(t *testing.T) {
 	for name, params := range variants {
 		s := resolve(t, params)
 		alarms := s.of("AWS::CloudWatch::Alarm")
-		want := 18
+		want := 19
 		if params["RedisUrl"] == "" {
 			want += 3
 		}

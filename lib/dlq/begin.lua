@@ -1,6 +1,6 @@
 -- begin.lua: notes that the replay of a leased entry begins.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1, 2  native id, token
 -- Returns 1, or 0 when the token does not hold a lease that is still running.
 

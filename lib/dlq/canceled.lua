@@ -1,6 +1,6 @@
 -- canceled.lua: whether a delivery is noted as canceled. Reads only.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     push key of the delivery's first generation
 -- Returns 1 while the note holds, else 0.
 

@@ -1,7 +1,7 @@
 -- claim.lua: leases the items that are due, oldest due first.
 --
--- KEYS  1..13 the queue (prelude.lua)
---       14    the claim
+-- KEYS  1..15 the queue (prelude.lua)
+--       16    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
 --       4     most items
 --       5     most fresh entries to look at

@@ -1,8 +1,8 @@
 -- delivery.lua: leases every dead letter of a delivery that was not delivered, or none, and
 -- notes that the delivery is canceled.
 --
--- KEYS  1..13 the queue (prelude.lua)
---       14    the claim
+-- KEYS  1..15 the queue (prelude.lua)
+--       16    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes: not used (lease.lua)
 --       4     push key of the delivery's first generation
 --       5     for how long to note that it is canceled, in ms; 0: not at all

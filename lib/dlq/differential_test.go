@@ -452,7 +452,32 @@ func (h *history) compare(rt *rapid.T) {
 		})
 		h.both("canceled "+id, func(_ int, s dlq.Store) string { return fmt.Sprint(s.Canceled(h.ctx.Context(), "mail", id)) })
 	}
-	h.both("groups", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Groups(h.ctx.Context(), "mail")) })
+	told := func(all []dlq.Group, err error) string {
+		for i, g := range all {
+			if g.Fingerprint != dlq.FingerprintOther && (g.FirstSeen.IsZero() || g.LastSeen.Before(g.FirstSeen) || g.Sample == "") {
+				return fmt.Sprintf("of group %+v not since when", g)
+			}
+			all[i].FirstSeen, all[i].LastSeen, all[i].Sample = time.Time{}, time.Time{}, ""
+		}
+		return fmt.Sprintf("%+v, %v", all, err)
+	}
+	h.both("groups", func(_ int, s dlq.Store) string { return told(s.Groups(h.ctx.Context(), "mail")) })
+	h.both("known groups", func(_ int, s dlq.Store) string { return told(s.KnownGroups(h.ctx.Context(), "mail")) })
+	h.both("new groups", func(_ int, s dlq.Store) string { return told(s.NewGroups(h.ctx.Context(), "mail")) })
+	for _, by := range []dlq.HistogramBy{dlq.BySink, dlq.ByGroup, dlq.ByReason} {
+		h.both("histogram by "+string(by), func(_ int, s dlq.Store) string {
+			found, err := s.Histogram(h.ctx.Context(), dlq.HistogramQuery{By: by, Interval: 24 * time.Hour})
+			var b strings.Builder
+			for _, r := range found.Rows {
+				var count, arrived int64
+				for i := range r.Count {
+					count, arrived = count+r.Count[i], arrived+r.Arrived[i]
+				}
+				fmt.Fprintf(&b, "%s %s %s %d/%d\n", r.Sink, r.Reason, r.Fingerprint, count, arrived)
+			}
+			return fmt.Sprint(b.String(), err)
+		})
+	}
 	h.both("progress", func(_ int, s dlq.Store) string { return fmt.Sprint(s.Progress(h.ctx.Context(), "op", "mail")) })
 	var all [2][]dlq.Item
 	for i, s := range h.stores {

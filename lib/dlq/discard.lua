@@ -1,6 +1,6 @@
 -- discard.lua: removes a dead letter with all that is kept about it.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     native id
 -- Returns 1, 0 when there is no such entry, -1 when a replay holds it.
 

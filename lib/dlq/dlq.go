@@ -6,7 +6,7 @@
 // what comes. Nothing here sends by itself: package replay does, on a schedule.
 //
 // DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
-// Letters, Leases, Cancellations, Successions, Switches, Tallies and Journaling. Who uses a queue asks for the parts, or the
+// Letters, Causes, Leases, Cancellations, Successions, Switches, Tallies and Journaling. Who uses a queue asks for the parts, or the
 // methods, that it needs. Memory and Redis are Stores, and both pass the suite in dlqtest.
 package dlq
 
@@ -82,6 +82,7 @@ type RegistryLookup func(name string) (sinks.Sink, bool)
 type Store interface {
 	DLQ
 	Letters
+	Causes
 	Leases
 	Cancellations
 	Successions
@@ -132,7 +133,8 @@ type Letters interface {
 	// Groups returns dead letters counted by reason and error fingerprint, of one sink
 	// or, when sink is empty, of all, largest first. Each sink has at most MaxGroups of
 	// them; the others, and entries written by others, are counted together under
-	// FingerprintOther and no reason. The cost does not depend on the depth.
+	// FingerprintOther and no reason. The cost does not depend on the depth. What is known of
+	// a group beside its count is told where the store knows it (see Causes).
 	Groups(ctx context.Context, sink string) ([]Group, error)
 }
 
@@ -287,21 +289,12 @@ type Stats struct {
 	Parked    int64 // parked by max replays
 	Trimmed   int64 // removed by overflow since the sink exists
 	Retired   int64 // removed by Retire since the sink exists
+	New       int64 // groups that are new and that nobody was told of yet (see Causes)
 	// Journal is what is known of the sink's journal. Without one (WithJournal) it is the zero value.
 	Journal  JournalView
 	OldestAt time.Time // push time of the oldest entry; zero when empty
 	Paused   bool      // see Pause
 	NewestID string    // native id of the newest entry; empty when there is none
-}
-
-// Group is a number of dead letters that failed alike.
-type Group struct {
-	Sink   string `json:"sink"`
-	Reason Reason `json:"reason"`
-	// Fingerprint is LastError with numbers, ids and addresses masked (see
-	// Fingerprint).
-	Fingerprint string `json:"fingerprint"`
-	Count       int64  `json:"count"`
 }
 
 // Claim asks for leases.

@@ -142,6 +142,40 @@ local function strike(by_key)
   end
 end
 
+-- What the history counts (history.lua): the entries of a group in the 5 minutes, the hour and
+-- the day of their push, times 2^26 those that came, and those that are still there. A field is
+-- kept for so long.
+local PRESENT = 67108864
+local RESOLUTIONS = { { 'm', 300000, 46800000 }, { 'h', 3600000, 777600000 }, { 'd', 86400000, 7948800000 } }
+
+-- times_of returns the fields of the history in which an entry is counted, without its group.
+local function times_of(id, now)
+  local ms, fields = ms_of(id), {}
+  for _, r in ipairs(RESOLUTIONS) do
+    if ms > now - r[3] then
+      fields[#fields + 1] = r[1] .. math.floor(ms / r[2]) .. ':'
+    end
+  end
+  return fields
+end
+
+-- count_out takes n entries out of a field of the history. What was counted for want of fields
+-- without its group goes there; what is not counted at all is left to mend.lua.
+local function count_out(field, n)
+  local v = call('HINCRBY', history, field, -n)
+  if v < 0 then
+    call('HDEL', history, field)
+  elseif v % PRESENT > math.floor(v / PRESENT) then
+    call('HINCRBY', history, field, n)
+  else
+    return
+  end
+  local other = string.match(field, '^[^:]*:')
+  if other ~= field then
+    count_out(other, n)
+  end
+end
+
 -- remove_all deletes entries and all that is kept about them. Each is {id, whether it was
 -- idle, push key, group, address}; there are at most some hundred. A call to Redis costs more
 -- than what it does here, so there is one for all. Their addresses are over, but where others
@@ -152,6 +186,7 @@ local function remove_all(entries)
   end
   local gone, by_key, by_group = {}, {}, {}
   local idles, idles_recounted, groups_recounted, over = 0, 0, {}, {}
+  local by_time, times_recounted, now = {}, {}, now_ms()
   for i, e in ipairs(entries) do
     local id, was_idle, k, g, j = unpack(e)
     local again = was_recounted(id)
@@ -168,6 +203,14 @@ local function remove_all(entries)
       by_group[g] = (by_group[g] or 0) + 1
       if again then
         groups_recounted[g] = (groups_recounted[g] or 0) + 1
+      end
+    end
+    if g ~= '' or j then
+      for _, at in ipairs(times_of(id, now)) do
+        by_time[at .. g] = (by_time[at .. g] or 0) + 1
+        if again then
+          times_recounted[at .. g] = (times_recounted[at .. g] or 0) + 1
+        end
       end
     end
     over[#over + 1] = j and address_of(id, j) or nil
@@ -210,6 +253,12 @@ local function remove_all(entries)
   end
   for g, n in pairs(groups_recounted) do
     call('HINCRBY', meta, 'recount:n:' .. g, -n)
+  end
+  for field, n in pairs(by_time) do
+    count_out(field, n)
+  end
+  for field, n in pairs(times_recounted) do
+    call('HINCRBY', meta, 'recount:' .. field, -n)
   end
 end
 

@@ -1,6 +1,6 @@
 -- gate.lua: takes, renews or gives back the canary's gate of a sink.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     token
 --       2     for how long, in ms; 0: give it back
 -- Returns 1 when the token holds the gate now, else 0.

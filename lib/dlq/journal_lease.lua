@@ -1,6 +1,6 @@
 -- journal_lease.lua: takes, renews or gives back the lease on a sink's journal.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     token
 --       2     for how long, in ms; 0: give it back
 -- Returns {1 when the token holds the lease now, else 0; 1 when anything is kept of the sink;

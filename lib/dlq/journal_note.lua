@@ -1,6 +1,6 @@
 -- journal_note.lua: adds to one of the sets that are kept for a journal.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     'ended' or 'unjournaled'
 --       2..   members
 -- Returns 1.

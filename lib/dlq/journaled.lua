@@ -1,6 +1,6 @@
 -- journaled.lua: notes what the journal has by now.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     token of who works on it
 --       2, 3  how many addresses and native ids follow
 --       then addresses whose objects are gone; native ids of entries that were written; and for each

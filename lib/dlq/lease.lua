@@ -1,7 +1,7 @@
 -- lease.lua: put after entry.lua and death.lua in claim.lua, take.lua, overdue.lua and
--- delivery.lua. KEYS[14]: the claim; ARGV[1..3]: token, length of the lease (ms), most bytes.
+-- delivery.lua. KEYS[16]: the claim; ARGV[1..3]: token, length of the lease (ms), most bytes.
 
-local claim = KEYS[14]
+local claim = KEYS[16]
 local token, ttl, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 free_first()

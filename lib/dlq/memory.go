@@ -34,6 +34,7 @@ type memoryQueue struct {
 	entries    []*memoryEntry            // oldest first
 	ids        map[string][]*memoryEntry // by push key: what waits, oldest first
 	groups     map[string]*Group
+	causes     map[string]*memoryCause // by group; those that are empty too
 	claims     map[string]*memoryClaim // by token
 	operations map[string]*OperationCounts
 	lastMS     uint64
@@ -65,7 +66,7 @@ func (m *Memory) queue(sink string) *memoryQueue {
 	q := m.queues[sink]
 	if q == nil {
 		q = &memoryQueue{
-			ids: map[string][]*memoryEntry{}, groups: map[string]*Group{},
+			ids: map[string][]*memoryEntry{}, groups: map[string]*Group{}, causes: map[string]*memoryCause{},
 			claims: map[string]*memoryClaim{}, operations: map[string]*OperationCounts{},
 			canceled: map[string]time.Time{},
 			journal:  memoryJournal{ended: map[string]bool{}, unjournaled: map[string]bool{}},
@@ -244,8 +245,9 @@ func (q *memoryQueue) store(e entry, reason Reason, now time.Time) entry {
 	if g != nil {
 		g.Count++
 	} else {
-		e.group = ""
+		e.group, e.groupText = "", ""
 	}
+	q.cause(e).arrived(e.native, e.pushedAt())
 	if e.notBefore == notBeforeExpired {
 		e.setNotBefore(notBeforeNever)
 		e.state.Expired = now.UnixMilli()

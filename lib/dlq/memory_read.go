@@ -153,7 +153,7 @@ func (m *Memory) Stats(ctx context.Context, sink string) (Stats, error) {
 			st.Overdue++
 		}
 	}
-	st.Retired = q.retired
+	st.Retired, st.New = q.retired, int64(len(q.fresh()))
 	if m.opts.journal {
 		st.Journal = q.view()
 	}
@@ -175,8 +175,8 @@ func (m *Memory) Groups(ctx context.Context, sink string) ([]Group, error) {
 	for _, name := range names {
 		q := m.queue(name)
 		other := int64(len(q.entries))
-		for _, g := range q.groups {
-			groups = append(groups, *g)
+		for id, g := range q.groups {
+			groups = append(groups, q.group(id, time.Now()))
 			other -= g.Count
 		}
 		groups = appendOther(groups, name, other)

@@ -2,7 +2,7 @@
 -- entries or keys, left behind: it forgets what is kept of entries that are gone, and
 -- counts anew.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1, 2  most entries and bytes of them that one step looks at
 --       3     '1': there is a journal
 --       4     after what time that nobody worked on it, in ms, one is used no more
@@ -17,9 +17,70 @@
 free_first()
 local looks, read = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = now_ms()
+
+-- past returns whether a field of the history is out of its time.
+local function past(field)
+  local kind, n = string.match(field, '^(%a)(%d+):')
+  for _, r in ipairs(RESOLUTIONS) do
+    if r[1] == kind then
+      return (tonumber(n) + 1) * r[2] <= now - r[3]
+    end
+  end
+  return true
+end
+
+-- put_history makes the history say how many entries are still there, given the new numbers by
+-- field, which it takes.
+local function put_history(fresh)
+  local MAX_FIELDS = 8192
+  local old, len = call('HGETALL', history), 0
+  for i = 1, #old, 2 do
+    local field, v = old[i], tonumber(old[i + 1])
+    if past(field) then
+      call('HDEL', history, field)
+    else
+      local want = math.max(fresh[field] or 0, 0)
+      if v % PRESENT ~= want then
+        call('HSET', history, field, math.max(math.floor(v / PRESENT), want) * PRESENT + want)
+      end
+      len = len + 1
+    end
+    fresh[field] = nil
+  end
+  for field, n in pairs(fresh) do
+    if n > 0 and not past(field) then
+      if len >= MAX_FIELDS then
+        field = string.match(field, '^[^:]*:')
+      end
+      len = len + 1
+      call('HINCRBY', history, field, n * (PRESENT + 1))
+    end
+  end
+end
+
+-- forget_causes forgets those of which nothing has come for KEEP, and nothing was noted.
+local function forget_causes()
+  local KEEP = 2592000000
+  local all, known = call('HGETALL', causes), {}
+  for i = 1, #all, 2 do
+    known[all[i]] = all[i + 1]
+  end
+  for field, v in pairs(known) do
+    local g = string.match(field, '^l:(.*)')
+    if g and tonumber(string.match(v, '^%d+')) < now - KEEP and call('HEXISTS', groups, 'n:' .. g) == 0 then
+      local note = known['note:' .. g] and cjson.decode(known['note:' .. g])
+      if not note or note.at_ms < now - KEEP then
+        call('HDEL', causes, 'f:' .. g, 'l:' .. g, 't:' .. g, 'note:' .. g)
+      end
+    end
+  end
+end
+
 local oldest = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 if not oldest then
   start_anew()
+  put_history({}) -- forgets what is old
+  forget_causes()
   return 0
 end
 oldest = oldest[1]
@@ -141,6 +202,7 @@ local function recount()
   local from = call('HGET', meta, 'recount') or '0-0'
   local chunk = 8
   local idles, parked, expired, by_group, seen, bytes, budget = 0, 0, 0, {}, 0, 0, read
+  local by_time, first, last = {}, {}, {}
   local at_end = false
   local see, note = lacking(from)
   while not at_end and looks > 0 and read > 0 do
@@ -184,6 +246,10 @@ local function recount()
         expired = expired + (s.expired and 1 or 0)
         if g ~= '' then
           by_group[g] = (by_group[g] or 0) + 1
+          first[g], last[g] = first[g] or ms_of(id), id
+        end
+        for _, at in ipairs(times_of(id, now)) do
+          by_time[at .. g] = (by_time[at .. g] or 0) + 1
         end
       end
       from = all[#all]
@@ -200,6 +266,11 @@ local function recount()
   call('HINCRBY', meta, 'recount:expired', expired)
   for g, n in pairs(by_group) do
     call('HINCRBY', meta, 'recount:n:' .. g, n)
+    call('HSETNX', meta, 'recount:f:' .. g, first[g])
+    call('HSET', meta, 'recount:l:' .. g, last[g])
+  end
+  for field, n in pairs(by_time) do
+    call('HINCRBY', meta, 'recount:' .. field, n)
   end
   return at_end
 end
@@ -216,12 +287,14 @@ end
 -- adopt makes the new numbers the counters. A group whose text is lost is counted with
 -- those that have no group.
 local function adopt()
-  local fresh, over = {}, {}
+  local fresh, over, in_time = {}, {}, {}
   local fields = call('HGETALL', meta)
   for i = 1, #fields, 2 do
     local name = string.match(fields[i], '^recount:(.*)')
-    if name then
-      fresh[name] = tonumber(fields[i + 1])
+    if name and string.find(name, '^[mhd]%d+:') then
+      in_time[name] = tonumber(fields[i + 1])
+    elseif name then
+      fresh[name] = tonumber(fields[i + 1]) or fields[i + 1]
     end
     if string.find(fields[i], '^recount') then
       over[#over + 1] = fields[i]
@@ -245,7 +318,14 @@ local function adopt()
     elseif kind == 't:' and known['n:' .. g] ~= tostring(n) then
       call('HSET', groups, 'n:' .. g, n)
     end
+    if kind == 't:' and n > 0 and call('HSETNX', causes, 'f:' .. g, fresh['f:' .. g]) == 1 then
+      -- An older version counted it.
+      call('HSET', causes, 't:' .. g, v)
+      call('HSETNX', causes, 'l:' .. g, fresh['l:' .. g])
+    end
   end
+  put_history(in_time)
+  forget_causes()
 end
 
 local name, cursor, done = string.match(call('HGET', meta, 'mend') or 'due 0 0', '^(%S+) (%S+) (%d+)$')

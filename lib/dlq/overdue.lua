@@ -1,8 +1,8 @@
 -- overdue.lua: leases the items whose time is over and that are not marked as expired yet,
 -- earliest expiry first, due or not, of a paused sink too.
 --
--- KEYS  1..13 the queue (prelude.lua)
---       14    the claim
+-- KEYS  1..15 the queue (prelude.lua)
+--       16    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
 --       4     most items
 --       5     most entries to look at: others may lease them

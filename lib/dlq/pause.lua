@@ -1,6 +1,6 @@
 -- pause.lua: stops or resumes the schedule of a sink.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     '1' stops, '0' resumes
 -- Returns 1.
 

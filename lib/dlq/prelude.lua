@@ -1,10 +1,11 @@
 -- prelude.lua: put before every script that works on a queue, after clock.lua.
--- KEYS[1..13]: the stream and its companions, always in this order (internal/redisconn/keys.go).
+-- KEYS[1..15]: the stream and its companions, always in this order (internal/redisconn/keys.go).
 
 local stream, meta, due, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local state, ids, groups, kept = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local expires, generations, canceled = KEYS[9], KEYS[10], KEYS[11]
 local ended, unjournaled = KEYS[12], KEYS[13]
+local causes, history = KEYS[14], KEYS[15]
 local call = redis.call
 
 -- A Redis at maxmemory refuses a script whose first write may take memory. This write

@@ -1,6 +1,6 @@
 -- present.lua: looks for dead letters that wait, by their identities. Reads only.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1, 2  most entries and bytes of them to look at
 --       3     where the search for the first one goes on: a member of generations, or ''
 --       4..   push key and content's fingerprint of each; a push key '@' and a native id is that

@@ -1,6 +1,6 @@
 -- present_after.lua: what waits, oldest first, without bodies. Reads only.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     native id after which it begins
 --       2, 3  most entries and bytes of them to look at
 -- Returns {native id to go on after, or '' at the end; id, push key, content's fingerprint, address, ...}.

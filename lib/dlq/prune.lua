@@ -1,6 +1,6 @@
 -- prune.lua: removes notes of canceled deliveries whose time is over.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     most notes
 -- Returns how many it removed.
 

@@ -1,6 +1,6 @@
 -- push.lua: stores dead letters.
 --
--- KEYS  1..13 the queue (prelude.lua, which this does without: see scripts.go)
+-- KEYS  1..15 the queue (prelude.lua, which this does without: see scripts.go)
 -- ARGV  1     most entries in the stream, 0: no bound
 --       2     '1': at the bound remove the oldest (trim), '0': refuse
 --       3     most groups
@@ -24,6 +24,7 @@
 
 -- By the names of prelude.lua.
 local stream, meta, due, _, state, ids, groups, kept, expires, generations = unpack(KEYS)
+local causes, history = KEYS[14], KEYS[15]
 local call = redis.call
 local max, trim, max_groups, max_contents = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
 local known = ARGV[5]
@@ -33,13 +34,7 @@ local over, lacking -- addresses that are over, and ids that the journal lacks: 
 local more = {} -- groups of this call, and how many are not counted yet
 local len = call('XLEN', stream)
 
-local function count_more(more)
-  for g, n in pairs(more) do
-    if n > 0 then
-      redis.call('HINCRBY', KEYS[7], 'n:' .. g, n)
-    end
-  end
-end
+-- count.lua
 
 for i = 6, #ARGV, 7 do
   local k, f, g, group_text, n, item, j = unpack(ARGV, i, i + 6)
@@ -61,8 +56,7 @@ for i = 6, #ARGV, 7 do
   end
   if not status and max > 0 and len >= max then
     if trim then
-      count_more(more) -- make_room decrements the groups of what it removes
-      more = {}
+      count_in() -- make_room counts what it removes out
       make_room = make_room or trimmer()
       local removed = make_room(len - max + 1)
       out[1] = out[1] + removed
@@ -86,6 +80,6 @@ for i = 6, #ARGV, 7 do
   out[#out + 1] = id
   out[#out + 1] = detail
 end
-count_more(more)
+count_in()
 -- noted.lua
 return out

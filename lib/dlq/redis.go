@@ -270,7 +270,7 @@ func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, e
 		return st, false, err
 	}
 	a, ok := answer.([]any)
-	if want := map[bool]int{false: 18, true: 22}; !ok || len(a) != want[r.opts.journal] {
+	if want := map[bool]int{false: 19, true: 23}; !ok || len(a) != want[r.opts.journal] {
 		return st, false, redisconn.Unexpected("stats", answer)
 	}
 	depth := number(a[0])
@@ -280,7 +280,7 @@ func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, e
 	st = Stats{
 		Depth: depth, NewestID: text(a[2]), Kept: within(a[3]), Parked: within(a[5]), Remaining: depth - idle,
 		Overdue: within(a[15]), Canceled: number(a[16]),
-		Trimmed: number(a[6]), Retired: number(a[17]), Paused: text(a[7]) != "", States: map[State]int64{},
+		Trimmed: number(a[6]), Retired: number(a[17]), New: number(a[18]), Paused: text(a[7]) != "", States: map[State]int64{},
 	}
 	rest := depth
 	for _, c := range []struct {
@@ -304,7 +304,7 @@ func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, e
 		st.OldestAt = entry{native: oldest}.pushedAt()
 	}
 	if r.opts.journal {
-		st.Journal, err = journalView(a[18:])
+		st.Journal, err = journalView(a[19:])
 	}
 	return st, a[8] == int64(1), err
 }

@@ -131,7 +131,7 @@ func mended(t *testing.T, c redis.UniversalClient, s prefixed, atOnce bool) {
 		}
 	}
 	got, err := s.Stats(ctx, "mail")
-	got.OldestAt, got.NewestID, got.Trimmed = time.Time{}, "", 0
+	got.OldestAt, got.NewestID, got.Trimmed, got.New = time.Time{}, "", 0, 0
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Stats = %+v, %v; a look at every item counts %+v", got, err, want)
 	}
@@ -296,8 +296,8 @@ func TestNoCounterHoldsUpWhatIsDue(t *testing.T) {
 			if err := remove(s.prefix + ":dlq:mail"); err != nil {
 				t.Fatal(err)
 			}
-			if st, err := s.Stats(ctx, "mail"); err != nil || !reflect.DeepEqual(st, dlq.Stats{States: map[dlq.State]int64{}}) {
-				t.Errorf("Stats of the emptied queue = %+v, %v; want zeros", st, err)
+			if st, err := s.Stats(ctx, "mail"); err != nil || !reflect.DeepEqual(st, dlq.Stats{New: 1, States: map[dlq.State]int64{}}) {
+				t.Errorf("Stats of the emptied queue = %+v, %v; want nothing but a new group", st, err)
 			}
 			if groups, err := s.Groups(ctx, "mail"); err != nil || len(groups) != 0 {
 				t.Errorf("Groups of the emptied queue = %v, %v; want none", groups, err)
@@ -539,11 +539,15 @@ func TestAFullRedisNeverAcknowledgesWhatItDidNotStore(t *testing.T) {
 	if err := c.Set(ctx, s.prefix+":delivery:record", strings.Repeat("x", 1000), time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
+	// A large push that was refused leaves room for small ones: its own arguments took it.
 	var full error
-	for i := 0; full == nil && i < 5000; i++ {
-		it := message("other", fmt.Sprint(i))
-		it.Message.Body = strings.Repeat("x", 8<<10)
-		full = s.Push(ctx, it)
+	for _, size := range []int{8 << 10, 1} {
+		full = nil
+		for i := 0; full == nil && i < 5000; i++ {
+			it := message("other", fmt.Sprintf("%d-%d", size, i))
+			it.Message.Body = strings.Repeat("x", size)
+			full = s.Push(ctx, it)
+		}
 	}
 	if fault.CodeOf(full) != fault.CodeDLQUnavailable {
 		t.Fatalf("Push into a full Redis = %v, want SINK_DLQ_UNAVAILABLE", full)
@@ -576,8 +580,8 @@ func TestAFullRedisNeverAcknowledgesWhatItDidNotStore(t *testing.T) {
 	if err := c.XTrimMaxLen(ctx, s.prefix+":dlq:other", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := s.Stats(ctx, "other"); err != nil || !reflect.DeepEqual(st, dlq.Stats{States: map[dlq.State]int64{}}) {
-		t.Errorf("Stats = %+v, %v; want zeros", st, err)
+	if st, err := s.Stats(ctx, "other"); err != nil || !reflect.DeepEqual(st, dlq.Stats{New: 1, States: map[dlq.State]int64{}}) {
+		t.Errorf("Stats = %+v, %v; want nothing but a new group", st, err)
 	}
 	if it := mustAdd(t, s, owe("you owe 9999")); it.ID == first.ID {
 		t.Error("other content was taken for what is stored")

@@ -250,6 +250,7 @@ func auditQueue(ctx context.Context, c redis.UniversalClient, prefix, sink strin
 	if !maps.Equal(gotGroups, wantGroups) {
 		fault("groups are %v, want %v", gotGroups, wantGroups)
 	}
+	faults = append(faults, auditHistory(hash("history"), hash("causes"), messages, gotGroups)...)
 	number := func(field string) int {
 		n, _ := strconv.Atoi(meta[field])
 		return n
@@ -388,4 +389,54 @@ func (f *faults) sent() []string {
 // lists reports whether a field of ids leads to an entry.
 func lists(pairs, id string) bool {
 	return slices.ContainsFunc(strings.Fields(pairs), func(pair string) bool { return pair == id || strings.HasSuffix(pair, ":"+id) })
+}
+
+// auditHistory compares what the history counts, and what is known of the groups, with the entries. What
+// others wrote is counted by a pass of mend alone.
+func auditHistory(history, causes map[string]string, entries []redis.XMessage, groups map[string]int) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	now := time.Now()
+	want, foreign := map[string]int64{}, map[string]int64{}
+	for _, e := range entries {
+		ms, err := strconv.ParseInt(e.ID[:strings.Index(e.ID, "-")], 10, 64)
+		if err != nil {
+			fault("%v", err)
+		}
+		g, _ := e.Values["g"].(string)
+		if _, own := e.Values["k"]; !own {
+			g = ""
+		}
+		for _, r := range []struct {
+			name        string
+			width, kept time.Duration
+		}{{"m", 5 * time.Minute, 13 * time.Hour}, {"h", time.Hour, 9 * 24 * time.Hour}, {"d", 24 * time.Hour, 92 * 24 * time.Hour}} {
+			field := fmt.Sprintf("%s%d:%s", r.name, ms/r.width.Milliseconds(), g)
+			if time.UnixMilli(ms).After(now.Add(-r.kept)) {
+				want[field]++
+			}
+			if _, own := e.Values["k"]; !own {
+				foreign[field]++
+			}
+		}
+	}
+	for field, n := range want {
+		v, _ := strconv.ParseInt(history[field], 10, 64)
+		if came, there := v>>26, v&(1<<26-1); there != n && there != n-foreign[field] || came < there {
+			fault("the history says of %s that %d of %d are there, want %d", field, there, came, n)
+		}
+	}
+	for field, value := range history {
+		v, _ := strconv.ParseInt(value, 10, 64)
+		if v <= 0 || v&(1<<26-1) != 0 && want[field] == 0 {
+			fault("the history says %s of %s, of which there is nothing", value, field)
+		}
+	}
+	for g := range groups {
+		for _, what := range []string{"f:", "l:", "t:"} {
+			if causes[what+g] == "" {
+				fault("group %s has no %s", g, what)
+			}
+		}
+	}
+	return faults
 }

@@ -1,6 +1,6 @@
 -- release.lua: gives leases back; the items are as they were before the claim.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  for each lease: native id, token
 -- Returns the number of leases given back; those no longer held are ignored.
 

@@ -1,6 +1,6 @@
 -- retire.lua: removes entries for their age that are not due by themselves.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     those pushed before this time (Unix ms)
 --       2, 3  most entries and bytes of them to look at
 -- Returns {removed, looked at, 1 when there are others to look at, else 0}.

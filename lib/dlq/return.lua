@@ -1,7 +1,7 @@
 -- return.lua: pushes dead letters again that the journal has. It changes nothing that is there, and
 -- removes nothing.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     token of who works on the journal
 --       2     most entries in the stream, without the kept ones; 0: no bound
 --       3..5  most groups, most contents, what is known (push.lua)
@@ -18,6 +18,7 @@ end
 local max, max_groups, max_contents, known = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local over, lacking
 local out, more = {}, {} -- these by the names of push.lua
+-- count.lua
 local len, now, find = call('XLEN', stream), now_ms(), finder()
 
 for i = 6, #ARGV, 11 do
@@ -74,10 +75,6 @@ for i = 6, #ARGV, 11 do
   out[#out + 1] = id
   out[#out + 1] = detail
 end
-for g, n in pairs(more) do
-  if n > 0 then
-    call('HINCRBY', groups, 'n:' .. g, n)
-  end
-end
+count_in()
 -- noted.lua
 return out

@@ -60,10 +60,18 @@ var (
 	mendSource string
 	//go:embed groups.lua
 	groupsSource string
+	//go:embed group_note.lua
+	groupNoteSource string
+	//go:embed history.lua
+	historySource string
+	//go:embed new_groups.lua
+	newGroupsSource string
 	//go:embed newest.lua
 	newestSource string
 	//go:embed store.lua
 	storeSource string
+	//go:embed count.lua
+	countSource string
 	//go:embed noted.lua
 	notedSource string
 	//go:embed works.lua
@@ -95,23 +103,26 @@ var (
 
 	pushScript = redis.NewScript(join(clockSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
 		apart("start_anew", anewSource), storing(pushSource)))
-	claimScript    = script(constants, entrySource, deathSource, leaseSource, claimSource)
-	takeScript     = script(constants, entrySource, deathSource, leaseSource, takeSource)
-	overdueScript  = script(constants, entrySource, deathSource, leaseSource, overdueSource)
-	deliveryScript = script(constants, entrySource, deathSource, leaseSource, deliverySource)
-	canceledScript = script(canceledSource)
-	pruneScript    = script(pruneSource)
-	beginScript    = script(entrySource, beginSource)
-	settleScript   = script(constants, entrySource, settleSource)
-	releaseScript  = script(entrySource, releaseSource)
-	discardScript  = script(entrySource, discardSource)
-	unparkScript   = script(entrySource, unparkSource)
-	gateScript     = script(gateSource)
-	pauseScript    = script(pauseSource)
-	statsScript    = script(entrySource, statsSource)
-	mendScript     = script(entrySource, wrapped("start_anew", anewSource), mendSource)
-	groupsScript   = script(groupsSource)
-	newestScript   = redis.NewScript(newestSource)
+	claimScript     = script(constants, entrySource, deathSource, leaseSource, claimSource)
+	takeScript      = script(constants, entrySource, deathSource, leaseSource, takeSource)
+	overdueScript   = script(constants, entrySource, deathSource, leaseSource, overdueSource)
+	deliveryScript  = script(constants, entrySource, deathSource, leaseSource, deliverySource)
+	canceledScript  = script(canceledSource)
+	pruneScript     = script(pruneSource)
+	beginScript     = script(entrySource, beginSource)
+	settleScript    = script(constants, entrySource, settleSource)
+	releaseScript   = script(entrySource, releaseSource)
+	discardScript   = script(entrySource, discardSource)
+	unparkScript    = script(entrySource, unparkSource)
+	gateScript      = script(gateSource)
+	pauseScript     = script(pauseSource)
+	statsScript     = script(entrySource, statsSource)
+	mendScript      = script(entrySource, wrapped("start_anew", anewSource), mendSource)
+	groupsScript    = script(groupsSource)
+	groupNoteScript = script(groupNoteSource)
+	historyScript   = script(historySource)
+	newGroupsScript = script(newGroupsSource)
+	newestScript    = redis.NewScript(newestSource)
 
 	journalLeaseScript = script(journalLeaseSource)
 	journalSaveScript  = script(worksSource, journalSaveSource)
@@ -145,9 +156,10 @@ func apart(name string, parts ...string) string {
 	return wrapped(name, append([]string{preludeSource}, parts...)...)
 }
 
-// storing puts store.lua and noted.lua where a script says so.
+// storing puts store.lua, count.lua and noted.lua where a script says so.
 func storing(source string) string {
 	source = strings.Replace(source, "-- store.lua\n", storeSource, 1)
+	source = strings.Replace(source, "-- count.lua\n", countSource, 1)
 	return strings.Replace(source, "-- noted.lua\n", notedSource, 1)
 }
 

@@ -1,7 +1,7 @@
 -- settle.lua: records what became of leased items.
 --
--- KEYS  1..13 the queue (prelude.lua)
---       14..  claims and bulk operations
+-- KEYS  1..15 the queue (prelude.lua)
+--       16..  claims and bulk operations
 -- ARGV  1     most entries that are kept after their delivery, 0: no bound
 --       then for each settlement: native id, token, action, delay (ms), charge ('1'), error,
 --       attempts without an answer, number of the claim's key, number of the operation's key (0: none), '1' to strike the

@@ -1,12 +1,12 @@
 -- stats.lua: what is known of a queue. Reads only.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1, 2  how often a pass of mend.lua begins, and goes on, in ms
 --       3     most leases to look at
 --       4     '1': there is a journal
 -- Returns {depth, oldest id, newest id, kept, idle, parked, trimmed, paused, mend, replaying,
 -- of these parked, of these waiting, scheduled, expired, of the replaying ones expired, overdue,
--- canceled, retired, and of the journal, where there is one: whether anything is kept of the sink,
+-- canceled, retired, number of new groups, and of the journal, where there is one: whether anything is kept of the sink,
 -- unjournaled, ended, notes}; what is absent is ''. kept, idle, parked, expired (marked) and overdue (to be
 -- marked) count leased entries too; canceled are notes. mend is 1 where mend.lua has something to do: a pass is under way, or the
 -- last one is old, or there is more beside the stream than entries in it, or no entry was looked
@@ -17,7 +17,7 @@ local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local in_kept = call('ZCARD', kept)
 local m = call('HMGET', meta, 'idle', 'parked', 'trimmed', 'paused', 'mend', 'mended', 'mend_at', 'expired', 'retired',
-  'journal', 'journal_to')
+  'journal', 'journal_to', 'new')
 local idle, parked, expired = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[8] or 0)
 local now, mend = now_ms(), 0
 if now - tonumber(m[7] or 0) >= tonumber(ARGV[2]) then
@@ -66,10 +66,11 @@ if leases > 0 and leases <= tonumber(ARGV[3]) then
     end
   end
 end
+local _, new = string.gsub(m[12] or '', '%S+', '')
 local journal = {}
 if ARGV[4] == '1' then
   journal = { call('EXISTS', stream), call('SCARD', unjournaled), call('SCARD', ended), m[10] or '' }
 end
 return { depth, first and first[1] or '', last and last[1] or '', in_kept, idle, parked, m[3] or '', m[4] or '', mend,
   replaying, replaying_parked, replaying_waiting, scheduled, expired, replaying_expired,
-  call('ZCOUNT', expires, '-inf', now), call('ZCARD', canceled), m[9] or '', unpack(journal) }
+  call('ZCOUNT', expires, '-inf', now), call('ZCARD', canceled), m[9] or '', new, unpack(journal) }

@@ -17,6 +17,7 @@ else
       g = ''
     else
       call('HSET', groups, 't:' .. g, group_text)
+      fresh[g] = group_text
     end
   end
 end
@@ -48,6 +49,11 @@ else
   end
 end
 len = len + 1
+if stored[g] then
+  stored[g][1], stored[g][2] = stored[g][1] + 1, id
+else
+  stored[g] = { 1, id }
+end
 if marked then
   call('HSET', state, id, cjson.encode({ expired = now_ms() }))
   call('HINCRBY', meta, 'expired', '1')

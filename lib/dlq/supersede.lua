@@ -1,8 +1,8 @@
 -- supersede.lua: stores a dead letter that supersedes another, leases it, and holds the other, where that is
 -- in the same queue: all or nothing.
 --
--- KEYS  1..13 the queue (prelude.lua)
---       14    the claim
+-- KEYS  1..15 the queue (prelude.lua)
+--       16    the claim
 -- ARGV  1..3  token, length of the new one's lease in ms, most bytes: not used (lease.lua)
 --       4     native id of the other, whose lease has the token; '': it is in another queue
 --       5     what makes a native id of this queue a public one: the sink and '~'
@@ -40,6 +40,7 @@ end
 
 local over, lacking
 local more = {} -- these by the names of push.lua
+-- count.lua
 local len = call('XLEN', stream)
 local under = call('HGET', ids, k)
 local status, id, detail, others
@@ -56,6 +57,7 @@ end
 if not status then
   -- store.lua
 end
+count_in()
 -- noted.lua
 local held = call('HGET', lease, id)
 if not held or not is_leased(id, now) then

@@ -1,6 +1,6 @@
 -- superseded.lua: notes that an entry is superseded by a dead letter in another queue, or is about to be.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     native id
 --       2     token of the entry's lease; '': of whoever is about to send what supersedes it
 --       3     the public id of what supersedes it; or its sink, before it is pushed: then the lease stays

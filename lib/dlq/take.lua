@@ -1,7 +1,7 @@
 -- take.lua: leases the items asked for by id, due or not.
 --
--- KEYS  1..13 the queue (prelude.lua)
---       14    the claim
+-- KEYS  1..15 the queue (prelude.lua)
+--       16    the claim
 -- ARGV  1..3  token, length of the lease in ms, most bytes (lease.lua)
 --       4     '1': delivered items too
 --       5     '1': nothing is sent under the leases

@@ -1,7 +1,7 @@
 -- unjournaled.lua: reads dead letters that the journal lacks, or whose state it lacks, and forgets
 -- those that are gone or delivered.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     most bytes
 --       2..   members of unjournaled
 -- Returns {how many it looked at, {member, state or '', fields}...}.

@@ -1,7 +1,7 @@
 -- unpark.lua: makes an item due now that is not due, or not yet; one whose time is over, or that is
 -- superseded, stays as it is.
 --
--- KEYS  1..13 the queue (prelude.lua)
+-- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     native id
 -- Returns 1, 0 when there is no such entry, -1 when a replay holds it.
 

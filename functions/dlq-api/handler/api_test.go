@@ -478,13 +478,13 @@ func TestAGroupsIDTellsItFromEveryOther(t *testing.T) {
 		{Sink: "hook", Reason: dlq.ReasonExhausted, Fingerprint: "HTTP 502"},
 		{Sink: "hook", Fingerprint: dlq.FingerprintOther},
 	} {
-		id := groupID(g)
+		id := g.ID()
 		if other, taken := ids[id]; taken {
 			t.Errorf("%+v and %+v are both %s", g, other, id)
 		}
 		ids[id] = g
 		g.Count = 812
-		if again := groupID(g); again != id {
+		if again := g.ID(); again != id {
 			t.Errorf("%+v is %s with another count, want %s", g, again, id)
 		}
 	}

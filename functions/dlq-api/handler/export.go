@@ -12,7 +12,7 @@ const nextCursor = "Backstop-Next-Cursor"
 
 // exportItems answers with whole items, one per line.
 func (h *api) exportItems(w http.ResponseWriter, r *http.Request) error {
-	filter, err := readFilter(r)
+	filter, err := h.readFilter(r)
 	if err != nil {
 		return err
 	}

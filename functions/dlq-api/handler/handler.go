@@ -45,6 +45,7 @@ type queue interface {
 	Sinks(ctx context.Context) ([]string, error)
 	Stats(ctx context.Context, sink string) (dlq.Stats, error)
 	Groups(ctx context.Context, sink string) ([]dlq.Group, error)
+	dlq.Causes
 	Pause(ctx context.Context, sink string, paused bool) error
 	Unpark(ctx context.Context, id string) error
 }
@@ -80,6 +81,8 @@ func newAPI(a *app.App, broken error, s *starter) http.Handler {
 	h.handle("GET /v1/dlq/items", h.listItems)
 	h.handle("GET /v1/dlq/count", h.count)
 	h.handle("GET /v1/dlq/groups", h.groups)
+	h.handle("POST /v1/dlq/groups/{id}/note", h.noteGroup)
+	h.handle("GET /v1/dlq/histogram", h.histogram)
 	h.handle("GET /v1/dlq/items/{id}", h.getItem)
 	h.handle("DELETE /v1/dlq/items/{id}", h.discardItem)
 	h.handleWithin("POST /v1/dlq/items/{id}/replay", h.replayItem)

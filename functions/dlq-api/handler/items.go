@@ -62,13 +62,16 @@ func first(n int, s string) string {
 }
 
 // readFilter reads the parameters of a list.
-func readFilter(r *http.Request) (dlq.Query, error) {
-	q := readQuery(r, "sink", "state", "reason", "delivery_id", "q", "fingerprint", "since", "until", "limit", "cursor")
+func (h *api) readFilter(r *http.Request) (dlq.Query, error) {
+	q := readQuery(r, "sink", "state", "reason", "delivery_id", "q", "fingerprint", "group", "since", "until", "limit", "cursor")
 	filter := dlq.Query{
 		Sink: q.sink(), State: q.state(), Reason: q.reason(), DeliveryID: q.search("delivery_id"), Q: q.search("q"), Fingerprint: q.search("fingerprint"),
 		Since: q.time("since"), Until: q.time("until"), Limit: q.limit(defaultPage, maxPage), Cursor: q.text("cursor"),
 	}
-	return filter, q.err
+	if q.err != nil {
+		return filter, q.err
+	}
+	return filter, h.group(r.Context(), q.text("group"), &filter.Sink, &filter.Reason, &filter.Fingerprint)
 }
 
 // page returns a page in a form whose encoding fits into an answer. The store bounds
@@ -99,7 +102,7 @@ func (h *api) page(ctx context.Context, q dlq.Query, encode func(dlq.Page) ([]by
 }
 
 func (h *api) listItems(w http.ResponseWriter, r *http.Request) error {
-	filter, err := readFilter(r)
+	filter, err := h.readFilter(r)
 	if err != nil {
 		return err
 	}

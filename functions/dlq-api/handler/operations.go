@@ -54,14 +54,13 @@ func viewOperation(op replay.Operation) operationView {
 
 // createOperation records a bulk operation, or says what it would do.
 func (h *api) createOperation(w http.ResponseWriter, r *http.Request) error {
-	var o replay.OperationRequest
-	if err := decode(w, r, &o); err != nil {
+	o, err := h.readOperation(w, r)
+	if err != nil {
 		return err
 	}
 	if err := checkOperation(o); err != nil {
 		return err
 	}
-	var err error
 	if o.IdempotencyKey, err = app.IdempotencyKey(r.Header.Values(app.IdempotencyKeyHeader)); err != nil {
 		return err
 	}
@@ -78,6 +77,30 @@ func (h *api) createOperation(w http.ResponseWriter, r *http.Request) error {
 	// Relative, so that it is right behind any stage and mapping.
 	w.Header().Set("Location", "operations/"+op.ID)
 	return answer(w, http.StatusAccepted, viewOperation(op))
+}
+
+// readOperation reads what is asked for. A filter can name a group instead of its sink, reason and
+// fingerprint.
+func (h *api) readOperation(w http.ResponseWriter, r *http.Request) (o replay.OperationRequest, err error) {
+	var body struct {
+		replay.OperationRequest
+		Filter *struct {
+			replay.Filter
+			Group string `json:"group,omitempty"`
+		} `json:"filter,omitempty"`
+	}
+	if err := decode(w, r, &body); err != nil {
+		return o, err
+	}
+	o = body.OperationRequest
+	if body.Filter == nil {
+		return o, nil
+	}
+	o.Filter = &body.Filter.Filter
+	if id := body.Filter.Group; id != "" {
+		err = h.group(r.Context(), id, &o.Filter.Sink, &o.Filter.Reason, &o.Filter.Fingerprint)
+	}
+	return o, err
 }
 
 // start begins an operation early that the schedule would begin later.

@@ -35,7 +35,7 @@ type bench struct {
 func newBench() *bench {
 	b := &bench{sink: &fakeSink{}, queue: dlq.NewMemory()}
 	b.target = delivery.Target{Sink: b.sink, Retry: retry.Config{MaxAttempts: 2}}
-	a := &app.App{Env: app.Env{Concurrency: 10, QueueReceives: 5}, Log: slog.New(slog.DiscardHandler), Metrics: observe.NewMetrics("test"), Out: io.Discard}
+	a := &app.App{Env: app.Env{Concurrency: 10, QueueReceives: 5}, Log: slog.New(slog.DiscardHandler), Metrics: observe.NewMetrics("test", observe.SinkMetrics{}), Out: io.Discard}
 	a.Sender = &delivery.Sender{Targets: b, Queue: b.queue, Records: delivery.NewMemory(0), Log: a.Log, MaxBytes: 1000}
 	b.handler = &handler{app: a}
 	return b

@@ -93,7 +93,15 @@ func (h *handler) deliver(ctx context.Context, r delivery.Request) (delivery.Ans
 	return a, err
 }
 
-// observe writes the delivery's one log line and its metrics.
+// plain reports whether a delivery went as deliveries do: it was accepted, or arrived at its first
+// attempt, now or the first time it came. Of everything else each line is worth having.
+func plain(a delivery.Answer, err error) bool {
+	return err == nil && (a.Status == delivery.StatusAccepted || a.Status == delivery.StatusDelivered) &&
+		a.Attempts <= 1 && a.Unanswered == 0 && a.Error == ""
+}
+
+// observe writes the delivery's one log line, unless it is a plain success that is left out of
+// the sample, and its metrics.
 func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.Answer, err error, elapsed time.Duration) {
 	status, reason, text := string(a.Status), string(a.Reason), a.Error
 	if err != nil {
@@ -127,7 +135,12 @@ func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.An
 	if r.Trace != "" {
 		attrs = append(attrs, "trace", r.Trace)
 	}
-	h.app.Log.InfoContext(ctx, "delivery", attrs...)
+	switch sample := h.app.Env.LogSuccesses; {
+	case !plain(a, err) || sample.Weight() == 1:
+		h.app.Log.InfoContext(ctx, "delivery", attrs...)
+	case sample.Takes(r.ID):
+		h.app.Log.InfoContext(ctx, "delivery", append(attrs, "weight", sample.Weight())...)
+	}
 
 	sink := r.Sink
 	if fault.CodeOf(err) == fault.CodeSinkNotFound || fault.CheckName(sink) != nil {
