@@ -68,6 +68,9 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		return rep
 	}
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
+	if done := e.succeeds(ctx, a, &rep); !done {
+		return rep
+	}
 	send := retry.Delivery{Budget: withinLease(a.budget, l.Lease), Force: a.force, Unanswered: l.Item.Unanswered}
 	if !a.late {
 		send.ExpiresAt = l.Item.ExpiresAt
@@ -168,7 +171,7 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 			rep.expire()
 		case it.Replays+1 >= p.MaxReplays:
 			s.Action, rep.status = dlq.ActionPark, StatusParked
-		case final || rep.reason == dlq.ReasonAmbiguous:
+		case final || rep.reason == dlq.ReasonAmbiguous || it.SupersededBy != "":
 			s.Action = dlq.ActionHold
 		default:
 			s.Action = dlq.ActionRetry
@@ -306,7 +309,7 @@ func (e *Engine) Discard(ctx context.Context, it dlq.Item) error {
 	if err := e.Store.Discard(ctx, it.ID); err != nil {
 		return err
 	}
-	if it.DeliveredAt.IsZero() {
+	if it.DeliveredAt.IsZero() && it.SupersededBy == "" {
 		e.note(ctx, fate{it, delivery.StatusDiscarded})
 	}
 	return nil

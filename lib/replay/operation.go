@@ -277,7 +277,7 @@ type OperationCounts struct {
 	// whose delivery was canceled.
 	//
 	// Skipped items were not settled: those that a replay delivered before the
-	// operation and that were kept, that were marked as expired before it, that cannot be
+	// operation and that were kept, that were marked as expired before it, that are superseded, that cannot be
 	// decoded, or that another replayer would not let go of. Items that vanished meanwhile are not counted.
 	Skipped int64 `json:"skipped"`
 }

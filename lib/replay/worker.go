@@ -427,7 +427,7 @@ func without(ids []string, leased []dlq.Leased) []string {
 
 // choose tells the items to work on from those to give back: the ones that the
 // operation tried or marked before it was interrupted, the undecodable ones, which can only
-// be discarded, and those that were marked as expired before. What somebody else marked since
+// be discarded, the superseded ones, and those that were marked as expired before. What somebody else marked since
 // the operation began is settled, as what somebody else delivered is; the operation's own
 // counter has what it marked itself.
 func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, skipped int) {
@@ -440,7 +440,7 @@ func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, skippe
 			}
 		case triedBy(w.counters(), l.Item):
 			refused = append(refused, l)
-		case w.op.Action == OperationReplay && l.Item.DecodeError != "":
+		case w.op.Action == OperationReplay && (l.Item.DecodeError != "" || l.Item.SupersededBy != ""):
 			refused = append(refused, l)
 			skipped++
 		default:
