@@ -52,6 +52,7 @@ var shapes = []shape{
 	{[]string{"Receiver"}, client.Receiver{}},
 	{[]string{"Item", "ItemSummary"}, client.Item{}}, // one type for both
 	{[]string{"ReplayRecord"}, client.ReplayRecord{}},
+	{[]string{"Of"}, client.Of{}},
 	{[]string{"ItemPage"}, client.ItemPage{}},
 	{[]string{"Count"}, client.Count{}},
 	{[]string{"Groups"}, client.GroupPage{}},

@@ -298,14 +298,65 @@ func TestAReplayCanGoToAnotherSinkAndUnparkMakesDue(t *testing.T) {
 	if got.NextReplayAt.IsZero() || !got.State(time.Now()).Scheduled() {
 		t.Errorf("after unpark: %+v, want it due", got)
 	}
-	var res struct{ Status, Sink string }
+	var res struct {
+		Status, Sink, ID string
+		SupersededBy     string `json:"superseded_by"`
+	}
 	f.ask(t, "POST", url+"/replay", `{"sink":"spare","on_success":"keep"}`).want(200, "").into(&res)
-	if res.Status != "delivered" || res.Sink != "spare" {
+	if res.Status != "delivered" || res.Sink != "spare" || res.SupersededBy == "" || res.ID != res.SupersededBy {
 		t.Errorf("got %+v, want it delivered through spare", res)
 	}
-	f.ask(t, "POST", url+"/replay", "").want(409, "ALREADY_DELIVERED")
+	heir := "/v1/dlq/items/" + res.ID
+	f.ask(t, "POST", heir+"/replay", "").want(409, "ALREADY_DELIVERED")
+	f.ask(t, "POST", url+"/replay", `{"sink":"spare","on_success":"keep"}`).want(409, "ALREADY_DELIVERED")
+	f.ask(t, "POST", heir+"/replay", `{"force":true}`).want(200, "")
+	f.ask(t, "POST", heir+"/replay", "").want(404, "SINK_DLQ_NOT_FOUND")
+	for _, of := range []string{"/replay", "/unpark"} {
+		if text := f.ask(t, "POST", url+of, "").want(400, "INVALID_ARGUMENT").Body.String(); !strings.Contains(text, res.ID) {
+			t.Errorf("%s: %s; want what supersedes it", of, text)
+		}
+	}
+	f.ask(t, "GET", url, "").want(200, "").into(&got)
+	if got.SupersededBy != res.ID || got.State(time.Now()) != dlq.StateWaiting {
+		t.Errorf("the old one: %+v, want it to wait", got)
+	}
 	f.ask(t, "POST", url+"/replay", `{"force":true}`).want(200, "")
-	f.ask(t, "POST", url+"/replay", "").want(404, "SINK_DLQ_NOT_FOUND")
+}
+
+func TestAReplayCanSendAnotherMessage(t *testing.T) {
+	f := newFixture(t)
+	it := item(1)
+	it.Message.Metadata = map[string]string{"tenant": "t3"}
+	url := "/v1/dlq/items/" + f.add(t, it).ID
+	f.status.Store(http.StatusServiceUnavailable)
+	for body, code := range map[string]string{
+		`{"message":{}}`:           "INVALID_ARGUMENT",
+		`{"message":{"body":""}}`:  "INVALID_ARGUMENT",
+		`{"message":{"text":"x"}}`: "INVALID_ARGUMENT",
+		`{"recipient":{"url":1}}`:  "INVALID_ARGUMENT",
+		`{"message":{"body":"` + strings.Repeat("x", 300<<10) + `"}}`: "BODY_TOO_LARGE",
+	} {
+		f.ask(t, "POST", url+"/replay", body).want(map[string]int{"BODY_TOO_LARGE": 413}[code]+map[string]int{"INVALID_ARGUMENT": 400}[code], code)
+	}
+	var res struct {
+		Status       string
+		SupersededBy string `json:"superseded_by"`
+	}
+	f.ask(t, "POST", url+"/replay", `{"message":{"body":"repaired","subject":"new"}}`).want(200, "").into(&res)
+	if res.Status != "failed" {
+		t.Errorf("got %+v, want failed", res)
+	}
+	var got dlq.Item
+	f.ask(t, "GET", "/v1/dlq/items/"+res.SupersededBy, "").want(200, "").into(&got)
+	if m := got.Message; m.Body != "repaired" || m.Subject != "new" || m.Metadata["tenant"] != "t3" || m.ID != it.Message.ID || got.Origin == "" {
+		t.Errorf("the new one: %+v", got)
+	}
+	f.ask(t, "POST", url+"/replay", `{"message":{"body":"otherwise"}}`).want(400, "INVALID_ARGUMENT")
+	f.status.Store(http.StatusOK)
+	f.ask(t, "POST", url+"/replay", `{"message":{"body":"repaired","subject":"new"}}`).want(200, "").into(&res)
+	if res.Status != "delivered" {
+		t.Errorf("repeated: %+v, want delivered", res)
+	}
 }
 
 func TestAnExpiredItemIsReplayedByForceOnly(t *testing.T) {

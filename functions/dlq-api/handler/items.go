@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -208,6 +209,9 @@ func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
 	if err := unchanged(r, it); err != nil {
 		return err
 	}
+	if it.SupersededBy != "" {
+		return invalid("item %s is superseded by %s: unpark that one", it.ID, it.SupersededBy)
+	}
 	if err := h.queue.Unpark(r.Context(), it.ID); err != nil {
 		return err
 	}
@@ -228,9 +232,11 @@ func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
 // replayItem sends one item again, now.
 func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Budget) error {
 	var o struct {
-		OnSuccess replay.OnSuccess `json:"on_success"`
-		Force     bool             `json:"force"`
-		Sink      string           `json:"sink"`
+		OnSuccess replay.OnSuccess    `json:"on_success"`
+		Force     bool                `json:"force"`
+		Message   *replay.MessageEdit `json:"message"`
+		Recipient json.RawMessage     `json:"recipient"`
+		Sink      string              `json:"sink"`
 	}
 	if err := decode(w, r, &o); err != nil {
 		return err
@@ -250,9 +256,14 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Bu
 			return err
 		}
 	}
-	result, err := h.engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink, Budget: budget})
+	result, err := h.engine.ReplayOne(r.Context(), id, replay.OneOptions{
+		OnSuccess: o.OnSuccess, Force: o.Force, Message: o.Message, Recipient: o.Recipient, Sink: o.Sink, Budget: budget,
+	})
 	if err != nil {
 		return err
+	}
+	if result.SupersededBy != "" {
+		h.audit(r.Context(), "superseded by an operator", "item_id", id, "superseded_by", result.SupersededBy, "delivery_id", result.DeliveryID, "sink", result.Sink)
 	}
 	return answer(w, http.StatusOK, result)
 }
