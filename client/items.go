@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -19,6 +21,8 @@ type Filter struct {
 	DeliveryID string `json:"delivery_id,omitempty"`
 	// Q is looked for, in any case, in subject, body, recipient, delivery id and last error.
 	Q string `json:"q,omitempty"`
+	// Meta is what the message's metadata must have, all of it, exactly.
+	Meta map[string]string `json:"meta,omitempty"`
 	// Fingerprint is that of a Group; give its Sink and Reason too.
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Group is the ID of a Group, instead of its Reason and Fingerprint.
@@ -41,6 +45,9 @@ func (f Filter) page(limit int, cursor string) url.Values {
 	set("state", string(f.State))
 	set("delivery_id", f.DeliveryID)
 	set("q", f.Q)
+	for _, name := range slices.Sorted(maps.Keys(f.Meta)) {
+		q.Add("meta", name+"="+f.Meta[name])
+	}
 	set("fingerprint", f.Fingerprint)
 	set("group", f.Group)
 	if !f.Since.IsZero() {
@@ -374,9 +381,9 @@ func (c *Client) Histogram(ctx context.Context, q HistogramQuery) (h Histogram, 
 	return h, err
 }
 
-// Groups yields dead letters counted by cause: of f's sink and state, or all where they are
-// empty; f's other fields do not count. Without a state, the largest group comes first, and the
-// smallest are left out where there are more than 10,000. With one, the dead letters are
+// Groups yields dead letters counted by cause: of f's sink, state and metadata, or all where they are
+// empty; f's other fields do not count. Without state and metadata, the largest group comes first, and the
+// smallest are left out where there are more than 10,000. With them, the dead letters are
 // searched, and a group comes again on a later page: add up the counts.
 func (c *Client) Groups(ctx context.Context, f Filter) iter.Seq2[Group, error] {
 	return paged(func(cursor string) ([]Group, string, error) {
@@ -388,7 +395,7 @@ func (c *Client) Groups(ctx context.Context, f Filter) iter.Seq2[Group, error] {
 // GroupsPage reads one page of Groups. cursor is empty for the first.
 func (c *Client) GroupsPage(ctx context.Context, f Filter, cursor string) (p GroupPage, err error) {
 	r := get("dlq", "groups")
-	r.query = Filter{Sink: f.Sink, State: f.State}.page(0, cursor)
+	r.query = Filter{Sink: f.Sink, State: f.State, Meta: f.Meta}.page(0, cursor)
 	_, err = c.call(ctx, r, &p)
 	return p, err
 }

@@ -242,6 +242,8 @@ type Query struct {
 	Q string
 	// Fingerprint selects one Group (with Reason); FingerprintOther those without one.
 	Fingerprint string
+	// Meta selects what has each of these in its message's metadata, exactly.
+	Meta map[string]string
 	// State selects what is in this state while the page is read.
 	State State
 	// Since and Until bound the push time: Since <= t < Until.

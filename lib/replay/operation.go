@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -74,8 +75,10 @@ type Filter struct {
 	DeliveryID  string     `json:"delivery_id,omitempty"`
 	Q           string     `json:"q,omitempty"`
 	Fingerprint string     `json:"fingerprint,omitempty"`
-	Since       time.Time  `json:"since,omitzero"`
-	Until       time.Time  `json:"until,omitzero"`
+	// Meta selects what has each of these in its message's metadata, exactly.
+	Meta  map[string]string `json:"meta,omitempty"`
+	Since time.Time         `json:"since,omitzero"`
+	Until time.Time         `json:"until,omitzero"`
 	// State is refused: an operation's members are those that matched when it was created, and
 	// a state changes.
 	State dlq.State `json:"state,omitempty"`
@@ -86,14 +89,20 @@ type Filter struct {
 func (f Filter) query(sink string, upTo map[string]string) dlq.Query {
 	return dlq.Query{
 		Sink: sink, Reason: f.Reason, DeliveryID: f.DeliveryID, Q: f.Q, Fingerprint: f.Fingerprint,
-		Since: f.Since, Until: f.Until, UpTo: upTo,
+		Meta: f.Meta, Since: f.Since, Until: f.Until, UpTo: upTo,
 	}
 }
 
 // everything reports whether the filter selects a sink's whole queue.
 func (f Filter) everything() bool {
 	f.Sink = ""
-	return f == Filter{}
+	return f.equal(Filter{})
+}
+
+// equal reports whether both select the same.
+func (f Filter) equal(o Filter) bool {
+	return f.Sink == o.Sink && f.Reason == o.Reason && f.DeliveryID == o.DeliveryID && f.Q == o.Q && f.Fingerprint == o.Fingerprint &&
+		f.State == o.State && maps.Equal(f.Meta, o.Meta) && f.Since.Equal(o.Since) && f.Until.Equal(o.Until)
 }
 
 // OperationRequest asks for a bulk operation.
@@ -155,7 +164,7 @@ func (r OperationRequest) validate() error {
 		}
 		return nil
 	}
-	if (r.Filter == nil || *r.Filter == Filter{}) {
+	if r.Filter == nil || r.Filter.equal(Filter{}) {
 		if !r.All {
 			return invalid("filter: it is empty; give a filter or ids, or all: true for every dead letter")
 		}
@@ -168,6 +177,9 @@ func (r OperationRequest) validate() error {
 		if err := fault.CheckName(r.Filter.Sink); err != nil {
 			return &fault.Error{Code: fault.CodeInvalidArgument, Msg: "filter.sink", Cause: err}
 		}
+	}
+	if _, ok := r.Filter.Meta[""]; ok {
+		return invalid("filter.meta: a name is missing")
 	}
 	if r.Filter.Reason != "" && !slices.Contains(dlq.Reasons, r.Filter.Reason) {
 		return invalid("filter.reason: unknown reason %.40q", r.Filter.Reason)
@@ -483,10 +495,7 @@ func (o *Operation) idsOf(sink string) []string {
 
 // sameRequest reports whether both ask for the same.
 func (o *Operation) sameRequest(other Operation) bool {
-	a, b := o.filter(), other.filter()
-	sameTime := a.Since.Equal(b.Since) && a.Until.Equal(b.Until) && o.Since.Equal(other.Since)
-	a.Since, a.Until, b.Since, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	return sameTime && a == b && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && slices.Equal(o.IDs, other.IDs)
+	return o.filter().equal(other.filter()) && o.Since.Equal(other.Since) && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && slices.Equal(o.IDs, other.IDs)
 }
 
 var operationID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^op-[0-9a-f-]{32,36}$`) })

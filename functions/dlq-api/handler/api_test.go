@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -578,4 +579,46 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 	}
 	f.read(t, halfUnreadable{all, ""})
 	f.ask(t, "GET", "/v1/sinks", "").want(503, "SINK_DLQ_UNAVAILABLE")
+}
+
+func TestMetadataIsSearched(t *testing.T) {
+	f := newFixture(t)
+	for i, tenant := range []string{"t3", "t30", "t3"} {
+		it := item(i)
+		it.Message.Metadata = map[string]string{"tenant": tenant, "n": strconv.Itoa(i)}
+		f.add(t, it)
+	}
+	var p struct {
+		Items, Groups []struct{ Count int }
+		Count         int
+	}
+	f.ask(t, "GET", "/v1/dlq/items?meta=tenant%3Dt3", "").want(200, "").into(&p)
+	if len(p.Items) != 2 {
+		t.Errorf("%d items of t3, want 2", len(p.Items))
+	}
+	f.ask(t, "GET", "/v1/dlq/items?meta=tenant=t3&meta=n=2", "").want(200, "").into(&p)
+	if len(p.Items) != 1 {
+		t.Errorf("%d items of t3 with n=2, want 1", len(p.Items))
+	}
+	f.ask(t, "GET", "/v1/dlq/groups?meta=tenant=t3", "").want(200, "").into(&p)
+	if len(p.Groups) != 1 || p.Groups[0].Count != 2 {
+		t.Errorf("groups of t3: %+v, want one of 2", p.Groups)
+	}
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","dry_run":true,"filter":{"meta":{"tenant":"t3"}}}`).want(200, "").into(&p)
+	if p.Count != 2 {
+		t.Errorf("a dry run of t3 counts %d, want 2", p.Count)
+	}
+	key := []string{"Idempotency-Key", "one"}
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"tenant":"t3"}}}`, key...).want(202, "")
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"tenant":"t3"}}}`, key...).want(202, "")
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"tenant":"t30"}}}`, key...).want(422, "ID_REUSED")
+	many := "&meta=a=b"
+	for i := range 16 {
+		many += fmt.Sprintf("&meta=k%d=v", i)
+	}
+	for _, bad := range []string{"meta=tenant", "meta==t3", "meta=a=1&meta=a=2", "meta=a=" + strings.Repeat("x", 1001), many[1:]} {
+		f.ask(t, "GET", "/v1/dlq/items?"+bad, "").want(400, "INVALID_ARGUMENT")
+	}
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{}}}`).want(400, "INVALID_ARGUMENT")
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"":"x"}}}`).want(400, "INVALID_ARGUMENT")
 }

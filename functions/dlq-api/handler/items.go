@@ -64,9 +64,10 @@ func first(n int, s string) string {
 
 // readFilter reads the parameters of a list.
 func (h *api) readFilter(r *http.Request) (dlq.Query, error) {
-	q := readQuery(r, "sink", "state", "reason", "delivery_id", "q", "fingerprint", "group", "since", "until", "limit", "cursor")
+	q := readQuery(r, "sink", "state", "reason", "delivery_id", "q", "meta", "fingerprint", "group", "since", "until", "limit", "cursor")
 	filter := dlq.Query{
 		Sink: q.sink(), State: q.state(), Reason: q.reason(), DeliveryID: q.search("delivery_id"), Q: q.search("q"), Fingerprint: q.search("fingerprint"),
+		Meta:  q.meta,
 		Since: q.time("since"), Until: q.time("until"), Limit: q.limit(defaultPage, maxPage), Cursor: q.text("cursor"),
 	}
 	if q.err != nil {

@@ -130,7 +130,7 @@ func checkOperation(o replay.OperationRequest) error {
 			return invalid("filter.%s: %d characters; at most %d are looked for", name, n, maxFilter)
 		}
 	}
-	return nil
+	return checkMeta("filter.meta", o.Filter.Meta)
 }
 
 func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
