@@ -36,7 +36,7 @@ type attempt struct {
 	budget    retry.Budget
 	onSuccess OnSuccess
 	operation string // the bulk operation's round that it belongs to; empty: none
-	elsewhere bool   // target is not the item's own sink
+	elsewhere bool   // target is not the item's own sink: it was redirected in bulk
 	force     bool   // the gate is told, and not asked; and it is sent although it may have arrived
 	late      bool   // it is sent although its time is over
 	gate      Gate   // asked instead of the engine's; nil: that one
@@ -72,6 +72,9 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		return rep
 	}
 	send := retry.Delivery{Budget: withinLease(a.budget, l.Lease), Force: a.force, Unanswered: l.Item.Unanswered}
+	if a.elsewhere {
+		send.Unanswered = 0 // another receiver has got none of them
+	}
 	if !a.late {
 		send.ExpiresAt = l.Item.ExpiresAt
 	}

@@ -118,6 +118,10 @@ type OperationRequest struct {
 	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil:
 	// DefaultStopAfter.
 	StopAfter *int `json:"stop_after,omitempty"`
+	// Sink is another configured sink that a replay sends through, each under the lease of its own item:
+	// what is delivered there is removed, what fails there stays as it was in its own sink. Empty: each
+	// goes through its own.
+	Sink string `json:"sink,omitempty"`
 	// Since leaves out, of a restore, what became a dead letter before it. Zero: nothing.
 	Since time.Time `json:"since,omitzero"`
 	// Recipient is whose dead letters an erasure removes: those with a recipient in whose JSON any
@@ -148,6 +152,14 @@ func (r OperationRequest) validate() error {
 		}
 		if *r.StopAfter < 0 {
 			return invalid("stop_after: want 0 (never) or more, got %d", *r.StopAfter)
+		}
+	}
+	if r.Sink != "" {
+		if r.Action != OperationReplay {
+			return invalid("sink: a %s sends nothing; leave it out (a filter has its own)", r.Action)
+		}
+		if err := fault.CheckName(r.Sink); err != nil {
+			return &fault.Error{Code: fault.CodeInvalidArgument, Msg: "sink", Cause: err}
 		}
 	}
 	if len(r.IDs) > 0 {
@@ -199,6 +211,8 @@ func (r OperationRequest) validateJournal() error {
 			return invalid("all: %s has no filter; leave it out", r.Action)
 		case r.StopAfter != nil:
 			return invalid("stop_after: %s sends nothing that could fail; leave it out", r.Action)
+		case r.Sink != "":
+			return invalid("sink: %s sends nothing; leave it out", r.Action)
 		}
 	}
 	address := folded(r.Recipient)
@@ -236,6 +250,7 @@ type Operation struct {
 	IDs    []string        `json:"ids,omitempty"` // public ids
 	All    bool            `json:"all,omitempty"`
 	DryRun bool            `json:"dry_run,omitempty"`
+	Sink   string          `json:"sink,omitempty"` // through which a replay sends; empty: each through its own
 	Since  time.Time       `json:"since,omitzero"` // of a restore
 	Reason string          `json:"reason,omitempty"`
 	Actor  string          `json:"actor,omitempty"`
@@ -495,7 +510,7 @@ func (o *Operation) idsOf(sink string) []string {
 
 // sameRequest reports whether both ask for the same.
 func (o *Operation) sameRequest(other Operation) bool {
-	return o.filter().equal(other.filter()) && o.Since.Equal(other.Since) && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && slices.Equal(o.IDs, other.IDs)
+	return o.filter().equal(other.filter()) && o.Since.Equal(other.Since) && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && o.Sink == other.Sink && slices.Equal(o.IDs, other.IDs)
 }
 
 var operationID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^op-[0-9a-f-]{32,36}$`) })

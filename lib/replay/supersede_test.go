@@ -304,3 +304,90 @@ func TestWhatIsSupersededIsNotImported(t *testing.T) {
 		}
 	})
 }
+
+func TestManyGoThroughAnotherSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, told := dlq.NewMemory(), delivery.NewMemory(0)
+		a, b := &receiver{name: "a"}, &receiver{name: "b", answer: func(_ context.Context, m sinks.Message) error {
+			if m.ID == "m1" {
+				return errGone
+			}
+			return nil
+		}}
+		e := engine(store, configured(replay.Policy{}, a, b))
+		e.Records = told
+		ids := push(t, store, "a", "m", 3)
+		push(t, store, "a", "bad", 1, func(it *dlq.Item) { it.Recipient = []byte(`"bad"`) })
+		request := replay.OperationRequest{Action: replay.OperationReplay, Filter: &replay.Filter{Sink: "a"}, Sink: "b"}
+		request.DryRun = true
+		dry, err := e.CreateOperation(t.Context(), request)
+		if err != nil || dry.Sink != "b" || dry.Preview.Count != 4 || dry.Preview.Refused != 1 || dry.Preview.Refusal == "" {
+			t.Errorf("the dry run: %+v, %+v, %v; want one of four refused", dry, dry.Preview, err)
+		}
+		request.DryRun = false
+		op, err := e.CreateOperation(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, e, replay.Request{Operation: op.ID})
+		op, err = e.Operation(t.Context(), op.ID)
+		if err != nil || op.Status != replay.OperationCompleted || op.Delivered != 2 || op.Failed != 2 || op.Settled != 4 {
+			t.Errorf("%+v, %v; want 2 delivered, 2 failed", op, err)
+		}
+		if len(a.calls()) != 0 || len(b.calls()) != 3 || depth(t, store, "a") != 2 || depth(t, store, "b") != 0 {
+			t.Errorf("%d went through a and %d through b; %d and %d deep", len(a.calls()), len(b.calls()), depth(t, store, "a"), depth(t, store, "b"))
+		}
+		if it := get(t, store, ids[1]); !it.State(time.Now()).Scheduled() || it.Replays != 0 || len(it.History) != 1 {
+			t.Errorf("what failed there: %+v; want it due in its own sink, uncharged", it)
+		}
+		if rec, _, err := told.Get(t.Context(), delivery.Key{Sink: "a", ID: "m0"}); err != nil || rec.Status != delivery.StatusDelivered {
+			t.Errorf("the record says %s, %v", rec.Status, err)
+		}
+	})
+}
+
+func TestARedirectStopsWhereItsReceiverFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, a, b := dlq.NewMemory(), &receiver{name: "a"}, &receiver{name: "b", answer: fails(errDown)}
+		e := engine(store, configured(replay.Policy{}, a, b))
+		push(t, store, "a", "m", 20)
+		two := 2
+		op, err := e.CreateOperation(t.Context(), replay.OperationRequest{Action: replay.OperationReplay, All: true, Sink: "b", StopAfter: &two})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, e, replay.Request{Operation: op.ID})
+		if op, err = e.Operation(t.Context(), op.ID); err != nil || op.Status != replay.OperationStopped || len(b.calls()) != 2 || len(a.calls()) != 0 || depth(t, store, "a") != 20 {
+			t.Fatalf("%+v, %v; want it stopped after 2", op, err)
+		}
+		b.set(nil)
+		if _, err := e.ResumeOperation(t.Context(), op.ID); err != nil {
+			t.Fatal(err)
+		}
+		run(t, e, replay.Request{Operation: op.ID})
+		if op, err = e.Operation(t.Context(), op.ID); err != nil || op.Status != replay.OperationCompleted || op.Delivered != 20 || depth(t, store, "a") != 0 {
+			t.Errorf("%+v, %v; want all delivered", op, err)
+		}
+	})
+}
+
+func TestARedirectNeedsASinkThatIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, a := dlq.NewMemory(), &receiver{name: "a"}
+		e := engine(store, configured(replay.Policy{}, a))
+		push(t, store, "a", "m", 1)
+		for _, tt := range []struct {
+			r    replay.OperationRequest
+			code fault.Code
+		}{
+			{replay.OperationRequest{Action: replay.OperationReplay, All: true, Sink: "zzz"}, fault.CodeSinkNotFound},
+			{replay.OperationRequest{Action: replay.OperationReplay, All: true, Sink: "{}"}, fault.CodeInvalidArgument},
+			{replay.OperationRequest{Action: replay.OperationDiscard, All: true, Sink: "a"}, fault.CodeInvalidArgument},
+			{replay.OperationRequest{Action: replay.OperationErase, Recipient: "x", Sink: "a"}, fault.CodeInvalidArgument},
+		} {
+			if _, err := e.CreateOperation(t.Context(), tt.r); fault.CodeOf(err) != tt.code {
+				t.Errorf("%s to %q: %v, want %s", tt.r.Action, tt.r.Sink, err, tt.code)
+			}
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -206,11 +207,12 @@ func (w *worker) lane(ctx context.Context, name string) (*lane, error) {
 		l.need = 0
 		return l, nil
 	}
-	t, err := w.run.target(ctx, name)
+	t, err := w.run.target(ctx, cmp.Or(w.op.Sink, name))
 	if err != nil {
 		return nil, err
 	}
 	l := w.run.newLane(ctx, name, t, w.budget, w.counters())
+	l.attempt.elsewhere = w.op.Sink != "" && w.op.Sink != name
 	l.prober = newProber(t.Sink, w.op.StopAfter, w.op.Sinks[name].Receivers)
 	return l, nil
 }
