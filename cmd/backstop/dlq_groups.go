@@ -23,7 +23,7 @@ many came in the last hour and day, those that are gone again included: a HOUR o
 somebody noted, with a tick where they care for it ('backstop dlq groups note').
 
 The id in the first column selects a group in 'dlq list', 'dlq replay', 'dlq discard' and 'dlq export'; its beginning will do.
-Entries that were written by other programs count as (other), without a reason. With --state the entries are
+Entries that were written by other programs count as (other), without a reason. With --state or --meta the entries are
 searched, and all of them are grouped by their own errors.`,
 		Example: `  backstop dlq groups
   backstop dlq groups --new-since 24h
@@ -33,6 +33,7 @@ searched, and all of them are grouped by their own errors.`,
 	}
 	addSink(c, conn, &f.Sink)
 	addState(c, &f.State)
+	addMeta(c, &f.Meta)
 	c.Flags().StringVar(&newSince, "new-since", "", "only causes whose first dead letter came since this time or this long ago (24h, 7d)")
 	group(c, func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)

@@ -84,7 +84,10 @@ func CheckPrefix(prefix string) error {
 //	                      expired: when it was marked (push), delivered_at (settle, unpark,
 //	                      removals), deaths, begun: processes that died under it since an
 //	                      outcome, and the token of a lease under which its replay began
-//	                      (claims, begin; removed by settle)
+//	                      (claims, begin; removed by settle), superseded_by, superseded_as: the
+//	                      public id of the entry that supersedes it (before that is known, its
+//	                      sink), and that one's push key, a colon and its content's fingerprint
+//	                      (supersede, superseded, return)
 //	{...}:ids     hash    push key -> one native id, or <fingerprint>:<native id> of each content,
 //	                      oldest first, a space in between (push; removed with its entry, and once
 //	                      it is kept). One that stands alone leads to an entry that tells its
