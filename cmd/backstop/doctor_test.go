@@ -22,7 +22,7 @@ func TestDoctorSaysWhatIsWrong(t *testing.T) {
 		"all is well":                  {[]reply{ok(answer())}, exitDone, []string{"schedule       ok       it ran last 40s ago", "configuration  ok       1 sink, read 12s ago", "queue          ok       no dead letters"}},
 		"the schedule stands still":    {[]reply{ok(answer(at(-40*time.Second), at(-3*time.Hour)))}, exitFailed, []string{"schedule       bad      it ran last 3h ago", "Is the schedule enabled"}},
 		"no run is known":              {[]reply{ok(answer(`,"schedule_ran_at":"`+at(-40*time.Second)+`"`, ""))}, exitFailed, []string{"schedule       warning  no run is known"}},
-		"a clock is off":               {[]reply{ok(answer(at(0), at(10*time.Minute)))}, exitFailed, []string{"clock          bad      this machine's clock is 10m"}},
+		"a clock is off":               {[]reply{ok(answer(at(0), at(10*time.Minute+30*time.Second)))}, exitFailed, []string{"clock          bad      this machine's clock is 10m"}},
 		"another version":              {[]reply{ok(answer(`"version":"devel"`, `"version":"v1.2.3"`))}, exitDone, []string{"version        unknown  the API is v1.2.3, this program devel"}},
 		"an older API":                 {[]reply{ok(answer(`,"version":"devel"`, ""))}, exitDone, []string{"unknown  the API is of an older version"}},
 		"no configuration":             {[]reply{ok(answer(`"config_age_seconds":12`, `"config_age_seconds":-1,"config_error":"ssm: throttled"`))}, exitFailed, []string{"configuration  bad      there is none: ssm: throttled"}},
