@@ -49,7 +49,7 @@ func TestAccessibility(t *testing.T) {
 		view{"operations", "#/operations", nil},
 		view{"operation", "#/operations/" + op.ID, nil},
 		view{"replay", "#/", func() {
-			p.click("button", "Replay 520 dead letters: "+errDown+", webhook-down")
+			p.click("button", "Replay 520 dead letters: "+causeDown+", webhook-down")
 			p.says("will be sent again.")
 		}},
 		view{"discard", "#/items/" + mail.ID, func() {

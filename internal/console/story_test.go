@@ -23,7 +23,7 @@ func TestStory(t *testing.T) {
 	dead := b.export(t)
 
 	p := newTab(t, b.console)
-	p.says("Causes", "HTTP 503", "HTTP 429", "connection refused", "All 1,000 dead letters in the queue.")
+	p.says("Causes", "HTTP 503", "HTTP 429", "connection refused", "1,000 came in the last 24 hours, 1,000 of them are still there.", "Began at")
 	rows := eval[[]string](p, `[...document.querySelectorAll("section[aria-labelledby=h-causes] tbody tr")].map((r) => r.innerText.replace(/\s+/g, " "))`)
 	groups, err := b.api.GroupsPage(t.Context(), client.Filter{}, "")
 	if err != nil || len(groups.Groups) != len(incident.Causes) || len(rows) != len(incident.Causes) {
