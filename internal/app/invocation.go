@@ -122,7 +122,7 @@ func (c counter) Journal(_ context.Context, sink string, s replay.JournalSummary
 	}
 }
 
-// NewCauses counts causes of dead letters that a sink did not have before.
+// NewCauses implements replay.CauseObserver.
 func (c counter) NewCauses(_ context.Context, sink string, n int) {
 	c.Add(observe.NewCauses, sink, float64(n))
 }

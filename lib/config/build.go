@@ -261,8 +261,6 @@ func (d *decoder) events(raw map[string]any) fate.Events {
 	for i, name := range keys.On {
 		key := fmt.Sprintf("events.on[%d]", i)
 		switch f := fate.Fate(name); {
-		case name == "new_cause":
-			d.fault(d.position(key), key, "new_cause is not told yet: nothing keeps which causes were seen before; dead_lettered tells of each dead letter")
 		case !slices.Contains(fate.All, f):
 			d.fault(d.position(key), key, "unknown fate; known are %s", fateNames)
 			d.findings[len(d.findings)-1].Suggestion = nearest(name, strings.Split(fateNames, ", "))

@@ -34,6 +34,7 @@ const (
 	FateExpired           = fate.Expired           // its time was over before it was delivered
 	FateCanceled          = fate.Canceled          // a caller took it back
 	FateDiscarded         = fate.Discarded         // an operator gave its dead letter up
+	FateNewCause          = fate.NewCause          // it failed as nothing did before: see Eventer.TellCause
 )
 
 // Events says which fates of a sink's deliveries are told, and through which sink. The zero value
@@ -87,8 +88,13 @@ func isEvent(id string) bool { return strings.HasPrefix(id, eventMark) }
 
 // id is that of the event. It is the same however often the fate is told.
 func (n Notice) id() string {
+	return hashID(n.Sink, n.ID, string(n.Fate), n.ItemID, strconv.Itoa(n.Time))
+}
+
+// hashID is the id of an event that these tell from every other.
+func hashID(parts ...string) string {
 	h := sha256.New()
-	for _, part := range []string{n.Sink, n.ID, string(n.Fate), n.ItemID, strconv.Itoa(n.Time)} {
+	for _, part := range parts {
 		h.Write(fmt.Appendf(nil, "%d:%s", len(part), part))
 	}
 	return eventMark + hex.EncodeToString(h.Sum(nil)[:16])
@@ -96,14 +102,14 @@ func (n Notice) id() string {
 
 // cloudEvent is an event in the JSON format of CloudEvents 1.0.
 type cloudEvent struct {
-	SpecVersion     string    `json:"specversion"`
-	ID              string    `json:"id"`
-	Source          string    `json:"source"`
-	Type            string    `json:"type"`
-	Subject         string    `json:"subject"`
-	Time            string    `json:"time"`
-	DataContentType string    `json:"datacontenttype"`
-	Data            eventData `json:"data"`
+	SpecVersion     string `json:"specversion"`
+	ID              string `json:"id"`
+	Source          string `json:"source"`
+	Type            string `json:"type"`
+	Subject         string `json:"subject"`
+	Time            string `json:"time"`
+	DataContentType string `json:"datacontenttype"`
+	Data            any    `json:"data"` // eventData or causeData
 }
 
 // eventData says what became of the delivery: nothing of its recipient or its content.
@@ -117,6 +123,22 @@ type eventData struct {
 	Error         string     `json:"error,omitempty"`
 	RecipientGone bool       `json:"recipient_gone,omitempty"`
 	Group         string     `json:"group,omitempty"`
+}
+
+// causeData says how dead letters of a sink fail.
+type causeData struct {
+	Sink   string     `json:"sink"`
+	Fate   Fate       `json:"fate"`
+	ItemID string     `json:"item_id,omitempty"` // one that failed so
+	Reason dlq.Reason `json:"reason"`
+	Cause  causeName  `json:"cause"`
+	Count  int64      `json:"count"`
+}
+
+type causeName struct {
+	ID          string    `json:"id"`
+	Fingerprint string    `json:"fingerprint"`
+	FirstSeen   time.Time `json:"first_seen"`
 }
 
 // EventStatus is what became of an event.
@@ -163,26 +185,52 @@ func (e *Eventer) of(t Events, n Notice) []PendingEvent {
 
 // event makes the event.
 func (e *Eventer) event(to string, n Notice) PendingEvent {
-	id := n.id()
 	text := n.Error
 	if r := []rune(text); len(r) > mostDetail {
 		text = string(r[:mostDetail-1]) + "…"
 	}
+	return e.eventOf(to, n.id(), n.Sink, n.Fate, n.ID, n.At, eventData{
+		Sink: n.Sink, DeliveryID: n.ID, Fate: n.Fate, ItemID: n.ItemID, Reason: n.Reason, Attempts: n.Attempts, Error: text,
+		RecipientGone: n.RecipientGone, Group: n.Group,
+	})
+}
+
+// eventOf makes the event of a fate, with what it says of it.
+func (e *Eventer) eventOf(to, id, sink string, f Fate, subject string, at time.Time, data any) PendingEvent {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(cloudEvent{
-		SpecVersion: "1.0", ID: id, Source: "/backstop/" + url.PathEscape(cmp.Or(e.Service, "backstop")) + "/sinks/" + url.PathEscape(n.Sink),
-		Type: "backstop.delivery." + string(n.Fate) + ".v1", Subject: n.ID, Time: n.At.UTC().Format(time.RFC3339Nano), DataContentType: "application/json",
-		Data: eventData{
-			Sink: n.Sink, DeliveryID: n.ID, Fate: n.Fate, ItemID: n.ItemID, Reason: n.Reason, Attempts: n.Attempts, Error: text,
-			RecipientGone: n.RecipientGone, Group: n.Group,
-		},
+		SpecVersion: "1.0", ID: id, Source: "/backstop/" + url.PathEscape(cmp.Or(e.Service, "backstop")) + "/sinks/" + url.PathEscape(sink),
+		Type: "backstop.delivery." + string(f) + ".v1", Subject: subject, Time: at.UTC().Format(time.RFC3339Nano), DataContentType: "application/json", Data: data,
 	})
 	if err != nil {
-		panic(err) // texts and numbers can be encoded
+		panic(err) // texts, numbers and times can be encoded
 	}
-	return PendingEvent{ID: id, Fate: n.Fate, To: to, Body: strings.TrimSuffix(b.String(), "\n")}
+	return PendingEvent{ID: id, Fate: f, To: to, Body: strings.TrimSuffix(b.String(), "\n")}
+}
+
+// TellCause tells that dead letters of a sink fail in a way that is new. It returns nil once the event
+// is sent or dead-lettered, or where the sink's configuration has none. After any other error nobody is
+// told: it can be repeated, and the event is the same for whoever receives it.
+func (e *Eventer) TellCause(ctx context.Context, b retry.Budget, g dlq.Group) error {
+	if e == nil {
+		return nil
+	}
+	t, err := e.Sender.Targets.Target(ctx, g.Sink)
+	if fault.CodeOf(err) == fault.CodeSinkNotFound {
+		return nil
+	}
+	if err != nil || !t.Events.Tells(FateNewCause) {
+		return err
+	}
+	ev := e.eventOf(t.Events.To, hashID(g.Sink, string(FateNewCause), g.ID(), strconv.FormatInt(g.FirstSeen.UnixMilli(), 10)), g.Sink, FateNewCause, g.ID(), g.FirstSeen, causeData{
+		Sink: g.Sink, Fate: FateNewCause, ItemID: g.Sample, Reason: g.Reason, Count: g.Count,
+		Cause: causeName{ID: g.ID(), Fingerprint: g.Fingerprint, FirstSeen: g.FirstSeen},
+	})
+	ectx, cancel, budget := b.Aside(ctx)
+	defer cancel()
+	return e.deliver(ectx, budget, Record{Sink: g.Sink, ID: g.ID()}, ev)
 }
 
 // wanted returns the event that tells n, if its sink's configuration has it told. A sink that is
@@ -247,7 +295,7 @@ func (n Notice) record(events []PendingEvent) Record {
 		r.Status = StatusDelivered
 	case FateExpired:
 		r.Status = StatusExpired
-	case FateCanceled, FateDeadLettered, FateParked, FateDiscarded:
+	case FateCanceled, FateDeadLettered, FateParked, FateDiscarded, FateNewCause:
 	}
 	return r
 }

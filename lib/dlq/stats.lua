@@ -26,7 +26,8 @@ if now - tonumber(m[7] or 0) >= tonumber(ARGV[2]) then
     or call('ZCARD', expires) > depth or call('ZCARD', generations) > depth
     or idle < 0 or idle > depth or parked < 0 or expired < 0 or parked + expired > idle
   local unseen = ARGV[4] == '1' and depth > 0 and (m[11] or '0-0') == '0-0'
-  if m[5] or wrong or unseen or depth > 0 and now - tonumber(m[6] or 0) >= tonumber(ARGV[1]) then
+  local old = now - tonumber(m[6] or 0) >= tonumber(ARGV[1])
+  if m[5] or wrong or unseen or old and (depth > 0 or call('EXISTS', causes) == 1) then
     mend = 1
   end
 end

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"backstop/lib/delivery"
+	"backstop/lib/delivery/fate"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/replay"
@@ -43,6 +44,11 @@ type heard struct {
 		ItemID              string `json:"item_id"`
 		Attempts            int
 		RecipientGone       bool `json:"recipient_gone"`
+		Cause               struct {
+			ID, Fingerprint string
+			FirstSeen       time.Time `json:"first_seen"`
+		}
+		Count int
 	}
 }
 
@@ -51,7 +57,8 @@ func listen(p replay.Policy) *listening {
 	l.audit = &receiver{name: "audit", answer: l.hear}
 	l.targets = configured(p, l.sink, l.audit)
 	a := l.targets["a"]
-	a.Events = delivery.Events{To: "audit"}
+	// New causes have a test of their own.
+	a.Events = delivery.Events{To: "audit", On: slices.DeleteFunc(slices.Clone(fate.All), func(f delivery.Fate) bool { return f == delivery.FateNewCause })}
 	l.targets["a"] = a
 	l.sender = &delivery.Sender{Targets: l.targets, Queue: l.store, Records: l.records, Log: slog.New(slog.DiscardHandler)}
 	l.Engine = engine(l.store, l.targets)
@@ -340,7 +347,7 @@ func TestAReplayedEventIsNotToldAgain(t *testing.T) {
 	l := listen(replay.Policy{})
 	l.audit.set(fails(errDown))
 	audit := l.targets["audit"]
-	audit.Events = delivery.Events{To: "a"} // which a configuration refuses
+	audit.Events = delivery.Events{To: "a", On: l.targets["a"].Events.On} // which a configuration refuses
 	l.targets["audit"] = audit
 	push(t, l.store, "a", "m", 1)
 	run(t, l.Engine, replay.Request{Sinks: []string{"a"}})

@@ -51,7 +51,7 @@ type Engine struct {
 	// Journal is kept by Run, and bulk operations restore from it, audit it, and erase in it; its
 	// Back is to be BringBack. Nil: there is none.
 	Journal Journal
-	// Observer counts replays, and more where it is a JournalObserver or a RetentionObserver. Nil:
+	// Observer counts replays, and more where it is a JournalObserver, a RetentionObserver or a CauseObserver. Nil:
 	// nobody does.
 	Observer Observer
 	// Log gets one line per replay, without body, recipient or URL. Nil: slog.Default.
@@ -104,6 +104,8 @@ type Store interface {
 	dlq.Leases
 	dlq.Tallies
 	PruneCanceled(ctx context.Context, sink string) (int64, error)
+	NewGroups(ctx context.Context, sink string) ([]dlq.Group, error)
+	Told(ctx context.Context, told []dlq.Group) error
 	AddBatch(ctx context.Context, items []dlq.Item) (stored []dlq.Item, errs []error)
 	Discard(ctx context.Context, id string) error
 	Get(ctx context.Context, id string) (dlq.Item, error)
@@ -138,6 +140,13 @@ type Observer interface {
 	// ReplayRefused is called for every replay that the Gate did not let go, for reason open or
 	// throttled.
 	ReplayRefused(ctx context.Context, sink string, reason dlq.Reason)
+}
+
+// CauseObserver is an Observer that counts new causes, too.
+type CauseObserver interface {
+	// NewCauses is called with how many groups of a sink's dead letters are new: at least once for
+	// each. n is positive.
+	NewCauses(ctx context.Context, sink string, n int)
 }
 
 func (e *Engine) log() *slog.Logger {

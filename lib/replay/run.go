@@ -151,6 +151,9 @@ func (r *run) schedule(ctx context.Context, j *journals, name string, until time
 		r.tally.sink(name, func(s *SinkSummary) { s.Remaining = -1 })
 		return err
 	}
+	if st.New > 0 {
+		r.tellCauses(ctx, name)
+	}
 	st = j.tick(ctx, name, st)
 	if st.Canceled > 0 {
 		r.pruneCanceled(ctx, name)

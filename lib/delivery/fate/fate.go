@@ -18,10 +18,11 @@ const (
 	Expired           Fate = "expired"             // its time was over before it was delivered
 	Canceled          Fate = "canceled"            // a caller took it back
 	Discarded         Fate = "discarded"           // an operator gave its dead letter up
+	NewCause          Fate = "new_cause"           // it failed as nothing did before, as far as is remembered
 )
 
 // All lists every fate.
-var All = []Fate{Delivered, DeadLettered, DeliveredByReplay, Parked, Expired, Canceled, Discarded}
+var All = []Fate{Delivered, DeadLettered, DeliveredByReplay, Parked, Expired, Canceled, Discarded, NewCause}
 
 // Events says which fates of a sink's deliveries are told, and through which sink. The zero value
 // tells none.

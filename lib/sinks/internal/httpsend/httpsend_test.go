@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,6 +114,41 @@ func TestAnswersKeepTheirConnectionUnlessTooLong(t *testing.T) {
 
 // A few bytes can become gigabytes: nothing asks for compression, and what is compressed
 // unasked stays as it is.
+// As many messages at once as a function sends by default find the connections of those before them.
+func TestABatchFindsTheConnectionsOfTheOneBefore(t *testing.T) {
+	const atOnce = 50
+	var connections atomic.Int64
+	var all sync.WaitGroup // those of a round answer together, so that each needs a connection
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		all.Done()
+		all.Wait()
+	}))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	c := NewClient(nil)
+	for range 3 {
+		all.Add(atOnce)
+		var sent sync.WaitGroup
+		for range atOnce {
+			sent.Go(func() {
+				if _, err := post(t.Context(), t, c, srv.URL, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		sent.Wait()
+	}
+	// A few may not be back yet when the next round begins.
+	if n := connections.Load(); n > atOnce+atOnce/4 {
+		t.Errorf("%d connections, want about the %d of the first round", n, atOnce)
+	}
+}
+
 func TestAnswersAreNeverInflated(t *testing.T) {
 	server := sinktest.NewHTTPServer(t, sinktest.Compressed, "", nil)
 	resp, err := post(t.Context(), t, NewClient(nil), server.URL, nil)

@@ -83,6 +83,7 @@ func newTransport(o *Options, pool *sockets.Pool) *transport {
 			return nil
 		}
 	}
+	idle := min(128, max(pool.Most()/4, 1))
 	inner := &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) {
 			if proxy := attemptOf(r.Context()).proxy; proxy != nil {
@@ -97,8 +98,8 @@ func newTransport(o *Options, pool *sockets.Pool) *transport {
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // an answer is at most a word: never inflate one
-		MaxIdleConns:           min(128, max(pool.Most()/4, 1)),
-		MaxIdleConnsPerHost:    32,
+		MaxIdleConns:           idle,
+		MaxIdleConnsPerHost:    idle, // most processes send to one: a batch must find its connections again
 		IdleConnTimeout:        idleTime,
 		MaxResponseHeaderBytes: maxHead,
 	}
