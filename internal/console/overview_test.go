@@ -190,6 +190,7 @@ func TestTheChartChoosesATime(t *testing.T) {
 		p.settled()
 	}
 	p.says("deadline 140")
+	p.picture("by-reason")
 	p.click("nav a", "By sink")
 	p.settled()
 
@@ -203,6 +204,7 @@ func TestTheChartChoosesATime(t *testing.T) {
 	p.says("385 came, 385 still there (webhook-down 340, webhook-gone 45)", "Show 385 dead letters")
 	p.click("button", "Refresh")
 	p.says("Show 385 dead letters")
+	p.seen("chosen")
 	x1, y1 := bar(19)
 	x2, y2 := bar(20)
 	p.mouse(chromedp.MouseEvent(chromedp.MousePressed, x1, y1, chromedp.ButtonLeft, chromedp.ClickCount(1)))

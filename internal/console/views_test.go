@@ -196,7 +196,7 @@ func TestRefreshDuringAClick(t *testing.T) {
 func TestEmptyStates(t *testing.T) {
 	b := startBackstop(t, false)
 	p := newTab(t, b.console)
-	p.says("The queue is empty.", "What cannot be delivered shows up here")
+	p.says("No dead letter came in the last 24 hours.", "What cannot be delivered shows up here")
 	p.goTo("#/items")
 	p.says("Everything was delivered, replayed or discarded.")
 	p.goTo("#/items?q=nobody")

@@ -90,7 +90,8 @@ function actions(g, names, view) {
 
 // noteGroup asks what to note about a cause.
 function noteGroup(g, ondone) {
-  const text = h("textarea", { name: "note", rows: "3", maxlength: "2000", "data-focus": "" }, g.note?.note ?? "");
+  const text = h("textarea", { class: "prose", name: "note", rows: "3", maxlength: "2000", "data-focus": "" }, g.note?.note ?? "");
+  text.addEventListener("focus", () => text.setSelectionRange(text.value.length, text.value.length), { once: true }); // one goes on writing
   const acknowledged = h("input", { type: "checkbox", name: "acknowledged", checked: g.note?.acknowledged ?? true });
   ask({
     title: "Note about a cause",

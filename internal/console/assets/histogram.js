@@ -11,10 +11,11 @@ const HOUR = 3600_000;
 
 // RANGES are the times that can be looked at.
 export const RANGES = {
-  "1h": { label: "1 hour", last: "hour", ms: HOUR, interval: "5m" },
-  "24h": { label: "24 hours", last: "24 hours", ms: 24 * HOUR, interval: "1h" },
-  "7d": { label: "7 days", last: "7 days", ms: 168 * HOUR, interval: "6h" },
-  "30d": { label: "30 days", last: "30 days", ms: 720 * HOUR, interval: "1d" },
+  "1h": { label: "1 hour", last: "hour", ms: HOUR, interval: "5m", step: HOUR / 12 },
+  "6h": { label: "6 hours", last: "6 hours", ms: 6 * HOUR, interval: "15m", step: HOUR / 4 },
+  "24h": { label: "24 hours", last: "24 hours", ms: 24 * HOUR, interval: "1h", step: HOUR },
+  "7d": { label: "7 days", last: "7 days", ms: 168 * HOUR, interval: "6h", step: 6 * HOUR },
+  "30d": { label: "30 days", last: "30 days", ms: 720 * HOUR, interval: "1d", step: 24 * HOUR },
 };
 
 const BY = { sink: "Sink", group: "Cause", reason: "Reason" };
@@ -34,8 +35,9 @@ export function chosenOf(params) {
 
 // histogram fetches what the overview draws; null: this API keeps none.
 export async function histogram(by, range, now, signal) {
+  const { ms, interval, step } = RANGES[range];
   try {
-    return await api.histogram({ by, interval: RANGES[range].interval, since: new Date(now - RANGES[range].ms).toISOString() }, signal);
+    return await api.histogram({ by, interval, since: new Date(now - ms + step).toISOString() }, signal); // the last bar is of now
   } catch (err) {
     if (err instanceof Problem && err.status === 404) return null;
     throw err;

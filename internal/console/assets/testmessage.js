@@ -37,7 +37,7 @@ export function sendTest(sink, ondone) {
   const field = recipient && h("input", { name: "recipient", type: recipient.type, required: recipient.required, autocomplete: "off", spellcheck: "false", "data-focus": "" });
   field?.addEventListener("input", () => field.setCustomValidity(fault(recipient, field.value.trim())));
   const subject = h("input", { name: "subject", value: "Test from the Backstop console", autocomplete: "off" });
-  const body = h("textarea", { name: "body", rows: "4", required: true, "data-focus": recipient ? null : "" }, sink.kind === "webhook" || sink.kind === "http" ? '{"test":true}' : "This is a test. Nobody needs to act on it.");
+  const body = h("textarea", { class: "prose", name: "body", rows: "4", required: true, "data-focus": recipient ? null : "" }, sink.kind === "webhook" || sink.kind === "http" ? '{"test":true}' : "This is a test. Nobody needs to act on it.");
   const id = `test-${crypto.randomUUID()}`; // one dialog is one delivery
   ask({
     title: `Send a test message through ${sink.name}`,
