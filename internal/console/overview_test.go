@@ -324,3 +324,55 @@ func TestATestMessage(t *testing.T) {
 		}
 	}
 }
+
+// Of many sinks and causes the first rows are shown, the others when asked for; what has no colour of its
+// own in the chart is one. An API that is older than the console has no chart, and all else.
+func TestManyOfEach(t *testing.T) {
+	now := time.Now()
+	p0 := &past{now: now}
+	var sinks, groups []string
+	for i := range 140 {
+		name := fmt.Sprintf("hook-%03d", i)
+		sinks = append(sinks, fmt.Sprintf(`{"name":%q,"kind":"webhook","configured":true,"state":"ok","depth":%d,"due":%d,"parked":0,"kept":0,"trimmed":0,"waiting":0,"paused":false,"oldest_age_seconds":1}`, name, 200-i, 200-i))
+		groups = append(groups, fmt.Sprintf(`{"id":"%012x","sink":%q,"reason":"exhausted","fingerprint":"error %03d","count":%d,"last_hour":0,"last_day":%d}`, i, name, i, 200-i, 200-i))
+		if i < 9 {
+			p0.add(map[string]any{"sink": name}, map[int]int{2: 200 - i}, map[int]int{2: 200 - i})
+		}
+	}
+	p0.add(map[string]any{"sink": "", "other": true}, map[int]int{3: 1000}, map[int]int{3: 1000})
+	var older bool
+	var mu sync.Mutex
+	p := newTab(t, start(t, routes{
+		"GET /v1/sinks":      says(`{"config_age_seconds":1,"sinks":[` + strings.Join(sinks, ",") + `]}`),
+		"GET /v1/dlq/groups": says(`{"groups":[` + strings.Join(groups, ",") + `],"next_cursor":null,"complete":true,"scanned":0}`),
+		"GET /v1/dlq/histogram": func(w http.ResponseWriter, r *http.Request, _ string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if older {
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, `{"message":"Not Found"}`)
+				return
+			}
+			_, _ = io.WriteString(w, p0.answer(r.URL.Query().Get("by")))
+		},
+	}.serve(t)).URL)
+	p.says("2,764 came in the last 24 hours", "all others 1,579", "error 024", "hook-024")
+	rows := func(panel string) int {
+		return eval[int](p, "document.querySelectorAll('section[aria-labelledby="+panel+"] tbody tr').length")
+	}
+	if c, s := rows("h-causes"), rows("h-sinks"); c != 25 || s != 25 {
+		t.Errorf("%d causes and %d sinks are shown, want 25 of each", c, s)
+	}
+	p.seen("many")
+	for _, panel := range []string{"h-causes", "h-sinks"} {
+		p.click("section[aria-labelledby="+panel+"] button", "Show 100 more of 140")
+		p.wait("more rows", "document.querySelectorAll('section[aria-labelledby="+panel+"] tbody tr').length === 125")
+		p.click("section[aria-labelledby="+panel+"] button", "Show 15 more of 140")
+		p.wait("all rows", "document.querySelectorAll('section[aria-labelledby="+panel+"] tbody tr').length === 140")
+	}
+	mu.Lock()
+	older = true
+	mu.Unlock()
+	p.click("button", "Refresh")
+	p.says("This API counts nothing over time.", "error 139")
+}
