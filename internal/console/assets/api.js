@@ -1,5 +1,7 @@
 // The HTTP API (docs/openapi.yaml), through the console's own server.
 
+import { search } from "./router.js";
+
 // Problem is an answer that is not a success (RFC 9457), or no answer at all.
 export class Problem extends Error {
   constructor({ title, detail = "", status = 0, code = "", retryAfter = "" }) {
@@ -15,7 +17,7 @@ export class Problem extends Error {
 
 // call returns {body, etag}. An aborted call throws the signal's AbortError.
 async function call(method, path, { query, body, headers, signal } = {}) {
-  const params = new URLSearchParams(Object.entries(query ?? {}).filter(([, v]) => v !== undefined && v !== null && v !== ""));
+  const params = search(query ?? {});
   const url = `/v1/${path}${params.size ? `?${params}` : ""}`;
   let resp, text;
   try {

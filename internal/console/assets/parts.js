@@ -2,12 +2,13 @@
 
 import { h } from "./dom.js";
 import { absolute, relative, REASONS, stateOf } from "./format.js";
+import { utc } from "./settings.js";
 
-// when is a time: how long ago, and the viewer's date and time.
+// when is a time: how long ago, and date, time and zone; its title has the other zone.
 export function when(iso, { stacked = false } = {}) {
   if (!iso) return h("span", { class: "muted" }, "–");
   const t = new Date(iso);
-  const el = h("time", { datetime: iso, title: `${t.toISOString()} (UTC)` });
+  const el = h("time", { datetime: iso, title: utc.on ? `${absolute(t, false)} here` : absolute(t, true) });
   if (stacked) el.append(h("span", {}, relative(t)), h("small", { class: "muted" }, absolute(t)));
   else el.append(absolute(t), h("span", { class: "muted" }, ` (${relative(t)})`));
   if (stacked) el.className = "stacked";
