@@ -19,6 +19,7 @@ func newDev() *cobra.Command {
 	var o local.Options
 	var every time.Duration
 	var queue, consoleAddr, journal string
+	var raw bool
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine until you stop it",
@@ -26,6 +27,13 @@ func newDev() *cobra.Command {
 console in front, an embedded Redis and an inbox behind, the replay schedule beside them. Nothing leaves this
 machine unless you name sinks of your own. All of it answers to localhost, 127.0.0.1 and [::1] only, and to no other
 site's pages; programs such as curl and the AWS CLI need nothing for it.
+
+With --sinks it runs your sinks, checked first as 'backstop config check' does. Edit them while it runs: a file that is saved
+counts for the next request, and a line says what was read or what is wrong. 'backstop sink example KIND' prints a
+sink to begin with.
+
+It prints a line for each delivery and replay, for each request that fails or changes something, and for each warning; --raw
+prints the functions' own lines instead, metrics included.
 
 A queue in memory feeds the send function, and takes what is to be sent later; what comes back five times
 goes to its redrive queue. It speaks SQS' protocol: the AWS SDK and CLI use it with any credentials.
@@ -56,21 +64,39 @@ name it.`,
 	f.StringToStringVar(&o.Env, "env", nil, "environment variables for the functions, NAME=VALUE")
 	f.DurationVar(&every, "every", time.Minute, "interval of the replay schedule; 0 turns it off")
 	f.StringVar(&queue, "queue", "", "URL of an SQS queue to use instead of the one in memory")
+	f.BoolVar(&raw, "raw", false, "print what the functions write, as they write it: JSON and metrics")
 	bin := addBin(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := checkBin(*bin); err != nil {
 			return err
 		}
-		o.Bin, o.Samples, o.Journal = *bin, true, journalFolder(journal, o)
-		o.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
-		o.Output = func(function, line string) { _ = printLog(c.ErrOrStderr(), function, line) }
+		var own *ownSinks
+		if o.Sinks != "" {
+			var err error
+			if own, err = readOwnSinks(c, o.Sinks); err != nil {
+				return err
+			}
+			o.Sinks = own.source.String()
+		}
+		if o.RedisURL != "" {
+			if err := askRedis(c.Context(), o.RedisURL, o.Env); err != nil {
+				return err
+			}
+		}
+		o.Bin, o.Samples, o.Journal = *bin, own == nil, journalFolder(journal, o)
+		lines := &devLines{w: c.ErrOrStderr()}
+		o.Logger, o.Output, o.Requests = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})), lines.function, lines.requests
+		if raw {
+			o.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+			o.Output, o.Requests = func(function, line string) { _ = printLog(c.ErrOrStderr(), function, line) }, nil
+		}
 		if queue != "" {
 			var err error
 			if o.Queue, err = devQueue(c.Context(), queue); err != nil {
 				return err
 			}
 		}
-		return runDev(c, o, consoleAddr, every)
+		return runDev(c, o, own, lines, consoleAddr, every)
 	}
 	return c
 }
@@ -87,7 +113,7 @@ func journalFolder(flag string, o local.Options) string {
 	return flag
 }
 
-func runDev(c *cobra.Command, o local.Options, consoleAddr string, every time.Duration) error {
+func runDev(c *cobra.Command, o local.Options, own *ownSinks, lines *devLines, consoleAddr string, every time.Duration) error {
 	ctx, stop := context.WithCancel(c.Context())
 	defer stop()
 	stack, err := local.Start(ctx, o)
@@ -105,35 +131,10 @@ func runDev(c *cobra.Command, o local.Options, consoleAddr string, every time.Du
 		schedule := &lambdahost.Schedule{Invoker: stack.Host, Function: local.Replay, Every: every, Logger: o.Logger}
 		go func() { failed <- schedule.Run(ctx) }()
 	}
-	redrive := ""
-	if stack.RedriveURL != "" {
-		redrive = "\n  Redrive     " + stack.RedriveURL + "    what came back five times"
+	if own != nil {
+		go own.watch(ctx, lines.say)
 	}
-	journal, wipe := "", ""
-	if stack.Journal != "" {
-		journal = "\n  Journal     " + stack.Journal + "    dead letters, beside the queue"
-	}
-	if stack.Journal != "" && stack.Redis != nil {
-		wipe = fmt.Sprintf("\n  redis-cli -u %s FLUSHALL && backstop dlq restore --yes    # the queue is lost, and comes back", stack.RedisURL)
-	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), `Backstop runs on this machine. Stop it with Ctrl-C.
-
-  HTTP API    %[1]s
-  Invoke API  %[2]s
-  Inbox       %[3]s    what the sample sinks sent
-  Console     %[5]s    what failed, and replay, for the browser
-  Queue       %[6]s%[7]s%[8]s
-
-Try:
-
-  curl -i %[1]s/v1/messages -d '{"sink":"webhook-demo","message":{"body":"hello"}}'
-  curl -i %[1]s/v1/messages -d '{"sink":"webhook-down","message":{"body":"nobody is home"}}'
-  echo '{"sink":"webhook-demo","message":{"body":"by the queue"}}' | backstop send --queue %[6]s --file -
-  curl -s %[1]s/v1/dlq/items
-  curl -s -X POST '%[3]s/heal?path=%[4]s'    # webhook-down works again; the schedule replays%[9]s
-
-`, stack.APIURL, stack.InvokeURL, stack.Inbox.ControlURL, local.PathDown, page.URL, stack.QueueURL, redrive, journal, wipe)
-	if err != nil {
+	if _, err := fmt.Fprint(c.OutOrStdout(), banner(stack, page.URL, own)); err != nil {
 		return err
 	}
 	select {
@@ -143,6 +144,51 @@ Try:
 		return err
 	}
 }
+
+// banner says where everything is, and what to try first.
+func banner(stack *local.Stack, console string, own *ownSinks) string {
+	var b strings.Builder
+	row := func(what, where, about string) { fmt.Fprintf(&b, "  %-10s  %s%s\n", what, where, about) }
+	b.WriteString("Backstop runs on this machine. Stop it with Ctrl-C.\n\n")
+	row("HTTP API", stack.APIURL, "")
+	row("Invoke API", stack.InvokeURL, "")
+	if own == nil {
+		row("Inbox", stack.Inbox.ControlURL, "    what the sample sinks sent")
+	} else {
+		row("Sinks", strings.Join(own.snapshot.Names(), ", "), "    read from "+own.source.String()+"; edit them")
+	}
+	row("Console", console, "    what failed, and replay, for the browser")
+	row("Queue", stack.QueueURL, "")
+	if stack.RedriveURL != "" {
+		row("Redrive", stack.RedriveURL, "    what came back five times")
+	}
+	if stack.Journal != "" {
+		row("Journal", stack.Journal, "    dead letters, beside the queue")
+	}
+	b.WriteString("\nTry:\n\n")
+	first := `{"sink":"webhook-demo","message":{"body":"hello"}}`
+	if own != nil {
+		first = own.firstSend()
+	}
+	fmt.Fprintf(&b, "  curl -i %s/v1/messages -d %s\n", stack.APIURL, shellQuote(first))
+	if own == nil {
+		fmt.Fprintf(&b, `  curl -i %[1]s/v1/messages -d '{"sink":"webhook-down","message":{"body":"nobody is home"}}'
+  echo '{"sink":"webhook-demo","message":{"body":"by the queue"}}' | backstop send --queue %[2]s --file -
+`, stack.APIURL, stack.QueueURL)
+	}
+	fmt.Fprintf(&b, "  curl -s %s/v1/dlq/items\n", stack.APIURL)
+	if own == nil {
+		fmt.Fprintf(&b, "  curl -s -X POST '%s/heal?path=%s'    # webhook-down works again; the schedule replays\n", stack.Inbox.ControlURL, local.PathDown)
+	}
+	if stack.Journal != "" && stack.Redis != nil {
+		fmt.Fprintf(&b, "  redis-cli -u %s FLUSHALL && backstop dlq restore --yes    # the queue is lost, and comes back\n", stack.RedisURL)
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// shellQuote quotes s for a POSIX shell.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // devQueue calls the queue through the endpoint in its URL, or the one that the AWS
 // environment names. The send function gets the same credentials and endpoint.

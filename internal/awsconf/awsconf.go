@@ -7,14 +7,16 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Load reads the environment and, where there are any, profiles, as the SDK does by
-// default. Errors of clients made from it show no credential.
+// default, which writes nothing of its own anywhere. Errors of clients made from it show no credential.
 func Load(ctx context.Context, options ...func(*awsconfig.LoadOptions) error) (aws.Config, error) {
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	silent := awsconfig.WithLogger(logging.Nop{}) // it would write to standard error: where it looked for credentials
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, append([]func(*awsconfig.LoadOptions) error{silent}, options...)...)
 	cfg.APIOptions = append(cfg.APIOptions, withoutToken)
 	return cfg, err
 }

@@ -29,6 +29,13 @@ func TestAccessibility(t *testing.T) {
 	if _, err := b.api.PauseSink(t.Context(), "webhook-gone"); err != nil {
 		t.Fatal(err)
 	}
+	groups, err := b.api.GroupsPage(t.Context(), client.Filter{Sink: "webhook-gone"}, "")
+	if err != nil || len(groups.Groups) != 1 {
+		t.Fatalf("%+v, %v; want one group", groups, err)
+	}
+	if _, err := b.api.NoteGroup(t.Context(), groups.Groups[0].ID, client.NoteRequest{Note: "They move to another address until Friday.", Acknowledged: true}); err != nil {
+		t.Fatal(err)
+	}
 	mail := b.newest(t, client.Filter{Sink: "email-demo", DeliveryID: "welcome-17"})
 	op, err := b.api.CreateOperation(t.Context(), "a11y", client.OperationRequest{
 		Action: "discard", Reason: "test messages of the load test (INC-41)", Filter: &client.Filter{Sink: "slack-demo", Reason: "ambiguous", Q: "Order 401"},
@@ -38,8 +45,8 @@ func TestAccessibility(t *testing.T) {
 	}
 
 	p := newTab(t, b.console)
-	p.look(1280, 1245, "light")
-	p.settled()
+	p.look(1440, 1330, "light")
+	p.goTo("#/?range=6h")
 	p.picture("readme") // docs/console.png
 	p.inspect(
 		view{"overview", "#/", nil},
@@ -49,7 +56,7 @@ func TestAccessibility(t *testing.T) {
 		view{"operations", "#/operations", nil},
 		view{"operation", "#/operations/" + op.ID, nil},
 		view{"replay", "#/", func() {
-			p.click("button", "Replay 520 dead letters: "+errDown+", webhook-down")
+			p.click("button", "Replay 520 dead letters: "+causeDown+", webhook-down")
 			p.says("will be sent again.")
 		}},
 		view{"discard", "#/items/" + mail.ID, func() {

@@ -190,6 +190,10 @@ const (
 	errDown = "SINK_UNAVAILABLE: POST https://receiver.example.org: HTTP 503"
 	errGone = "SINK_UNAVAILABLE: POST https://partner.example.net: HTTP 404"
 	errLate = "SINK_UNAVAILABLE: no answer within the attempt's time"
+
+	// As the page names them.
+	causeDown = "POST https://receiver.example.org: HTTP 503"
+	causeGone = "POST https://partner.example.net: HTTP 404"
 )
 
 // story is 1,000 dead letters with three causes over two sinks.

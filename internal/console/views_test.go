@@ -41,7 +41,7 @@ func TestKeyboardAlone(t *testing.T) {
 	p.wait("the skip link first", `document.activeElement.id === "skip"`)
 	p.keys("\r")
 	p.wait("the focus on the content", `document.activeElement.id === "main"`)
-	p.tabTo("a", errGone)
+	p.tabTo("a", causeGone)
 	p.keys("\r")
 	p.wait("the list", `document.querySelector("h1").innerText === "Dead letters"`)
 	p.says("5 dead letters, newest first.")
@@ -60,7 +60,7 @@ func TestKeyboardAlone(t *testing.T) {
 	p.tabTo("header nav a", "Overview") // Tab goes around
 	p.keys("\r")
 	p.says("Causes")
-	p.tabTo("button", "Replay 12 dead letters: "+errDown+", webhook-down")
+	p.tabTo("button", "Replay 12 dead letters: "+causeDown+", webhook-down")
 	p.keys("\r")
 	p.says("12 dead letters will be sent again.")
 	p.wait("the focus on the reason", `document.activeElement.name === "reason"`)
@@ -222,7 +222,7 @@ func TestRefreshDuringAClick(t *testing.T) {
 func TestEmptyStates(t *testing.T) {
 	b := startBackstop(t, false)
 	p := newTab(t, b.console)
-	p.says("The queue is empty.", "What cannot be delivered shows up here")
+	p.says("No dead letter came in the last 24 hours.", "What cannot be delivered shows up here")
 	p.goTo("#/items")
 	p.says("Everything was delivered, replayed or discarded.")
 	p.goTo("#/items?q=nobody")

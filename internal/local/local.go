@@ -71,6 +71,8 @@ type Options struct {
 	Output func(function, line string)
 	// Logger reports what the host does. Nil discards.
 	Logger *slog.Logger
+	// Requests wraps the HTTP API, to see what is asked. Nil: nothing does.
+	Requests func(http.Handler) http.Handler
 }
 
 // TemporaryJournal stands for a new folder that is removed with the stack.
@@ -203,7 +205,11 @@ func (s *Stack) startAPI(ctx context.Context, o Options) error {
 		return err
 	}
 	s.APIURL = "http://" + front.Addr().String()
-	s.serve(front, api)
+	var h http.Handler = api
+	if o.Requests != nil {
+		h = o.Requests(h)
+	}
+	s.serve(front, h)
 	return nil
 }
 
@@ -217,6 +223,10 @@ func (s *Stack) startHost(ctx context.Context, o Options) error {
 		// So that a bulk operation starts at once, as on AWS.
 		"BACKSTOP_REPLAY_FUNCTION": Replay,
 		"AWS_ENDPOINT_URL_LAMBDA":  s.InvokeURL,
+	}
+	if strings.HasPrefix(o.Sinks, "file:") {
+		// A file that is saved counts from the next request on.
+		env["BACKSTOP_SINKS_TTL"] = "500ms"
 	}
 	if s.Journal != "" {
 		env["BACKSTOP_JOURNAL"] = "file:" + s.Journal

@@ -63,7 +63,11 @@ export const api = {
   pause: (name, paused, signal) => post(`sinks/${encodeURIComponent(name)}/${paused ? "pause" : "resume"}`, { signal }),
   delivery: (sink, id, signal) => get("deliveries", { sink, id }, signal),
   cancelDelivery: async (sink, id, signal) => (await call("DELETE", "deliveries", { query: { sink, id }, signal })).body,
+  // send delivers a message, or keeps it.
+  send: (request, signal) => post("messages", { body: request, signal }),
   groups: (signal) => get("dlq/groups", {}, signal),
+  noteGroup: (id, note, signal) => post(`dlq/groups/${encodeURIComponent(id)}/note`, { body: note, signal }),
+  histogram: (query, signal) => get("dlq/histogram", query, signal),
   items: (query, signal) => get("dlq/items", query, signal),
   // item returns {body, etag}.
   item: (id, signal) => call("GET", item(id), { signal }),

@@ -4,10 +4,11 @@ import { api } from "./api.js";
 import { buttons, closeButton, dialog } from "./dialog.js";
 import { announce, h } from "./dom.js";
 import { drive, idsOf } from "./drive.js";
-import { filterText, num, plural, relative } from "./format.js";
-import { button, facts, loading, note, problemBox, reasonTag } from "./parts.js";
+import { down, filterText, num, plural, relative, SINK_STATES, span } from "./format.js";
+import { button, facts, loading, note, problemBox, reasonTag, tag } from "./parts.js";
 import { cancelButton, drop, follow, progressPanel, still } from "./progress.js";
 import { to } from "./router.js";
+import { next } from "./sinks.js";
 
 const WORDS = {
   replay: { verb: "Replay", running: "Replaying" },
@@ -44,7 +45,8 @@ async function look(job) {
   const { box } = job;
   box.show(loading("how many there are"), buttons(button("Cancel", box.close)));
   try {
-    const dry = await api.dryRun(job.request, box.signal);
+    const [dry, sinks] = await Promise.all([api.dryRun(job.request, box.signal), job.action === "replay" ? api.sinks(box.signal) : null]);
+    job.receivers = sinks?.sinks ?? [];
     announce(`Dry run: ${found(dry)}.`);
     box.show(...(dry.count === 0 && (dry.complete || job.action !== "restore") ? none(job, dry) : [question(job, dry)]));
   } catch (err) {
@@ -90,7 +92,7 @@ function question(job, dry) {
 }
 
 // consequences says what would be done to what.
-function consequences({ action, scope, request, what, box }, dry) {
+function consequences({ action, scope, request, what, box, receivers }, dry) {
   return [
     h("p", { class: "count" }, h("strong", {}, found(dry)), ` will be ${WILL[action]}.`),
     request.all && note("warn", h("strong", {}, "This is every dead letter in every sink.")),
@@ -99,7 +101,7 @@ function consequences({ action, scope, request, what, box }, dry) {
     !dry.complete && action !== "restore" && note("warn", `The search stopped after ${num(dry.scanned)} entries: there may be more, and they are included.`),
     action === "replay" && dry.expired > 0 && note("warn", h("strong", {}, `${num(dry.expired)} of them ${dry.expired === 1 ? "has" : "have"} expired: `), "they are not sent."),
     action === "replay" && mayHaveArrived(scope, dry) && note("warn", h("strong", {}, "Some may have arrived: "), "they were sent and got no answer (reason ambiguous). Their receivers may get them twice."),
-    action === "replay" && lastTried(dry, box),
+    action === "replay" && [lastTried(dry, box), receiversOf(dry, receivers)],
     h("p", { class: "muted" }, HELP[action]),
     sample(dry),
   ];
@@ -118,6 +120,29 @@ function lastTried(dry, box) {
       last.delivered ? "delivered, and kept" : `failed: ${last.error}`, whole ? "." : `; the newest ${num(dry.looked)} were looked at.`),
     last.operation && h("p", {}, h("a", { href: to(["operations", last.operation]), onclick: box.close }, "Open the operation that tried it")),
   ];
+}
+
+const LISTED = 5;
+
+// receiversOf says how the receivers are that get something: a replay waits for one that is left alone.
+function receiversOf(dry, sinks) {
+  const rows = Object.entries(dry.by_sink ?? {}).sort((a, b) => b[1] - a[1]);
+  if (rows.length === 0) return null;
+  const now = Date.now();
+  const line = ([name, n]) => {
+    const k = sinks.find((s) => s.name === name);
+    const others = (k?.receivers ?? []).length + (k?.more_receivers ?? 0);
+    return h("li", {}, `${num(n)} to `, h("strong", {}, name), ": ", k ? tag(k.state ?? "?", SINK_STATES[k.state]?.tone, SINK_STATES[k.state]?.why) : tag("unknown", "warn"), " ",
+      h("span", { class: "muted" }, [...(k ? condition(k, now) : []), others > 0 && `${plural(others, "receiver")} of it ${others === 1 ? "is" : "are"} not well`].filter(Boolean).join(" · ")));
+  };
+  return h("ul", { class: "tried" }, rows.slice(0, LISTED).map(line), rows.length > LISTED && h("li", { class: "muted" }, `and ${plural(rows.length - LISTED, "other sink")}`));
+}
+
+// condition is in one line what is to be known of a receiver before it gets something.
+function condition(k, now) {
+  if (k.paused) return ["a replay that you ask for goes out all the same"];
+  if (down(k)) return [k.since && `since ${span((now - new Date(k.since)) / 1000)}`, next(k, now), "what is for it waits until then"];
+  return [k.last_error_at && `last failure ${relative(new Date(k.last_error_at), now)}`, k.last_success_at && `last success ${relative(new Date(k.last_success_at), now)}`];
 }
 
 function reasonField() {

@@ -15,6 +15,12 @@ export function when(iso, { stacked = false } = {}) {
   return el;
 }
 
+// whenShort is a time where there is little room: how long ago, and month, day, minute and what else absolute has.
+export function whenShort(iso) {
+  const t = new Date(iso);
+  return h("time", { datetime: iso, title: `${t.toISOString()} (UTC)` }, relative(t), h("small", { class: "muted" }, ` ${absolute(t).slice(5, 16)}${absolute(t).slice(19)}`));
+}
+
 // tag is a short word with a tone: good, warn, bad or none.
 export function tag(word, tone = "", why = "") {
   return h("span", { class: `tag ${tone}`, title: why || null }, word);

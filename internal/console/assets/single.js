@@ -9,8 +9,9 @@ import { button, loading, note, problemBox, when } from "./parts.js";
 import { to } from "./router.js";
 
 // ask opens a dialog with a question. act does the work and returns what to show; null
-// closes the dialog. ondone is called when it closes after act was tried.
-function ask({ title, text, fields = null, label, no = "Cancel", kind = "primary", act, ondone = () => {} }) {
+// closes the dialog. again shows the form once more where act fails. ondone is called when it
+// closes after act was tried.
+export function ask({ title, text, fields = null, label, no = "Cancel", kind = "primary", again = false, act, ondone = () => {} }) {
   let tried = false;
   const box = dialog(title, { onclose: () => tried && ondone() });
   const work = async () => {
@@ -21,12 +22,13 @@ function ask({ title, text, fields = null, label, no = "Cancel", kind = "primary
       if (shown === null) box.close();
       else box.show(...[shown].flat(), buttons(closeButton(box)));
     } catch (err) {
-      if (!box.signal.aborted) box.show(problemBox(err), buttons(button("Close", box.close)));
+      if (!box.signal.aborted) box.show(problemBox(err), again ? form : buttons(button("Close", box.close)));
     }
   };
-  box.show(h("form", { onsubmit: (e) => { e.preventDefault(); work(); } },
+  const form = h("form", { onsubmit: (e) => { e.preventDefault(); work(); } },
     text.map((t) => (typeof t === "string" ? h("p", {}, t) : t)), fields,
-    buttons(button(no, box.close), h("button", { type: "submit", class: kind, "data-focus": "" }, label))));
+    buttons(button(no, box.close), h("button", { type: "submit", class: kind, "data-focus": "" }, label)));
+  box.show(form);
 }
 
 // isOver reports whether the time of a dead letter is over.
