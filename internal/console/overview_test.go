@@ -252,6 +252,8 @@ func TestACauseIsNoted(t *testing.T) {
 	p.look(1440, 1300, "light")
 	p.says("2 of 3 new since", "61 in 1 h · 780 in 24 h", "acknowledged", "They move to another provider until Friday.", "ops@example.org, 30 min ago")
 	p.click("nav a", "1 hour")
+	p.wait("the range in the URL", `location.hash.includes("range=1h")`)
+	p.settled()
 	p.click("button", "Note: "+causeDown+", webhook-down")
 	p.says("for everybody who looks at this cause")
 	p.keys("seen by Ann")
