@@ -34,7 +34,7 @@ func status(code int, body string) func(http.ResponseWriter, *http.Request, stri
 
 // listed is what views need besides what a test is about; more comes on top.
 func listed(more routes) routes {
-	out := routes{"GET /v1/sinks": says(aSink), "GET /v1/deliveries": unknown, "GET /v1/dlq/groups": says(noCare), "GET /v1/dlq/items": says(list("null")), "GET /v1/dlq/histogram": says(`{}`)}
+	out := routes{"GET /v1/sinks": says(aSink), "GET /v1/deliveries": unknown, "GET /v1/dlq/groups": says(noCare), "GET /v1/dlq/items": says(list("null")), "GET /v1/dlq/histogram": says(noHistogram)}
 	maps.Copy(out, more)
 	return out
 }
