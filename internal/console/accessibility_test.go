@@ -9,7 +9,7 @@ import (
 	"backstop/client"
 )
 
-// Every view passes axe-core, light, dark and on a phone, where nothing is wider than the
+// Every view passes axe-core, light and dark, on a desk and on a phone, where nothing is wider than the
 // screen. The pictures are left in build/screenshots.
 func TestAccessibility(t *testing.T) {
 	b := startBackstop(t, true)
@@ -59,6 +59,24 @@ func TestAccessibility(t *testing.T) {
 			p.click("button", "Replay 520 dead letters: "+causeDown+", webhook-down")
 			p.says("will be sent again.")
 		}},
+		view{"edit", "#/items/" + mail.ID, func() {
+			p.click("button", "Edit and replay…")
+			p.says("Review changes…")
+		}},
+		view{"keys", "#/items", func() {
+			p.keys("?")
+			p.says("Single keys do something")
+		}},
+		view{"difference", "#/items/" + mail.ID, func() {
+			p.click("button", "Edit and replay…")
+			p.set("Subject", "Welcome to Acme, Ann")
+			p.click("button", "Review changes…")
+			p.says("What changes:")
+		}},
+		view{"selected", "#/items?sink=slack-demo", func() {
+			p.keys("jxjxj")
+			p.says("2 selected")
+		}},
 		view{"discard", "#/items/" + mail.ID, func() {
 			p.click("button", "Discard…")
 			p.says("It is removed for good")
@@ -102,7 +120,7 @@ type view struct {
 	open       func()
 }
 
-// inspect looks at views, each light, dark and on a phone.
+// inspect looks at views, each light and dark, on a desk and on a phone.
 func (p *tab) inspect(views ...view) {
 	p.t.Helper()
 	for _, v := range views {
@@ -115,7 +133,7 @@ func (p *tab) inspect(views ...view) {
 			name          string
 			width, height int64
 			scheme        string
-		}{{"light", 1280, 900, "light"}, {"dark", 1280, 900, "dark"}, {"phone", 375, 812, "light"}} {
+		}{{"light", 1280, 900, "light"}, {"dark", 1280, 900, "dark"}, {"phone", 375, 812, "light"}, {"phone-dark", 375, 812, "dark"}} {
 			p.look(look.width, look.height, look.scheme)
 			p.accessible(v.name + ", " + look.name)
 			if over := eval[int](p, "document.documentElement.scrollWidth") - int(look.width); over > 0 {

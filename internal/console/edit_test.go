@@ -74,7 +74,7 @@ func TestEditShowsWhatChangesAndSendsThat(t *testing.T) {
 	}).serve(t)).URL)
 	p.goTo("#/items/" + oldID)
 	p.click("button", "Edit and replay…")
-	p.says("A new dead letter with these changes takes the place of this one")
+	p.says("Another dead letter is made with these changes")
 	p.accessible("the editor")
 	p.click("button", "Review changes…")
 	p.says("Nothing is changed.")
@@ -103,7 +103,7 @@ func TestEditShowsWhatChangesAndSendsThat(t *testing.T) {
 	}
 	p.click("button", "Review changes…")
 	p.click("button", "Replay edited")
-	p.says("It failed again, and stays in the queue.", "HTTP 503", "In its place: "+newID)
+	p.says("What was made of it failed, and stays in the queue.", "HTTP 503", "It is sent in this one's place: "+newID)
 	body, tagged := strings.CutPrefix(sent.Load().(string), `"7"`)
 	var got any
 	if err := json.Unmarshal([]byte(body), &got); err != nil {

@@ -49,7 +49,7 @@ export function editOne(item, etag, sinks, ondone) {
   });
   const through = h("select", {}, h("option", { value: "" }, `${item.sink} (its own)`), sinks.filter((s) => s !== item.sink).map((s) => h("option", { value: s }, s)));
   const form = h("form", { onsubmit: (e) => { e.preventDefault(); review(); } },
-    note("", "A new dead letter with these changes takes the place of this one and is sent once, now. This one stays as it is, and nobody sends it any more."),
+    note("", "Another dead letter is made with these changes and is sent in the place of this one, once, now. This one stays as it is, superseded: nobody sends it any more, but by force."),
     warnings(item),
     fields.map((f) => h("label", {}, f.hint ? `${f.name} (${f.hint})` : f.name, f.input)),
     h("label", {}, "Send through", through), trouble,

@@ -47,21 +47,27 @@ export function warnings(item) {
 
 // outcome says what became of a replay, and where what was made for it is.
 export function outcome(r, { on_success: onSuccess }) {
-  const heir = r.superseded_by && h("p", {}, "In its place: ", h("a", { href: to(["items", r.superseded_by]), "data-key": "heir" }, h("code", {}, r.superseded_by)));
+  const heir = r.superseded_by && h("a", { href: to(["items", r.superseded_by]), "data-key": "heir" }, h("code", {}, r.superseded_by));
+  const kept = onSuccess === "keep";
   if (r.status === "delivered") {
     announce("Delivered.");
-    return note("good", h("p", {}, h("strong", {}, `Delivered through ${r.sink}.`), onSuccess === "keep" ? " It is kept, marked as delivered." : " It left the queue."));
+    return note("good", h("p", {}, h("strong", {}, `Delivered through ${r.sink}.`),
+      !heir && (kept ? " It is kept, marked as delivered." : " It left the queue."),
+      heir && [" This one stays, superseded: discard it once you need it no more.", kept && [" What was sent is kept: ", heir]]));
   }
   announce(`Failed: ${r.error}`);
   const next = r.next_replay_at ? new Date(r.next_replay_at) : null;
-  return note("bad", h("p", {}, h("strong", {}, r.status === "parked" ? "It failed again, and is parked now." : "It failed again, and stays in the queue.")),
-    h("p", {}, r.error), next && h("p", { class: "muted" }, `The schedule tries again ${relative(next)} (${absolute(next)}).`), heir);
+  const it = heir ? "What was made of it failed" : "It failed again";
+  return note("bad", h("p", {}, h("strong", {}, r.status === "parked" ? `${it}, and is parked now.` : `${it}, and stays in the queue.`)),
+    h("p", {}, r.error), next && h("p", { class: "muted" }, `The schedule tries again ${relative(next)} (${absolute(next)}).`), heir && h("p", {}, "It is sent in this one's place: ", heir));
 }
 
 // replayOne sends one dead letter again.
 export function replayOne(item, etag, sinks, ondone) {
   const through = h("select", { name: "through" }, h("option", { value: "" }, `${item.sink} (its own)`),
     sinks.filter((s) => s !== item.sink).map((s) => h("option", { value: s }, s)));
+  const elsewhere = h("p", { class: "muted", hidden: true }, "Another dead letter is made for that sink and sent in the place of this one, which waits, superseded.");
+  through.addEventListener("change", () => { elsewhere.hidden = !through.value; });
   const expired = isOver(item);
   const keep = h("input", { type: "checkbox", name: "keep" });
   const options = () => ({
@@ -71,7 +77,7 @@ export function replayOne(item, etag, sinks, ondone) {
     title: "Replay this dead letter",
     text: ["It is sent once, now. If that fails, it stays in the queue.", ...warnings(item)],
     fields: [
-      h("label", {}, "Send through", through), h("label", { class: "check" }, keep, " Keep it, marked as delivered"),
+      h("label", {}, "Send through", through), elsewhere, h("label", { class: "check" }, keep, " Keep it, marked as delivered"),
       h("div", { class: "buttons copies" }, h("span", { class: "muted" }, "Copy"), copyButton("as curl", () => replayByCurl(item.id, options())), copyButton("as CLI line", () => replayByCLI(item.id, options()))),
     ],
     label: item.delivered_at ? "Send again" : expired || item.superseded_by ? "Send all the same" : "Replay 1",
