@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -19,6 +21,8 @@ type Filter struct {
 	DeliveryID string `json:"delivery_id,omitempty"`
 	// Q is looked for, in any case, in subject, body, recipient, delivery id and last error.
 	Q string `json:"q,omitempty"`
+	// Meta is what the message's metadata must have, all of it, exactly.
+	Meta map[string]string `json:"meta,omitempty"`
 	// Fingerprint is that of a Group; give its Sink and Reason too.
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Group is the ID of a Group, instead of its Reason and Fingerprint.
@@ -41,6 +45,9 @@ func (f Filter) page(limit int, cursor string) url.Values {
 	set("state", string(f.State))
 	set("delivery_id", f.DeliveryID)
 	set("q", f.Q)
+	for _, name := range slices.Sorted(maps.Keys(f.Meta)) {
+		q.Add("meta", name+"="+f.Meta[name])
+	}
 	set("fingerprint", f.Fingerprint)
 	set("group", f.Group)
 	if !f.Since.IsZero() {
@@ -78,13 +85,15 @@ type Item struct {
 	Unanswered    int             `json:"unanswered"` // attempts, those of replays too, that may have arrived though nobody said so
 	AcceptedAt    time.Time       `json:"accepted_at"`
 	Group         string          `json:"group"`  // the message group that it belonged to
-	Origin        string          `json:"origin"` // the item whose replay ended in this one
+	Origin        string          `json:"origin"` // the item whose replay ended in this one, or that this one superseded
 	Trace         string          `json:"trace"`
 	State         State           `json:"state"`
 	NextReplayAt  time.Time       `json:"next_replay_at"` // zero: at the next tick, or not by itself (see State)
 	Replays       int             `json:"replays"`        // that failed and count
 	Parked        bool            `json:"parked"`         // replayed too often
 	Held          bool            `json:"held"`           // a replay failed in a way that must not be repeated without a look
+	SupersededBy  string          `json:"superseded_by"`  // the item that was made of it and is sent in its place; force alone sends this one
+	Of            *Of             `json:"of"`             // nil: of its own sink and content
 	DeliveredAt   time.Time       `json:"delivered_at"`   // a replay delivered it and it was kept
 	History       []ReplayRecord  `json:"history"`        // the last 10 replays, oldest first
 	// RawEntry and DecodeError stand for an entry that cannot be read.
@@ -101,6 +110,12 @@ type Message struct {
 	Metadata    map[string]string `json:"metadata"`
 	BodyBytes   int               `json:"body_bytes"`
 	BodyPreview string            `json:"body_preview"`
+}
+
+// Of is the delivery that an item is of, where it superseded another.
+type Of struct {
+	Sink        string `json:"sink"`
+	Fingerprint string `json:"fingerprint"` // of the content that it was asked for with
 }
 
 // ReplayRecord is one replay of an item; Error is empty for one that delivered.
@@ -184,14 +199,24 @@ func (c *Client) Unpark(ctx context.Context, id string, o *ItemOptions) (Item, e
 	return c.item(ctx, r, id)
 }
 
-// ReplayOptions are the choices for one replay. The zero value, and nil, send the item through
-// its own sink and remove it when it was delivered.
+// ReplayOptions are the choices for one replay. The zero value, and nil, send the item as it is
+// and remove it when it was delivered. With a Message, a Recipient or a Sink, another item is made and sent, and
+// this one waits, superseded by it: see ReplayResult.SupersededBy.
 type ReplayOptions struct {
-	OnSuccess OnSuccess `json:"on_success,omitempty"`
-	Force     bool      `json:"force,omitempty"` // also what expired, or was delivered already and kept
-	Sink      string    `json:"sink,omitempty"`  // another sink to send through, which understands the recipient
+	OnSuccess OnSuccess       `json:"on_success,omitempty"`
+	Force     bool            `json:"force,omitempty"` // also what expired, is superseded, or was delivered already and kept
+	Message   *MessageEdit    `json:"message,omitempty"`
+	Recipient json.RawMessage `json:"recipient,omitempty"` // JSON, as the sink's kind has it; null: the sink's default
+	Sink      string          `json:"sink,omitempty"`      // another sink to send through, which understands the recipient
 	// IfMatch is the ETag of the version to replay, as in ItemOptions.
 	IfMatch string `json:"-"`
+}
+
+// MessageEdit is what to change of a message. Nil fields stay as they are.
+type MessageEdit struct {
+	Subject  *string           `json:"subject,omitempty"`
+	Body     *string           `json:"body,omitempty"`
+	Metadata map[string]string `json:"metadata,omitzero"` // all of it; empty but not nil: none
 }
 
 // ReplayResult is the outcome of one replay.
@@ -205,17 +230,19 @@ type ReplayResult struct {
 	Error        string       `json:"error"`
 	NextReplayAt time.Time    `json:"next_replay_at"` // zero: the schedule leaves it alone
 	Replays      int          `json:"replays"`
+	SupersededBy string       `json:"superseded_by"` // the item that was made and sent instead, and ID; empty: none was
 }
 
 // Replay sends one dead letter again, now. A failed send is a result, not an error. After an
-// *UnreachableError it may have been sent: look at the item before you replay it again.
+// *UnreachableError it may have been sent: look at the item before you replay it again. One that makes another
+// item can be repeated: it sends what it made before, unless that was delivered (ALREADY_DELIVERED).
 func (c *Client) Replay(ctx context.Context, id string, o *ReplayOptions) (res ReplayResult, err error) {
 	if o == nil {
 		o = &ReplayOptions{}
 	}
 	r := post("dlq", "items", id, "replay")
 	r.body, r.header = o, (&ItemOptions{IfMatch: o.IfMatch}).header()
-	r.about = func() bool { return res.Status != "" && sameItem(res.ID, id) }
+	r.about = func() bool { return res.Status != "" && (res.SupersededBy != "" || sameItem(res.ID, id)) }
 	_, err = c.call(ctx, r, &res)
 	return res, err
 }
@@ -354,9 +381,9 @@ func (c *Client) Histogram(ctx context.Context, q HistogramQuery) (h Histogram, 
 	return h, err
 }
 
-// Groups yields dead letters counted by cause: of f's sink and state, or all where they are
-// empty; f's other fields do not count. Without a state, the largest group comes first, and the
-// smallest are left out where there are more than 10,000. With one, the dead letters are
+// Groups yields dead letters counted by cause: of f's sink, state and metadata, or all where they are
+// empty; f's other fields do not count. Without state and metadata, the largest group comes first, and the
+// smallest are left out where there are more than 10,000. With them, the dead letters are
 // searched, and a group comes again on a later page: add up the counts.
 func (c *Client) Groups(ctx context.Context, f Filter) iter.Seq2[Group, error] {
 	return paged(func(cursor string) ([]Group, string, error) {
@@ -368,7 +395,7 @@ func (c *Client) Groups(ctx context.Context, f Filter) iter.Seq2[Group, error] {
 // GroupsPage reads one page of Groups. cursor is empty for the first.
 func (c *Client) GroupsPage(ctx context.Context, f Filter, cursor string) (p GroupPage, err error) {
 	r := get("dlq", "groups")
-	r.query = Filter{Sink: f.Sink, State: f.State}.page(0, cursor)
+	r.query = Filter{Sink: f.Sink, State: f.State, Meta: f.Meta}.page(0, cursor)
 	_, err = c.call(ctx, r, &p)
 	return p, err
 }

@@ -52,6 +52,7 @@ var shapes = []shape{
 	{[]string{"Receiver"}, client.Receiver{}},
 	{[]string{"Item", "ItemSummary"}, client.Item{}}, // one type for both
 	{[]string{"ReplayRecord"}, client.ReplayRecord{}},
+	{[]string{"Of"}, client.Of{}},
 	{[]string{"ItemPage"}, client.ItemPage{}},
 	{[]string{"Count"}, client.Count{}},
 	{[]string{"Groups"}, client.GroupPage{}},
@@ -324,7 +325,7 @@ var calls = map[string]func(context.Context, *client.Client) error{
 
 var everyFilter = client.Filter{
 	Sink: "a", Reason: client.ReasonConfig, State: client.StateDue, DeliveryID: "d", Q: "q", Fingerprint: "f",
-	Group: "g", Since: time.Unix(1, 0), Until: time.Unix(2, 0),
+	Group: "g", Meta: map[string]string{"k": "v"}, Since: time.Unix(1, 0), Until: time.Unix(2, 0),
 }
 
 // unoffered are header parameters that no method has.

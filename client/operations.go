@@ -15,6 +15,9 @@ type OperationRequest struct {
 	All    bool     `json:"all,omitempty"` // needed where the filter is empty
 	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil: 5.
 	StopAfter *int `json:"stop_after,omitempty"`
+	// Sink is another sink that a replay sends through; what fails there stays as it was. Empty: each
+	// dead letter goes through its own.
+	Sink string `json:"sink,omitempty"`
 	// Since leaves out, of a restore, what became a dead letter before. Zero: nothing.
 	Since time.Time `json:"since,omitzero"`
 	// Recipient is whose dead letters an erasure removes: an address, a URL, a token, wherever it
@@ -36,6 +39,11 @@ type DryRun struct {
 	// LastTried is the newest replay among the first Looked ones; nil: none was replayed.
 	LastTried *LastTried `json:"last_tried"`
 	Looked    int64      `json:"looked"`
+	// Sink is where a redirect would send to. Refused is how many of the Looked ones it could never
+	// send, and Refusal why, of the first.
+	Sink    string `json:"sink"`
+	Refused int64  `json:"refused"`
+	Refusal string `json:"refusal"`
 	// BySink is how many of Count are in each sink; one without any is missing.
 	BySink map[string]int64 `json:"by_sink"`
 	// Restore and Erase are what those actions would count, as far as it was looked; else nil.
@@ -60,6 +68,7 @@ type Operation struct {
 	Filter        *Filter         `json:"filter"`
 	IDs           []string        `json:"ids"` // not in lists of operations
 	All           bool            `json:"all"`
+	Sink          string          `json:"sink"`  // that a replay sends through; empty: each through its own
 	Since         time.Time       `json:"since"` // of a restore; zero: it has none
 	Reason        string          `json:"reason"`
 	Actor         string          `json:"actor"`      // who asked: an ARN, an e-mail address or a subject

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"time"
 
@@ -70,7 +71,7 @@ func (b *bulk) request(ctx context.Context, api session, now time.Time) (client.
 	if err != nil {
 		return r, err
 	}
-	switch empty := f == (client.Filter{}); {
+	switch empty := reflect.ValueOf(f).IsZero(); {
 	case empty && !b.all:
 		return r, usage("name dead letters by id, or select them: --group, --sink, --reason, --q, ... ; --all means every one of every sink")
 	case !empty && b.all:

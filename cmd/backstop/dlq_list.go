@@ -152,7 +152,7 @@ func newDLQGroups(conn *connection) *cobra.Command {
 		Long: `Groups counts dead letters that failed alike: same sink, same reason, same error once numbers, ids and
 addresses are masked (the fingerprint). The id in the first column selects a group in 'dlq list', 'dlq
 replay', 'dlq discard' and 'dlq export'. Entries that were written by other programs count as (other), without
-a reason. With --state the entries are searched, and all of them are grouped by their own errors.`,
+a reason. With --state or --meta the entries are searched, and all of them are grouped by their own errors.`,
 		Example: `  backstop dlq groups
   backstop dlq replay --group 2f6a54c1d001 --dry-run
   backstop dlq groups --sink ops-slack -o json | jq -r '.groups[0].id'`,
@@ -160,6 +160,7 @@ a reason. With --state the entries are searched, and all of them are grouped by 
 	}
 	addSink(c, conn, &f.Sink)
 	addState(c, &f.State)
+	addMeta(c, &f.Meta)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := conn.open(c)
 		if err != nil {

@@ -20,7 +20,7 @@ type filterFlags struct {
 }
 
 var (
-	filterNames = []string{"sink", "reason", "delivery", "q", "fingerprint", "group", "since", "until"}
+	filterNames = []string{"sink", "reason", "delivery", "q", "meta", "fingerprint", "group", "since", "until"}
 	reasons     = words(client.Reasons)
 	states      = words(client.States)
 )
@@ -40,6 +40,7 @@ func addFilter(c *cobra.Command, conn *connection) *filterFlags {
 	f.StringVar((*string)(&o.Reason), "reason", "", "only failed for this reason: "+strings.Join(reasons, ", "))
 	f.StringVar(&o.DeliveryID, "delivery", "", "only of this delivery id")
 	f.StringVar(&o.Q, "q", "", "only with this text, in any case, in subject, body, recipient, delivery id or last error")
+	addMeta(c, &o.Meta)
 	f.StringVar(&o.group, "group", "", "only of this group, an id of 'dlq groups' (its beginning will do)")
 	f.StringVar(&o.Fingerprint, "fingerprint", "", "only with this fingerprint of 'dlq groups -o json'; give --sink and --reason too")
 	f.StringVar(&o.since, "since", "", "only stored since this time (2026-01-31T23:59:00Z) or this long ago (90m, 12h, 3d)")
@@ -130,6 +131,7 @@ func describe(f client.Filter) string {
 		{"in state", string(f.State)},
 		{"delivery", f.DeliveryID},
 		{"with text", quoted(f.Q)},
+		{"with metadata", quoted(metaText(f.Meta))},
 		{"failed as", quoted(f.Fingerprint)},
 		{"since", clock(f.Since)},
 		{"before", clock(f.Until)},

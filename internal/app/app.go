@@ -132,7 +132,8 @@ func (a *App) compose() error {
 	}
 	a.Canceler = &delivery.Canceler{Records: a.Records, Letters: a.Queue, Spills: bucket != nil, Log: a.Log, Reserve: a.Env.Reserve}
 	a.Engine = &replay.Engine{
-		Store: a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
+		MaxBytes: a.Env.MaxBodyBytes,
+		Store:    a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
 	}
 	events := &delivery.Eventer{Sender: a.Sender, Service: a.Env.Service, Observer: counter{a.Metrics}}

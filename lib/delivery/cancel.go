@@ -38,11 +38,13 @@ type CancelStore interface {
 	// ClaimDelivery and Uncancel are those of dlq.Cancellations.
 	ClaimDelivery(ctx context.Context, c dlq.DeliveryClaim) ([]dlq.Leased, error)
 	Uncancel(ctx context.Context, sink, deliveryID string) error
-	// Settle and Release are those of dlq.Leases.
+	// Claim, Settle and Release are those of dlq.Leases.
+	Claim(ctx context.Context, c dlq.Claim) ([]dlq.Leased, error)
 	Settle(ctx context.Context, s []dlq.Settlement) ([]dlq.SettleResult, error)
 	Release(ctx context.Context, l []dlq.Lease) error
 	// Find is that of dlq.Letters.
 	Find(ctx context.Context, sink, deliveryID, fingerprint string) (dlq.Item, error)
+	dlq.Finisher
 }
 
 // Cancellation tells that no attempt of a delivery begins any more, wherever it waits.
@@ -92,9 +94,15 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		claim.Note = c.Records.Retention()
 	}
 	letters, err := c.Letters.ClaimDelivery(ctx, claim)
+	noted := claim.Note > 0 && fault.CodeOf(err) != fault.CodeItemLeased
+	if err == nil {
+		if letters, err = c.withHeirs(ctx, claim, letters); err != nil {
+			c.release(ctx, budget, letters)
+		}
+	}
 	if err != nil {
 		if state == StateCanceled { // by this call
-			c.undo(ctx, budget, k, token, claim.Note > 0 && fault.CodeOf(err) != fault.CodeItemLeased)
+			c.undo(ctx, budget, k, token, noted)
 		}
 		return Cancellation{}, err
 	}
@@ -128,6 +136,37 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 		Status: StatusCanceled, DeliveryID: k.ID, Known: rec.Former != "", Attempts: rec.Attempts, MayHaveArrived: rec.Unanswered > 0,
 		Before: state != StateCanceled,
 	}, nil
+}
+
+// withHeirs leases what superseded some of the letters in other sinks, too. The letters are returned also
+// beside an error.
+func (c *Canceler) withHeirs(ctx context.Context, claim dlq.DeliveryClaim, letters []dlq.Leased) ([]dlq.Leased, error) {
+	for i := 0; i < len(letters); i++ { // heirs may have heirs
+		by, err := dlq.FinishSuperseding(ctx, c.Letters, letters[i].Item)
+		if err != nil {
+			return letters, err
+		}
+		id, err := dlq.ParseID(by)
+		if by == "" || err != nil || id.Sink == claim.Sink {
+			continue
+		}
+		leased, err := c.Letters.Claim(ctx, dlq.Claim{Sink: id.Sink, IDs: []string{by}, Quiet: true, Token: claim.Token, TTL: claim.TTL})
+		if err != nil {
+			return letters, err
+		}
+		if len(leased) > 0 {
+			letters = append(letters, leased...)
+			continue
+		}
+		switch it, err := c.Letters.Get(ctx, by); {
+		case fault.CodeOf(err) == fault.CodeDLQNotFound:
+		case err != nil:
+			return letters, err
+		case it.DeliveredAt.IsZero():
+			return letters, &fault.Error{Code: fault.CodeItemLeased, Msg: "item " + by + ", which supersedes " + letters[i].ID + ", is held by a replay"}
+		}
+	}
+	return letters, nil
 }
 
 // refused says why a delivery with this record is not canceled; nil when it is.

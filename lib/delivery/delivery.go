@@ -287,10 +287,22 @@ func (c Change) after(verdict State, found Record) Status {
 
 // ChangeOf tells that a dead letter came to s.
 func ChangeOf(it dlq.Item, s Status) Change {
-	return Change{Key: Key{Sink: it.Sink, ID: it.DeliveryID}, Status: s, ItemID: it.ID, Fingerprint: FingerprintOf(it)}
+	return Change{Key: KeyOf(it), Status: s, ItemID: it.ID, Fingerprint: FingerprintOf(it)}
 }
 
-// FingerprintOf identifies a dead letter's content, as dlq.ContentFingerprint does.
+// KeyOf is the delivery that a dead letter is of: in another sink, where it superseded one of there.
+func KeyOf(it dlq.Item) Key {
+	if it.Of != nil {
+		return Key{Sink: it.Of.Sink, ID: it.DeliveryID}
+	}
+	return Key{Sink: it.Sink, ID: it.DeliveryID}
+}
+
+// FingerprintOf identifies the content that a dead letter's delivery was asked for with, as
+// dlq.ContentFingerprint does: of one that superseded another it is not its own.
 func FingerprintOf(it dlq.Item) string {
+	if it.Of != nil {
+		return it.Of.Fingerprint
+	}
 	return dlq.ContentFingerprint(it.Recipient, it.Message.Subject, it.Message.Body, it.Message.Metadata)
 }

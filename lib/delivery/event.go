@@ -65,7 +65,7 @@ type Notice struct {
 // NoticeOf tells of a dead letter.
 func NoticeOf(it dlq.Item, f Fate, at time.Time) Notice {
 	return Notice{
-		Key: Key{Sink: it.Sink, ID: it.DeliveryID}, Fate: f, At: at, ItemID: it.ID, Reason: it.Reason, Error: it.LastError,
+		Key: KeyOf(it), Fate: f, At: at, ItemID: it.ID, Reason: it.Reason, Error: it.LastError,
 		Attempts: it.Attempts + len(it.History), Group: it.Group, fingerprint: FingerprintOf(it),
 	}
 }

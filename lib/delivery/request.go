@@ -100,6 +100,16 @@ func (r Request) size() int {
 	return n
 }
 
+// Check returns why a request can never be sent through s: INVALID_ARGUMENT, or BODY_TOO_LARGE where it has more
+// than limit bytes; 0: DefaultMaxBytes. Nil: it can.
+func (r Request) Check(s sinks.Sink, limit int) error {
+	if limit <= 0 {
+		limit = DefaultMaxBytes
+	}
+	_, err := r.check(s, limit)
+	return err
+}
+
 // check decides whether the request can be sent through s at all, and decodes its
 // recipient.
 func (r Request) check(s sinks.Sink, limit int) (sinks.Recipient, error) {

@@ -353,6 +353,8 @@ func (w *way) tellLetter() {
 	}
 	switch {
 	case !it.DeliveredAt.IsZero():
+	case it.SupersededBy != "":
+		w.stepAfter(it.At, last, StepHeld, "superseded by "+it.SupersededBy)
 	case it.Parked:
 		w.stepAfter(it.At, last, StepParked, "replayed too often: an operator decides")
 	case it.Held:

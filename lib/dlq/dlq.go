@@ -6,7 +6,7 @@
 // what comes. Nothing here sends by itself: package replay does, on a schedule.
 //
 // DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
-// Letters, Causes, Leases, Cancellations, Switches, Tallies and Journaling. Who uses a queue asks for the parts, or the
+// Letters, Causes, Leases, Cancellations, Successions, Switches, Tallies and Journaling. Who uses a queue asks for the parts, or the
 // methods, that it needs. Memory and Redis are Stores, and both pass the suite in dlqtest.
 package dlq
 
@@ -69,7 +69,7 @@ type DLQ interface {
 	// and Replay returns that error, with SINK_UNAVAILABLE if it has no code. A sink without
 	// a Retrier gets one attempt, and Replay returns by ctx's end, or its lease's, whatever
 	// that does: it panics (INTERNAL), or nobody knows what became of the message, and then
-	// the item is held. An item that was delivered, has expired, is of a canceled delivery or
+	// the item is held. An item that was delivered, has expired, is of a canceled delivery, is superseded or
 	// cannot be decoded is INVALID_ARGUMENT; an unknown sink is SINK_NOT_FOUND.
 	Replay(ctx context.Context, id string) error
 }
@@ -85,6 +85,7 @@ type Store interface {
 	Causes
 	Leases
 	Cancellations
+	Successions
 	Switches
 	Tallies
 	Journaling
@@ -241,6 +242,8 @@ type Query struct {
 	Q string
 	// Fingerprint selects one Group (with Reason); FingerprintOther those without one.
 	Fingerprint string
+	// Meta selects what has each of these in its message's metadata, exactly.
+	Meta map[string]string
 	// State selects what is in this state while the page is read.
 	State State
 	// Since and Until bound the push time: Since <= t < Until.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"backstop/lib/fault"
@@ -59,6 +60,9 @@ type state struct {
 	History     []historyEntry `json:"history,omitempty"`
 	Deaths      int            `json:"deaths,omitempty"` // see Item.Deaths
 	Begun       string         `json:"begun,omitempty"`  // token of the lease under which a replay began, see Begin
+	// SupersededBy is Item.SupersededBy, SupersededAs Item.SupersededAs: push key, colon, content.
+	SupersededBy string `json:"superseded_by,omitempty"`
+	SupersededAs string `json:"superseded_as,omitempty"`
 }
 
 type historyEntry struct {
@@ -73,6 +77,7 @@ const maxErrorText = 1024
 func (it *Item) forget() {
 	it.NextReplayAt, it.LeasedUntil, it.Parked, it.Held, it.History = time.Time{}, time.Time{}, false, false, nil
 	it.ExpiredAt, it.DeliveredAt = time.Time{}, time.Time{}
+	it.SupersededBy, it.SupersededAs = "", Identity{}
 	it.Raw, it.DecodeError, it.Spilled = "", "", false
 }
 
@@ -262,6 +267,8 @@ func (e entry) withState(it Item) Item {
 	it.Unanswered += e.state.Unanswered
 	it.Deaths = e.state.Deaths
 	it.Parked, it.Held, it.LeasedUntil = e.state.Parked, e.state.Held, e.until
+	it.SupersededBy = e.state.SupersededBy
+	it.SupersededAs.PushKey, it.SupersededAs.Content, _ = strings.Cut(e.state.SupersededAs, ":")
 	if e.state.Expired > 0 {
 		it.ExpiredAt = time.UnixMilli(e.state.Expired).UTC()
 	}

@@ -38,6 +38,15 @@ func newFilter(q Query) (filter, error) {
 		}
 		f.must = append(f.must, []byte(`"delivery_id":`+s))
 	}
+	for name, value := range q.Meta {
+		pair, err := encodeJSON(map[string]string{name: value})
+		if err != nil {
+			return f, err
+		}
+		if !bytes.ContainsRune(pair, utf8.RuneError) { // see possible
+			f.must = append(f.must, pair[1:len(pair)-1])
+		}
+	}
 	if q.Reason != "" {
 		s, err := quoted(string(q.Reason))
 		if err != nil {
@@ -53,7 +62,7 @@ func newFilter(q Query) (filter, error) {
 
 // active reports whether the filter can leave anything out.
 func (f filter) active() bool {
-	return f.q.State != "" || f.q.Reason != "" || f.q.DeliveryID != "" || f.q.Q != "" || f.q.Fingerprint != ""
+	return f.q.State != "" || f.q.Reason != "" || f.q.DeliveryID != "" || f.q.Q != "" || f.q.Fingerprint != "" || len(f.q.Meta) > 0
 }
 
 // apply returns an entry as it was pushed, unless it cannot match, and says whether it
@@ -96,6 +105,11 @@ func (f filter) match(e entry, it Item) bool {
 	q := f.q
 	if q.Reason != "" && it.Reason != q.Reason || q.DeliveryID != "" && it.DeliveryID != q.DeliveryID {
 		return false
+	}
+	for name, value := range q.Meta {
+		if has, ok := it.Message.Metadata[name]; !ok || has != value {
+			return false
+		}
 	}
 	switch q.Fingerprint {
 	case "":

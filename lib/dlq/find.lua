@@ -24,13 +24,20 @@ local function is_over(id, x)
   return s and cjson.decode(s).expired
 end
 
+-- is_superseded tells whether another dead letter has taken its place: a new failure of its delivery is not it.
+local function is_superseded(id)
+  local s = call('HGET', state, id)
+  return s and cjson.decode(s).superseded_by
+end
+
 local function split(pair)
   local id = string.match(pair, '[^:]*$')
   return string.sub(pair, 1, -#id - 2), id
 end
 
--- find returns a status of push.lua, id, more and address; or nil and the other pairs: other contents,
--- and those whose time is over, unless what is pushed expires when they did, or '*' is said.
+-- find returns a status of push.lua, id, more and address; or nil and the other pairs: other contents, what is
+-- superseded, and those whose time is over, unless what is pushed expires when they did. With '*' time and
+-- superseding do not matter.
 local function find(pairs_of, f, known, expiry)
   local others = {}
   for pair in string.gmatch(pairs_of, '%S+') do
@@ -51,7 +58,7 @@ local function find(pairs_of, f, known, expiry)
       end
       if told and content == '' then
         return 'compare', id, item
-      elseif told and content == f and (x == expiry or expiry == '*' or not is_over(id, x)) then
+      elseif told and content == f and (expiry == '*' or (x == expiry or not is_over(id, x)) and not is_superseded(id)) then
         return 'exists', id, n, j
       elseif told then
         others[#others + 1] = content .. ':' .. id

@@ -43,7 +43,7 @@ const MaxHistory = 10
 // the API and the export share it. Times are UTC with millisecond precision or
 // better.
 //
-// Fields up to Trace never change after the push; the rest is kept by the store as
+// Fields up to Of never change after the push; the rest is kept by the store as
 // replays happen. Of these, two may be given to a push: Replays, the new item's generation, and
 // Unanswered, which replays add to.
 type Item struct {
@@ -78,6 +78,9 @@ type Item struct {
 	Origin string `json:"origin,omitempty"`
 	// Trace is the caller's trace header (W3C traceparent or X-Amzn-Trace-Id).
 	Trace string `json:"trace,omitempty"`
+	// Of is the delivery that it is the dead letter of, where that has another content, or is of another
+	// sink: it superseded one of those. Nil: its own.
+	Of *Of `json:"of,omitempty"`
 
 	// NextReplayAt is when the schedule will replay the item next. Zero: at its next
 	// tick, or not by itself (see State). While nothing has happened
@@ -102,6 +105,12 @@ type Item struct {
 	// Held items failed a replay in a way that the schedule must not repeat (terminal,
 	// ambiguous, dead-lettered again): an operator may replay them.
 	Held bool `json:"held,omitempty"`
+	// SupersededBy is the public id of the dead letter that was made of it with another message or recipient,
+	// or for another sink, and is sent in its place: the schedule and bulk operations leave it alone.
+	// Where whoever made that died before its id was noted, it is the sink that it was made for. Empty: none.
+	SupersededBy string `json:"superseded_by,omitempty"`
+	// SupersededAs is the identity of that dead letter, as far as it is known.
+	SupersededAs Identity `json:"-"`
 	// LeasedUntil is when the lease of the replay that holds the item ends. Zero, or past:
 	// nobody holds it.
 	LeasedUntil time.Time `json:"-"`
@@ -124,6 +133,13 @@ type Item struct {
 	// discarded. Raw is the field "item" as stored, or the entry's fields as JSON.
 	Raw         string `json:"raw,omitempty"`
 	DecodeError string `json:"decode_error,omitempty"`
+}
+
+// Of says which delivery a dead letter belongs to.
+type Of struct {
+	Sink string `json:"sink"`
+	// Fingerprint is ContentFingerprint of what the delivery was asked for with.
+	Fingerprint string `json:"fingerprint"`
 }
 
 // ReplayRecord is one replay of an item.

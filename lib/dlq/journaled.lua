@@ -4,7 +4,7 @@
 -- ARGV  1     token of who works on it
 --       2, 3  how many addresses and native ids follow
 --       then addresses whose objects are gone; native ids of entries that were written; and for each
---       whose state was: native id, that state ('p', 'h', 'ph' or '': parked, held)
+--       whose state was: native id, that state ('p', 'h', 'ph' or '': parked, held; then superseded_by)
 -- Returns 1, or 0 when the token does not hold the lease: nothing was changed.
 
 if not works(ARGV[1]) then
@@ -24,7 +24,7 @@ for i = at, #ARGV, 2 do
   local id, was = ARGV[i], ARGV[i + 1]
   local s = call('HGET', state, id)
   s = s and cjson.decode(s) or {}
-  if (s.parked and 'p' or '') .. (s.held and 'h' or '') == was then
+  if (s.parked and 'p' or '') .. (s.held and 'h' or '') .. (s.superseded_by or '') == was then
     call('SREM', unjournaled, 's:' .. id)
   end
 end

@@ -100,7 +100,7 @@ func (l Letter) entry(now time.Time) (entry, error) {
 	}
 	e.pushKey, e.content = l.PushKey, l.Content
 	if e.notBefore != notBeforeExpired {
-		e.state.Parked, e.state.Held = l.Item.Parked, l.Item.Held
+		e.state.Parked, e.state.Held, e.state.SupersededBy = l.Item.Parked, l.Item.Held || l.Item.SupersededBy != "", l.Item.SupersededBy
 	}
 	return e, nil
 }
@@ -116,7 +116,7 @@ func (e entry) deliveryKeyOf(deliveryID string) string {
 // unjournaled is what the journal lacks of an entry.
 func (e entry) unjournaled(state bool) Unjournaled {
 	it := e.pushed()
-	it.Parked, it.Held, it.Journal = e.state.Parked, e.state.Held, e.journal
+	it.Parked, it.Held, it.SupersededBy, it.Journal = e.state.Parked, e.state.Held, e.state.SupersededBy, e.journal
 	if it.Journal == "" {
 		it.Journal = nativeAddress(e.native)
 	}
@@ -252,9 +252,9 @@ type JournalNotes struct {
 
 // Unjournaled is a dead letter of which the journal lacks something.
 type Unjournaled struct {
-	// Letter is as it was pushed, with its address, and with Parked and Held as they are now.
+	// Letter is as it was pushed, with its address, and with Parked, Held and SupersededBy as they are now.
 	Letter
-	// State says that only Parked and Held are to be written; else all of it.
+	// State says that only Parked, Held and SupersededBy are to be written; else all of it.
 	State bool
 }
 
@@ -272,12 +272,13 @@ type JournalDone struct {
 type JournalState struct {
 	ID           string
 	Parked, Held bool
+	SupersededBy string
 }
 
 // Letter is a dead letter with its identity, as a journal has it.
 type Letter struct {
-	// Item's ID is ignored where it is pushed; Journal is its address. Parked and Held make it
-	// wait there, as after a replay that failed.
+	// Item's ID is ignored where it is pushed; Journal is its address. Parked, Held and SupersededBy make
+	// it wait there, as they did before.
 	Item Item
 	Identity
 }

@@ -209,7 +209,7 @@ func (m *Memory) add(e entry, reason Reason, now time.Time) (stored entry, trimm
 	defer m.mu.Unlock()
 	q := m.queue(e.sink)
 	for _, old := range q.ids[e.pushKey] {
-		if old.content == e.content && (old.expires == e.expires || !old.expired(now)) {
+		if old.content == e.content && (old.expires == e.expires || !old.expired(now)) && old.state.SupersededBy == "" {
 			q.repeated(old, e.journal)
 			e.native = old.native
 			e.setNotBefore(old.notBefore)
@@ -360,7 +360,7 @@ func (m *Memory) Unpark(ctx context.Context, id string) error {
 	case e.leased(now):
 		return leasedError(parsed)
 	}
-	if e.expired(now) {
+	if e.expired(now) || e.state.SupersededBy != "" {
 		return nil
 	}
 	switch e.stateAt(now) {

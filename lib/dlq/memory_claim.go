@@ -193,6 +193,8 @@ func (q *memoryQueue) settle(e *memoryEntry, st Settlement, now time.Time) {
 	case final:
 	case st.Action == ActionExpire:
 		e.state.Expired = now.UnixMilli()
+	case e.state.SupersededBy != "": // whatever came of a forced replay
+		e.state.Held = true
 	case st.Action == ActionRetry:
 		e.due = max(now.Add(max(st.Delay, 0)).UnixMilli(), e.pushedAt().UnixMilli()+1)
 	case st.Action == ActionPark:

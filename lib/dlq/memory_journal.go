@@ -245,7 +245,7 @@ func (m *Memory) Journaled(ctx context.Context, sink, token string, d JournalDon
 	}
 	for i, n := range states {
 		e := q.find(n)
-		if e == nil || e.state.Parked == d.States[i].Parked && e.state.Held == d.States[i].Held {
+		if was := d.States[i]; e == nil || e.state.Parked == was.Parked && e.state.Held == was.Held && e.state.SupersededBy == was.SupersededBy {
 			delete(q.journal.unjournaled, stateNote+n)
 		}
 	}

@@ -400,6 +400,9 @@ func checkQuery(q Query) error {
 			return invalid("up to: %.100q of sink %.100q is no native id", native, sink)
 		}
 	}
+	if _, ok := q.Meta[""]; ok {
+		return invalid("meta: a name is missing")
+	}
 	if q.State != "" && !slices.Contains(States, q.State) {
 		return invalid("state %.40q is none of %v", q.State, States)
 	}

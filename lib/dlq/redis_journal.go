@@ -228,7 +228,7 @@ func (r *Redis) Journaled(ctx context.Context, sink, token string, d JournalDone
 			if d.States[at+i].Held {
 				was += "h"
 			}
-			args = append(args, native, was)
+			args = append(args, native, was+d.States[at+i].SupersededBy)
 		}
 		ended, written, states = ended[e:], written[w:], states[s:]
 		answer, err := r.conn.Eval(ctx, "journaled", journaledScript, r.conn.Keys.Queue(sink), args...)
@@ -402,6 +402,9 @@ func (r *Redis) giveBack(ctx context.Context, sink, token string, over int, lett
 			}
 			if e.state.Held {
 				wait += "h"
+			}
+			if e.state.SupersededBy != "" {
+				wait += "|" + e.state.SupersededBy
 			}
 			if there[i].ID != "" {
 				found, _ = ParseID(there[i].ID)

@@ -35,6 +35,8 @@ func replay(ctx context.Context, s Store, lookup RegistryLookup, id ID) error {
 				return invalid("item %s was delivered at %s", id, it.DeliveredAt.Format(time.RFC3339))
 			case it.Expired(time.Now()):
 				return invalid("item %s expired%s: it is of no use any more", id, since(it))
+			case it.SupersededBy != "":
+				return supersededError(id, it.Heir())
 			}
 			return nil
 		},

@@ -7,7 +7,7 @@
 --       3..5  most groups, most contents, what is known (push.lua)
 --       then for each item as in push.lua: push key, content's fingerprint, group, group's text,
 --       not before, item, address; and the address '@<native id>' that this stands for, or '', the key of its delivery, 'p', 'h', 'ph' or '' where it is parked or
---       held, and the native id of what present.lua found, or ''
+--       held (and a bar and superseded_by, where it is superseded), and the native id of what present.lua found, or ''
 -- Returns {status, id, more, ...}, or {-1} when the token does not hold the lease. The status is
 -- 'stored', 'exists', 'compare' or 'full', as in push.lua, but an entry whose time is over exists
 -- as well; or 'ended', 'canceled'.
@@ -54,7 +54,8 @@ for i = 6, #ARGV, 11 do
   if not status then
     -- store.lua
     if wait ~= '' and not marked then
-      local s = { parked = wait ~= 'h' or nil, held = wait ~= 'p' or nil }
+      local flags, by = string.match(wait, '^([^|]*)|?(.*)$')
+      local s = { parked = flags ~= 'h' or nil, held = flags ~= 'p' or nil, superseded_by = by ~= '' and by or nil }
       call('HSET', state, id, cjson.encode(s))
       if s.parked then
         call('HINCRBY', meta, 'parked', 1)

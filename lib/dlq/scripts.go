@@ -94,6 +94,12 @@ var (
 	returnSource string
 	//go:embed retire.lua
 	retireSource string
+	//go:embed succession.lua
+	successionSource string
+	//go:embed supersede.lua
+	supersedeSource string
+	//go:embed superseded.lua
+	supersededSource string
 
 	pushScript = redis.NewScript(join(clockSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
 		apart("start_anew", anewSource), storing(pushSource)))
@@ -128,6 +134,10 @@ var (
 	returnScript       = script(entrySource, worksSource, wrapped("finder", findSource), wrapped("start_anew", anewSource),
 		storing(returnSource))
 	retireScript = script(entrySource, retireSource)
+
+	supersedeScript = script(constants, entrySource, deathSource, leaseSource, successionSource, wrapped("finder", findSource),
+		wrapped("start_anew", anewSource), storing(supersedeSource))
+	supersededScript = script(entrySource, successionSource, supersededSource)
 )
 
 // constants tell the scripts that lease and settle what Go says too.

@@ -83,6 +83,8 @@ local function change(id, was_idle, k, j, action, delay, charge, err, unanswered
     s.expired = now
     count('expired', 1, id)
     call('ZREM', expires, id)
+  elseif s.superseded_by then
+    s.held = true -- whatever came of a forced replay
   elseif action == 'retry' then
     is_idle = false
   elseif action == 'park' then

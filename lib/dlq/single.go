@@ -60,6 +60,8 @@ type Single struct {
 	Force bool
 	// Lease is the length of the lease.
 	Lease time.Duration
+	// Token is that of a lease that the caller has already. Empty: another one.
+	Token string
 	// Refuse says why an item cannot be replayed; nil when it can.
 	Refuse func(Item) error
 	// Send sends the item and says how to settle it. Without an Action the item is given
@@ -75,7 +77,7 @@ type Single struct {
 
 // Replay replays the item. ITEM_LEASED: another replay holds it, or took it over.
 func (s Single) Replay(ctx context.Context) error {
-	leased, err := s.Store.Claim(ctx, Claim{Sink: s.ID.Sink, IDs: []string{s.ID.String()}, Force: s.Force, Token: uuid.NewString(), TTL: s.Lease})
+	leased, err := s.Store.Claim(ctx, Claim{Sink: s.ID.Sink, IDs: []string{s.ID.String()}, Force: s.Force, Token: cmp.Or(s.Token, uuid.NewString()), TTL: s.Lease})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ const (
 	StateReplaying  State = "replaying"  // a replay holds its lease
 	StateExpired    State = "expired"    // its time is over: the schedule gives it up
 	StateParked     State = "parked"     // replayed too often: an operator decides
-	StateWaiting    State = "waiting"    // its reason, or how a replay failed, leaves it to an operator
+	StateWaiting    State = "waiting"    // its reason, or how a replay failed, leaves it to an operator; or another supersedes it
 	StateScheduled  State = "scheduled"  // the schedule replays it at its next_replay_at
 	StateDue        State = "due"        // the schedule replays it at its next tick
 )
@@ -37,7 +37,7 @@ func (it Item) State(now time.Time) State {
 		return StateExpired
 	case it.Parked:
 		return StateParked
-	case it.Held || !it.Reason.Due() && it.NextReplayAt.IsZero():
+	case it.Held || it.SupersededBy != "" || !it.Reason.Due() && it.NextReplayAt.IsZero():
 		return StateWaiting
 	case it.NextReplayAt.After(now):
 		return StateScheduled

@@ -1,5 +1,5 @@
--- unpark.lua: makes an item due now that is not due, or not yet; one whose time is over stays
--- as it is.
+-- unpark.lua: makes an item due now that is not due, or not yet; one whose time is over, or that is
+-- superseded, stays as it is.
 --
 -- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     native id
@@ -18,7 +18,7 @@ end
 local _, _, n, x, j = small(fields)
 local text = call('HGET', state, id)
 local s = text and cjson.decode(text) or {}
-if s.delivered_at or s.expired or x ~= '' and tonumber(x) <= now then
+if s.delivered_at or s.expired or s.superseded_by or x ~= '' and tonumber(x) <= now then
   return 1
 end
 local rec = call('HGET', lease, id)

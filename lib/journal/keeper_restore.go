@@ -232,7 +232,7 @@ func (r *restore) readObject(ctx context.Context, o *restored, states []listedNa
 			o.spilled = append(o.spilled, i)
 			continue
 		}
-		l.Item.Parked, l.Item.Held = false, false
+		l.Item.Parked, l.Item.Held, l.Item.SupersededBy = false, false, ""
 		for _, s := range states {
 			if s.line == i {
 				if err := r.k.applyState(ctx, r.sink, l, o.damaged); err != nil {

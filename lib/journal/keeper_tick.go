@@ -393,7 +393,7 @@ func (t *tick) writeFound(ctx context.Context, found []dlq.Unjournaled) error {
 	}
 	if err := parallel(ctx, len(ids), nil, func(ctx context.Context, i int) error {
 		u := states[ids[i]]
-		return t.k.writeState(ctx, t.sink, spelled(u.Item.Journal), state{u.Item.Parked, u.Item.Held})
+		return t.k.writeState(ctx, t.sink, spelled(u.Item.Journal), state{u.Item.Parked, u.Item.Held, u.Item.SupersededBy})
 	}); err != nil {
 		return err
 	}
@@ -412,7 +412,7 @@ func (t *tick) writeFound(ctx context.Context, found []dlq.Unjournaled) error {
 	}
 	for _, id := range ids {
 		u := states[id]
-		done.States = append(done.States, dlq.JournalState{ID: id, Parked: u.Item.Parked, Held: u.Item.Held})
+		done.States = append(done.States, dlq.JournalState{ID: id, Parked: u.Item.Parked, Held: u.Item.Held, SupersededBy: u.Item.SupersededBy})
 	}
 	if err := t.k.Queue.Journaled(ctx, t.sink, t.token, done); err != nil {
 		return err

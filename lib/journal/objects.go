@@ -152,13 +152,13 @@ func covers(body, other []byte) bool {
 	return true
 }
 
-// bare are letters as they were pushed: what is parked or held is told by state/.
+// bare are letters as they were pushed: what is parked, held or superseded is told by state/.
 func bare(letters []*dlq.Letter) []*dlq.Letter {
 	all := make([]*dlq.Letter, len(letters))
 	for i, l := range letters {
 		if l != nil {
 			c := *l
-			c.Item.Parked, c.Item.Held, c.Item.Spilled = false, false, false
+			c.Item.Parked, c.Item.Held, c.Item.Spilled, c.Item.SupersededBy = false, false, false, ""
 			all[i] = &c
 		}
 	}
@@ -197,9 +197,11 @@ func merge(sink string, g group, body []byte, letters []*dlq.Letter) ([]byte, er
 type state struct {
 	Parked bool `json:"parked,omitempty"`
 	Held   bool `json:"held,omitempty"`
+	// SupersededBy is dlq.Item.SupersededBy.
+	SupersededBy string `json:"superseded_by,omitempty"`
 }
 
-// writeState makes state/ say whether the dead letter of an address is parked or held.
+// writeState makes state/ say whether the dead letter of an address is parked, held or superseded.
 func (k *Keeper) writeState(ctx context.Context, sink, address string, s state) error {
 	name := stateName(sink, address)
 	if s == (state{}) {
@@ -237,7 +239,7 @@ func (k *Keeper) writeState(ctx context.Context, sink, address string, s state) 
 	return fmt.Errorf("%s: %w, %d times", name, ErrChanged, tries)
 }
 
-// applyState makes a letter wait that is parked or held. One that cannot be read holds its letter: an operator
+// applyState makes a letter wait that is parked, held or superseded. One that cannot be read holds its letter: an operator
 // looks at it, and nothing is sent that perhaps must not.
 func (k *Keeper) applyState(ctx context.Context, sink string, l *dlq.Letter, damaged damage) error {
 	name := stateName(sink, l.Item.Journal)
@@ -256,6 +258,6 @@ func (k *Keeper) applyState(ctx context.Context, sink string, l *dlq.Letter, dam
 			s = state{Held: true}
 		}
 	}
-	l.Item.Parked, l.Item.Held = s.Parked, s.Held
+	l.Item.Parked, l.Item.Held, l.Item.SupersededBy = s.Parked, s.Held, s.SupersededBy
 	return nil
 }

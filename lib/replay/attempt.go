@@ -36,7 +36,7 @@ type attempt struct {
 	budget    retry.Budget
 	onSuccess OnSuccess
 	operation string // the bulk operation's round that it belongs to; empty: none
-	elsewhere bool   // target is not the item's own sink
+	elsewhere bool   // target is not the item's own sink: it was redirected in bulk
 	force     bool   // the gate is told, and not asked; and it is sent although it may have arrived
 	late      bool   // it is sent although its time is over
 	gate      Gate   // asked instead of the engine's; nil: that one
@@ -68,7 +68,13 @@ func (e *Engine) replay(ctx context.Context, a attempt, l dlq.Leased) replayed {
 		return rep
 	}
 	rep := replayed{leased: l, settlement: dlq.Settlement{Lease: l.Lease, Operation: a.operation}}
+	if done := e.succeeds(ctx, a, &rep); !done {
+		return rep
+	}
 	send := retry.Delivery{Budget: withinLease(a.budget, l.Lease), Force: a.force, Unanswered: l.Item.Unanswered}
+	if a.elsewhere {
+		send.Unanswered = 0 // another receiver has got none of them
+	}
 	if !a.late {
 		send.ExpiresAt = l.Item.ExpiresAt
 	}
@@ -168,7 +174,7 @@ func (e *Engine) failed(a attempt, rep *replayed, notBefore time.Time) {
 			rep.expire()
 		case it.Replays+1 >= p.MaxReplays:
 			s.Action, rep.status = dlq.ActionPark, StatusParked
-		case final || rep.reason == dlq.ReasonAmbiguous:
+		case final || rep.reason == dlq.ReasonAmbiguous || it.SupersededBy != "":
 			s.Action = dlq.ActionHold
 		default:
 			s.Action = dlq.ActionRetry
@@ -306,7 +312,7 @@ func (e *Engine) Discard(ctx context.Context, it dlq.Item) error {
 	if err := e.Store.Discard(ctx, it.ID); err != nil {
 		return err
 	}
-	if it.DeliveredAt.IsZero() {
+	if it.DeliveredAt.IsZero() && it.SupersededBy == "" {
 		e.note(ctx, fate{it, delivery.StatusDiscarded})
 	}
 	return nil

@@ -38,7 +38,7 @@ func unsendable(a attempt, l dlq.Leased) (rep replayed, decided bool) {
 // recognises is until when an item that may have arrived may be sent: then its receiver may not recognise
 // it any more, and an operator decides. Zero: there is no such time.
 func (a attempt) recognises(it dlq.Item) time.Time {
-	if it.Unanswered <= 0 || a.force || a.target.Sink == nil {
+	if it.Unanswered <= 0 || a.force || a.elsewhere || a.target.Sink == nil {
 		return time.Time{}
 	}
 	return a.target.Retry.RecognisedUntil(a.target.Sink, it.FirstAttempt())

@@ -100,6 +100,8 @@ func (e *Engine) Import(ctx context.Context, items []dlq.Item) []Imported {
 			l.fail(err)
 		} else if !it.DeliveredAt.IsZero() {
 			l.Status, l.Note = ImportSkipped, "it was delivered at "+it.DeliveredAt.Format(time.RFC3339)
+		} else if it.SupersededBy != "" {
+			l.Status, l.Note = ImportSkipped, "it is superseded by "+it.SupersededBy+"; import that one"
 		}
 		lines[i] = l
 	}

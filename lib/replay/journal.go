@@ -276,7 +276,7 @@ func (e *Engine) recordOf(ctx context.Context, it dlq.Item) (rec delivery.Record
 	if e.Records == nil || it.DeliveryID == "" {
 		return delivery.Record{}, false
 	}
-	rec, known, err := e.Records.Get(ctx, delivery.Key{Sink: it.Sink, ID: it.DeliveryID})
+	rec, known, err := e.Records.Get(ctx, delivery.KeyOf(it))
 	if err != nil {
 		e.log().WarnContext(ctx, "delivery record not read", "delivery_id", it.DeliveryID, "sink", it.Sink, "error", err.Error())
 	}

@@ -343,7 +343,7 @@ func (l *lane) pace(ctx context.Context) bool {
 	if b := l.attempt.budget; !b.Attempts.IsZero() {
 		latest = b.Attempts.Add(-max(l.need, b.Least))
 	}
-	at, taken := l.run.pacer().Slot(ctx, l.sink, replaysSlot, flow.Rate{PerSecond: r}, latest)
+	at, taken := l.run.pacer().Slot(ctx, l.attempt.target.Sink.Name(), replaysSlot, flow.Rate{PerSecond: r}, latest)
 	return taken && delay.Sleep(ctx, max(time.Until(at), 0)) == nil
 }
 

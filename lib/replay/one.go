@@ -3,9 +3,11 @@ package replay
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/retry"
@@ -23,16 +25,19 @@ var ErrExpired error = &fault.Error{
 	Code: fault.CodeInvalidArgument, Msg: "its time is over; with force it is sent all the same",
 }
 
-// OneOptions are the choices of ReplayOne. The zero value sends the item through its
-// own sink and discards it when it was delivered.
+// OneOptions are the choices of ReplayOne. The zero value sends the item as it is and discards it when it was delivered.
 type OneOptions struct {
 	// OnSuccess is what becomes of the item when it was delivered. Default: discard.
 	OnSuccess OnSuccess
-	// Force sends an item again that was delivered already, and one whose time is over.
+	// Force sends an item again that was delivered already, or is superseded, and one whose time is over.
 	Force bool
-	// Sink is another configured sink to send through. A failure there leaves the
-	// item as it was, but for its history.
-	Sink string
+	// Message, Recipient and Sink make another dead letter of the item, of the same delivery, and send that
+	// one: with what is given of the message, another recipient (JSON; null: the sink's own), in another
+	// sink. The item waits from then on, superseded (dlq.Item.SupersededBy), whatever becomes of the
+	// other. Repeated, the call sends what it made before, and makes none.
+	Message   *MessageEdit
+	Recipient json.RawMessage
+	Sink      string
 	// Budget is the time for it. Zero: what the context has left, less Engine.Reserve.
 	Budget retry.Budget
 }
@@ -40,7 +45,7 @@ type OneOptions struct {
 // Result is the outcome of ReplayOne.
 type Result struct {
 	Status     Status `json:"status"`
-	ID         string `json:"id"`
+	ID         string `json:"id"` // of what was sent
 	DeliveryID string `json:"delivery_id"`
 	Sink       string `json:"sink"` // through which it was sent
 	Attempts   int    `json:"attempts"`
@@ -49,12 +54,14 @@ type Result struct {
 	NextReplayAt time.Time `json:"next_replay_at,omitzero"`
 	// Replays is the number of replays charged to the item, this one included.
 	Replays int `json:"replays"`
+	// SupersededBy is the public id of the dead letter that was made of the item and sent. Empty: none was.
+	SupersededBy string `json:"superseded_by,omitempty"`
 }
 
 // ReplayOne sends one dead letter now, due or not, parked too. A failed send is a
 // Result, not an error. Errors: SINK_DLQ_NOT_FOUND; ITEM_LEASED while another replay
-// holds the item, or if it took it over; ErrAlreadyDelivered; ErrExpired; INVALID_ARGUMENT for
-// an item that cannot be decoded, or whose delivery was canceled; NOT_ATTEMPTED when no time is left; those of Targets;
+// holds the item, or if it took it over; ErrAlreadyDelivered; ErrExpired; ErrSuperseded; INVALID_ARGUMENT for
+// what the sink can never send, an item that cannot be decoded, or whose delivery was canceled; NOT_ATTEMPTED when no time is left; those of Targets;
 // SINK_DLQ_UNAVAILABLE, which after the send leaves the item leased until its lease
 // runs out, as does an event that could be neither sent nor kept.
 func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result, error) {
@@ -62,34 +69,45 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		return Result{}, err
 	}
 	it, err := e.Store.Get(ctx, id)
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.edits():
+		if err = refuseEdit(it, o.Force); err == nil {
+			return e.supersede(ctx, it, o)
+		}
+	default:
 		err = refuse(it, o.Force)
 	}
 	if err != nil {
 		return Result{}, err
 	}
+	target, err := e.target(ctx, it.Sink)
+	if err != nil {
+		return Result{}, err
+	}
+	return e.replayLeased(ctx, it, target, "", o, o.budget(ctx, e.Reserve))
+}
+
+// budget returns the time for it.
+func (o OneOptions) budget(ctx context.Context, reserve time.Duration) retry.Budget {
+	if o.Budget.IsZero() {
+		return retry.NewBudget(ctx, reserve)
+	}
+	return o.Budget
+}
+
+// replayLeased sends an item under its lease: that of the token, or a new one.
+func (e *Engine) replayLeased(ctx context.Context, it dlq.Item, target delivery.Target, token string, o OneOptions, budget retry.Budget) (Result, error) {
 	item, err := dlq.ParseID(it.ID)
 	if err != nil {
 		return Result{}, err
 	}
-	name := it.Sink
-	if o.Sink != "" {
-		name = o.Sink
-	}
-	target, err := e.target(ctx, name)
-	if err != nil {
-		return Result{}, err
-	}
-	budget := o.Budget
-	if budget.IsZero() {
-		budget = retry.NewBudget(ctx, e.Reserve)
-	}
 	var rep replayed
 	err = dlq.Single{
-		Store: patient{e.Store, e, budget}, ID: item, Force: o.Force, Lease: budget.Lease(),
+		Store: patient{e.Store, e, budget}, ID: item, Force: o.Force, Lease: budget.Lease(), Token: token,
 		Refuse: func(it dlq.Item) error { return refuse(it, o.Force) },
 		Send: func(ctx context.Context, l dlq.Leased) (dlq.Settlement, error) {
-			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, elsewhere: name != it.Sink, force: true, late: o.Force}, l)
+			rep = e.replay(ctx, attempt{target: target, budget: budget, onSuccess: o.OnSuccess, force: true, late: o.Force}, l)
 			return rep.settlement, rep.err
 		},
 		After: budget.SettleContext,
@@ -108,13 +126,16 @@ func (e *Engine) ReplayOne(ctx context.Context, id string, o OneOptions) (Result
 		err = fmt.Errorf("the replay ended (%s): %w", rep.status, err)
 	}
 	e.settled(ctx, rep, err)
-	if err == nil && !rep.learned() { // it expired on the way to its sink
-		err = expired(rep.leased.Item)
+	if err == nil && !rep.learned() {
+		err = rep.err
+		if rep.status == statusExpired { // on the way to its sink
+			err = expired(rep.leased.Item)
+		}
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	return rep.result(name), nil
+	return rep.result(it.Sink), nil
 }
 
 // refuse says why the item cannot be replayed; nil when it can.
@@ -126,6 +147,8 @@ func refuse(it dlq.Item, force bool) error {
 		return fmt.Errorf("item %s: %w", it.ID, ErrAlreadyDelivered)
 	case it.DeliveredAt.IsZero() && it.Expired(time.Now()) && !force:
 		return expired(it)
+	case it.SupersededBy != "" && !force:
+		return superseded(it, "")
 	}
 	return nil
 }

@@ -178,25 +178,6 @@ func (c canceling) Claim(ctx context.Context, claim dlq.Claim) ([]dlq.Leased, er
 	return c.Store.Claim(ctx, claim)
 }
 
-func TestReplayOneThroughAnotherSink(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, a, b := dlq.NewMemory(), &receiver{name: "a"}, &receiver{name: "b", answer: fails(errGone)}
-		id := push(t, store, "a", "m", 1)[0]
-		e := engine(store, configured(replay.Policy{}, a, b))
-		r, err := e.ReplayOne(t.Context(), id, replay.OneOptions{Sink: "b"})
-		if it := get(t, store, id); err != nil || r.Status != replay.StatusFailed || r.Sink != "b" || !it.State(time.Now()).Scheduled() || it.Replays != 0 || len(it.History) != 1 {
-			t.Errorf("failed there: %+v, %v, item %+v; want it due and not charged", r, err, it)
-		}
-		b.set(nil)
-		if r, err = e.ReplayOne(t.Context(), id, replay.OneOptions{Sink: "b"}); err != nil || r.Status != replay.StatusDelivered {
-			t.Errorf("delivered there: %+v, %v", r, err)
-		}
-		if depth(t, store, "a") != 0 || len(a.calls()) != 0 {
-			t.Error("the item is left, or its own sink was used")
-		}
-	})
-}
-
 func TestAForcedReplayThatFailsLeavesTheItemDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, sink := dlq.NewMemory(), &receiver{name: "a"}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -74,8 +75,10 @@ type Filter struct {
 	DeliveryID  string     `json:"delivery_id,omitempty"`
 	Q           string     `json:"q,omitempty"`
 	Fingerprint string     `json:"fingerprint,omitempty"`
-	Since       time.Time  `json:"since,omitzero"`
-	Until       time.Time  `json:"until,omitzero"`
+	// Meta selects what has each of these in its message's metadata, exactly.
+	Meta  map[string]string `json:"meta,omitempty"`
+	Since time.Time         `json:"since,omitzero"`
+	Until time.Time         `json:"until,omitzero"`
 	// State is refused: an operation's members are those that matched when it was created, and
 	// a state changes.
 	State dlq.State `json:"state,omitempty"`
@@ -86,14 +89,20 @@ type Filter struct {
 func (f Filter) query(sink string, upTo map[string]string) dlq.Query {
 	return dlq.Query{
 		Sink: sink, Reason: f.Reason, DeliveryID: f.DeliveryID, Q: f.Q, Fingerprint: f.Fingerprint,
-		Since: f.Since, Until: f.Until, UpTo: upTo,
+		Meta: f.Meta, Since: f.Since, Until: f.Until, UpTo: upTo,
 	}
 }
 
 // everything reports whether the filter selects a sink's whole queue.
 func (f Filter) everything() bool {
 	f.Sink = ""
-	return f == Filter{}
+	return f.equal(Filter{})
+}
+
+// equal reports whether both select the same.
+func (f Filter) equal(o Filter) bool {
+	return f.Sink == o.Sink && f.Reason == o.Reason && f.DeliveryID == o.DeliveryID && f.Q == o.Q && f.Fingerprint == o.Fingerprint &&
+		f.State == o.State && maps.Equal(f.Meta, o.Meta) && f.Since.Equal(o.Since) && f.Until.Equal(o.Until)
 }
 
 // OperationRequest asks for a bulk operation.
@@ -109,6 +118,10 @@ type OperationRequest struct {
 	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil:
 	// DefaultStopAfter.
 	StopAfter *int `json:"stop_after,omitempty"`
+	// Sink is another configured sink that a replay sends through, each under the lease of its own item:
+	// what is delivered there is removed, what fails there stays as it was in its own sink. Empty: each
+	// goes through its own.
+	Sink string `json:"sink,omitempty"`
 	// Since leaves out, of a restore, what became a dead letter before it. Zero: nothing.
 	Since time.Time `json:"since,omitzero"`
 	// Recipient is whose dead letters an erasure removes: those with a recipient in whose JSON any
@@ -141,6 +154,14 @@ func (r OperationRequest) validate() error {
 			return invalid("stop_after: want 0 (never) or more, got %d", *r.StopAfter)
 		}
 	}
+	if r.Sink != "" {
+		if r.Action != OperationReplay {
+			return invalid("sink: a %s sends nothing; leave it out (a filter has its own)", r.Action)
+		}
+		if err := fault.CheckName(r.Sink); err != nil {
+			return &fault.Error{Code: fault.CodeInvalidArgument, Msg: "sink", Cause: err}
+		}
+	}
 	if len(r.IDs) > 0 {
 		if r.Filter != nil || r.All {
 			return invalid("ids: give either ids or a filter (or all), not both")
@@ -155,7 +176,7 @@ func (r OperationRequest) validate() error {
 		}
 		return nil
 	}
-	if (r.Filter == nil || *r.Filter == Filter{}) {
+	if r.Filter == nil || r.Filter.equal(Filter{}) {
 		if !r.All {
 			return invalid("filter: it is empty; give a filter or ids, or all: true for every dead letter")
 		}
@@ -168,6 +189,9 @@ func (r OperationRequest) validate() error {
 		if err := fault.CheckName(r.Filter.Sink); err != nil {
 			return &fault.Error{Code: fault.CodeInvalidArgument, Msg: "filter.sink", Cause: err}
 		}
+	}
+	if _, ok := r.Filter.Meta[""]; ok {
+		return invalid("filter.meta: a name is missing")
 	}
 	if r.Filter.Reason != "" && !slices.Contains(dlq.Reasons, r.Filter.Reason) {
 		return invalid("filter.reason: unknown reason %.40q", r.Filter.Reason)
@@ -187,6 +211,8 @@ func (r OperationRequest) validateJournal() error {
 			return invalid("all: %s has no filter; leave it out", r.Action)
 		case r.StopAfter != nil:
 			return invalid("stop_after: %s sends nothing that could fail; leave it out", r.Action)
+		case r.Sink != "":
+			return invalid("sink: %s sends nothing; leave it out", r.Action)
 		}
 	}
 	address := folded(r.Recipient)
@@ -224,6 +250,7 @@ type Operation struct {
 	IDs    []string        `json:"ids,omitempty"` // public ids
 	All    bool            `json:"all,omitempty"`
 	DryRun bool            `json:"dry_run,omitempty"`
+	Sink   string          `json:"sink,omitempty"` // through which a replay sends; empty: each through its own
 	Since  time.Time       `json:"since,omitzero"` // of a restore
 	Reason string          `json:"reason,omitempty"`
 	Actor  string          `json:"actor,omitempty"`
@@ -277,7 +304,7 @@ type OperationCounts struct {
 	// whose delivery was canceled.
 	//
 	// Skipped items were not settled: those that a replay delivered before the
-	// operation and that were kept, that were marked as expired before it, that cannot be
+	// operation and that were kept, that were marked as expired before it, that are superseded, that cannot be
 	// decoded, or that another replayer would not let go of. Items that vanished meanwhile are not counted.
 	Skipped int64 `json:"skipped"`
 }
@@ -483,10 +510,7 @@ func (o *Operation) idsOf(sink string) []string {
 
 // sameRequest reports whether both ask for the same.
 func (o *Operation) sameRequest(other Operation) bool {
-	a, b := o.filter(), other.filter()
-	sameTime := a.Since.Equal(b.Since) && a.Until.Equal(b.Until) && o.Since.Equal(other.Since)
-	a.Since, a.Until, b.Since, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	return sameTime && a == b && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && slices.Equal(o.IDs, other.IDs)
+	return o.filter().equal(other.filter()) && o.Since.Equal(other.Since) && o.Action == other.Action && o.All == other.All && o.StopAfter == other.StopAfter && o.Sink == other.Sink && slices.Equal(o.IDs, other.IDs)
 }
 
 var operationID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^op-[0-9a-f-]{32,36}$`) })

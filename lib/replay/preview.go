@@ -2,13 +2,16 @@ package replay
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+	"backstop/lib/sinks"
 )
 
 // Bounds of one preview.
@@ -36,10 +39,16 @@ type Preview struct {
 	LastTried *LastTried `json:"last_tried,omitempty"`
 	// Looked is how many items were looked at for it: the first ones, at most Count.
 	Looked int64 `json:"looked"`
+	// Refused is how many of the Looked ones the sink of a redirect (OperationRequest.Sink) could never
+	// send, because of their recipients for one, and Refusal why, of the first of them.
+	Refused int64  `json:"refused,omitempty"`
+	Refusal string `json:"refusal,omitempty"`
 	// BySink is how many of Count are in each sink; one without any is missing.
 	BySink map[string]int64 `json:"by_sink"`
 	// JournalCounts are what an action on the journal would do.
 	JournalCounts
+
+	to sinks.Sink // of a redirect; else nil
 }
 
 // LastTried is the newest replay of some dead letters. What a replay delivered and removed is
@@ -60,6 +69,14 @@ func (p *Preview) look(it dlq.Item) {
 		p.Sample = append(p.Sample, it)
 	}
 	p.Looked++
+	if to := p.to; to != nil && it.DecodeError == "" {
+		request := delivery.Request{ID: it.DeliveryID, Sink: to.Name(), Recipient: it.Recipient, Message: it.Message}
+		if err := request.Check(to, math.MaxInt); err != nil {
+			if p.Refused++; p.Refused == 1 {
+				p.Refusal = err.Error()
+			}
+		}
+	}
 	if it.DeliveredAt.IsZero() && it.Expired(time.Now()) {
 		p.Expired++
 	}
@@ -94,7 +111,7 @@ func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, erro
 func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, error) {
 	op := Operation{
 		Action: r.Action, Filter: r.Filter, All: r.All, DryRun: r.DryRun, Reason: r.Reason, Actor: r.Actor,
-		StopAfter: r.stopAfter(), Since: r.Since.Truncate(time.Millisecond), Round: 1, // as names of objects tell it
+		StopAfter: r.stopAfter(), Sink: r.Sink, Since: r.Since.Truncate(time.Millisecond), Round: 1, // as names of objects tell it
 		Status: OperationQueued, CreatedAt: time.Now().UTC(), Sinks: map[string]SinkProgress{},
 	}
 	if r.Action.journals() && r.Action != OperationErase && e.Journal == nil {
@@ -181,6 +198,13 @@ func (e *Engine) freezeIDs(ctx context.Context, ids []string, op *Operation) err
 func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 	p := Preview{Complete: true, Sample: []dlq.Item{}, BySink: map[string]int64{}}
 	p.JournalCounts = op.Action.zeroCounts()
+	if op.Sink != "" {
+		t, err := e.target(ctx, op.Sink)
+		if err != nil {
+			return p, err
+		}
+		p.to = t.Sink
+	}
 	switch {
 	case op.Action == OperationRestore:
 		return p, e.previewRestore(ctx, op, &p)

@@ -59,6 +59,9 @@ type Engine struct {
 	// Reserve is the time kept before the deadline for settling and the answer (see
 	// retry.Budget). Zero: retry.DefaultReserve.
 	Reserve time.Duration
+	// MaxBytes is the most bytes of a message that an operator edits (see delivery.Sender.MaxBytes). Zero:
+	// delivery.DefaultMaxBytes.
+	MaxBytes int
 	// Concurrency bounds the sends at once, over all sinks, of one Run. Zero:
 	// DefaultConcurrency. Policy.Concurrency bounds those of one sink.
 	Concurrency int
@@ -102,6 +105,7 @@ func (e *Engine) pacer() Gate {
 // Store is what the engine needs of a queue of dead letters; every dlq.Store has it.
 type Store interface {
 	dlq.Leases
+	dlq.Successions
 	dlq.Tallies
 	PruneCanceled(ctx context.Context, sink string) (int64, error)
 	NewGroups(ctx context.Context, sink string) ([]dlq.Group, error)

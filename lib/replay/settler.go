@@ -109,6 +109,10 @@ func (s *settler) told(group []replayed) []replayed {
 
 // recordStatus is what a settlement makes of the delivery; empty: nothing new.
 func recordStatus(rep replayed) delivery.Status {
+	delivered := rep.settlement.Action == dlq.ActionDiscard || rep.settlement.Action == dlq.ActionKeep
+	if rep.leased.Item.SupersededBy != "" && !delivered {
+		return "" // its delivery lives on in what superseded it
+	}
 	switch rep.settlement.Action {
 	case dlq.ActionDiscard, dlq.ActionKeep:
 		return delivery.StatusDelivered

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -206,11 +207,12 @@ func (w *worker) lane(ctx context.Context, name string) (*lane, error) {
 		l.need = 0
 		return l, nil
 	}
-	t, err := w.run.target(ctx, name)
+	t, err := w.run.target(ctx, cmp.Or(w.op.Sink, name))
 	if err != nil {
 		return nil, err
 	}
 	l := w.run.newLane(ctx, name, t, w.budget, w.counters())
+	l.attempt.elsewhere = w.op.Sink != "" && w.op.Sink != name
 	l.prober = newProber(t.Sink, w.op.StopAfter, w.op.Sinks[name].Receivers)
 	return l, nil
 }
@@ -427,7 +429,7 @@ func without(ids []string, leased []dlq.Leased) []string {
 
 // choose tells the items to work on from those to give back: the ones that the
 // operation tried or marked before it was interrupted, the undecodable ones, which can only
-// be discarded, and those that were marked as expired before. What somebody else marked since
+// be discarded, the superseded ones, and those that were marked as expired before. What somebody else marked since
 // the operation began is settled, as what somebody else delivered is; the operation's own
 // counter has what it marked itself.
 func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, skipped int) {
@@ -440,7 +442,7 @@ func (w *worker) choose(leased []dlq.Leased) (work, refused []dlq.Leased, skippe
 			}
 		case triedBy(w.counters(), l.Item):
 			refused = append(refused, l)
-		case w.op.Action == OperationReplay && l.Item.DecodeError != "":
+		case w.op.Action == OperationReplay && (l.Item.DecodeError != "" || l.Item.SupersededBy != ""):
 			refused = append(refused, l)
 			skipped++
 		default:

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -298,14 +299,65 @@ func TestAReplayCanGoToAnotherSinkAndUnparkMakesDue(t *testing.T) {
 	if got.NextReplayAt.IsZero() || !got.State(time.Now()).Scheduled() {
 		t.Errorf("after unpark: %+v, want it due", got)
 	}
-	var res struct{ Status, Sink string }
+	var res struct {
+		Status, Sink, ID string
+		SupersededBy     string `json:"superseded_by"`
+	}
 	f.ask(t, "POST", url+"/replay", `{"sink":"spare","on_success":"keep"}`).want(200, "").into(&res)
-	if res.Status != "delivered" || res.Sink != "spare" {
+	if res.Status != "delivered" || res.Sink != "spare" || res.SupersededBy == "" || res.ID != res.SupersededBy {
 		t.Errorf("got %+v, want it delivered through spare", res)
 	}
-	f.ask(t, "POST", url+"/replay", "").want(409, "ALREADY_DELIVERED")
+	heir := "/v1/dlq/items/" + res.ID
+	f.ask(t, "POST", heir+"/replay", "").want(409, "ALREADY_DELIVERED")
+	f.ask(t, "POST", url+"/replay", `{"sink":"spare","on_success":"keep"}`).want(409, "ALREADY_DELIVERED")
+	f.ask(t, "POST", heir+"/replay", `{"force":true}`).want(200, "")
+	f.ask(t, "POST", heir+"/replay", "").want(404, "SINK_DLQ_NOT_FOUND")
+	for _, of := range []string{"/replay", "/unpark"} {
+		if text := f.ask(t, "POST", url+of, "").want(400, "INVALID_ARGUMENT").Body.String(); !strings.Contains(text, res.ID) {
+			t.Errorf("%s: %s; want what supersedes it", of, text)
+		}
+	}
+	f.ask(t, "GET", url, "").want(200, "").into(&got)
+	if got.SupersededBy != res.ID || got.State(time.Now()) != dlq.StateWaiting {
+		t.Errorf("the old one: %+v, want it to wait", got)
+	}
 	f.ask(t, "POST", url+"/replay", `{"force":true}`).want(200, "")
-	f.ask(t, "POST", url+"/replay", "").want(404, "SINK_DLQ_NOT_FOUND")
+}
+
+func TestAReplayCanSendAnotherMessage(t *testing.T) {
+	f := newFixture(t)
+	it := item(1)
+	it.Message.Metadata = map[string]string{"tenant": "t3"}
+	url := "/v1/dlq/items/" + f.add(t, it).ID
+	f.status.Store(http.StatusServiceUnavailable)
+	for body, code := range map[string]string{
+		`{"message":{}}`:           "INVALID_ARGUMENT",
+		`{"message":{"body":""}}`:  "INVALID_ARGUMENT",
+		`{"message":{"text":"x"}}`: "INVALID_ARGUMENT",
+		`{"recipient":{"url":1}}`:  "INVALID_ARGUMENT",
+		`{"message":{"body":"` + strings.Repeat("x", 300<<10) + `"}}`: "BODY_TOO_LARGE",
+	} {
+		f.ask(t, "POST", url+"/replay", body).want(map[string]int{"BODY_TOO_LARGE": 413}[code]+map[string]int{"INVALID_ARGUMENT": 400}[code], code)
+	}
+	var res struct {
+		Status       string
+		SupersededBy string `json:"superseded_by"`
+	}
+	f.ask(t, "POST", url+"/replay", `{"message":{"body":"repaired","subject":"new"}}`).want(200, "").into(&res)
+	if res.Status != "failed" {
+		t.Errorf("got %+v, want failed", res)
+	}
+	var got dlq.Item
+	f.ask(t, "GET", "/v1/dlq/items/"+res.SupersededBy, "").want(200, "").into(&got)
+	if m := got.Message; m.Body != "repaired" || m.Subject != "new" || m.Metadata["tenant"] != "t3" || m.ID != it.Message.ID || got.Origin == "" {
+		t.Errorf("the new one: %+v", got)
+	}
+	f.ask(t, "POST", url+"/replay", `{"message":{"body":"otherwise"}}`).want(400, "INVALID_ARGUMENT")
+	f.status.Store(http.StatusOK)
+	f.ask(t, "POST", url+"/replay", `{"message":{"body":"repaired","subject":"new"}}`).want(200, "").into(&res)
+	if res.Status != "delivered" {
+		t.Errorf("repeated: %+v, want delivered", res)
+	}
 }
 
 func TestAnExpiredItemIsReplayedByForceOnly(t *testing.T) {
@@ -527,4 +579,46 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 	}
 	f.read(t, halfUnreadable{all, ""})
 	f.ask(t, "GET", "/v1/sinks", "").want(503, "SINK_DLQ_UNAVAILABLE")
+}
+
+func TestMetadataIsSearched(t *testing.T) {
+	f := newFixture(t)
+	for i, tenant := range []string{"t3", "t30", "t3"} {
+		it := item(i)
+		it.Message.Metadata = map[string]string{"tenant": tenant, "n": strconv.Itoa(i)}
+		f.add(t, it)
+	}
+	var p struct {
+		Items, Groups []struct{ Count int }
+		Count         int
+	}
+	f.ask(t, "GET", "/v1/dlq/items?meta=tenant%3Dt3", "").want(200, "").into(&p)
+	if len(p.Items) != 2 {
+		t.Errorf("%d items of t3, want 2", len(p.Items))
+	}
+	f.ask(t, "GET", "/v1/dlq/items?meta=tenant=t3&meta=n=2", "").want(200, "").into(&p)
+	if len(p.Items) != 1 {
+		t.Errorf("%d items of t3 with n=2, want 1", len(p.Items))
+	}
+	f.ask(t, "GET", "/v1/dlq/groups?meta=tenant=t3", "").want(200, "").into(&p)
+	if len(p.Groups) != 1 || p.Groups[0].Count != 2 {
+		t.Errorf("groups of t3: %+v, want one of 2", p.Groups)
+	}
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","dry_run":true,"filter":{"meta":{"tenant":"t3"}}}`).want(200, "").into(&p)
+	if p.Count != 2 {
+		t.Errorf("a dry run of t3 counts %d, want 2", p.Count)
+	}
+	key := []string{"Idempotency-Key", "one"}
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"tenant":"t3"}}}`, key...).want(202, "")
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"tenant":"t3"}}}`, key...).want(202, "")
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"tenant":"t30"}}}`, key...).want(422, "ID_REUSED")
+	many := "&meta=a=b"
+	for i := range 16 {
+		many += fmt.Sprintf("&meta=k%d=v", i)
+	}
+	for _, bad := range []string{"meta=tenant", "meta==t3", "meta=a=1&meta=a=2", "meta=a=" + strings.Repeat("x", 1001), many[1:]} {
+		f.ask(t, "GET", "/v1/dlq/items?"+bad, "").want(400, "INVALID_ARGUMENT")
+	}
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{}}}`).want(400, "INVALID_ARGUMENT")
+	f.ask(t, "POST", "/v1/dlq/operations", `{"action":"discard","filter":{"meta":{"":"x"}}}`).want(400, "INVALID_ARGUMENT")
 }

@@ -131,13 +131,16 @@ func theClientActs(t *testing.T, f *fixture, c *client.Client) {
 	}
 	f.status.Store(http.StatusOK)
 	res, err = c.Replay(ctx, first.ID, &client.ReplayOptions{IfMatch: due.ETag, Sink: "spare", OnSuccess: client.OnSuccessKeep})
-	if err != nil || res.Status != client.ReplayDelivered || res.Sink != "spare" {
+	if err != nil || res.Status != client.ReplayDelivered || res.Sink != "spare" || res.SupersededBy != res.ID {
 		t.Errorf("a replay that delivers: %+v, %v", res, err)
 	}
-	if _, err := c.Replay(ctx, first.ID, nil); fault.CodeOf(err) != fault.CodeAlreadyDelivered {
+	if _, err := c.Replay(ctx, res.ID, nil); fault.CodeOf(err) != fault.CodeAlreadyDelivered {
 		t.Errorf("a replay of what was delivered: %v", err)
 	}
-	if kept, err := c.Item(ctx, first.ID); err != nil || kept.State != client.StateDelivered || kept.DeliveredAt.IsZero() {
+	if old, err := c.Item(ctx, first.ID); err != nil || old.State != client.StateWaiting || old.SupersededBy != res.ID {
+		t.Errorf("superseded: %+v, %v", old, err)
+	}
+	if kept, err := c.Item(ctx, res.ID); err != nil || kept.State != client.StateDelivered || kept.DeliveredAt.IsZero() {
 		t.Errorf("kept: %+v, %v", kept, err)
 	}
 	if err := c.Discard(ctx, p.Items[1].ID, nil); err != nil {

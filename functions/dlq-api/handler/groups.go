@@ -20,12 +20,13 @@ type groupView struct {
 func viewGroup(g dlq.Group) groupView { return groupView{ID: g.ID(), Group: g} }
 
 // groups answers with the counters that the store keeps, for which nothing is scanned. It
-// keeps none by state: groups in a state are counted by a search.
+// keeps none by state or metadata: such groups are counted by a search.
 func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
-	q := readQuery(r, "sink", "state", "cursor")
-	query := dlq.Query{Sink: q.sink(), State: q.state(), Cursor: q.text("cursor")}
-	if q.err == nil && query.Cursor != "" && query.State == "" {
-		q.fail(invalid("cursor: only a list of groups in a state has one"))
+	q := readQuery(r, "sink", "state", "meta", "cursor")
+	query := dlq.Query{Sink: q.sink(), State: q.state(), Meta: q.meta, Cursor: q.text("cursor")}
+	searches := query.State != "" || len(query.Meta) > 0
+	if q.err == nil && query.Cursor != "" && !searches {
+		q.fail(invalid("cursor: only a list of groups with a state or meta has one"))
 	}
 	if q.err != nil {
 		return q.err
@@ -36,7 +37,7 @@ func (h *api) groups(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	found.Groups = known
-	if query.State != "" {
+	if searches {
 		if found, err = dlq.CountGroups(r.Context(), h.queue, query); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -63,9 +64,10 @@ func first(n int, s string) string {
 
 // readFilter reads the parameters of a list.
 func (h *api) readFilter(r *http.Request) (dlq.Query, error) {
-	q := readQuery(r, "sink", "state", "reason", "delivery_id", "q", "fingerprint", "group", "since", "until", "limit", "cursor")
+	q := readQuery(r, "sink", "state", "reason", "delivery_id", "q", "meta", "fingerprint", "group", "since", "until", "limit", "cursor")
 	filter := dlq.Query{
 		Sink: q.sink(), State: q.state(), Reason: q.reason(), DeliveryID: q.search("delivery_id"), Q: q.search("q"), Fingerprint: q.search("fingerprint"),
+		Meta:  q.meta,
 		Since: q.time("since"), Until: q.time("until"), Limit: q.limit(defaultPage, maxPage), Cursor: q.text("cursor"),
 	}
 	if q.err != nil {
@@ -208,6 +210,9 @@ func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
 	if err := unchanged(r, it); err != nil {
 		return err
 	}
+	if it.SupersededBy != "" {
+		return invalid("item %s is superseded by %s: unpark that one", it.ID, it.SupersededBy)
+	}
 	if err := h.queue.Unpark(r.Context(), it.ID); err != nil {
 		return err
 	}
@@ -228,9 +233,11 @@ func (h *api) unparkItem(w http.ResponseWriter, r *http.Request) error {
 // replayItem sends one item again, now.
 func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Budget) error {
 	var o struct {
-		OnSuccess replay.OnSuccess `json:"on_success"`
-		Force     bool             `json:"force"`
-		Sink      string           `json:"sink"`
+		OnSuccess replay.OnSuccess    `json:"on_success"`
+		Force     bool                `json:"force"`
+		Message   *replay.MessageEdit `json:"message"`
+		Recipient json.RawMessage     `json:"recipient"`
+		Sink      string              `json:"sink"`
 	}
 	if err := decode(w, r, &o); err != nil {
 		return err
@@ -250,9 +257,14 @@ func (h *api) replayItem(w http.ResponseWriter, r *http.Request, budget retry.Bu
 			return err
 		}
 	}
-	result, err := h.engine.ReplayOne(r.Context(), id, replay.OneOptions{OnSuccess: o.OnSuccess, Force: o.Force, Sink: o.Sink, Budget: budget})
+	result, err := h.engine.ReplayOne(r.Context(), id, replay.OneOptions{
+		OnSuccess: o.OnSuccess, Force: o.Force, Message: o.Message, Recipient: o.Recipient, Sink: o.Sink, Budget: budget,
+	})
 	if err != nil {
 		return err
+	}
+	if result.SupersededBy != "" {
+		h.audit(r.Context(), "superseded by an operator", "item_id", id, "superseded_by", result.SupersededBy, "delivery_id", result.DeliveryID, "sink", result.Sink)
 	}
 	return answer(w, http.StatusOK, result)
 }

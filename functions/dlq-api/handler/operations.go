@@ -130,7 +130,7 @@ func checkOperation(o replay.OperationRequest) error {
 			return invalid("filter.%s: %d characters; at most %d are looked for", name, n, maxFilter)
 		}
 	}
-	return nil
+	return checkMeta("filter.meta", o.Filter.Meta)
 }
 
 func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
@@ -145,9 +145,12 @@ func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
 		Sample    []summary              `json:"sample"`
 		LastTried *replay.LastTried      `json:"last_tried,omitempty"`
 		Looked    int64                  `json:"looked"`
+		Sink      string                 `json:"sink,omitempty"` // of a redirect
+		Refused   int64                  `json:"refused,omitempty"`
+		Refusal   string                 `json:"refusal,omitempty"`
 		BySink    map[string]int64       `json:"by_sink"`
 		replay.JournalCounts
-	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked, p.BySink, p.JournalCounts}
+	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked, op.Sink, p.Refused, p.Refusal, p.BySink, p.JournalCounts}
 	return answer(w, http.StatusOK, body)
 }
 

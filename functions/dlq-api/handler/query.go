@@ -16,6 +16,7 @@ import (
 // filter that is silently ignored would discard too much.
 type query struct {
 	values map[string]string
+	meta   map[string]string // of the parameter meta, which can be repeated
 	err    error
 }
 
@@ -25,6 +26,8 @@ func readQuery(r *http.Request, known ...string) *query {
 		switch {
 		case !slices.Contains(known, name):
 			q.fail(invalid("query parameter %.40q is not known here; known: %s", name, strings.Join(known, ", ")))
+		case name == "meta":
+			q.readMeta(values)
 		case len(values) > 1:
 			q.fail(invalid("query parameter %s: given %d times", name, len(values)))
 		default:
@@ -32,6 +35,40 @@ func readQuery(r *http.Request, known ...string) *query {
 		}
 	}
 	return q
+}
+
+// maxMeta is the most names of metadata that are looked for at once.
+const maxMeta = 16
+
+// readMeta reads name=value, any number of times.
+func (q *query) readMeta(values []string) {
+	q.meta = map[string]string{}
+	for _, v := range values {
+		name, value, ok := strings.Cut(v, "=")
+		if _, twice := q.meta[name]; twice || !ok {
+			q.fail(invalid("meta: %.80q; want <name>=<value>, each name once", v))
+		}
+		q.meta[name] = value
+	}
+	if err := checkMeta("meta", q.meta); err != nil {
+		q.fail(err)
+	}
+}
+
+// checkMeta refuses what no metadata has, or what is too much to look for.
+func checkMeta(field string, meta map[string]string) error {
+	if len(meta) > maxMeta {
+		return invalid("%s: %d names; at most %d are looked for", field, len(meta), maxMeta)
+	}
+	for name, value := range meta {
+		if name == "" {
+			return invalid("%s: a name is missing", field)
+		}
+		if n := utf8.RuneCountInString(name) + utf8.RuneCountInString(value); n > maxFilter {
+			return invalid("%s: %d characters; at most %d are looked for", field, n, maxFilter)
+		}
+	}
+	return nil
 }
 
 func (q *query) fail(err error) {

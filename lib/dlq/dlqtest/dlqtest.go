@@ -51,7 +51,7 @@ type Case struct {
 // Cases returns the whole contract.
 func Cases() []Case {
 	var all []Case
-	for _, group := range [][]Case{pushCases, contentCases, overflowCases, listCases, claimCases, deathCases, settleCases, operatorCases, replayCases, expiryCases, cancelCases, journalCases, comebackCases, retireCases, causeCases, foreignCases} {
+	for _, group := range [][]Case{pushCases, contentCases, overflowCases, listCases, claimCases, deathCases, settleCases, operatorCases, replayCases, expiryCases, cancelCases, successionCases, journalCases, comebackCases, retireCases, causeCases, foreignCases} {
 		all = append(all, group...)
 	}
 	return all

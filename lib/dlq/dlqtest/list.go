@@ -18,6 +18,43 @@ import (
 
 var listCases = []Case{
 	{
+		Name: "metadata is searched exactly",
+		Rule: "Query.Meta selects what has each of the names with exactly this value, whatever else it has, and what others wrote too",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			for id, meta := range map[string]map[string]string{
+				"a": {"tenant": "t3", "zone": "eu"}, "b": {"tenant": "t3"}, "c": {"tenant": "t30"}, "d": {"x": "tenant", "y": "t3"}, "e": nil,
+				"f": {"tenant": ""}, "g": {"<a&\"b\">": "ä\u2028\n"}, "h": {"bad": "\xff"},
+			} {
+				it := item("mail", id)
+				it.Message.Metadata, it.Message.Body = meta, `{"tenant":"t3"}`
+				add(t, s, it)
+			}
+			for _, tt := range []struct {
+				meta map[string]string
+				want string
+			}{
+				{map[string]string{"tenant": "t3"}, "a b"},
+				{map[string]string{"tenant": "t3", "zone": "eu"}, "a"},
+				{map[string]string{"tenant": ""}, "f"},
+				{map[string]string{"none": ""}, ""},
+				{map[string]string{"Tenant": "t3"}, ""},
+				{map[string]string{"<a&\"b\">": "ä\u2028\n"}, "g"},
+				{map[string]string{"bad": "\uFFFD"}, "h"},
+				{nil, "a b c d e f g h"},
+			} {
+				p, err := s.Page(t.Context(), dlq.Query{Meta: tt.meta})
+				got := deliveries(p.Items)
+				slices.Sort(got)
+				if err != nil || strings.Join(got, " ") != tt.want {
+					t.Errorf("Page with %q = %q, %v; want %q", tt.meta, got, err, tt.want)
+				}
+			}
+			_, err := s.Page(t.Context(), dlq.Query{Meta: map[string]string{"": "x"}})
+			wantCode(t, "Page without a name", err, fault.CodeInvalidArgument)
+		},
+	},
+	{
 		Name: "items are newest first, of one sink or all",
 		Rule: "Items merges all sinks by age; limit <= 0 is DefaultLimit",
 		Check: func(t *T, b Backend) {
