@@ -45,7 +45,7 @@ func TestAccessibility(t *testing.T) {
 	}
 
 	p := newTab(t, b.console)
-	p.look(1440, 1330, "light")
+	p.look(1440, 1294, "light")
 	p.goTo("#/?range=6h")
 	p.picture("readme") // docs/console.png
 	p.inspect(

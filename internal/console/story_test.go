@@ -252,7 +252,7 @@ func TestOneDeadLetter(t *testing.T) {
 	p.says("Dead letters", "2 dead letters, newest first.") // back in the list; the unparked one is left, and the superseded one
 }
 
-// Unpark, and a replay through another sink, of all that a filter finds.
+// Unpark of all that a filter finds.
 func TestOneByOneOfAFilter(t *testing.T) {
 	b := startBackstop(t, false)
 	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 9)...)
@@ -265,18 +265,29 @@ func TestOneByOneOfAFilter(t *testing.T) {
 	p.says("Completed: 9 done.")
 	p.click("button", "Close")
 	p.wait("all due", `!document.querySelector("table").innerText.includes("waiting")`)
+}
 
-	p.click("button", "Replay all…")
+// A replay through another sink is an operation like any other. The question says before what that sink
+// could never send, and how its receiver is.
+func TestACauseIsRedirected(t *testing.T) {
+	b := startBackstop(t, true)
+	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 9)...)
+	p := newTab(t, b.console)
+	p.click("button", "Replay 9 dead letters: "+causeGone+", webhook-gone")
+	p.says("9 to webhook-gone: ok")
+	p.choose("Send through", "email-demo")
+	p.says("It could send none of them: they fail, and stay.", "9 to email-demo: ok")
+	p.accessible("a redirect that is refused")
 	p.choose("Send through", "webhook-demo")
+	p.says("9 to webhook-demo: ok", "what fails there stays as it was, in its own sink")
+	p.wait("nothing refused", `!document.querySelector("dialog .note")`)
+	p.picture("redirect-light")
 	p.click("button", "Replay 9")
-	p.says("Completed: 9 done.")
-	p.click("button", "Close")
-	p.says("delivered")
-	if n := len(b.accepted()); n != 9 {
-		t.Errorf("%d arrived, want 9", n)
-	}
-	if it := b.newest(t, filterOf("webhook-gone")); it.DeliveredAt.IsZero() {
-		t.Errorf("%s is not marked as delivered", it.ID)
+	p.says("Completed: 9 delivered, 0 failed.")
+	p.click("a", "Open the operation")
+	p.says("Sent through\nwebhook-demo")
+	if n, left := len(b.accepted()), b.counts(t)["terminal"]; n != 9 || left != 0 {
+		t.Errorf("%d arrived and %d are left, want 9 and none", n, left)
 	}
 }
 

@@ -2,7 +2,7 @@
 // which a time can be chosen, with the mouse or the keyboard, and small ones for rows.
 
 import { h, svg, table } from "./dom.js";
-import { clock, day, num, plural } from "./format.js";
+import { clock, day, num, plural, zone } from "./format.js";
 
 const MINUTE = 60_000, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
 const TALL = 110;
@@ -76,7 +76,7 @@ export function chart(hist, series, { label, open, link, memory }) {
   const words = (chosen) => {
     const [from, to] = chosen;
     const came = sum(arrived, from, to), parts = series.map((x) => [x.name, sum(x.counts, from, to)]).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
-    const when = `${moment(at(from), s)} to ${moment(at(to + 1), s)}`;
+    const when = `${moment(at(from), s)} to ${moment(at(to + 1), s)} ${zone(new Date(at(from)))}`;
     if (came === 0 && there(chosen) === 0) return `${when}: none`;
     return `${when}: ${num(came)} came, ${num(there(chosen))} still there${parts.length ? ` (${parts.slice(0, 4).map(([name, n]) => `${name} ${num(n)}`).join(", ")}${parts.length > 4 ? ", …" : ""})` : ""}`;
   };
@@ -156,7 +156,7 @@ export function chart(hist, series, { label, open, link, memory }) {
   const ticks = [0, 1, 2, 3].map((i) => moment(s.start + (i * (s.end - s.start)) / 4, s));
   return h("div", { class: "chart" },
     h("p", { class: "most small muted", "aria-hidden": "true" }, num(most)), field,
-    h("div", { class: "axis", "aria-hidden": "true" }, [...ticks, "now"].map((t) => h("span", {}, t))),
+    h("div", { class: "axis", "aria-hidden": "true" }, [...ticks, `now, ${zone()}`].map((t) => h("span", {}, t))),
     readout);
 }
 
@@ -164,7 +164,7 @@ export function chart(hist, series, { label, open, link, memory }) {
 export function asTable(hist, series) {
   const s = timeOf(hist);
   const came = added(series.map((x) => x.arrived), s.bars);
-  const columns = [{ name: "Time", head: true }, ...series.map((x) => ({ name: x.name, class: "n" })), { name: "Still there", class: "n" }, { name: "Came", class: "n" }];
+  const columns = [{ name: `Time, ${zone()}`, head: true }, ...series.map((x) => ({ name: x.name, class: "n" })), { name: "Still there", class: "n" }, { name: "Came", class: "n" }];
   const rows = came.map((n, i) => ({ n, i })).filter(({ n }) => n > 0).reverse();
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Dead letters over time, as a table" },
     table("Dead letters over time, the newest first", columns, rows.map(({ n, i }) => ({

@@ -16,6 +16,7 @@ const HELP = [
     [["j", "The next row"], ["k", "The row before"], ["Enter", "Open the row"], ["x", "Select the row"], ["r", "Replay the row, or what is selected (asks first)"]],
   ]],
   ["A dead letter", [[["r", "Replay it (asks first)"], ["e", "Edit and replay it"], ["u", "Back to the list"]]]],
+  ["The chart", [[["←→", "Choose a time"], ["Shift+←→", "More of it"], ["Enter", "Show its dead letters"], ["Esc", "Choose none"]]]],
   ["Anywhere", [
     [["/", "Search"], ...Object.entries(VIEWS).map(([key, [name]]) => [`g ${key}`, name]), ["z", "Local time or UTC"], ["?", "This list"], ["Esc", "Close the dialog, or leave the field"]],
   ]],
