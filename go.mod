@@ -42,7 +42,11 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/theory/jsonpath v0.12.3
+require (
+	github.com/mattn/go-runewidth v0.0.24
+	github.com/theory/jsonpath v0.12.3
+	golang.org/x/term v0.47.0
+)
 
 require (
 	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.26 // indirect
@@ -61,6 +65,7 @@ require (
 	github.com/bahlo/generic-list-go v0.2.0 // indirect
 	github.com/buger/jsonparser v1.6.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/clipperhouse/uax29/v2 v2.2.0 // indirect
 	github.com/go-openapi/jsonpointer v0.22.5 // indirect
 	github.com/go-openapi/swag/jsonname v0.25.5 // indirect
 	github.com/gorilla/mux v1.8.1 // indirect

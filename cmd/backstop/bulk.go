@@ -23,7 +23,7 @@ type bulk struct {
 	filters *filterFlags
 
 	all, dryRun, yes, wait bool
-	why                    string
+	why, toSink            string
 	stopAfter              int
 	flags                  *pflag.FlagSet
 }
@@ -60,7 +60,7 @@ func addBulk(c *cobra.Command, conn *connection, action client.Action) *bulk {
 
 // request is what the flags ask for.
 func (b *bulk) request(ctx context.Context, api session, now time.Time) (client.OperationRequest, error) {
-	r := client.OperationRequest{Action: b.action, Reason: b.why, All: b.all}
+	r := client.OperationRequest{Action: b.action, Reason: b.why, All: b.all, Sink: b.toSink}
 	if b.flags.Changed("stop-after") {
 		if b.stopAfter < 0 {
 			return r, usage("--stop-after %d: want 0 (never) or more", b.stopAfter)
@@ -95,13 +95,16 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 	if err != nil {
 		return err
 	}
-	what := countOf(preview) + describe(filterOf(r)) + tooLate(preview)
+	what := countOf(preview) + describe(filterOf(r)) + redirected(preview) + tooLate(preview)
 	if b.dryRun {
 		return b.show(api, preview, what)
 	}
 	if preview.Count == 0 && preview.Complete {
 		note(c, "No dead letters%s: nothing to %s.", describe(filterOf(r)), b.action)
 		return nil
+	}
+	if text := refusedThere(preview); text != "" && !b.yes {
+		note(c, "%s", text)
 	}
 	if tried := lastTried(preview, time.Now()); !b.yes && tried != "" && b.action == client.ActionReplay {
 		note(c, "%s", tried)
@@ -152,6 +155,27 @@ func tooLate(d client.DryRun) string {
 	return fmt.Sprintf(" (%d expired: not sent)", d.Expired)
 }
 
+// redirected says through which other sink a replay goes; empty: none.
+func redirected(d client.DryRun) string {
+	if d.Sink == "" {
+		return ""
+	}
+	return " through " + oneLine(d.Sink)
+}
+
+// refusedThere says how many the sink of a redirect could not send; empty: it could all, as far as is known.
+func refusedThere(d client.DryRun) string {
+	switch {
+	case d.Sink == "":
+		return ""
+	case d.Refused == 0 && d.Looked < d.Count:
+		return fmt.Sprintf("%s takes the recipients of the newest %d; no others were looked at.", oneLine(d.Sink), d.Looked)
+	case d.Refused == 0:
+		return oneLine(d.Sink) + " takes all of their recipients."
+	}
+	return fmt.Sprintf("%s could never send %d of the %d that were looked at, which stay: %s", oneLine(d.Sink), d.Refused, d.Looked, clipTo(d.Refusal, 160))
+}
+
 // lastTried says when one of the dead letters was last tried, and what came of it; empty where
 // nothing is known.
 func lastTried(d client.DryRun, now time.Time) string {
@@ -189,6 +213,9 @@ func (b *bulk) show(api session, d client.DryRun, what string) error {
 	text := fmt.Sprintf("Would %s %s.\n", b.action, what)
 	if tried := lastTried(d, time.Now()); tried != "" && b.action == client.ActionReplay {
 		text += tried + "\n"
+	}
+	if refused := refusedThere(d); refused != "" {
+		text += refused + "\n"
 	}
 	if _, err := fmt.Fprint(api.out, text); err != nil || len(d.Sample) == 0 {
 		return err

@@ -13,6 +13,8 @@ import (
 
 func newDLQReplay(conn *connection) *cobra.Command {
 	var o client.ReplayOptions
+	var edits bool
+	var file string
 	c := &cobra.Command{
 		Use:   "replay [ID...]",
 		Short: "Send dead letters again, now: by id, or all that filters select",
@@ -22,10 +24,20 @@ replays it meanwhile. One that has expired is not sent, unless by id and with --
 
 With ids, each is sent in turn and its outcome printed; the exit code is 1 when one failed again.
 
+With --edit an editor ($VISUAL, $EDITOR) opens with the message of one: its subject, body, metadata and recipient. You see
+what changed, and are asked (--yes answers); without a change nothing is sent. --file takes the text from a file instead, or
+from standard input (-), YAML or JSON, in which only what changes needs to stand. A new dead letter is made of what
+changed, and sent; the old one waits from then on, superseded by it, and only --force sends that. So nothing is sent twice:
+where an answer is missing, do the same again. --to-sink does this with another sink, for ids; with filters each
+is sent through the other sink, and what fails there stays in its own, as it was.
+
 ` + bulkHelp + "\n\n" + probingHelp,
 		Example: `  backstop dlq replay ops-slack~1767225600000-0
   backstop dlq replay ops-slack~1767225600000-0 --to-sink ops-mail --on-success keep
+  backstop dlq replay --edit ops-slack~1767225600000-0
+  backstop dlq replay --edit --file fixed.yaml --yes ops-slack~1767225600000-0
   backstop dlq replay --group 2f6a54c1d001 --dry-run
+  backstop dlq replay --sink ops-slack --meta tenant=t3 --to-sink ops-mail
   backstop dlq replay --sink ops-slack --reason exhausted --reason-text "Slack is back, INC-42"
   backstop dlq replay --sink orders-hook --stop-after 20
   backstop dlq replay --all --yes --wait=false -o json | jq -r .id`,
@@ -33,16 +45,30 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
 	b := addBulk(c, conn, client.ActionReplay)
 	f := c.Flags()
 	f.StringVar((*string)(&o.OnSuccess), "on-success", "", "discard (default) or keep a dead letter that was delivered; with ids")
-	f.BoolVar(&o.Force, "force", false, "also send a dead letter whose time is over, or that was delivered already and kept; with ids")
-	f.StringVar(&o.Sink, "to-sink", "", "send through another sink of a kind that understands the recipient; with ids")
+	f.BoolVar(&o.Force, "force", false, "also send a dead letter whose time is over, that is superseded, or that was delivered already and kept; with ids")
+	f.StringVar(&o.Sink, "to-sink", "", "send through another sink, of a kind that understands the recipient")
+	f.BoolVar(&edits, "edit", false, "change the message or its recipient before, in an editor or with --file; with one id")
+	f.StringVar(&file, "file", "", "with --edit: what to change, YAML or JSON; - for standard input")
+	_ = c.MarkFlagFilename("file", "yaml", "yml", "json")
 	_ = c.RegisterFlagCompletionFunc("on-success", cobra.FixedCompletions([]string{"discard", "keep"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("to-sink", completeSinks(conn))
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		if len(ids) == 0 {
-			if given(c, "on-success", "force", "to-sink") {
-				return usage("--on-success, --force and --to-sink go with ids; an operation replays each dead letter through its own sink and removes it once it is delivered")
+			if given(c, "on-success", "force", "edit", "file") {
+				return usage("--on-success, --force, --edit and --file go with ids; an operation replays each dead letter as it is and removes it once it is delivered")
 			}
+			b.toSink = o.Sink
 			return b.run(c, conn)
+		}
+		switch {
+		case file != "" && !edits:
+			return usage("--file goes with --edit")
+		case edits && len(ids) > 1:
+			return usage("--edit goes with one id")
+		case edits:
+			return eachID(c, conn, ids, func(_ context.Context, api session, id string) error {
+				return replayEdited(c, api, id, file, b.yes, o)
+			})
 		}
 		return eachID(c, conn, ids, func(ctx context.Context, api session, id string) error {
 			return replayOne(ctx, api, id, o)
@@ -53,7 +79,11 @@ With ids, each is sent in turn and its outcome printed; the exit code is 1 when 
 
 func replayOne(ctx context.Context, api session, id string, o client.ReplayOptions) error {
 	r, err := api.Replay(ctx, id, &o)
-	if _, unreachable := errors.AsType[*client.UnreachableError](err); unreachable || errors.Is(err, context.Canceled) {
+	_, unreachable := errors.AsType[*client.UnreachableError](err)
+	switch unsure := unreachable || errors.Is(err, context.Canceled); {
+	case unsure && (o.Message != nil || o.Recipient != nil || o.Sink != ""):
+		return hinted(err, "Whether it was sent is not known. Do the same again: it goes on with what was made, and nothing is sent twice.")
+	case unsure:
 		return hinted(err, "Whether it was sent is not known; its replays, or its absence, tell:\n  backstop dlq show %s%s", id, api.conn.flags())
 	}
 	if err != nil {
@@ -62,7 +92,7 @@ func replayOne(ctx context.Context, api session, id string, o client.ReplayOptio
 	if api.json {
 		err = printJSON(api.out, r.JSON)
 	} else {
-		err = printReplayed(api, r)
+		err = printReplayed(api, id, r)
 	}
 	if err == nil && r.Status != client.ReplayDelivered {
 		err = &exitError{code: exitFailed, err: fmt.Errorf("%s was not delivered", r.ID)}
@@ -70,7 +100,7 @@ func replayOne(ctx context.Context, api session, id string, o client.ReplayOptio
 	return err
 }
 
-func printReplayed(api session, r client.ReplayResult) error {
+func printReplayed(api session, id string, r client.ReplayResult) error {
 	text := ""
 	if r.Error != "" {
 		text = "  " + clipTo(r.Error, 120)
@@ -80,6 +110,9 @@ func printReplayed(api session, r client.ReplayResult) error {
 		text += "  (parked: the schedule gives up on it)"
 	case !r.NextReplayAt.IsZero():
 		text += fmt.Sprintf("  (again in %s)", span(time.Until(r.NextReplayAt).Round(time.Second)))
+	}
+	if r.SupersededBy != "" {
+		text = "  (in place of " + oneLine(id) + ")" + text
 	}
 	_, err := fmt.Fprintf(api.out, "%-9s  %s%s\n", oneLine(string(r.Status)), oneLine(r.ID), text)
 	return err

@@ -90,6 +90,7 @@ func itemTable(it client.Item, now time.Time) *table {
 	line("replays", it.Replays)
 	at("delivered", it.DeliveredAt)
 	line("origin", it.Origin)
+	line("superseded by", it.SupersededBy)
 	line("trace", it.Trace)
 	if to := strings.TrimSpace(string(it.Recipient)); to != "null" {
 		line("recipient", to)

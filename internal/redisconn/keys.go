@@ -36,6 +36,7 @@ func CheckPrefix(prefix string) error {
 //	                                  sink's first push by each process, and repeated; and once a
 //	                                  queue that others filled is asked for by its name.
 //	                                  Others who write to a stream add its sink here themselves
+//	<prefix>:ticked           string  when the last run of the schedule ended well, Unix ms (Beat)
 //	<prefix>:dlq:<sink>       stream  one entry per dead letter (push; removed by settle, discard
 //	                                  and a trimming push). Others may append entries with the
 //	                                  field item alone:
@@ -83,7 +84,10 @@ func CheckPrefix(prefix string) error {
 //	                      expired: when it was marked (push), delivered_at (settle, unpark,
 //	                      removals), deaths, begun: processes that died under it since an
 //	                      outcome, and the token of a lease under which its replay began
-//	                      (claims, begin; removed by settle)
+//	                      (claims, begin; removed by settle), superseded_by, superseded_as: the
+//	                      public id of the entry that supersedes it (before that is known, its
+//	                      sink), and that one's push key, a colon and its content's fingerprint
+//	                      (supersede, superseded, return)
 //	{...}:ids     hash    push key -> one native id, or <fingerprint>:<native id> of each content,
 //	                      oldest first, a space in between (push; removed with its entry, and once
 //	                      it is kept). One that stands alone leads to an entry that tells its
@@ -163,6 +167,9 @@ type Keys struct{ prefix string }
 
 // Sinks is the set of all sinks.
 func (k Keys) Sinks() string { return k.prefix + ":sinks" }
+
+// Ticked is when the schedule ran last.
+func (k Keys) Ticked() string { return k.prefix + ":ticked" }
 
 // Stream holds the dead letters of a sink.
 func (k Keys) Stream(sink string) string { return k.prefix + ":dlq:" + sink }

@@ -72,6 +72,7 @@ func (w *world) operator(cli string) []string {
 		"PATH=" + cli + ":" + os.Getenv("PATH"), "BACKSTOP_API=" + w.api, "AWS_ENDPOINT_URL_SQS=" + w.moto, "AWS_ENDPOINT_URL_SSM=" + w.moto, "AWS_REGION=" + region,
 		"AWS_ACCESS_KEY_ID=operator", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true",
 		"REDRIVE=" + w.queue("Redrive"), "QUEUE=" + w.queue("Messages"),
+		"VISUAL=", "EDITOR=true", // who looks, and changes nothing
 	}
 }
 
@@ -113,7 +114,7 @@ func (w *world) operating(t *testing.T, cli, shipping string, page ...string) {
 			line += " --yes"
 		}
 		line = strings.NewReplacer(
-			"ops-slack~1795449913008-0", text(obj(items[0])["id"]), "2f6a54c1d001", text(obj(groups[0])["id"]), "ops-slack", "gone", "op-...", operation(),
+			"ops-slack~1795449913008-0", text(obj(items[0])["id"]), "2f6a54c1d001", text(obj(groups[0])["id"]), "ops-slack", "gone", "ops-mail", "gone", "op-...", operation(),
 			"sink test ops-slack --sinks sinks/", "sink test orders --sinks "+ownSinks(t),
 			"push sinks/ ssm:/backstop/prod/sinks", "push "+ownSinks(t)+" ssm:/operating/sinks", "/backstop/prod/sinks", runParameters["SinksPath"],
 		).Replace(line)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 	"path"
 	"runtime/debug"
 
@@ -46,6 +47,7 @@ type queue interface {
 	Stats(ctx context.Context, sink string) (dlq.Stats, error)
 	Groups(ctx context.Context, sink string) ([]dlq.Group, error)
 	dlq.Causes
+	LastBeat(ctx context.Context) (time.Time, error)
 	Pause(ctx context.Context, sink string, paused bool) error
 	Unpark(ctx context.Context, id string) error
 }

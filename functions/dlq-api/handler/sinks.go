@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"backstop/internal/version"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/flow"
@@ -99,7 +100,14 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 		ConfigAgeSeconds int64      `json:"config_age_seconds"` // -1: no configuration
 		ConfigError      string     `json:"config_error,omitempty"`
 		Journal          bool       `json:"journal"`
-	}{Sinks: []sinkView{}, ConfigAgeSeconds: -1, Journal: h.engine.Journal != nil}
+		Version          string     `json:"version"`
+		Now              time.Time  `json:"now"`
+		// ScheduleRanAt is when a run of the schedule ended well last. Missing: none that is known.
+		ScheduleRanAt time.Time `json:"schedule_ran_at,omitzero"`
+	}{
+		Sinks: []sinkView{}, ConfigAgeSeconds: -1, Journal: h.engine.Journal != nil, Version: version.Read().Version,
+		Now: time.Now().UTC().Truncate(time.Millisecond),
+	}
 
 	views := map[string]*sinkView{}
 	snapshot, err := h.app.Config.Get(r.Context())
@@ -126,6 +134,9 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if err := h.fill(r.Context(), views); err != nil {
+		return err
+	}
+	if body.ScheduleRanAt, err = h.queue.LastBeat(r.Context()); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(views)) {

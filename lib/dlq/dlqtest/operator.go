@@ -11,6 +11,25 @@ import (
 
 var operatorCases = []Case{
 	{
+		Name: "the schedule's heartbeat",
+		Rule: "LastBeat is when Beat was called last, zero before",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			if at, err := s.LastBeat(t.Context()); err != nil || !at.IsZero() {
+				t.Errorf("LastBeat of a new store = %s, %v; want zero", at, err)
+			}
+			for range 2 {
+				before := time.Now().Truncate(time.Millisecond)
+				if err := s.Beat(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if at, err := s.LastBeat(t.Context()); err != nil || at.Before(before) || at.After(time.Now()) {
+					t.Errorf("LastBeat = %s, %v; want now", at, err)
+				}
+			}
+		},
+	},
+	{
 		Name: "discard removes for good",
 		Rule: "a discarded item is gone, whatever its state; a missing one is no error; a leased one is ITEM_LEASED",
 		Check: func(t *T, b Backend) {
