@@ -161,7 +161,7 @@ func TestADeadLetterTellsItsWay(t *testing.T) {
 	record.Store(`{"sink":"hook","delivery_id":"d-1","status":"delivered","attempts":7,"timeline":[{"at":"2026-01-03T03:00:46Z","event":"delivered"}]}`)
 	p.goTo("#/nowhere")
 	p.goTo("#/items/" + oldID)
-	p.says("The delivery went on without this dead letter: its whole way")
+	p.says("Its delivery has a record of its own (delivered): its whole way")
 	way("First attempt failed", "Dead-lettered +14 s", "Replay failed +5 min", "Replay failed +2 h", "Next", "Expires")
 }
 

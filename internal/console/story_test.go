@@ -240,7 +240,7 @@ func TestOneDeadLetter(t *testing.T) {
 	p.click("button", "Replay 1")
 	p.says("Delivered through webhook-demo.")
 	p.click("button", "Close")
-	p.says("No such dead letter", "SINK_DLQ_NOT_FOUND", "HTTP 404")
+	p.says("superseded", "Another was made of it")
 	if n := b.accepted()["one-0002"]; n != 1 {
 		t.Errorf("one-0002 arrived %d times, want 1", n)
 	}
@@ -249,7 +249,7 @@ func TestOneDeadLetter(t *testing.T) {
 	p.click("tbody a", "Order 4002 was paid")
 	p.click("button", "Discard…")
 	p.click("button", "Discard 1")
-	p.says("Dead letters", "1 dead letter, newest first.") // back in the list; the unparked one is left
+	p.says("Dead letters", "2 dead letters, newest first.") // back in the list; the unparked one is left, and the superseded one
 }
 
 // Unpark of all that a filter finds.

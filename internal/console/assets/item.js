@@ -128,7 +128,7 @@ function waySlot(it, delivery) {
     const { steps, coming } = wayOf(it, d);
     replace(slot, problem && problem.name !== "AbortError" && problemBox(problem), way(steps, coming),
       (it.history ?? []).length === HISTORY && h("p", { class: "muted small" }, `Of its replays, the last ${HISTORY} are kept.`),
-      d && d.item_id !== it.id && h("p", { class: "muted small" }, "The delivery went on without this dead letter: ", h("a", { href: to(["deliveries"], { sink: it.sink, id: it.delivery_id }) }, "its whole way")));
+      d && d.item_id !== it.id && h("p", { class: "muted small" }, `Its delivery has a record of its own (${d.status}): `, h("a", { href: to(["deliveries"], { sink: it.sink, id: it.delivery_id }) }, "its whole way")));
   });
   return panel("Its way", {}, slot);
 }

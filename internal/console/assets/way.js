@@ -59,9 +59,12 @@ export function wayOf(it, d) {
   const ended = steps.findIndex((s) => s.event === "dead_lettered");
   const said = steps.some((s) => s.event === "began" && Math.abs(new Date(s.at) - failed) < 1000);
   if (failed && ended >= 0 && !said && failed <= new Date(steps[ended].at)) steps.splice(ended, 0, { at: it.first_failed_at, event: "first_failed" });
-  const heir = it.superseded_by && ["Superseded", heirOf(it) ? h("a", { href: to(["items", heirOf(it)]) }, h("code", {}, heirOf(it))) : `one for ${it.superseded_by}`, " is sent in its place"];
-  if (heir) return { steps, coming: [heir] };
-  return { steps, coming: own ? comingFor(d) : comingFor({ next: nextFor(it), expires_at: it.expires_at }) };
+  if (!it.superseded_by) return { steps, coming: own ? comingFor(d) : comingFor({ next: nextFor(it), expires_at: it.expires_at }) };
+  const heir = [heirOf(it) ? h("a", { href: to(["items", heirOf(it)]) }, h("code", {}, heirOf(it))) : `one for ${it.superseded_by}`, " is sent in its place"];
+  const noted = steps.findIndex((s) => s.event === "held" && s.detail?.startsWith("superseded by "));
+  if (noted < 0) return { steps, coming: [["Superseded", heir]] };
+  steps[noted] = { at: steps[noted].at, event: "superseded", detail: heir };
+  return { steps, coming: [] };
 }
 
 // stepsOf is what a dead letter knows of its way.
