@@ -128,7 +128,9 @@ func TestKeysLeaveTypingAlone(t *testing.T) {
 
 	p.click("button", "Keyboard")
 	p.click("input", "Single keys do something")
+	p.wait("the keys switched off", `!document.querySelector("dialog input").checked`)
 	p.click("dialog button", "Close")
+	p.wait("the list closed", `!document.querySelector("dialog")`)
 	p.keys("j?")
 	if eval[bool](p, `document.querySelector("dialog") !== null || document.activeElement.closest("tbody") !== null`) {
 		t.Error("keys that are switched off do something")
