@@ -129,6 +129,7 @@ func TestKeysLeaveTypingAlone(t *testing.T) {
 	p.click("button", "Keyboard")
 	p.click("input", "Single keys do something")
 	p.click("dialog button", "Close")
+	p.wait("the list closed", `!document.querySelector("dialog")`)
 	p.keys("j?")
 	if eval[bool](p, `document.querySelector("dialog") !== null || document.activeElement.closest("tbody") !== null`) {
 		t.Error("keys that are switched off do something")
@@ -190,6 +191,8 @@ func TestTimesSayTheirZone(t *testing.T) {
 	p.at("#/items?since=2026-01-01T20%3A00%3A00.250Z&until=2026-01-01T23%3A00%3A00.000Z")
 	p.click("a.chip", "Remove the filter time 2026-01-01 20:00:00 UTC to 2026-01-01 23:00:00 UTC ×")
 	p.at("#/items")
+	p.wait("the list without a filter", `document.querySelector("[name=since]").value === ""`)
+	p.settled()
 	p.click("button", "Times: UTC")
 	p.says("2026-01-02 04:00:00 GMT+5:30")
 	eval[bool](p, `(() => { document.querySelector("[name=since]").value = "2026-01-02T05:30:00"; return true; })()`)
