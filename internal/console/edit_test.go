@@ -52,7 +52,7 @@ func (p *tab) set(label, text string) {
 // What is edited is shown as a difference first; only what changed is sent, with the line ends that it
 // had; and the answer leads to the dead letter that was made of it.
 func TestEditShowsWhatChangesAndSendsThat(t *testing.T) {
-	var sent atomic.Value
+	var sent atomic.Pointer[string]
 	var superseded atomic.Bool
 	two := strings.Replace(aSink, `}]}`, `},{"name":"spare","kind":"webhook","configured":true,"depth":0,"due":0,"parked":0,"kept":0,"trimmed":0,"paused":false}]}`, 1)
 	p := newTab(t, start(t, listed(routes{
@@ -67,7 +67,7 @@ func TestEditShowsWhatChangesAndSendsThat(t *testing.T) {
 		},
 		"GET /v1/dlq/items/" + newID: says(oneLetter(newID, `,"origin":"`+oldID+`"`)),
 		"POST /v1/dlq/items/" + oldID + "/replay": func(w http.ResponseWriter, r *http.Request, body string) {
-			sent.Store(r.Header.Get("If-Match") + body)
+			sent.Store(new(r.Header.Get("If-Match") + body))
 			superseded.Store(true)
 			_, _ = io.WriteString(w, `{"id":"`+newID+`","status":"failed","sink":"spare","error":"SINK_UNAVAILABLE: HTTP 503","superseded_by":"`+newID+`"}`)
 		},
@@ -104,7 +104,7 @@ func TestEditShowsWhatChangesAndSendsThat(t *testing.T) {
 	p.click("button", "Review changes…")
 	p.click("button", "Replay edited")
 	p.says("What was made of it failed, and stays in the queue.", "HTTP 503", "It is sent in this one's place: "+newID)
-	body, tagged := strings.CutPrefix(sent.Load().(string), `"7"`)
+	body, tagged := strings.CutPrefix(*sent.Load(), `"7"`)
 	var got any
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
@@ -128,13 +128,12 @@ func TestEditShowsWhatChangesAndSendsThat(t *testing.T) {
 func TestADeadLetterTellsItsWay(t *testing.T) {
 	history := `,"history":[{"at":"2026-01-01T00:05:47Z","error":"SINK_UNAVAILABLE: HTTP 503"},{"at":"2026-01-01T02:05:47Z","error":"SINK_UNAVAILABLE: HTTP 500"}]`
 	letter := strings.Replace(oneLetter(oldID, history+`,"next_replay_at":"2099-01-01T00:00:00Z","expires_at":"2099-02-01T00:00:00Z"`), `"waiting"`, `"scheduled"`, 1)
-	var record atomic.Value
-	record.Store("")
+	var record atomic.Pointer[string] // nil: there is none
 	p := newTab(t, start(t, listed(routes{
 		"GET /v1/dlq/items/" + oldID: says(letter),
 		"GET /v1/deliveries": func(w http.ResponseWriter, r *http.Request, body string) {
-			if rec := record.Load().(string); rec != "" {
-				_, _ = io.WriteString(w, rec)
+			if rec := record.Load(); rec != nil {
+				_, _ = io.WriteString(w, *rec)
 				return
 			}
 			unknown(w, r, body)
@@ -151,14 +150,14 @@ func TestADeadLetterTellsItsWay(t *testing.T) {
 	way("First attempt failed", "Dead-lettered +14 s", "Replay failed +5 min", "Replay failed +2 h", "Next", "Expires")
 	p.says("terminal after 5 attempts: SINK_UNAVAILABLE: HTTP 400", "the schedule replays it: ")
 
-	record.Store(`{"sink":"hook","delivery_id":"d-1","status":"dead_lettered","item_id":"` + oldID + `","attempts":6,"next":{"event":"operator","state":"parked"},"timeline":[` +
+	record.Store(new(`{"sink":"hook","delivery_id":"d-1","status":"dead_lettered","item_id":"` + oldID + `","attempts":6,"next":{"event":"operator","state":"parked"},"timeline":[` +
 		`{"at":"2025-12-31T23:00:00Z","event":"accepted"},{"at":"2026-01-01T00:00:31Z","event":"began"},{"at":"2026-01-01T00:00:47Z","event":"dead_lettered","detail":"terminal"},` +
-		`{"at":"2026-01-01T00:00:46Z","event":"died","detail":"its lease ran out"},{"at":"2026-01-03T03:00:46Z","event":"parked"}]}`)
+		`{"at":"2026-01-01T00:00:46Z","event":"died","detail":"its lease ran out"},{"at":"2026-01-03T03:00:46Z","event":"parked"}]}`))
 	p.goTo("#/nowhere")
 	p.goTo("#/items/" + oldID)
 	way("Accepted", "Sending began +1 h", "First attempt failed +2 s", "Dead-lettered +14 s", "Replay died", "Parked +2 d 3 h", "Next")
 
-	record.Store(`{"sink":"hook","delivery_id":"d-1","status":"delivered","attempts":7,"timeline":[{"at":"2026-01-03T03:00:46Z","event":"delivered"}]}`)
+	record.Store(new(`{"sink":"hook","delivery_id":"d-1","status":"delivered","attempts":7,"timeline":[{"at":"2026-01-03T03:00:46Z","event":"delivered"}]}`))
 	p.goTo("#/nowhere")
 	p.goTo("#/items/" + oldID)
 	p.says("Its delivery has a record of its own (delivered): its whole way")
@@ -200,10 +199,10 @@ func TestCopies(t *testing.T) {
 // A filter by metadata is a list of keys and values, each of which can be taken away; a refusal leaves
 // the filter where it can be put right.
 func TestFilterByMetadata(t *testing.T) {
-	var asked atomic.Value
+	var asked atomic.Pointer[[]string]
 	p := newTab(t, start(t, listed(routes{
 		"GET /v1/dlq/items": func(w http.ResponseWriter, r *http.Request, _ string) {
-			asked.Store(r.URL.Query()["meta"])
+			asked.Store(new(r.URL.Query()["meta"]))
 			if r.URL.Query().Get("group") == "bad" {
 				status(http.StatusBadRequest, `{"type":"urn:x","title":"The request is wrong","status":400,"detail":"no group has this id","code":"INVALID_ARGUMENT"}`)(w, r, "")
 				return
@@ -223,7 +222,7 @@ func TestFilterByMetadata(t *testing.T) {
 	p.at("#/items?meta=tenant%3Dt%3D3")
 	p.typeIn("Metadata", "shop=a b\r")
 	p.at("#/items?meta=tenant%3Dt%3D3&meta=shop%3Da+b")
-	if got, want := asked.Load().([]string), []string{"tenant=t=3", "shop=a b"}; !reflect.DeepEqual(got, want) {
+	if got, want := *asked.Load(), []string{"tenant=t=3", "shop=a b"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("asked for %q, want %q", got, want)
 	}
 	p.click("button", "Replay all…")
