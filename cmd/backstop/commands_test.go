@@ -35,7 +35,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		},
 		{
 			name: "delivery that nobody knows", args: "delivery mail x", replies: []reply{problem(404, "SINK_DLQ_NOT_FOUND")},
-			calls: []string{"GET /v1/deliveries?id=x&sink=mail"}, code: 3, err: "backstop: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\n",
+			calls: []string{"GET /v1/deliveries?id=x&sink=mail"}, code: 3, err: "backstop: the detail (SINK_DLQ_NOT_FOUND)\n",
 		},
 		{
 			name: "delivery show", args: "delivery show mail d", replies: []reply{ok(`{"sink":"mail","delivery_id":"d","status":"dead_lettered","item_id":"mail~1-0","updated_at":"2026-01-01T00:00:47Z",` +
@@ -187,7 +187,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 			name: "dlq replay of several goes on after one that is missing", args: "dlq replay a~1-0 b~1-0 c~1-0",
 			replies: []reply{ok(`{"status":"delivered","id":"a~1-0"}`), problem(404, "SINK_DLQ_NOT_FOUND"), ok(`{"status":"delivered","id":"c~1-0"}`)},
 			calls:   []string{"POST /v1/dlq/items/a~1-0/replay {}", "POST /v1/dlq/items/b~1-0/replay {}", "POST /v1/dlq/items/c~1-0/replay {}"},
-			code:    1, out: []string{"delivered  a~1-0\ndelivered  c~1-0\n"}, err: "b~1-0: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\nbackstop: 1 of 3 failed\n",
+			code:    1, out: []string{"delivered  a~1-0\ndelivered  c~1-0\n"}, err: "b~1-0: the detail (SINK_DLQ_NOT_FOUND)\nbackstop: 1 of 3 failed\n",
 		},
 		{
 			name: "dlq replay of several ends when the API is away", args: "dlq replay a~1-0 b~1-0", replies: []reply{problem(503, "SINK_DLQ_UNAVAILABLE")},

@@ -192,6 +192,8 @@ func TestTimesSayTheirZone(t *testing.T) {
 	p.at("#/items?since=2026-01-01T20%3A00%3A00.250Z&until=2026-01-01T23%3A00%3A00.000Z")
 	p.click("a.chip", "Remove the filter time 2026-01-01 20:00:00 UTC to 2026-01-01 23:00:00 UTC ×")
 	p.at("#/items")
+	p.wait("the list without a filter", `document.querySelector("[name=since]").value === ""`)
+	p.settled()
 	p.click("button", "Times: UTC")
 	p.says("2026-01-02 04:00:00 GMT+5:30")
 	eval[bool](p, `(() => { document.querySelector("[name=since]").value = "2026-01-02T05:30:00"; return true; })()`)

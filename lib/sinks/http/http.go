@@ -166,7 +166,7 @@ func build(kind, name string, d *Document, given map[string]any, o *Options) (*S
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if _, ok := d.Parameters[key]; !ok {
 			known := slices.Sorted(maps.Keys(d.Parameters))
-			c.faults = append(c.faults, &sinks.ConfigError{Key: key, Msg: "unknown key; known: " + strings.Join(known, ", "), Known: known})
+			c.faults = append(c.faults, &sinks.ConfigError{Key: key, Msg: "unknown key", Hint: "; known: " + strings.Join(known, ", "), Known: known})
 		}
 	}
 	c.declared(given)
