@@ -63,7 +63,9 @@ func (p *past) answer(by string) string {
 			continue
 		}
 		series = append(series, s)
-		count, arrived = count+s["count"].(int), arrived+s["arrived_total"].(int)
+		n, _ := s["count"].(int)
+		a, _ := s["arrived_total"].(int)
+		count, arrived = count+n, arrived+a
 	}
 	h["buckets"], h["series"], h["count"], h["arrived_total"] = buckets, series, count, arrived
 	if len(series) > 0 {
