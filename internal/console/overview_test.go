@@ -63,9 +63,9 @@ func (p *past) answer(by string) string {
 			continue
 		}
 		series = append(series, s)
-		n, _ := s["count"].(int)
-		a, _ := s["arrived_total"].(int)
-		count, arrived = count+n, arrived+a
+		left, _ := s["count"].(int)
+		came, _ := s["arrived_total"].(int)
+		count, arrived = count+left, arrived+came
 	}
 	h["buckets"], h["series"], h["count"], h["arrived_total"] = buckets, series, count, arrived
 	if len(series) > 0 {
