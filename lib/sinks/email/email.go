@@ -244,6 +244,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
+	if sinks.ForwardOf(ctx) != nil {
+		return s.forward(ctx, rcpt, text)
+	}
 	return s.transmit(ctx, rcpt, text)
 }
 

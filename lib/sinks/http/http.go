@@ -452,7 +452,7 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
-	if s.auth.header != nil {
+	if s.auth.header != nil && sinks.ForwardOf(ctx) == nil {
 		h, err := s.auth.header(ctx, &signable{method: r.Method, url: r.URL, header: r.Header, body: r.Body})
 		if err != nil {
 			return err
@@ -468,6 +468,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	resp, err := client.Post(ctx, httpsend.Request{Method: r.Method, URL: r.URL, Label: r.label, Header: r.Header, Body: r.Body})
 	if err != nil {
 		return err
+	}
+	if resp.Forwarded {
+		return resp.Developer(r.label)
 	}
 	a := read(resp)
 	err = s.verdict.err(r.label, a)
