@@ -32,6 +32,7 @@ const (
 	CodeNotAttempted       Code = "NOT_ATTEMPTED"        // no time was left for an attempt
 	CodeQueueUnavailable   Code = "QUEUE_UNAVAILABLE"    // the queue did not take the message, or did not say so
 	CodeBodyTooLarge       Code = "BODY_TOO_LARGE"       // the body exceeds the limit
+	CodePreviewStale       Code = "PREVIEW_STALE"        // an operation would touch other dead letters than were seen
 	CodeInvalidArgument    Code = "INVALID_ARGUMENT"     // the request is wrong; the message names the field
 	CodeInternal           Code = "INTERNAL"             // a defect of Backstop itself
 
