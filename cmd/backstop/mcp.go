@@ -51,8 +51,7 @@ The configuration of a client, as most take it:
   backstop mcp --role operate --approve        change something, with a person's yes`,
 		Args: cobra.NoArgs,
 	}
-	conn := addConnection(c)
-	_ = c.PersistentFlags().MarkHidden("output") // the answers are the protocol's
+	conn := addAPI(c)
 	c.Flags().StringVar(&role, "role", string(mcp.RoleRead), "read: only look; operate: also preview changes and confirm them")
 	c.Flags().BoolVar(&approve, "approve", false, "have a person asked, through the client, before anything is changed")
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{string(mcp.RoleRead), string(mcp.RoleOperate)}, cobra.ShellCompDirectiveNoFileComp))
@@ -60,11 +59,11 @@ The configuration of a client, as most take it:
 		if approve && role != string(mcp.RoleOperate) {
 			return usage("--approve is for --role operate: without it nothing is changed")
 		}
-		s, err := conn.open(c)
+		api, err := conn.client(c.Context(), reading)
 		if err != nil {
 			return err
 		}
-		server, err := mcp.New(s.Client, mcp.Options{
+		server, err := mcp.New(api, mcp.Options{
 			Role: mcp.Role(role), Approve: approve, Version: version.Read().String(), Log: slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)),
 		})
 		if err != nil {
