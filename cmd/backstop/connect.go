@@ -33,6 +33,11 @@ type connection struct {
 // addConnection adds the flags to c and the commands below it, and -o with them.
 func addConnection(c *cobra.Command) *connection {
 	addFormat(c)
+	return addAPI(c)
+}
+
+// addAPI is addConnection for a command that prints no answers.
+func addAPI(c *cobra.Command) *connection {
 	o := &connection{}
 	f := c.PersistentFlags()
 	f.StringVar(&o.url, "api", "", "URL of the API, without /v1 (default $BACKSTOP_API, else "+defaultAPI+")")

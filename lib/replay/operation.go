@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -129,6 +130,8 @@ type OperationRequest struct {
 	// (Unicode's simple folding). Entries that cannot be read are counted, not removed
 	// (EraseCounts.Unreadable). The operation keeps a keyed hash of it, and that only until it is final.
 	Recipient string `json:"recipient,omitempty"`
+	// Expect is what the operation must find, or else it is PREVIEW_STALE. Nil: whatever there is.
+	Expect *Expect `json:"expect,omitempty"`
 	// Reason is why, in the operator's words.
 	Reason string `json:"reason,omitempty"`
 	// Actor is who asks, as the authorizer knows them.
@@ -143,7 +146,7 @@ func (r OperationRequest) validate() error {
 	if !r.Action.settles() && !r.Action.journals() {
 		return invalid("action: want replay, discard, restore, audit or erase, got %.40q", r.Action)
 	}
-	if err := r.validateJournal(); err != nil || r.Action.journals() {
+	if err := errors.Join(r.validateExpect(), r.validateJournal()); err != nil || r.Action.journals() {
 		return err
 	}
 	if r.StopAfter != nil {
