@@ -24,6 +24,9 @@ type OperationRequest struct {
 	// stands in a dead letter's recipient, in upper or lower case. No answer has it.
 	Recipient string `json:"recipient,omitempty"`
 	Reason    string `json:"reason,omitempty"` // why, in the operator's words; it is kept
+	// UpTo fixes the items to those that a dry run saw: hand back its UpTo. What came later is not touched. Nil: all
+	// that are there now.
+	UpTo map[string]string `json:"up_to,omitempty"`
 	// Expect makes the operation PREVIEW_STALE where it would not work on what a dry run found: hand
 	// back the one of its answer. A dry run answers with one when it is asked with the zero Expect.
 	Expect *Expect `json:"expect,omitempty"`
@@ -57,6 +60,8 @@ type DryRun struct {
 	Refusal string `json:"refusal"`
 	// BySink is how many of Count are in each sink; one without any is missing.
 	BySink map[string]int64 `json:"by_sink"`
+	// UpTo is the newest of each sink that was looked at, for OperationRequest.UpTo.
+	UpTo map[string]string `json:"up_to"`
 	// Groups are the largest groups of the items, and MoreGroups how many there are beside them; where the
 	// request has an Expect.
 	Groups     []PreviewGroup `json:"groups"`

@@ -115,6 +115,41 @@ func nativeID(id string) (ms, seq uint64) {
 	return ms, seq
 }
 
+// validateUpTo checks the request's UpTo.
+func (r OperationRequest) validateUpTo() error {
+	switch {
+	case r.UpTo == nil:
+		return nil
+	case r.Action.journals():
+		return invalid("up_to: %s has none; leave it out", r.Action)
+	case len(r.IDs) > 0:
+		return invalid("up_to: ids say which items; leave it out")
+	}
+	for sink, native := range r.UpTo {
+		if err := fault.CheckName(sink); err != nil {
+			return &fault.Error{Code: fault.CodeInvalidArgument, Msg: "up_to", Cause: err}
+		}
+		if id, err := dlq.ParseID(native); err != nil || id.Sink != "" {
+			return invalid("up_to.%s: %.60q is not <ms>-<seq>", sink, native)
+		}
+	}
+	return nil
+}
+
+// fixTo leaves out what came after upTo in each sink, and the sinks that it does not name.
+func (o *Operation) fixTo(upTo map[string]string) {
+	for name, p := range o.Sinks {
+		native, named := upTo[name]
+		switch {
+		case !named:
+			delete(o.Sinks, name)
+		case p.NewestID != "" && laterID(p.NewestID, native):
+			p.NewestID = native
+			o.Sinks[name] = p
+		}
+	}
+}
+
 // validateExpect checks the request's Expect.
 func (r OperationRequest) validateExpect() error {
 	e := r.Expect

@@ -116,6 +116,9 @@ type OperationRequest struct {
 	All bool `json:"all,omitempty"`
 	// DryRun only says what would be done.
 	DryRun bool `json:"dry_run,omitempty"`
+	// UpTo fixes the items to those that were there in a dry run: the native id of the newest of each sink, as
+	// Preview.UpTo has them. Sinks that are not in it have no members. Nil: all that are there now.
+	UpTo map[string]string `json:"up_to,omitempty"`
 	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil:
 	// DefaultStopAfter.
 	StopAfter *int `json:"stop_after,omitempty"`
@@ -146,7 +149,7 @@ func (r OperationRequest) validate() error {
 	if !r.Action.settles() && !r.Action.journals() {
 		return invalid("action: want replay, discard, restore, audit or erase, got %.40q", r.Action)
 	}
-	if err := errors.Join(r.validateExpect(), r.validateJournal()); err != nil || r.Action.journals() {
+	if err := errors.Join(r.validateUpTo(), r.validateExpect(), r.validateJournal()); err != nil || r.Action.journals() {
 		return err
 	}
 	if r.StopAfter != nil {

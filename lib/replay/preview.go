@@ -52,6 +52,9 @@ type Preview struct {
 	// Expect is what an operation over the same items has to hand back; nil unless the request has one
 	// and the preview is complete.
 	Expect *Expect `json:"expect,omitempty"`
+	// UpTo is the native id of the newest entry of each sink, as it was looked at: OperationRequest.UpTo
+	// takes it. Nil: the items are listed by their ids, or the action works on the journal.
+	UpTo map[string]string `json:"up_to,omitempty"`
 	// JournalCounts are what an action on the journal would do.
 	JournalCounts
 
@@ -174,6 +177,9 @@ func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, err
 		})
 	}
 	err := g.Wait()
+	if r.UpTo != nil {
+		op.fixTo(r.UpTo)
+	}
 	if r.Expect != nil && !r.DryRun {
 		op.boundBy(r.Expect.UpTo)
 	}
@@ -241,6 +247,7 @@ func (e *Engine) preview(ctx context.Context, r OperationRequest, op Operation) 
 	for name, progress := range op.Sinks {
 		upTo[name] = progress.NewestID
 	}
+	p.UpTo = upTo
 	q := f.query(f.Sink, upTo)
 	q.Limit, q.MaxScan = previewPage, previewPerCall
 	for end := time.Now().Add(previewTime); ; {
@@ -256,7 +263,7 @@ func (e *Engine) preview(ctx context.Context, r OperationRequest, op Operation) 
 		}
 		q.Cursor = page.NextCursor
 		switch {
-		case f.everything() && r.Expect == nil: // whole queues are counted by their depths
+		case f.everything() && r.Expect == nil && r.UpTo == nil: // whole queues are counted by their depths
 			p.Count, p.Expired, p.BySink = op.Total, op.expired, map[string]int64{}
 			for name, progress := range op.Sinks {
 				if progress.Members > 0 {

@@ -85,3 +85,47 @@ func TestAnOperationBeginsOnlyOverWhatWasSeen(t *testing.T) {
 		}
 	}
 }
+
+// up_to fixes the items of an operation to what a dry run saw, sink by sink.
+func TestWhatIsConfirmedIsWhatWasSeen(t *testing.T) {
+	for backend, open := range backends {
+		for name, filter := range map[string]string{"a filter": `"filter":{"reason":"exhausted"}`, "whole queues": `"all":true`} {
+			t.Run(backend+", "+name, func(t *testing.T) {
+				f := open(t)
+				for n := range 3 {
+					f.add(t, item(n))
+				}
+				const path = "/v1/dlq/operations"
+				var dry struct {
+					Count int64
+					UpTo  map[string]string `json:"up_to"`
+				}
+				f.ask(t, "POST", path, `{"action":"discard",`+filter+`,"dry_run":true}`).want(200, "").into(&dry)
+				if dry.Count != 3 || len(dry.UpTo) != 1 || dry.UpTo["hook"] == "" {
+					t.Fatalf("dry run: %+v", dry)
+				}
+				f.add(t, item(100)) // later
+				other := item(101)
+				other.Sink = "spare"
+				f.add(t, other)
+				b, err := json.Marshal(dry.UpTo)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var op operation
+				f.ask(t, "POST", path, `{"action":"discard",`+filter+`,"up_to":`+string(b)+`}`).want(202, "").into(&op)
+				if _, err := f.app.Engine.Run(t.Context(), replay.Request{Operation: op.ID}); err != nil {
+					t.Fatal(err)
+				}
+				left, err := f.app.Queue.Items(t.Context(), "", 0)
+				if err != nil || len(left) != 2 || left[0].DeliveryID == "d0" {
+					t.Errorf("left: %+v, %v, want the two that came later", left, err)
+				}
+				for _, bad := range []string{`{"No/Name":"1-0"}`, `{"hook":"x"}`, `{"hook":"hook~1-0"}`} {
+					f.ask(t, "POST", path, `{"action":"discard",`+filter+`,"up_to":`+bad+`}`).want(400, "INVALID_ARGUMENT")
+				}
+				f.ask(t, "POST", path, `{"action":"discard","ids":["hook~1-0"],"up_to":{}}`).want(400, "INVALID_ARGUMENT")
+			})
+		}
+	}
+}

@@ -167,11 +167,12 @@ func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
 		Refused    int64                  `json:"refused,omitempty"`
 		Refusal    string                 `json:"refusal,omitempty"`
 		BySink     map[string]int64       `json:"by_sink"`
+		UpTo       map[string]string      `json:"up_to,omitempty"`
 		Groups     []previewGroup         `json:"groups,omitempty"`
 		MoreGroups int                    `json:"more_groups,omitempty"`
 		Expect     *replay.Expect         `json:"expect,omitempty"`
 		replay.JournalCounts
-	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked, op.Sink, p.Refused, p.Refusal, p.BySink, previewGroups(p.Groups), p.MoreGroups, p.Expect, p.JournalCounts}
+	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked, op.Sink, p.Refused, p.Refusal, p.BySink, p.UpTo, previewGroups(p.Groups), p.MoreGroups, p.Expect, p.JournalCounts}
 	return answer(w, http.StatusOK, body)
 }
 

@@ -198,7 +198,7 @@ async function operate(job, dry, reason) {
   job.changed = true;
   let op;
   try {
-    op = await api.operate({ ...job.request, ...(reason ? { reason } : {}) }, job.key, box.signal);
+    op = await api.operate({ ...job.request, ...(dry.up_to ? { up_to: dry.up_to } : {}), ...(reason ? { reason } : {}) }, job.key, box.signal);
   } catch (err) {
     if (!box.signal.aborted) box.show(problemBox(err, () => operate(job, dry, reason)), buttons(button("Close", box.close)));
     return;
