@@ -131,6 +131,10 @@ type Letters interface {
 	// removed entries, the other numbers may be wrong until a few more calls.
 	Stats(ctx context.Context, sink string) (Stats, error)
 
+	// StatsOf returns what Stats does of several sinks, in few round trips. It fails as a whole, and
+	// mends nothing: what others removed may still be counted.
+	StatsOf(ctx context.Context, sinks []string) ([]Stats, error)
+
 	// Groups returns dead letters counted by reason and error fingerprint, of one sink
 	// or, when sink is empty, of all, largest first. Each sink has at most MaxGroups of
 	// them; the others, and entries written by others, are counted together under

@@ -149,9 +149,43 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 // read, while its slot moves or its node is away, must not hide the others.
 const queueShare = 2 * time.Second
 
-// fill adds what the queue and the gate know, several sinks at once. The error is that of a
-// queue when none could be read.
+// fill adds what the queue and the gate know: of all sinks at once, and where that fails, of each by itself.
+// The error is that of a queue when none could be read.
 func (h *api) fill(ctx context.Context, views map[string]*sinkView) error {
+	if h.fillAtOnce(ctx, views) {
+		return nil
+	}
+	return h.fillEach(ctx, views)
+}
+
+// fillAtOnce asks for all sinks in few round trips, and reports whether every queue could be read.
+func (h *api) fillAtOnce(ctx context.Context, views map[string]*sinkView) bool {
+	ctx, cancel := context.WithTimeout(ctx, queueShare)
+	defer cancel()
+	names := slices.Sorted(maps.Keys(views))
+	var stats []dlq.Stats
+	var receivers [][]flow.Receiver
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		stats, err = h.queue.StatsOf(ctx, names)
+		return err
+	})
+	g.Go(func() (err error) {
+		receivers, err = h.gate.ReceiversOf(ctx, names, func(sink string) flow.Policy { return views[sink].policy })
+		return err
+	})
+	if g.Wait() != nil {
+		return false // whose fault it is shows where each is asked
+	}
+	for i, name := range names {
+		views[name].set(stats[i])
+		views[name].receive(receivers[i])
+	}
+	return true
+}
+
+// fillEach asks for several sinks at a time, each by itself.
+func (h *api) fillEach(ctx context.Context, views map[string]*sinkView) error {
 	var g errgroup.Group
 	g.SetLimit(16)
 	var mu sync.Mutex
