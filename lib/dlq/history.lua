@@ -31,6 +31,9 @@ end
 names[#names + 1] = '' -- what is in no group
 
 local function is_asked(g)
+  if only == '' and reason == '' and not other then
+    return true
+  end
   return (only == '' or g == only) and (reason == '' or string.match(text[g] or '', '\n(.*)$') == reason) and (not other or g == '')
 end
 
@@ -57,10 +60,16 @@ end
 if #names * (to - from + 1) > call('HLEN', history) then
   all = call('HGETALL', history)
   for i = 1, #all, 2 do
-    local k, n, g = string.match(all[i], '^(%a)(%d+):(.*)')
-    n = tonumber(n)
-    if k == kind and n >= from and n <= to and is_asked(g) then
-      add(g, n - from + 1, all[i + 1])
+    local field = all[i]
+    if string.byte(field) == string.byte(kind) then
+      local colon = string.find(field, ':', 2, true)
+      local n = tonumber(string.sub(field, 2, colon - 1))
+      if n >= from and n <= to then
+        local g = string.sub(field, colon + 1)
+        if is_asked(g) then
+          add(g, n - from + 1, all[i + 1])
+        end
+      end
     end
   end
 else
