@@ -68,6 +68,8 @@ var shapes = []shape{
 		DryRun bool `json:"dry_run"` // which method is called says it
 	}{}},
 	{[]string{"DryRun"}, client.DryRun{}},
+	{[]string{"Expect"}, client.Expect{}},
+	{[]string{"PreviewGroup"}, client.PreviewGroup{}},
 	{[]string{"LastTried"}, client.LastTried{}},
 	{[]string{"Operation"}, client.Operation{}},
 	{[]string{"OperationSink"}, client.OperationSink{}},

@@ -24,6 +24,20 @@ type OperationRequest struct {
 	// stands in a dead letter's recipient, in upper or lower case. No answer has it.
 	Recipient string `json:"recipient,omitempty"`
 	Reason    string `json:"reason,omitempty"` // why, in the operator's words; it is kept
+	// UpTo fixes the items to those that a dry run saw: hand back its UpTo. What came later is not touched. Nil: all
+	// that are there now.
+	UpTo map[string]string `json:"up_to,omitempty"`
+	// Expect makes the operation PREVIEW_STALE where it would not work on what a dry run found: hand
+	// back the one of its answer. A dry run answers with one when it is asked with the zero Expect.
+	Expect *Expect `json:"expect,omitempty"`
+}
+
+// Expect is what a dry run saw, and what must be there still.
+type Expect struct {
+	UpTo   string `json:"up_to,omitempty"` // what came later is not touched
+	Count  int64  `json:"count,omitempty"`
+	Digest string `json:"digest,omitempty"` // of the items' ids, reasons and errors
+	Actor  string `json:"actor,omitempty"`  // who looked
 }
 
 // DryRun is what a bulk operation would do.
@@ -46,9 +60,26 @@ type DryRun struct {
 	Refusal string `json:"refusal"`
 	// BySink is how many of Count are in each sink; one without any is missing.
 	BySink map[string]int64 `json:"by_sink"`
+	// UpTo is the newest of each sink that was looked at, for OperationRequest.UpTo.
+	UpTo map[string]string `json:"up_to"`
+	// Groups are the largest groups of the items, and MoreGroups how many there are beside them; where the
+	// request has an Expect.
+	Groups     []PreviewGroup `json:"groups"`
+	MoreGroups int            `json:"more_groups"`
+	// Expect is what to hand back; nil where the request had none, or the dry run is not Complete.
+	Expect *Expect `json:"expect"`
 	// Restore and Erase are what those actions would count, as far as it was looked; else nil.
 	Restore *RestoreCounts `json:"restore"`
 	Erase   *EraseCounts   `json:"erase"`
+}
+
+// PreviewGroup is a group of the items of a DryRun.
+type PreviewGroup struct {
+	ID          string `json:"id"`
+	Sink        string `json:"sink"`
+	Reason      Reason `json:"reason"`
+	Fingerprint string `json:"fingerprint"`
+	Count       int64  `json:"count"`
 }
 
 // LastTried is the newest replay of some dead letters. What a replay delivered and removed is not

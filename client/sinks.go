@@ -8,10 +8,14 @@ import (
 // Sinks are all sinks that are configured or have dead letters.
 type Sinks struct {
 	Raw
-	Sinks            []Sink `json:"sinks"`
-	ConfigAgeSeconds int64  `json:"config_age_seconds"` // -1: no configuration
-	ConfigError      string `json:"config_error"`
-	Journal          bool   `json:"journal"` // a journal of dead letters stands beside the queue
+	Sinks            []Sink    `json:"sinks"`
+	ConfigAgeSeconds int64     `json:"config_age_seconds"` // -1: no configuration
+	ConfigError      string    `json:"config_error"`
+	Journal          bool      `json:"journal"` // a journal of dead letters stands beside the queue
+	Version          string    `json:"version"` // the function's build: a release, or devel
+	Now              time.Time `json:"now"`     // the function's clock
+	// ScheduleRanAt is when a run of the schedule ended well last; zero: none that is known.
+	ScheduleRanAt time.Time `json:"schedule_ran_at"`
 }
 
 // Sink is one sink and its queue.

@@ -12,8 +12,8 @@ func TestTheDocumentIsValidAndItsExamplesConform(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(d.Routes()); n != 21 {
-		t.Errorf("%d routes, want 21", n)
+	if n := len(d.Routes()); n != 23 {
+		t.Errorf("%d routes, want 23", n)
 	}
 }
 

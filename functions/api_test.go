@@ -186,13 +186,20 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 		t.Errorf("replay of what still fails: %s", a.raw)
 	}
 	c.want(412, "PRECONDITION_FAILED", "DELETE", item, "", "If-Match", tag)
-	if a := c.want(200, "", "POST", item+"/replay", `{"sink":"slack-demo","on_success":"keep"}`); a.text("status") != "delivered" || a.text("sink") != "slack-demo" {
-		t.Errorf("replay to another sink: %s", a.raw)
+	through := c.want(200, "", "POST", item+"/replay", `{"sink":"slack-demo","on_success":"keep"}`)
+	heir := "/v1/dlq/items/" + through.text("superseded_by")
+	if through.text("status") != "delivered" || through.text("sink") != "slack-demo" || through.text("superseded_by") == "" {
+		t.Errorf("replay to another sink: %s", through.raw)
 	}
-	if a := c.want(200, "", "GET", item, ""); a.text("delivered_at") == "" || strings.Count(a.raw, `"at":`) != 3 {
-		t.Errorf("the item has not its history: %s", a.raw)
+	if a := c.want(200, "", "GET", item, ""); a.text("superseded_by") != through.text("superseded_by") || a.text("state") != "waiting" || strings.Count(a.raw, `"at":`) != 2 {
+		t.Errorf("the item has not its history, or does not wait: %s", a.raw)
 	}
-	c.want(409, "ALREADY_DELIVERED", "POST", item+"/replay", "")
+	if a := c.want(200, "", "GET", heir, ""); a.text("delivered_at") == "" || a.text("origin") != ids[0] {
+		t.Errorf("what was sent in its place: %s", a.raw)
+	}
+	c.want(400, "INVALID_ARGUMENT", "POST", item+"/replay", "") // superseded
+	c.want(409, "ALREADY_DELIVERED", "POST", heir+"/replay", "")
+	c.want(204, "", "DELETE", heir, "")
 	if a := c.want(200, "", "POST", "/v1/dlq/items/"+ids[1]+"/unpark", ""); a.text("next_replay_at") == "" {
 		t.Errorf("unparked: %s", a.raw)
 	}
@@ -263,7 +270,7 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := strings.NewReplacer(ids[0], "{id}", ids[1], "{id}", group, "{id}", op.text("id"), "{op}", stops.text("id"), "{op}", "webhook-gone", "{name}")
+	name := strings.NewReplacer(ids[0], "{id}", ids[1], "{id}", through.text("superseded_by"), "{id}", group, "{id}", op.text("id"), "{op}", stops.text("id"), "{op}", "webhook-gone", "{name}")
 	done := map[string]bool{}
 	for route := range c.asked {
 		done[name.Replace(route)] = true

@@ -116,6 +116,7 @@ func (b *bulk) run(c *cobra.Command, conn *connection) error {
 	if err := confirm(c, b.yes, question); err != nil {
 		return err
 	}
+	r.UpTo = preview.UpTo // what was confirmed, and nothing that came since
 	op, err := create(c.Context(), api, r)
 	if err != nil {
 		return err

@@ -226,7 +226,7 @@ func TestInterruptedBulkWorkSaysHowToGoOn(t *testing.T) {
 func TestWaitingForAnOperationThatIsNotSaysJustThat(t *testing.T) {
 	newAPI(t, problem(404, "SINK_DLQ_NOT_FOUND"))
 	r := run(t, "dlq", "operations", "wait", "op-1")
-	if want := "backstop: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\n"; r.code != exitNotFound || r.err != want {
+	if want := "backstop: the detail (SINK_DLQ_NOT_FOUND)\n"; r.code != exitNotFound || r.err != want {
 		t.Errorf("exit code %d, standard error %q; want %q", r.code, r.err, want)
 	}
 }

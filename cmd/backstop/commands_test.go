@@ -35,7 +35,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		},
 		{
 			name: "delivery that nobody knows", args: "delivery mail x", replies: []reply{problem(404, "SINK_DLQ_NOT_FOUND")},
-			calls: []string{"GET /v1/deliveries?id=x&sink=mail"}, code: 3, err: "backstop: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\n",
+			calls: []string{"GET /v1/deliveries?id=x&sink=mail"}, code: 3, err: "backstop: the detail (SINK_DLQ_NOT_FOUND)\n",
 		},
 		{
 			name: "delivery show", args: "delivery show mail d", replies: []reply{ok(`{"sink":"mail","delivery_id":"d","status":"dead_lettered","item_id":"mail~1-0","updated_at":"2026-01-01T00:00:47Z",` +
@@ -83,14 +83,14 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		{
 			name: "sinks", args: "sinks", replies: []reply{ok(`{"sinks":[` + oneSink + `,{"name":"x","configured":false,"due":-1},{"name":"y","configured":true,"config_error":"url: missing"}],"config_age_seconds":12,"config_error":"ssm: throttled"}`)},
 			calls: []string{"GET /v1/sinks"}, err: "cannot be refreshed: ssm: throttled\nThe one in use was read 12s ago.\n",
-			out: []string{"mail  email  3      2    0        1       2h      paused", "x     -      0      ?    0        0       -       not configured", "misconfigured: url: missing"},
+			out: []string{"mail  paused         3      2    0        1       2h      email  -\n", "x     unknown        0      ?    0        0       -       -      not configured\n", "y     misconfigured  0      0    0        0       -       -      url: missing\n"},
 		},
 		{name: "sinks list", args: "sinks list -o json", replies: []reply{ok(`{"sinks":[], "config_age_seconds":-1}`)}, calls: []string{"GET /v1/sinks"}, out: []string{`{"sinks":[], "config_age_seconds":-1}` + "\n"}},
 		{name: "sinks pause", args: "sinks pause mail", replies: []reply{ok(oneSink)}, calls: []string{"POST /v1/sinks/mail/pause"}, out: []string{"paused"}, err: "backstop sinks resume mail"},
 		{name: "sinks resume", args: "sinks resume mail", replies: []reply{ok(oneSink)}, calls: []string{"POST /v1/sinks/mail/resume"}, err: "mail is resumed: the schedule replays 2 dead letters"},
 		{
 			name: "sinks resume, of one that is down", args: "sinks resume hook", replies: []reply{ok(downSink)}, calls: []string{"POST /v1/sinks/hook/resume"},
-			out: []string{"hook  webhook  602    602  590      0       2h      open"}, err: "hook is resumed: the next delivery to its receiver is the probe. If it is answered, the schedule replays 602 dead letters.",
+			out: []string{"hook  open   602    602  590      0       2h      webhook  since "}, err: "hook is resumed: the next delivery to its receiver is the probe. If it is answered, the schedule replays 602 dead letters.",
 		},
 		{
 			name: "dlq list", args: "dlq list --sink mail --reason terminal --q gone --delivery d --fingerprint f --since 2026-01-01T01:00:00+01:00 --until 2026-01-02T00:00:00Z --limit 7 --cursor c",
@@ -99,7 +99,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 				"GET /v1/dlq/items?cursor=c&delivery_id=d&fingerprint=f&limit=7&q=gone&reason=terminal&since=2026-01-01T00%3A00%3A00Z&sink=mail&until=2026-01-02T00%3A00%3A00Z",
 				"GET /v1/dlq/items?cursor=next&delivery_id=d&fingerprint=f&limit=6&q=gone&reason=terminal&since=2026-01-01T00%3A00%3A00Z&sink=mail&until=2026-01-02T00%3A00%3A00Z",
 			},
-			out: []string{"ID        AGE", "mail~1-0", "waiting", "gone\uFFFD]0;x\uFFFD"},
+			out: []string{"ID        STATE    REASON    CAUSE ", "mail~1-0", "waiting", "gone\uFFFD]0;x\uFFFD"},
 		},
 		{
 			name: "dlq list that has more", args: "dlq list --limit 1", replies: []reply{ok(`{"items":[` + oneRow + `],"next_cursor":"next","complete":true,"scanned":9}`)},
@@ -133,9 +133,32 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 		{name: "dlq count", args: "dlq count", replies: []reply{ok(`{"count":4,"sinks":{"b":1,"a":3}}`)}, calls: []string{"GET /v1/dlq/count"}, out: []string{"SINK   DEAD LETTERS\na      3\nb      1\n(all)  4\n"}},
 		{name: "dlq count of one sink", args: "dlq count --sink a -o json", replies: []reply{ok(`{"count":3}`)}, calls: []string{"GET /v1/dlq/count?sink=a"}, out: []string{"{\"count\":3}\n"}},
 		{
-			name: "dlq groups", args: "dlq groups --sink a", replies: []reply{ok(`{"groups":[{"id":"2f6a54c1d001","sink":"a","reason":"exhausted","fingerprint":"HTTP 503 # x","count":12}],"complete":false}`)},
-			calls: []string{"GET /v1/dlq/groups?sink=a"}, out: []string{"GROUP         COUNT  SINK  REASON     FINGERPRINT\n2f6a54c1d001  12     a     exhausted  HTTP 503 # x\n"}, err: "more, smaller groups",
+			name: "dlq groups", args: "dlq groups --sink a", replies: []reply{ok(`{"groups":[{"id":"2f6a54c1d001","sink":"a","reason":"exhausted","fingerprint":"SINK_UNAVAILABLE: POST https://<host>: HTTP 503 # x","count":12,"first_seen":"2026-01-01T00:00:00Z","last_hour":3,"last_day":40,"note":{"note":"they move","acknowledged":true,"by":"arn:aws:sts::1:assumed-role/ops/ann","at":"2026-01-01T00:00:00Z"}}],"complete":false}`)},
+			calls: []string{"GET /v1/dlq/groups?sink=a"}, out: []string{"GROUP         COUNT  SINK  REASON     CAUSE         FIRST  LAST  HOUR  DAY  NOTE\n2f6a54c1d001  12     a     exhausted  HTTP 503 # x  ", "  -     3     40   ✓ they move (ann)\n"}, err: "more, smaller groups",
 		},
+		{
+			name: "dlq groups that are new", args: "dlq groups --new-since 2026-01-02T00:00:00Z",
+			replies: []reply{ok(`{"groups":[{"id":"2f6a54c1d001","sink":"a","count":1,"first_seen":"2026-01-01T00:00:00Z"},{"id":"77aa54c1d001","sink":"b","count":1,"first_seen":"2026-01-03T00:00:00Z"}],"complete":true}`)},
+			calls:   []string{"GET /v1/dlq/groups"}, out: []string{"NOTE\n77aa54c1d001  1      b "},
+		},
+		{
+			name: "dlq groups of which none is new", args: "dlq groups --new-since 2026-01-02T00:00:00Z",
+			replies: []reply{ok(`{"groups":[{"id":"2f6a54c1d001","sink":"a","count":1,"first_seen":"2026-01-01T00:00:00Z"}],"complete":true}`)},
+			calls:   []string{"GET /v1/dlq/groups"}, err: "No cause is new since 2026-01-02 00:00:00Z.",
+		},
+		{
+			name: "dlq groups note", args: "dlq groups note 2f6 moving --ack", replies: []reply{ok(twoGroups), ok(`{"id":"2f6a54c1d001","sink":"a","count":1,"note":{"note":"moving","acknowledged":true,"at":"2026-01-01T00:00:00Z"}}`)},
+			calls: []string{"GET /v1/dlq/groups", `POST /v1/dlq/groups/2f6a54c1d001/note {"note":"moving","acknowledged":true}`}, out: []string{"✓ moving"},
+		},
+		{name: "dlq groups note of nothing", args: "dlq groups note 2f6a54c1d001", code: 2, err: "what is to be noted? Give a text, --ack or --remove"},
+		{
+			name: "dlq chart", args: "dlq chart --by cause --since 2026-01-01T00:00:00Z --until 2026-01-01T03:00:00Z --interval 1h",
+			replies: []reply{ok(`{"by":"group","interval":"1h","since":"2026-01-01T00:00:00Z","until":"2026-01-01T03:00:00Z","buckets":[],"series":[{"sink":"a","reason":"exhausted","fingerprint":"SINK_UNAVAILABLE: HTTP 503","counts":[0,0,2],"arrived":[0,1,80],"count":2,"arrived_total":81},{"other":true,"counts":[1,0,0],"arrived":[4,0,0],"count":1,"arrived_total":4}],"count":3,"arrived_total":85}`)},
+			calls:   []string{"GET /v1/dlq/histogram?by=group&interval=1h&since=2026-01-01T00%3A00%3A00Z&until=2026-01-01T03%3A00%3A00Z"},
+			out:     []string{"SINK      REASON     CHART  CAME  LEFT  FIRST  LAST  CAUSE\n", "a         exhausted  │·▁█│  81    2     -      -     HTTP 503\n", "(others)  -          │█··│  4     1 "},
+			err:     "2026-01-01 00:00:00Z to 2026-01-01 03:00:00Z, in buckets of 1h:",
+		},
+		{name: "dlq chart of something else", args: "dlq chart --by colour", code: 2, err: "want sink, cause or reason"},
 		{
 			name: "a group is its sink, reason and fingerprint", args: "dlq list --group 2f6 --since 2026-01-01T00:00:00Z",
 			replies: []reply{ok(twoGroups), ok(`{"items":[],"next_cursor":null}`)},
@@ -164,7 +187,7 @@ func TestEachCommandAsksAndPrints(t *testing.T) {
 			name: "dlq replay of several goes on after one that is missing", args: "dlq replay a~1-0 b~1-0 c~1-0",
 			replies: []reply{ok(`{"status":"delivered","id":"a~1-0"}`), problem(404, "SINK_DLQ_NOT_FOUND"), ok(`{"status":"delivered","id":"c~1-0"}`)},
 			calls:   []string{"POST /v1/dlq/items/a~1-0/replay {}", "POST /v1/dlq/items/b~1-0/replay {}", "POST /v1/dlq/items/c~1-0/replay {}"},
-			code:    1, out: []string{"delivered  a~1-0\ndelivered  c~1-0\n"}, err: "b~1-0: Title SINK_DLQ_NOT_FOUND: the detail (SINK_DLQ_NOT_FOUND)\nbackstop: 1 of 3 failed\n",
+			code:    1, out: []string{"delivered  a~1-0\ndelivered  c~1-0\n"}, err: "b~1-0: the detail (SINK_DLQ_NOT_FOUND)\nbackstop: 1 of 3 failed\n",
 		},
 		{
 			name: "dlq replay of several ends when the API is away", args: "dlq replay a~1-0 b~1-0", replies: []reply{problem(503, "SINK_DLQ_UNAVAILABLE")},

@@ -46,6 +46,18 @@ func completeSinks(conn *connection) cobra.CompletionFunc {
 	})
 }
 
+// completeItems offers the newest dead letters, with their cause.
+func completeItems(conn *connection) cobra.CompletionFunc {
+	return completing(conn, func(ctx context.Context, api session) ([]cobra.Completion, error) {
+		p, err := api.ItemsPage(ctx, client.Filter{}, 50, "")
+		var ids []cobra.Completion
+		for _, it := range p.Items {
+			ids = append(ids, choice(it.ID, "%s, %s", it.State, clipTo(cause(it.LastError), 60)))
+		}
+		return ids, err
+	})
+}
+
 // completeGroups offers the ids of the groups, largest first, with their cause.
 func completeGroups(conn *connection) cobra.CompletionFunc {
 	return completing(conn, func(ctx context.Context, api session) ([]cobra.Completion, error) {

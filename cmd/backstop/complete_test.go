@@ -53,6 +53,8 @@ func TestCompletionAsksTheAPI(t *testing.T) {
 		{"dlq discard --sink ", sinks, names},
 		{"dlq export --sink ", sinks, names},
 		{"dlq replay --group ", groups, []string{"2f6a54c1d001\t812 mail exhausted HTTP 503"}},
+		{"dlq show ", ok(`{"items":[` + oneRow + `],"next_cursor":null}`), []string{"mail~1-0\twaiting, gone\uFFFD]0;x\uFFFD"}},
+		{"dlq show --as ", reply{status: 500}, []string{"curl", "cli"}},
 		{"dlq audit ", reply{status: 500}, nil},
 		{"dlq restore --since ", reply{status: 500}, nil},
 		{"dlq erase --recipient ", reply{status: 500}, nil},

@@ -75,14 +75,14 @@ func TestConfigCheckTellsNotesFromFaults(t *testing.T) {
 	both := folder(t, map[string]string{"mail.yaml": mail, "ops.yaml": "kind: webhook\n"})
 	run(t, "config", "check", both).want(t, 1, "note: mail: tls: ", "1 fault found")
 	t.Setenv("AWS_REGION", "eu-west-1")
-	run(t, "config", "push", noted, "ssm:/prod/sinks").want(t, exitUnauthorized, "note: mail: tls: ", "no usable AWS credentials") // it got that far
+	run(t, "config", "push", noted, "ssm:/prod/sinks").want(t, exitUnauthorized, "note: mail: tls: ", "no AWS credentials were found") // it got that far
 }
 
 func TestConfigCheckNeedsCredentialsOnlyForParameters(t *testing.T) {
 	t.Setenv("AWS_REGION", "eu-west-1")
 	dir := folder(t, map[string]string{"ops.yaml": "kind: webhook\nurl: {ssm: /prod/url}\n"})
-	run(t, "config", "check", dir).want(t, exitUnauthorized, "", "no usable AWS credentials")
-	run(t, "config", "check", "ssm:/prod/sinks").want(t, exitUnauthorized, "", "no usable AWS credentials")
+	run(t, "config", "check", dir).want(t, exitUnauthorized, "", "no AWS credentials were found")
+	run(t, "config", "check", "ssm:/prod/sinks").want(t, exitUnauthorized, "", "no AWS credentials were found")
 }
 
 func TestAServiceThatRepeatsTheValueIsNotQuoted(t *testing.T) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -31,6 +33,11 @@ type connection struct {
 // addConnection adds the flags to c and the commands below it, and -o with them.
 func addConnection(c *cobra.Command) *connection {
 	addFormat(c)
+	return addAPI(c)
+}
+
+// addAPI is addConnection for a command that prints no answers.
+func addAPI(c *cobra.Command) *connection {
 	o := &connection{}
 	f := c.PersistentFlags()
 	f.StringVar(&o.url, "api", "", "URL of the API, without /v1 (default $BACKSTOP_API, else "+defaultAPI+")")
@@ -45,11 +52,40 @@ type session struct {
 	*client.Client
 	conn *connection
 	json bool // -o json
+	wide bool // --wide
 	out  io.Writer
 }
 
-// reading is how commands read: somebody waits for them.
-var reading = client.Options{MaxWait: 2 * time.Second}
+// reading is how commands read: somebody waits for them, and is told why.
+var reading = client.Options{MaxWait: 30 * time.Second}
+
+// noticeAfter is the shortest wait that somebody is told of.
+const noticeAfter = time.Second
+
+// tellWaiting says, once, that the API asks to wait.
+func tellWaiting(c *cobra.Command, then func(error, time.Duration)) func(error, time.Duration) {
+	said := false
+	return func(err error, wait time.Duration) {
+		if then != nil {
+			then(err, wait)
+		} else if !said && wait >= noticeAfter {
+			said = true
+			note(c, "%s Trying again in %s.", asksToWait(err), wait.Round(time.Second))
+		}
+	}
+}
+
+// asksToWait says in a sentence what a read waits for.
+func asksToWait(err error) string {
+	p, ok := errors.AsType[*client.ProblemError](err)
+	switch {
+	case ok && p.Status == http.StatusTooManyRequests:
+		return "The API has too many requests (HTTP 429)."
+	case ok:
+		return fmt.Sprintf("The API cannot answer now (HTTP %d).", p.Status)
+	}
+	return "The API does not answer."
+}
 
 // open reads the flags. Nothing is called yet.
 func (o *connection) open(c *cobra.Command) (session, error) { return o.openWith(c, reading) }
@@ -60,8 +96,13 @@ func (o *connection) openWith(c *cobra.Command, with client.Options) (session, e
 	if err != nil {
 		return session{}, err
 	}
+	wide, err := c.Flags().GetBool("wide")
+	if err != nil {
+		return session{}, err
+	}
+	with.OnRetry = tellWaiting(c, with.OnRetry)
 	api, err := o.client(c.Context(), with)
-	return session{Client: api, conn: o, json: asJSON, out: c.OutOrStdout()}, err
+	return session{Client: api, conn: o, json: asJSON, wide: wide, out: c.OutOrStdout()}, err
 }
 
 // client returns a client of the API.

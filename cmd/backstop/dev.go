@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -20,6 +22,7 @@ func newDev() *cobra.Command {
 	var every time.Duration
 	var queue, consoleAddr, journal string
 	var raw bool
+	var forwardTo string
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine until you stop it",
@@ -31,6 +34,10 @@ site's pages; programs such as curl and the AWS CLI need nothing for it.
 With --sinks it runs your sinks, checked first as 'backstop config check' does. Edit them while it runs: a file that is saved
 counts for the next request, and a line says what was read or what is wrong. 'backstop sink example KIND' prints a
 sink to begin with.
+
+With --forward-to nothing leaves for a receiver: whatever any sink would send goes to that URL, a request over HTTP with its own method,
+headers and body (but for Authorization), a mail as message/rfc822. Its answers count as the receiver's. Recipients are checked as ever. Kinds of
+your own have to know of it (sinks.ForwardOf).
 
 It prints a line for each delivery and replay, for each request that fails or changes something, and for each warning; --raw
 prints the functions' own lines instead, metrics included.
@@ -47,6 +54,7 @@ run: the embedded Redis forgets, and 'backstop dlq restore' brings it back. With
 name it.`,
 		Example: `  backstop dev
   backstop dev --sinks file:config/sinks --redis redis://127.0.0.1:6379
+  backstop dev --sinks config/sinks --forward-to http://127.0.0.1:8080/received
   backstop dev --journal .backstop/journal
   backstop dev --queue http://127.0.0.1:5000/123456789012/messages`,
 		Args: cobra.NoArgs,
@@ -64,6 +72,7 @@ name it.`,
 	f.StringToStringVar(&o.Env, "env", nil, "environment variables for the functions, NAME=VALUE")
 	f.DurationVar(&every, "every", time.Minute, "interval of the replay schedule; 0 turns it off")
 	f.StringVar(&queue, "queue", "", "URL of an SQS queue to use instead of the one in memory")
+	f.StringVar(&forwardTo, "forward-to", "", "URL that gets everything, instead of where your sinks send it")
 	f.BoolVar(&raw, "raw", false, "print what the functions write, as they write it: JSON and metrics")
 	bin := addBin(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -77,6 +86,16 @@ name it.`,
 				return err
 			}
 			o.Sinks = own.source.String()
+		}
+		if forwardTo != "" {
+			if u, err := url.Parse(forwardTo); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+				return usage("--forward-to: want http://HOST:PORT/PATH")
+			}
+			o.Env = maps.Clone(o.Env)
+			if o.Env == nil {
+				o.Env = map[string]string{}
+			}
+			o.Env["BACKSTOP_FORWARD_TO"] = forwardTo
 		}
 		if o.RedisURL != "" {
 			if err := askRedis(c.Context(), o.RedisURL, o.Env); err != nil {

@@ -1,23 +1,26 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"backstop/internal/kinds"
 	"backstop/lib/config"
+	"backstop/lib/redisclient"
 	"backstop/lib/sinks"
 )
 
@@ -151,39 +154,48 @@ func (o *ownSinks) reread(ctx context.Context, say func(format string, args ...a
 func savedState(path string) string {
 	var b strings.Builder
 	_ = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // it is gone: another state
-		}
-		if info, err := d.Info(); err == nil && !d.IsDir() {
-			fmt.Fprintf(&b, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
+		if err == nil && !d.IsDir() { // what is gone is another state
+			if info, err := d.Info(); err == nil {
+				fmt.Fprintf(&b, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
+			}
 		}
 		return nil
 	})
 	return b.String()
 }
 
-// silent is a logger of the Redis client that says nothing: what is wrong is in its errors.
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
-
 // askRedis asks a Redis for an answer, so that dev ends with what is wrong before anything is sent.
-func askRedis(ctx context.Context, url string, env map[string]string) error {
-	o, err := redis.ParseURL(url)
-	if err != nil {
+func askRedis(ctx context.Context, raw string, env map[string]string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" {
 		return usage("--redis: want redis://HOST:PORT or rediss://HOST:PORT")
 	}
-	if password, ok := env["BACKSTOP_REDIS_PASSWORD"]; ok {
-		o.Password = password
-	}
-	o.MaxRetries, o.DialerRetries, o.DialTimeout = -1, 1, 3*time.Second
-	redis.SetLogger(silent{})
-	client := redis.NewClient(o)
-	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := client.Ping(ctx).Err(); err != nil {
-		return hinted(fmt.Errorf("no Redis answers at %s: %w", o.Addr, err), "Start one (redis-server), or leave --redis out: then one is embedded, and forgets at the end.")
+	address := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "6379"))
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", address)
+	if err == nil {
+		err = c.Close()
+	}
+	if err == nil {
+		err = ping(ctx, raw, env)
+	}
+	if err != nil {
+		return hinted(fmt.Errorf("no Redis answers at %s: %w", address, err), "Start one (redis-server), or leave --redis out: then one is embedded, and forgets at the end.")
 	}
 	return nil
+}
+
+// ping logs in as the functions do with a password, if they have one.
+func ping(ctx context.Context, raw string, env map[string]string) error {
+	o := redisclient.Options{URL: raw, Cluster: env["BACKSTOP_REDIS_CLUSTER"] == "true"}
+	if password, ok := env["BACKSTOP_REDIS_PASSWORD"]; ok {
+		o.Credentials = func(context.Context) (string, string, error) { return "", password, nil }
+	}
+	client, _, err := redisclient.New(o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(client.Ping(ctx).Err(), client.Close())
 }

@@ -166,3 +166,45 @@ func TestTheLinesOfDev(t *testing.T) {
 		}
 	}
 }
+
+// With --forward-to everything goes to one URL: a request as it is, a mail as a mail, and what a recipient's own URL would get.
+func TestDevForwardsEverything(t *testing.T) {
+	type got struct{ method, contentType, from, authorization, body string }
+	seen := make(chan got, 10)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		seen <- got{r.Method, r.Header.Get("Content-Type"), r.Header.Get("Backstop-Forwarded-For"), r.Header.Get("Authorization"), string(b)}
+	}))
+	t.Cleanup(srv.Close)
+	dir := t.TempDir()
+	save(t, dir, "hook.yaml", "kind: webhook\nurl: https://partner.invalid/hook\nheaders: {Authorization: Bearer hush}\n")
+	save(t, dir, "mail.yaml", "kind: email\nsmtp_addr: mail.invalid:587\nfrom: shop@shop.invalid\n")
+	save(t, dir, "queue.yaml", "kind: sqs\nregion: eu-west-1\nqueue_url: https://sqs.eu-west-1.amazonaws.com/123456789012/orders\n")
+	out := dev(t, dir, "--forward-to", srv.URL+"/all")
+	api := out.wait(t, "the API", `HTTP API +(http://\S+)`)[1]
+	for _, c := range []struct {
+		args []string
+		want got
+		has  string
+	}{
+		{[]string{"--sink", "hook", "--body", "hello"}, got{"POST", "application/json", "https://partner.invalid", "", ""}, `"body":"hello"`},
+		{[]string{"--sink", "hook", "--to", "https://example.com/other", "--body", "elsewhere"}, got{"POST", "application/json", "https://example.com", "", ""}, `"body":"elsewhere"`},
+		{[]string{"--sink", "mail", "--to", "ann@example.com", "--subject", "Hi", "--body", "hello"}, got{"POST", "message/rfc822", "smtp://mail.invalid:587", "", ""}, "Subject: Hi\r\n"},
+		{[]string{"--sink", "queue", "--body", "hello"}, got{"POST", "application/x-amz-json-1.0", "https://sqs.eu-west-1.amazonaws.com", "", ""}, "hello"},
+	} {
+		run(t, append([]string{"send", "--api", api}, c.args...)...).want(t, exitDone, "delivered", "")
+		g := <-seen
+		if !strings.Contains(g.body, c.has) {
+			t.Errorf("%v: got %s, want %s in it", c.args, g.body, c.has)
+		}
+		if g.body = ""; g != c.want {
+			t.Errorf("%v: got %+v, want %+v", c.args, g, c.want)
+		}
+	}
+	// The guard stands.
+	run(t, "send", "--api", api, "--sink", "hook", "--to", "http://10.0.0.1/", "--body", "x").want(t, exitUsage, "", "not public")
+	if len(seen) != 0 {
+		t.Errorf("%d more came", len(seen))
+	}
+	run(t, "dev", "--bin", built(t), "--forward-to", "localhost:80").want(t, exitUsage, "", "want http://HOST:PORT/PATH")
+}

@@ -15,7 +15,8 @@ for you.
 The first minutes of an incident:
 
   backstop sinks                                    which sink, how many, how old
-  backstop dlq groups                               why
+  backstop dlq groups                               why, since when, and whether it goes on
+  backstop dlq chart                                when it began
   backstop dlq list --sink S --reason R             which messages
   backstop dlq show ID                              one in full
   backstop sinks pause S                            stop trying while it is being fixed
@@ -32,7 +33,7 @@ After the loss of a cache, where the stack has a journal:
 	conn := addConnection(c)
 	group(c, nil)
 	c.AddCommand(
-		newDLQList(conn), newDLQShow(conn), newDLQCount(conn), newDLQGroups(conn),
+		newDLQList(conn), newDLQShow(conn), newDLQCount(conn), newDLQGroups(conn), newDLQChart(conn),
 		newDLQReplay(conn), newDLQDiscard(conn), newDLQUnpark(conn),
 		newDLQExport(conn), newDLQImport(conn), newDLQRestore(conn), newDLQAudit(conn), newDLQErase(conn), newOperations(conn),
 	)

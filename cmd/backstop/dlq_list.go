@@ -23,8 +23,8 @@ func newDLQList(conn *connection) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List dead letters, newest first",
-		Long: `List shows dead letters, newest first: with their reason, what will happen to them (STATE) and the last
-error. Filters are combined. With -o json the API's pages are printed as they come, one JSON object
+		Long: `List shows dead letters, newest first: what will happen to them (STATE), why they failed (REASON), and the last
+error without what is the same in all lines (CAUSE). Filters are combined. With -o json the API's pages are printed as they come, one JSON object
 each; next_cursor of the last one continues with --cursor.`,
 		Example: `  backstop dlq list
   backstop dlq list --sink ops-slack --reason exhausted --since 12h
@@ -93,13 +93,13 @@ func listItems(ctx context.Context, api session, f client.Filter, limit int, cur
 
 func printItems(api session, items []client.Item) error {
 	now := time.Now()
-	t := newTable("ID", "AGE", "REASON", "ATTEMPTS", "REPLAYS", "STATE", "SUBJECT", "LAST ERROR")
+	t := newTable("ID", "STATE", "REASON", "CAUSE", "AGE", "TRIES", "REPLAYS", "SUBJECT").cut(api.wide, "CAUSE", "SUBJECT")
 	for _, it := range items {
 		failure := it.LastError
 		if it.DecodeError != "" {
 			failure = "unreadable: " + it.DecodeError
 		}
-		t.add(it.ID, age(now, it.At), it.Reason, it.Attempts, it.Replays, stateOf(it, now), clipTo(it.Message.Subject, 24), clipTo(failure, 60))
+		t.add(it.ID, stateOf(it, now), it.Reason, cause(failure), age(now, it.At), it.Attempts, it.Replays, it.Message.Subject)
 	}
 	return t.print(api.out)
 }
@@ -139,54 +139,6 @@ func newDLQCount(conn *connection) *cobra.Command {
 			t.add(name, n.Sinks[name])
 		}
 		t.add("(all)", n.Count)
-		return t.print(api.out)
-	}
-	return c
-}
-
-func newDLQGroups(conn *connection) *cobra.Command {
-	var f client.Filter
-	c := &cobra.Command{
-		Use:   "groups",
-		Short: "Count dead letters by cause, largest first",
-		Long: `Groups counts dead letters that failed alike: same sink, same reason, same error once numbers, ids and
-addresses are masked (the fingerprint). The id in the first column selects a group in 'dlq list', 'dlq
-replay', 'dlq discard' and 'dlq export'. Entries that were written by other programs count as (other), without
-a reason. With --state or --meta the entries are searched, and all of them are grouped by their own errors.`,
-		Example: `  backstop dlq groups
-  backstop dlq replay --group 2f6a54c1d001 --dry-run
-  backstop dlq groups --sink ops-slack -o json | jq -r '.groups[0].id'`,
-		Args: cobra.NoArgs,
-	}
-	addSink(c, conn, &f.Sink)
-	addState(c, &f.State)
-	addMeta(c, &f.Meta)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := conn.open(c)
-		if err != nil {
-			return err
-		}
-		g, err := api.GroupsPage(c.Context(), f, "")
-		if err != nil {
-			return err
-		}
-		if api.json {
-			return printJSON(api.out, g.JSON)
-		}
-		if g.NextCursor != "" {
-			note(c, "The search stopped by its budget after %d entries: what it counted is not all.", g.Scanned)
-		}
-		if len(g.Groups) == 0 {
-			note(c, "No dead letters%s.", describe(f))
-			return nil
-		}
-		t := newTable("GROUP", "COUNT", "SINK", "REASON", "FINGERPRINT")
-		for _, x := range g.Groups {
-			t.add(x.ID, x.Count, x.Sink, x.Reason, x.Fingerprint)
-		}
-		if !g.Complete && g.NextCursor == "" {
-			note(c, "There are more, smaller groups: ask sink by sink with --sink.")
-		}
 		return t.print(api.out)
 	}
 	return c

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"syscall"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"backstop/client"
 	"backstop/lib/fault"
@@ -158,7 +160,29 @@ func message(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
-	return printable(err.Error())
+	return printable(plainly(err))
+}
+
+// plainly is an error's text without what tells a person nothing: the title of a problem that has a detail, and
+// the inner life of the AWS SDK.
+func plainly(err error) string {
+	text := err.Error()
+	if p, ok := errors.AsType[*client.ProblemError](err); ok && p.Detail != "" {
+		text = strings.Replace(text, p.Title+": "+p.Detail, p.Detail, 1)
+	}
+	if c, ok := errors.AsType[*client.CredentialsError](err); ok && strings.Contains(text, "IMDS") {
+		text = strings.Replace(text, c.Error(), "no AWS credentials were found", 1)
+	}
+	if o, ok := errors.AsType[*smithy.OperationError](err); ok {
+		cause := o.Err.Error()
+		if e, ok := errors.AsType[smithy.APIError](o.Err); ok {
+			cause = e.ErrorCode() + ": " + e.ErrorMessage()
+		} else if e, ok := errors.AsType[*smithyhttp.RequestSendError](o.Err); ok {
+			cause = e.Err.Error()
+		}
+		text = strings.Replace(text, o.Error(), o.Service()+" "+o.Operation()+": "+cause, 1)
+	}
+	return text
 }
 
 // hint is what to do about err; empty where nothing is known.

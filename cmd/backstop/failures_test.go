@@ -27,10 +27,10 @@ func TestWhatCanGoWrongWithTheAPI(t *testing.T) {
 		code  int
 		err   string
 	}{
-		{"expired credentials", gateway(403, "The security token included in the request is expired"), 6, "Forbidden: The security token included in the request is expired (HTTP 403)\nCheck who you are (aws sts get-caller-identity)"},
-		{"no credentials", gateway(401, "Unauthorized"), 6, "Unauthorized: Unauthorized (HTTP 401)\n"},
+		{"expired credentials", gateway(403, "The security token included in the request is expired"), 6, "The security token included in the request is expired (HTTP 403)\nCheck who you are (aws sts get-caller-identity)"},
+		{"no credentials", gateway(401, "Unauthorized"), 6, "backstop: Unauthorized (HTTP 401)\n"},
 		{"throttled, three times", gateway(429, "Too Many Requests"), 5, "HTTP 429"},
-		{"the queue is away, three times", problem(503, "SINK_DLQ_UNAVAILABLE"), 5, "Title SINK_DLQ_UNAVAILABLE: the detail (SINK_DLQ_UNAVAILABLE)\nTry again in a moment."},
+		{"the queue is away, three times", problem(503, "SINK_DLQ_UNAVAILABLE"), 5, "the detail (SINK_DLQ_UNAVAILABLE)\nTry again in a moment."},
 		{"a defect", problem(500, "INTERNAL"), 5, "The function's log says more"},
 		{"the function died", gateway(500, "Internal Server Error"), 5, "HTTP 500"},
 		{"another site: 404", reply{status: 404, body: "<html>", header: html.header}, 5, "does the URL in --api or BACKSTOP_API end before /v1"},
@@ -160,7 +160,7 @@ func TestWhoSignsAndWhoDoesNot(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
 		api := newAPI(t, ok(`{"sinks":[]}`))
-		run(t, "sinks", "--sign").want(t, exitUnauthorized, "", "no usable AWS credentials")
+		run(t, "sinks", "--sign").want(t, exitUnauthorized, "", "no AWS credentials were found")
 		if n := len(api.asked()); n > 0 {
 			t.Errorf("%d calls, want none", n)
 		}
@@ -285,7 +285,7 @@ func TestExpiredCredentialsAreNamedAndNothingIsRepeated(t *testing.T) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			api := newAPI(t, expired)
 			r := run(t, append(args, "--sign")...)
-			r.want(t, exitUnauthorized, "", "Forbidden: The security token included in the request is expired (HTTP 403)")
+			r.want(t, exitUnauthorized, "", "The security token included in the request is expired (HTTP 403)")
 			r.want(t, exitUnauthorized, "", "renew the credentials (aws sso login)")
 			if n := len(api.asked()); n != 1 {
 				t.Errorf("%d calls, want 1", n)

@@ -55,7 +55,7 @@ in a dead-letter queue, from which a schedule or an operator replays it.
 	root.SetVersionTemplate("backstop {{.Version}}\n")
 	root.AddGroup(&cobra.Group{ID: "operate", Title: "Operate:"}, &cobra.Group{ID: "develop", Title: "On this machine:"})
 	for id, commands := range map[string][]*cobra.Command{
-		"operate": {newSend(), newDelivery(), newSink(), newSinks(), newDLQ(), newRedrive(), newConfig(), newConsole()},
+		"operate": {newSend(), newDelivery(), newSink(), newSinks(), newDLQ(), newRedrive(), newConfig(), newConsole(), newMCP(), newDoctor()},
 		"develop": {newDemo(), newDev(), newInvoke()},
 	} {
 		for _, c := range commands {

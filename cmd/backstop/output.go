@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf16"
@@ -26,6 +25,7 @@ const (
 
 // addFormat adds -o to c and the commands below it.
 func addFormat(c *cobra.Command) {
+	c.PersistentFlags().Bool("wide", false, "let lines of a table be as long as they are, also in a terminal")
 	c.PersistentFlags().StringP("output", "o", string(formatTable), "table for people, json for scripts (what the API answers, as it comes)")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -91,39 +91,6 @@ func escape(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// table collects rows and prints them in columns.
-type table struct {
-	rows [][]string
-}
-
-func newTable(head ...string) *table { return &table{rows: [][]string{head}} }
-
-// add adds a row. Cells are cleaned: text from outside must not move the cursor
-// of a terminal.
-func (t *table) add(cells ...any) {
-	row := make([]string, len(cells))
-	for i, c := range cells {
-		row[i] = oneLine(fmt.Sprint(c))
-		if row[i] == "" {
-			row[i] = "-"
-		}
-	}
-	t.rows = append(t.rows, row)
-}
-
-func (t *table) print(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	for _, row := range t.rows {
-		if len(row) == 0 {
-			continue
-		}
-		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
-			return err
-		}
-	}
-	return tw.Flush()
 }
 
 // oneLine makes s one printable line.

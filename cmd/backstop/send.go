@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/client"
+	"backstop/lib/fault"
 )
 
 func newSend() *cobra.Command {
@@ -201,11 +202,28 @@ func readBody(arg string, stdin io.Reader) (string, error) {
 
 // stillYours adds how to go on with a message that is not known to be safe.
 func stillYours(err error, r client.SendRequest, conn *connection) error {
+	if p, ok := errors.AsType[*client.ProblemError](err); ok && p.Code == fault.CodeInvalidArgument && strings.HasPrefix(p.Detail, "recipient") {
+		return hinted(err, "%s", aboutRecipient(p.Detail, r.Sink))
+	}
 	if !client.Repeatable(err) && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return hinted(err, "The message is still yours. Send it again, safely, with --id %[1]s; whether it arrived after all says\n  backstop delivery show %[2]s %[1]s%[3]s",
 		r.ID, r.Sink, conn.flags())
+}
+
+// aboutRecipient says what to do about a recipient that the sink does not take.
+func aboutRecipient(detail, sink string) string {
+	for _, refusal := range []string{"is not public", "not public", "local name"} {
+		if strings.Contains(detail, refusal) {
+			return "Backstop sends to public addresses only, so that nobody reaches into your network through it. For a sink whose recipients are yours\n" +
+				"to trust, " + sink + " can have allow_private_recipients: true (narrow it with allowed_hosts)."
+		}
+	}
+	if strings.Contains(detail, "allowed_hosts") {
+		return "The sink " + sink + " names the hosts that it sends to: allowed_hosts in its configuration."
+	}
+	return "Name it with --to, an address or a URL, or with --recipient as JSON. 'backstop sink kinds' says what each kind takes."
 }
 
 func printSent(w io.Writer, a client.SendAnswer) error {

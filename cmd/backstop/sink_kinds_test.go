@@ -112,7 +112,7 @@ func TestEveryExampleIsValidAndToBeFilledIn(t *testing.T) {
 			if secret {
 				pushed.want(t, exitFailed, filepath.Join(required, "required.yaml")+":", "left: nothing is written\nPut your own values there. If one is meant, add --allow-placeholders.\n")
 			}
-			run(t, "config", "push", required, "ssm:/prod/sinks", "--yes", "--allow-placeholders").want(t, exitUnauthorized, "", "no usable AWS credentials") // it got that far
+			run(t, "config", "push", required, "ssm:/prod/sinks", "--yes", "--allow-placeholders").want(t, exitUnauthorized, "", "no AWS credentials were found") // it got that far
 		})
 	}
 }

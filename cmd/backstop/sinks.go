@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"backstop/client"
+	"backstop/internal/delay"
 )
 
 func newSinks() *cobra.Command {
@@ -19,7 +21,7 @@ func newSinks() *cobra.Command {
 		Short: "List the sinks; pause and resume one",
 		Long: `Sinks shows every sink that is configured or has dead letters: how many, how old, how many of them the
 schedule will replay (due), how many of those wait because the receiver is down or asked for a wait (waiting),
-how many it gave up on (parked), and how the sink and its receivers are.
+how many it gave up on (parked), and how the sink and its receivers are. With --watch it goes on showing them.
 
 Of a stack with a journal, where there are any: how many wait in the journal for room in the queue (spilled),
 how many the journal has not yet or not as they are (unjournaled), and how many are over and not deleted there
@@ -31,27 +33,82 @@ is dead-lettered at once. Once a probe is answered, the schedule replays by itse
 
 ` + connectHelp,
 		Example: `  backstop sinks
+  backstop sinks --watch
   backstop sinks -o json | jq -r '.sinks[] | select(.depth > 0) | .name'
   backstop sinks -o json | jq '.sinks[] | select(.state == "open") | {name, since, next_probe, last_error}'
   backstop sinks pause ops-slack`,
 	}
 	conn := addConnection(c)
-	list := func(c *cobra.Command, _ []string) error { return listSinks(c, conn) }
+	var every time.Duration
+	watch := func(c *cobra.Command) {
+		c.Flags().DurationVar(&every, "watch", 0, "show them again and again, so often (2s where no time is given), until Ctrl-C")
+		c.Flags().Lookup("watch").NoOptDefVal = "2s"
+	}
+	list := func(c *cobra.Command, _ []string) error {
+		api, err := conn.open(c)
+		switch {
+		case err != nil:
+			return err
+		case every < 0 || every > 0 && every < leastWatch:
+			return usage("--watch %s: want at least %s", every, leastWatch)
+		case every > 0:
+			return watchSinks(c, api, every)
+		}
+		return listSinks(c, api)
+	}
+	watch(c)
 	group(c, list)
-	c.AddCommand(
-		&cobra.Command{
-			Use: "list", Short: "List the sinks", Example: "  backstop sinks list -o json", Args: cobra.NoArgs, RunE: list,
-		},
-		newPause(conn, true), newPause(conn, false),
-	)
+	below := &cobra.Command{
+		Use: "list", Short: "List the sinks", Example: "  backstop sinks list -o json\n  backstop sinks list --watch=5s", Args: cobra.NoArgs, RunE: list,
+	}
+	watch(below)
+	c.AddCommand(below, newPause(conn, true), newPause(conn, false))
 	return c
 }
 
-func listSinks(c *cobra.Command, conn *connection) error {
-	api, err := conn.open(c)
-	if err != nil {
-		return err
+// leastWatch is how often the sinks are shown at most.
+const leastWatch = 500 * time.Millisecond
+
+// watchSinks lists the sinks until somebody ends it. What fails is shown in their place, and tried again.
+func watchSinks(c *cobra.Command, api session, every time.Duration) error {
+	for {
+		var b bytes.Buffer
+		shown := api
+		shown.out = screen{&b, api.out}
+		if err := listSinks(c, shown); err != nil && c.Context().Err() == nil {
+			report(&b, err)
+		}
+		var err error
+		if isTerminal(api.out) && !api.json {
+			_, err = fmt.Fprintf(api.out, "\x1b[H\x1b[2J%s  every %s, Ctrl-C ends it\n\n%s", time.Now().Format("15:04:05 MST"), every, &b)
+		} else {
+			_, err = b.WriteTo(api.out)
+		}
+		ended := delay.Sleep(c.Context(), every) != nil
+		if err != nil || ended {
+			return err
+		}
 	}
+}
+
+// screen collects what is to be shown at once. It is as wide as the terminal.
+type screen struct {
+	io.Writer
+	terminal io.Writer
+}
+
+// IsTerminal reports whether it is shown on one.
+func (s screen) IsTerminal() bool { return isTerminal(s.terminal) }
+
+// Fd is the terminal's.
+func (s screen) Fd() uintptr {
+	if f, ok := s.terminal.(interface{ Fd() uintptr }); ok {
+		return f.Fd()
+	}
+	return ^uintptr(0)
+}
+
+func listSinks(c *cobra.Command, api session) error {
 	s, err := api.Sinks(c.Context())
 	if err != nil {
 		return err
@@ -65,7 +122,7 @@ func listSinks(c *cobra.Command, conn *connection) error {
 			note(c, "The one in use was read %s ago.", span(time.Duration(s.ConfigAgeSeconds)*time.Second))
 		}
 	}
-	return printSinks(api.out, s.Sinks)
+	return printSinks(api, s.Sinks)
 }
 
 // column is a number of a sink, under its head.
@@ -81,18 +138,27 @@ var rare = []column{
 	{"ENDING", func(s client.Sink) int64 { return s.Ending }},
 }
 
-func printSinks(w io.Writer, sinks []client.Sink) error {
+func printSinks(api session, sinks []client.Sink) error {
 	shown := slices.DeleteFunc(slices.Clone(rare), func(r column) bool {
 		return !slices.ContainsFunc(sinks, func(s client.Sink) bool { return r.of(s) > 0 })
 	})
-	head := []string{"SINK", "KIND", "DEPTH", "DUE", "WAITING", "PARKED"}
+	head := []string{"SINK", "STATE", "DEPTH", "DUE", "WAITING", "PARKED"}
 	for _, r := range shown {
 		head = append(head, r.head)
 	}
-	t := newTable(append(head, "OLDEST", "STATE")...)
+	t := newTable(append(head, "OLDEST", "KIND", "MORE")...).cut(api.wide, "MORE")
+	if colours(api.out) {
+		t.paint = func(column int, cell string) string {
+			if c := stateColours[client.SinkState(cell)]; column == 1 && c != "" {
+				return c + cell + plain
+			}
+			return cell
+		}
+	}
 	now := time.Now()
 	for _, s := range sinks {
-		row := []any{s.Name, s.Kind, known(s.Depth), known(s.Due), known(s.Waiting), s.Parked}
+		word, more := sinkState(now, s)
+		row := []any{s.Name, word, known(s.Depth), known(s.Due), known(s.Waiting), s.Parked}
 		for _, r := range shown {
 			row = append(row, r.of(s))
 		}
@@ -100,9 +166,9 @@ func printSinks(w io.Writer, sinks []client.Sink) error {
 		if s.Depth > 0 {
 			oldest = span(time.Duration(s.OldestAgeSeconds) * time.Second)
 		}
-		t.add(append(row, oldest, sinkState(now, s))...)
+		t.add(append(row, oldest, s.Kind, more)...)
 	}
-	return t.print(w)
+	return t.print(api.out)
 }
 
 // known shows a number, and one that is unknown (-1) as a question mark.
@@ -113,13 +179,30 @@ func known(n int64) any {
 	return n
 }
 
-// sinkState tells how a sink is, and what comes; first of all that its queue lost dead letters.
-func sinkState(now time.Time, s client.Sink) string {
-	state := conditionOf(now, s)
-	if s.QueueLostSince.IsZero() {
-		return state
+// stateColours are those of the words in STATE.
+var stateColours = map[client.SinkState]string{
+	client.SinkOK: green, client.SinkFailing: yellow, client.SinkHeld: yellow, client.SinkPaused: yellow, client.SinkOpen: red,
+	client.SinkMisconfigured: red, "lost": red, "unreadable": red,
+}
+
+// sinkState tells in a word how a sink is, and what comes; first of all that its queue lost dead letters.
+func sinkState(now time.Time, s client.Sink) (word, more string) {
+	more = conditionOf(now, s)
+	switch {
+	case !s.QueueLostSince.IsZero():
+		return "lost", "its queue lost dead letters, found " + age(now, s.QueueLostSince) + " ago: 'backstop dlq restore'; " + more
+	case s.QueueError != "":
+		return "unreadable", more
+	case s.ConfigError != "":
+		word = string(client.SinkMisconfigured)
+	case s.Paused:
+		word = string(client.SinkPaused)
+	case !s.Configured && s.State == "":
+		return "unknown", more
+	default:
+		word = string(cmp.Or(s.State, client.SinkOK))
 	}
-	return "its queue lost dead letters, found " + age(now, s.QueueLostSince) + " ago: 'backstop dlq restore'; " + state
+	return word, strings.TrimLeft(strings.TrimPrefix(more, word), " :,;")
 }
 
 func conditionOf(now time.Time, s client.Sink) string {
@@ -171,7 +254,7 @@ func receiverState(now time.Time, state client.SinkState, r client.ReceiverState
 	case state == client.SinkHeld:
 		text += ": it asked everybody to wait"
 	case r.LastError != "":
-		text += ": " + clipTo(strings.TrimPrefix(r.LastError, "SINK_UNAVAILABLE: "), 80)
+		text += ": " + clipTo(cause(r.LastError), 80)
 	}
 	switch {
 	case r.NextProbe.IsZero():
@@ -223,7 +306,7 @@ step by step; if it fails, the receiver is left alone as before. It does no harm
 		} else {
 			note(c, "%s is resumed: %s.", s.Name, resumed(s))
 		}
-		return printSinks(api.out, []client.Sink{s})
+		return printSinks(api, []client.Sink{s})
 	}
 	return c
 }

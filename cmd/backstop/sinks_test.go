@@ -10,7 +10,7 @@ import (
 	"backstop/client"
 )
 
-// STATE says what holds a sink back and what comes: a receiver that is left alone never looks
+// STATE and MORE say what holds a sink back and what comes: a receiver that is left alone never looks
 // like a schedule that does nothing.
 func TestTheStateOfASinkSaysWhatComes(t *testing.T) {
 	now := time.Date(2026, 1, 1, 2, 0, 0, 0, time.UTC)
@@ -32,25 +32,26 @@ func TestTheStateOfASinkSaysWhatComes(t *testing.T) {
 		want string
 	}{
 		{sink(client.SinkOK, client.ReceiverState{LastError: "an old one"}), "ok"},
-		{sink(client.SinkOpen, down), "open since 4m: HTTP 503; next probe in 12s"},
-		{sink(client.SinkOpen, client.ReceiverState{Since: ago(3 * time.Hour), NextProbe: ago(time.Second)}), "open since 3h; the next delivery is the probe"},
-		{sink(client.SinkOpen, client.ReceiverState{Since: ago(3 * time.Second), LastError: "HTTP 503"}), "open since 3s: it answers again, and gets more step by step"},
-		{sink(client.SinkHeld, down), "held since 4m: it asked everybody to wait; next probe in 12s"},
-		{sink(client.SinkFailing, client.ReceiverState{Since: ago(20 * time.Second), LastError: "HTTP 503"}), "failing since 20s: HTTP 503"},
-		{with(sink(client.SinkOK, client.ReceiverState{}), 0, one), "ok, 1 receiver is not: https://one.example open since 4m: HTTP 503; next probe in 12s"},
-		{with(sink(client.SinkOK, client.ReceiverState{}), 3, one, two), "ok, 5 receivers are not: https://one.example open since 4m: HTTP 503; next probe in 12s; 4 more (-o json)"},
-		{with(sink(client.SinkHeld, client.ReceiverState{}), 0, two), "held: it asked everybody to wait; 1 other receiver is not well: https://two.example failing"},
-		{unreadable, "its queue cannot be read: its slot moves"},
-		{wrong, "misconfigured: url: missing"},
+		{sink(client.SinkOpen, down), "open|since 4m: HTTP 503; next probe in 12s"},
+		{sink(client.SinkOpen, client.ReceiverState{Since: ago(3 * time.Hour), NextProbe: ago(time.Second)}), "open|since 3h; the next delivery is the probe"},
+		{sink(client.SinkOpen, client.ReceiverState{Since: ago(3 * time.Second), LastError: "HTTP 503"}), "open|since 3s: it answers again, and gets more step by step"},
+		{sink(client.SinkHeld, down), "held|since 4m: it asked everybody to wait; next probe in 12s"},
+		{sink(client.SinkFailing, client.ReceiverState{Since: ago(20 * time.Second), LastError: "HTTP 503"}), "failing|since 20s: HTTP 503"},
+		{with(sink(client.SinkOK, client.ReceiverState{}), 0, one), "ok|1 receiver is not: https://one.example open since 4m: HTTP 503; next probe in 12s"},
+		{with(sink(client.SinkOK, client.ReceiverState{}), 3, one, two), "ok|5 receivers are not: https://one.example open since 4m: HTTP 503; next probe in 12s; 4 more (-o json)"},
+		{with(sink(client.SinkHeld, client.ReceiverState{}), 0, two), "held|it asked everybody to wait; 1 other receiver is not well: https://two.example failing"},
+		{unreadable, "unreadable|its queue cannot be read: its slot moves"},
+		{wrong, "misconfigured|url: missing"},
 		{paused, "paused"},
-		{client.Sink{}, "not configured"},
-		{client.Sink{State: client.SinkOpen, ReceiverState: down}, "not configured, open since 4m: HTTP 503; next probe in 12s"},
+		{client.Sink{}, "unknown|not configured"},
+		{client.Sink{State: client.SinkOpen, ReceiverState: down}, "open|not configured, open since 4m: HTTP 503; next probe in 12s"},
 	} {
-		if got := sinkState(now, c.sink); got != c.want {
+		word, more := sinkState(now, c.sink)
+		if got := strings.TrimSuffix(word+"|"+more, "|"); got != c.want {
 			t.Errorf("%s\nwant %s", got, c.want)
 		}
 	}
-	if got := sinkState(now, sink(client.SinkFailing, client.ReceiverState{LastError: fmt.Sprintf("%0500d", 1)})); len([]rune(got)) > 100 {
+	if _, got := sinkState(now, sink(client.SinkFailing, client.ReceiverState{LastError: fmt.Sprintf("%0500d", 1)})); len([]rune(got)) > 100 {
 		t.Errorf("a long error is shown in %d characters", len([]rune(got)))
 	}
 }
@@ -64,20 +65,20 @@ func TestWhatWaitsInTheJournalIsShown(t *testing.T) {
 	table := func(sinks ...client.Sink) (head, body string) {
 		t.Helper()
 		var b bytes.Buffer
-		if err := printSinks(&b, sinks); err != nil {
+		if err := printSinks(session{out: &b}, sinks); err != nil {
 			t.Fatal(err)
 		}
 		head, body, _ = strings.Cut(b.String(), "\n")
 		return strings.Join(strings.Fields(head), " "), body
 	}
-	if head, _ := table(calm); head != "SINK KIND DEPTH DUE WAITING PARKED OLDEST STATE" {
+	if head, _ := table(calm); head != "SINK STATE DEPTH DUE WAITING PARKED OLDEST KIND MORE" {
 		t.Errorf("of a sink that is well: %s", head)
 	}
 	head, body := table(calm, spilled, lost)
-	if head != "SINK KIND DEPTH DUE WAITING PARKED SPILLED ENDING OLDEST STATE" {
+	if head != "SINK STATE DEPTH DUE WAITING PARKED SPILLED ENDING OLDEST KIND MORE" {
 		t.Errorf("head %s", head)
 	}
-	for _, want := range []string{"calm slack 3 3 0 0 0 0 0s ok", "full slack 3 3 0 0 1200 7 0s ok", "wiped slack 3 3 0 0 0 0 0s its queue lost dead letters, found 5m ago: 'backstop dlq restore'; ok"} {
+	for _, want := range []string{"calm ok 3 3 0 0 0 0 0s slack -", "full ok 3 3 0 0 1200 7 0s slack -", "wiped lost 3 3 0 0 0 0 0s slack its queue lost dead letters, found 5m ago: 'backstop dlq restore'; ok"} {
 		if !strings.Contains(strings.Join(strings.Fields(body), " "), want) {
 			t.Errorf("%s\nlacks %s", body, want)
 		}

@@ -63,10 +63,10 @@ func TestTheOperatorsStory(t *testing.T) {
 
 	has("delivery", out(0, "delivery", "webhook-down", "down-1"), `status +dead_lettered`, `dead letter +webhook-down~`)
 	out(3, "delivery", "webhook-down", "never-sent")
-	has("sinks", out(0, "sinks"), `webhook-down +webhook +3 +3 +0`, `email-demo +email +0`)
+	has("sinks", out(0, "sinks"), `webhook-down +ok +3 +3 +0 .*webhook`, `email-demo +ok +0`)
 	has("count", out(0, "dlq", "count"), `webhook-down +3\n`, `\(all\) +4\n`)
 	has("groups", out(0, "dlq", "groups"), `\n[0-9a-f]{12} +3 +webhook-down +exhausted +.*503`, `\n[0-9a-f]{12} +1 +webhook-gone +terminal +.*404`)
-	has("list", out(0, "dlq", "list"), `webhook-gone~\S+ +\d+s +terminal +1 +0 +waiting`, `webhook-down~\S+ .*S down-2`)
+	has("list", out(0, "dlq", "list"), `webhook-gone~\S+ +waiting +terminal +HTTP 404 Not Found +\d+s +1 +0`, `webhook-down~\S+ .*S down-2`)
 	if n := strings.Count(out(0, "dlq", "list", "--sink", "webhook-down", "--q", "down-2"), "webhook-down~"); n != 1 {
 		t.Errorf("a search found %d, want 1", n)
 	}

@@ -65,6 +65,9 @@ type Env struct {
 	IdempotencyTTL time.Duration // BACKSTOP_IDEMPOTENCY_TTL, default 24 h
 	ReplayFunction string        // BACKSTOP_REPLAY_FUNCTION: name or ARN; empty: the schedule does the work
 	Local          bool          // BACKSTOP_LOCAL: the local host runs this process
+	// ForwardTo is where everything is sent instead of where it is configured to go, in the local host
+	// alone: BACKSTOP_FORWARD_TO. Nil: nowhere else.
+	ForwardTo *url.URL
 
 	// SinkMetrics says which metrics are published by sink: BACKSTOP_SINK_METRICS, default failing.
 	SinkMetrics observe.SinkMetrics
@@ -113,6 +116,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 			r.fault("BACKSTOP_REDIS_PASSWORD", "want ssm:/path/of/a/parameter, or a password that does not begin with ssm:") // it may be one
 		}
 	}
+	e.ForwardTo = r.forwardTo(e.Local)
 	r.journal(&e)
 	if redisconn.CheckPrefix(e.KeyPrefix) != nil {
 		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, redisconn.PrefixForm)
@@ -183,6 +187,23 @@ func (r *envReader) boolean(name string) bool {
 		r.fault(name, "%.40q; want true or false", v)
 	}
 	return b
+}
+
+// forwardTo reads where everything is sent instead, which only the local host may ask for.
+func (r *envReader) forwardTo(local bool) *url.URL {
+	const name = "BACKSTOP_FORWARD_TO"
+	raw := r.text(name, "")
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case !local:
+		r.fault(name, "only the local host forwards: everything would go there, and nothing to a receiver")
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		r.fault(name, "want http://host:port/path")
+	}
+	return u
 }
 
 // choice reads a variable that has a parser of its own.

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"backstop/internal/version"
+	"backstop/lib/sinks"
 )
 
 // Serve logs which build starts and hands the platform's invocations to h; it does not return. At SIGTERM, which
@@ -18,7 +19,11 @@ import (
 func (a *App) Serve(h lambda.Handler) {
 	a.Log.InfoContext(context.Background(), "started", "build", version.Read()) //nolint:forbidigo // before any invocation
 	r := &running{Handler: h}
-	lambda.StartWithOptions(r, lambda.WithEnableSIGTERM(func() {
+	ctx := context.Background() //nolint:forbidigo // that of all invocations
+	if a.Env.ForwardTo != nil {
+		ctx = sinks.WithForward(ctx, a.Env.ForwardTo)
+	}
+	lambda.StartWithOptions(r, lambda.WithContext(ctx), lambda.WithEnableSIGTERM(func() {
 		r.mu.Lock()
 		defer r.mu.Unlock() // the process lives on until it is killed: an answer may still be on its way
 		a.stop()

@@ -9,7 +9,7 @@ import (
 	"backstop/client"
 )
 
-// Every view passes axe-core, light, dark and on a phone, where nothing is wider than the
+// Every view passes axe-core, light and dark, on a desk and on a phone, where nothing is wider than the
 // screen. The pictures are left in build/screenshots.
 func TestAccessibility(t *testing.T) {
 	b := startBackstop(t, true)
@@ -29,6 +29,13 @@ func TestAccessibility(t *testing.T) {
 	if _, err := b.api.PauseSink(t.Context(), "webhook-gone"); err != nil {
 		t.Fatal(err)
 	}
+	groups, err := b.api.GroupsPage(t.Context(), client.Filter{Sink: "webhook-gone"}, "")
+	if err != nil || len(groups.Groups) != 1 {
+		t.Fatalf("%+v, %v; want one group", groups, err)
+	}
+	if _, err := b.api.NoteGroup(t.Context(), groups.Groups[0].ID, client.NoteRequest{Note: "They move to another address until Friday.", Acknowledged: true}); err != nil {
+		t.Fatal(err)
+	}
 	mail := b.newest(t, client.Filter{Sink: "email-demo", DeliveryID: "welcome-17"})
 	op, err := b.api.CreateOperation(t.Context(), "a11y", client.OperationRequest{
 		Action: "discard", Reason: "test messages of the load test (INC-41)", Filter: &client.Filter{Sink: "slack-demo", Reason: "ambiguous", Q: "Order 401"},
@@ -38,8 +45,8 @@ func TestAccessibility(t *testing.T) {
 	}
 
 	p := newTab(t, b.console)
-	p.look(1280, 1245, "light")
-	p.settled()
+	p.look(1440, 1294, "light")
+	p.goTo("#/?range=6h")
 	p.picture("readme") // docs/console.png
 	p.inspect(
 		view{"overview", "#/", nil},
@@ -49,8 +56,26 @@ func TestAccessibility(t *testing.T) {
 		view{"operations", "#/operations", nil},
 		view{"operation", "#/operations/" + op.ID, nil},
 		view{"replay", "#/", func() {
-			p.click("button", "Replay 520 dead letters: "+errDown+", webhook-down")
+			p.click("button", "Replay 520 dead letters: "+causeDown+", webhook-down")
 			p.says("will be sent again.")
+		}},
+		view{"edit", "#/items/" + mail.ID, func() {
+			p.click("button", "Edit and replay…")
+			p.says("Review changes…")
+		}},
+		view{"keys", "#/items", func() {
+			p.keys("?")
+			p.says("Single keys do something")
+		}},
+		view{"difference", "#/items/" + mail.ID, func() {
+			p.click("button", "Edit and replay…")
+			p.set("Subject", "Welcome to Acme, Ann")
+			p.click("button", "Review changes…")
+			p.says("What changes:")
+		}},
+		view{"selected", "#/items?sink=slack-demo", func() {
+			p.keys("jxjxj")
+			p.says("2 selected")
 		}},
 		view{"discard", "#/items/" + mail.ID, func() {
 			p.click("button", "Discard…")
@@ -95,7 +120,7 @@ type view struct {
 	open       func()
 }
 
-// inspect looks at views, each light, dark and on a phone.
+// inspect looks at views, each light and dark, on a desk and on a phone.
 func (p *tab) inspect(views ...view) {
 	p.t.Helper()
 	for _, v := range views {
@@ -108,7 +133,7 @@ func (p *tab) inspect(views ...view) {
 			name          string
 			width, height int64
 			scheme        string
-		}{{"light", 1280, 900, "light"}, {"dark", 1280, 900, "dark"}, {"phone", 375, 812, "light"}} {
+		}{{"light", 1280, 900, "light"}, {"dark", 1280, 900, "dark"}, {"phone", 375, 812, "light"}, {"phone-dark", 375, 812, "dark"}} {
 			p.look(look.width, look.height, look.scheme)
 			p.accessible(v.name + ", " + look.name)
 			if over := eval[int](p, "document.documentElement.scrollWidth") - int(look.width); over > 0 {

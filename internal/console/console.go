@@ -11,6 +11,7 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"path"
@@ -55,19 +56,37 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	var page bytes.Buffer
-	if err := shell.Execute(&page, struct{ API string }{c.URL()}); err != nil {
+	page, err := shellFor(c.URL())
+	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page.Bytes())
+		_, _ = w.Write(page)
 	})
 	mux.HandleFunc("GET /assets/{name}", serveAsset)
 	// The page itself may be opened from anywhere: it is the same for everybody.
 	mux.Handle("/v1/", loopback.SameOrigin(newProxy(api, o.Transport), refuse))
 	return secured(loopback.Hosts(mux, refuse)), nil
+}
+
+// shellFor returns the page for an API. It names all modules, so that the browser fetches them at once,
+// instead of each when it has read what imports it.
+func shellFor(api string) ([]byte, error) {
+	modules, err := fs.Glob(assets, "assets/*.js")
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range modules {
+		modules[i] = path.Base(m)
+	}
+	var page bytes.Buffer
+	err = shell.Execute(&page, struct {
+		API     string
+		Modules []string
+	}{api, modules})
+	return page.Bytes(), err
 }
 
 func serveAsset(w http.ResponseWriter, r *http.Request) {

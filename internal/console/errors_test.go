@@ -46,6 +46,8 @@ func TestErrorsAreShownAsTheyAre(t *testing.T) {
 		switch r.URL.Path {
 		case "/v1/sinks":
 			_, _ = io.WriteString(w, `{"config_age_seconds":-1,"config_error":"file:sinks: no such folder","sinks":[{"name":"broken","configured":true,"config_error":"broken.yaml:3: url: missing","depth":7,"due":-1,"parked":2,"kept":1,"trimmed":4,"paused":true,"oldest_at":"2026-01-01T00:00:00Z","oldest_age_seconds":90}]}`)
+		case "/v1/dlq/histogram":
+			_, _ = io.WriteString(w, noHistogram)
 		case "/v1/dlq/groups":
 			_, _ = io.WriteString(w, `{"groups":[{"sink":"broken","reason":"","fingerprint":"(other)","count":7}],"next_cursor":null,"complete":false,"scanned":0}`)
 		default:
@@ -111,7 +113,9 @@ func unavailable(w http.ResponseWriter) {
 const (
 	aSink  = `{"config_age_seconds":1,"sinks":[{"name":"hook","kind":"webhook","configured":true,"depth":3,"due":3,"parked":0,"kept":0,"trimmed":0,"paused":false,"oldest_at":"2026-01-01T00:00:00Z","oldest_age_seconds":90}]}`
 	noCare = `{"groups":[],"next_cursor":null,"complete":true,"scanned":0}`
-	dry    = `{"dry_run":true,"action":"replay","count":2,"complete":true,"scanned":2,"sample":[]}`
+	// noHistogram is one in which nothing came.
+	noHistogram = `{"by":"sink","interval":"1h","since":"2026-01-01T00:00:00Z","until":"2026-01-01T02:00:00Z","buckets":["2026-01-01T00:00:00Z","2026-01-01T01:00:00Z"],"series":[],"count":0,"arrived_total":0}`
+	dry         = `{"dry_run":true,"action":"replay","count":2,"complete":true,"scanned":2,"sample":[]}`
 )
 
 func aLetter(id, at string) string {
@@ -122,41 +126,6 @@ func list(next string, letters ...string) string {
 	return `{"items":[` + strings.Join(letters, ",") + `],"next_cursor":` + next + `,"complete":true,"scanned":0}`
 }
 
-// The chart says how far it looked, and looks further when asked.
-func TestTheChartSaysHowFarItLooked(t *testing.T) {
-	var mu sync.Mutex
-	var since string
-	p := newTab(t, start(t, routes{
-		"GET /v1/sinks":      says(aSink),
-		"GET /v1/dlq/groups": says(noCare),
-		"GET /v1/dlq/items": func(w http.ResponseWriter, r *http.Request, _ string) {
-			mu.Lock()
-			since = r.URL.Query().Get("since")
-			mu.Unlock()
-			if r.URL.Query().Get("cursor") == "" {
-				_, _ = io.WriteString(w, list(`"x"`, aLetter("3-0", "2026-01-03T00:00:00Z"), aLetter("2-0", "2026-01-02T00:00:00Z")))
-			} else {
-				_, _ = io.WriteString(w, list("null", aLetter("1-0", "2026-01-01T00:00:00Z")))
-			}
-		},
-	}.serve(t)).URL)
-	p.says("The newest 2 dead letters, back to 2026-01-0", "Older ones are not drawn.")
-	p.wait("what was not looked at to be marked", `document.querySelector(".bars .unknown")`)
-	p.click("button", "Look further back")
-	p.says("All 3 dead letters in the queue.")
-	if eval[bool](p, `document.querySelector(".bars .unknown") !== null`) {
-		t.Error("something is marked as not looked at, but all was")
-	}
-	p.click("nav a", "24 hours")
-	p.wait("the range in the URL", `location.hash === "#/?range=24h"`)
-	p.says("Nothing failed in this time that is still in the queue.")
-	mu.Lock()
-	defer mu.Unlock()
-	if since == "" {
-		t.Error("the API was not asked for the last 24 hours")
-	}
-}
-
 // An operation whose answer was lost is sent again with the same key; while its progress
 // cannot be seen the dialog says so, and goes on looking.
 func TestAnOperationSurvivesAnOutage(t *testing.T) {
@@ -165,9 +134,10 @@ func TestAnOperationSurvivesAnOutage(t *testing.T) {
 	var keys []string
 	looked := 0
 	p := newTab(t, start(t, routes{
-		"GET /v1/sinks":      says(aSink),
-		"GET /v1/dlq/groups": says(noCare),
-		"GET /v1/dlq/items":  says(list("null", aLetter("1-0", "2026-01-01T00:00:00Z"))),
+		"GET /v1/sinks":         says(aSink),
+		"GET /v1/dlq/groups":    says(noCare),
+		"GET /v1/dlq/histogram": says(noHistogram),
+		"GET /v1/dlq/items":     says(list("null", aLetter("1-0", "2026-01-01T00:00:00Z"))),
 		"POST /v1/dlq/operations": func(w http.ResponseWriter, r *http.Request, body string) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -215,9 +185,10 @@ func TestWhatAnOperationWaitsFor(t *testing.T) {
 	waits := `"waiting":4,"waiting_until":"2026-01-01T02:03:04Z"`
 	var resumed atomic.Bool
 	p := newTab(t, start(t, routes{
-		"GET /v1/sinks":      says(aSink),
-		"GET /v1/dlq/groups": says(noCare),
-		"GET /v1/dlq/items":  says(list("null", aLetter("1-0", "2026-01-01T00:00:00Z"))),
+		"GET /v1/sinks":         says(aSink),
+		"GET /v1/dlq/groups":    says(noCare),
+		"GET /v1/dlq/histogram": says(noHistogram),
+		"GET /v1/dlq/items":     says(list("null", aLetter("1-0", "2026-01-01T00:00:00Z"))),
 		"GET /v1/dlq/operations/op-00000000000000000000000000000001": func(w http.ResponseWriter, _ *http.Request, _ string) {
 			if resumed.Load() {
 				_, _ = io.WriteString(w, op+`"status":"stopped","waiting":0,"error":"sink hook: stopped after 3 failures in a row: HTTP 503","sinks":{"hook":{"done":false,"stopped":true,"settled":5,"delivered":4,"failed":1,"discarded":0,"skipped":0,"waiting":0,"error":"stopped after 3"}}}`)
@@ -246,6 +217,7 @@ func TestOneByOneStopsAtAnOutage(t *testing.T) {
 	p := newTab(t, start(t, routes{
 		"GET /v1/sinks":           says(aSink),
 		"GET /v1/dlq/groups":      says(noCare),
+		"GET /v1/dlq/histogram":   says(noHistogram),
 		"GET /v1/dlq/items":       says(list("null", aLetter("3-0", "2026-01-03T00:00:00Z"), aLetter("2-0", "2026-01-02T00:00:00Z"), aLetter("1-0", "2026-01-01T00:00:00Z"))),
 		"POST /v1/dlq/operations": says(strings.Replace(dry, `"count":2`, `"count":3`, 1)),
 		"POST /v1/dlq/items/hook~3-0/unpark": func(w http.ResponseWriter, _ *http.Request, _ string) {

@@ -48,6 +48,7 @@ func TestTheJournalShows(t *testing.T) {
 	api := routes{
 		"GET /v1/sinks":          says(journalSinks(time.Now())),
 		"GET /v1/dlq/groups":     says(noCare),
+		"GET /v1/dlq/histogram":  says(noHistogram),
 		"GET /v1/dlq/items":      says(list("null")),
 		"GET /v1/dlq/operations": says(`{"operations":[` + ops["1"] + "," + ops["2"] + "," + ops["3"] + `]}`),
 		"GET /v1/deliveries": says(`{"sink":"full","delivery_id":"d1","status":"dead_lettered","spilled":true,"updated_at":"2026-01-01T00:00:10Z","attempts":5,"next":{"event":"return","state":"due"},` +

@@ -46,8 +46,9 @@ func TestAReceiverThatIsDownShows(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, outage(now))
 		},
-		"GET /v1/dlq/groups": says(noCare),
-		"GET /v1/dlq/items":  says(list("null")),
+		"GET /v1/dlq/groups":    says(noCare),
+		"GET /v1/dlq/histogram": says(noHistogram),
+		"GET /v1/dlq/items":     says(list("null")),
 		"POST /v1/sinks/hook/resume": func(w http.ResponseWriter, _ *http.Request, _ string) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"backstop/client"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
+	"backstop/client"
 	"backstop/internal/incident"
 	"backstop/internal/local"
 )
@@ -23,7 +25,7 @@ func TestStory(t *testing.T) {
 	dead := b.export(t)
 
 	p := newTab(t, b.console)
-	p.says("Causes", "HTTP 503", "HTTP 429", "connection refused", "All 1,000 dead letters in the queue.")
+	p.says("Causes", "HTTP 503", "HTTP 429", "connection refused", "1,000 came in the last 24 hours, 1,000 of them are still there.", "Began at")
 	rows := eval[[]string](p, `[...document.querySelectorAll("section[aria-labelledby=h-causes] tbody tr")].map((r) => r.innerText.replace(/\s+/g, " "))`)
 	groups, err := b.api.GroupsPage(t.Context(), client.Filter{}, "")
 	if err != nil || len(groups.Groups) != len(incident.Causes) || len(rows) != len(incident.Causes) {
@@ -31,14 +33,14 @@ func TestStory(t *testing.T) {
 	}
 	for i, c := range incident.Causes {
 		g := groups.Groups[i]
-		want := fmt.Sprintf("%d %s %s %s", c.Count, g.Fingerprint, c.Sink, c.Reason)
+		want := fmt.Sprintf("%d %s %s %s new", c.Count, causeOf(g), c.Sink, c.Reason)
 		if !strings.HasPrefix(rows[i], want) || !strings.Contains(g.Fingerprint, c.Error) {
 			t.Errorf("cause %d is %q, want %q with %s", i, rows[i], want, c.Error)
 		}
 	}
 
 	in.Heal()
-	p.click("button", "Replay 520 dead letters: "+groups.Groups[0].Fingerprint+", orders")
+	p.click("button", "Replay 520 dead letters: "+causeOf(groups.Groups[0])+", orders")
 	p.says("520 dead letters will be sent again.")
 	if n := len(in.Arrived()); n != 0 {
 		t.Errorf("the dry run sent %d messages", n)
@@ -72,6 +74,9 @@ func TestStory(t *testing.T) {
 	p.click("header nav a", "Operations")
 	p.says("the receiver is back (INC-42)", "completed", "520 of 520")
 }
+
+// causeOf is a group as the page names it.
+func causeOf(g client.Group) string { return strings.TrimPrefix(g.Fingerprint, "SINK_UNAVAILABLE: ") }
 
 // A bulk discard asks for the number to be typed.
 func TestBulkDiscardOfASelectionAsksForItsNumber(t *testing.T) {
@@ -126,6 +131,47 @@ func TestAStoppedOperationIsResumed(t *testing.T) {
 	p.says("Completed: 12 delivered, 0 failed.", "Round")
 	if n := b.counts(t)["exhausted"]; n != 0 {
 		t.Errorf("%d are left, want none", n)
+	}
+}
+
+// With the real functions: a test message arrives as one, a cause keeps its note, and a time that is chosen
+// in the chart lists what came then.
+func TestTheOverviewOfRealFunctions(t *testing.T) {
+	b := startBackstop(t, false)
+	b.seed(t, cause("webhook-down", "exhausted", errDown, "down", 12)...)
+	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 5)...)
+	p := newTab(t, b.console)
+	p.click("button", "Note: "+causeDown+", webhook-down")
+	p.keys("they know")
+	p.click("button", "Save")
+	p.says("acknowledged", "they know")
+	groups, err := b.api.GroupsPage(t.Context(), client.Filter{}, "")
+	if err != nil || groups.Groups[0].Note == nil || groups.Groups[0].Note.Note != "they know" {
+		t.Errorf("the API has %+v, %v; want the note", groups.Groups, err)
+	}
+	p.click("button", "Note: "+causeDown+", webhook-down")
+	p.says("Last noted")
+	p.keys(strings.Repeat("\b", len("they know")))
+	p.click("input", "Acknowledge: somebody knows, and cares for it")
+	p.click("button", "Save")
+	p.wait("no note", `!document.querySelector(".noted")`)
+
+	p.tabTo(".field", "Dead letters over time, by sink")
+	p.keys(kb.Home)
+	p.keys(kb.End, chromedp.KeyModifiers(chromedp.ModifierShift))
+	p.says("17 came, 17 still there (webhook-down 12, webhook-gone 5)")
+	p.keys("\r")
+	p.says("17 dead letters, newest first.")
+
+	p.goTo("#/")
+	p.click("button", "Send a test message through webhook-demo")
+	p.click("dialog button", "Send 1")
+	p.says("Delivered through webhook-demo after 1 attempt.")
+	p.click("dialog a", "Its whole way")
+	p.says("Sending began")
+	arrivals := b.Inbox.HTTP.Arrivals()
+	if n := len(arrivals); n != 1 || arrivals[0].Header.Get("X-Backstop-Test") != "console" {
+		t.Errorf("%d arrived: %+v; want one that is marked as a test", n, arrivals)
 	}
 }
 
@@ -194,7 +240,7 @@ func TestOneDeadLetter(t *testing.T) {
 	p.click("button", "Replay 1")
 	p.says("Delivered through webhook-demo.")
 	p.click("button", "Close")
-	p.says("No such dead letter", "SINK_DLQ_NOT_FOUND", "HTTP 404")
+	p.says("superseded", "Another was made of it")
 	if n := b.accepted()["one-0002"]; n != 1 {
 		t.Errorf("one-0002 arrived %d times, want 1", n)
 	}
@@ -203,10 +249,10 @@ func TestOneDeadLetter(t *testing.T) {
 	p.click("tbody a", "Order 4002 was paid")
 	p.click("button", "Discard…")
 	p.click("button", "Discard 1")
-	p.says("Dead letters", "1 dead letter, newest first.") // back in the list; the unparked one is left
+	p.says("Dead letters", "2 dead letters, newest first.") // back in the list; the unparked one is left, and the superseded one
 }
 
-// Unpark, and a replay through another sink, of all that a filter finds.
+// Unpark of all that a filter finds.
 func TestOneByOneOfAFilter(t *testing.T) {
 	b := startBackstop(t, false)
 	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 9)...)
@@ -219,18 +265,29 @@ func TestOneByOneOfAFilter(t *testing.T) {
 	p.says("Completed: 9 done.")
 	p.click("button", "Close")
 	p.wait("all due", `!document.querySelector("table").innerText.includes("waiting")`)
+}
 
-	p.click("button", "Replay all…")
+// A replay through another sink is an operation like any other. The question says before what that sink
+// could never send, and how its receiver is.
+func TestACauseIsRedirected(t *testing.T) {
+	b := startBackstop(t, true)
+	b.seed(t, cause("webhook-gone", "terminal", errGone, "gone", 9)...)
+	p := newTab(t, b.console)
+	p.click("button", "Replay 9 dead letters: "+causeGone+", webhook-gone")
+	p.says("9 to webhook-gone: ok")
+	p.choose("Send through", "email-demo")
+	p.says("It could send none of them: they fail, and stay.", "9 to email-demo: ok")
+	p.accessible("a redirect that is refused")
 	p.choose("Send through", "webhook-demo")
+	p.says("9 to webhook-demo: ok", "what fails there stays as it was, in its own sink")
+	p.wait("nothing refused", `!document.querySelector("dialog .note")`)
+	p.picture("redirect-light")
 	p.click("button", "Replay 9")
-	p.says("Completed: 9 done.")
-	p.click("button", "Close")
-	p.says("delivered")
-	if n := len(b.accepted()); n != 9 {
-		t.Errorf("%d arrived, want 9", n)
-	}
-	if it := b.newest(t, filterOf("webhook-gone")); it.DeliveredAt.IsZero() {
-		t.Errorf("%s is not marked as delivered", it.ID)
+	p.says("Completed: 9 delivered, 0 failed.")
+	p.click("a", "Open the operation")
+	p.says("Sent through\nwebhook-demo")
+	if n, left := len(b.accepted()), b.counts(t)["terminal"]; n != 9 || left != 0 {
+		t.Errorf("%d arrived and %d are left, want 9 and none", n, left)
 	}
 }
 

@@ -41,7 +41,7 @@ func TestKeyboardAlone(t *testing.T) {
 	p.wait("the skip link first", `document.activeElement.id === "skip"`)
 	p.keys("\r")
 	p.wait("the focus on the content", `document.activeElement.id === "main"`)
-	p.tabTo("a", errGone)
+	p.tabTo("a", causeGone)
 	p.keys("\r")
 	p.wait("the list", `document.querySelector("h1").innerText === "Dead letters"`)
 	p.says("5 dead letters, newest first.")
@@ -60,7 +60,7 @@ func TestKeyboardAlone(t *testing.T) {
 	p.tabTo("header nav a", "Overview") // Tab goes around
 	p.keys("\r")
 	p.says("Causes")
-	p.tabTo("button", "Replay 12 dead letters: "+errDown+", webhook-down")
+	p.tabTo("button", "Replay 12 dead letters: "+causeDown+", webhook-down")
 	p.keys("\r")
 	p.says("12 dead letters will be sent again.")
 	p.wait("the focus on the reason", `document.activeElement.name === "reason"`)
@@ -143,11 +143,12 @@ func TestURLReflectsTheView(t *testing.T) {
 
 	p.click("header nav a", "Dead letters")
 	p.says("The newest 50 dead letters. There are older ones.")
-	p.click("nav a", "Older")
-	p.says("12 dead letters on this page, newest first. These are the oldest.")
-	if !strings.Contains(hash(), "cursor=") {
-		t.Errorf("the second page is at %s", hash())
+	p.click("nav button", "Load 50 more")
+	p.says("62 dead letters, newest first. That is all.")
+	if got, want := hash(), "#/items?rows=62"; got != want {
+		t.Errorf("what was loaded is at %s, want %s", got, want)
 	}
+	p.wait("the focus on what came", `document.activeElement === document.querySelectorAll("tbody th a")[50]`)
 	p.choose("Sink", "webhook-gone")
 	p.typeIn("Text", "order 4001")
 	p.keys("\r")
@@ -162,12 +163,37 @@ func TestURLReflectsTheView(t *testing.T) {
 	p.says("1 dead letter, newest first.")
 	p.click("a.chip", "Remove the filter text order 4001 ×")
 	p.says("2 dead letters, newest first.")
-	for _, want := range []string{"1 dead letter, newest first.", "12 dead letters on this page", "The newest 50 dead letters."} {
+	for _, want := range []string{"1 dead letter, newest first.", "62 dead letters, newest first. That is all."} {
 		if err := chromedp.Do(p.ctx, chromedp.NavigateBack()); err != nil {
 			t.Fatal(err)
 		}
 		p.says(want)
 	}
+}
+
+// On a phone the list comes in shorter pages, and what is selected stays so.
+func TestThePhonesListPages(t *testing.T) {
+	b := startBackstop(t, false)
+	b.seed(t, cause("webhook-down", "exhausted", errDown, "down", 45)...)
+	p := newTab(t, b.console)
+	p.look(390, 844, "dark")
+	p.goTo("#/items")
+	p.says("The newest 20 dead letters. There are older ones.")
+	p.click("tbody input", eval[string](p, `document.querySelector("tbody input").getAttribute("aria-label")`))
+	p.says("1 selected")
+	for _, want := range []string{"The newest 40 dead letters. There are older ones.", "45 dead letters, newest first. That is all."} {
+		p.click("nav button", "Load 20 more")
+		p.says(want, "1 selected")
+	}
+	if over := eval[int](p, "document.documentElement.scrollWidth") - 390; over > 0 {
+		t.Errorf("%d px wider than the screen", over)
+	}
+	p.click("tbody a", eval[string](p, `[...document.querySelectorAll("tbody th a")].at(-1).innerText`))
+	p.says("What went wrong")
+	if err := chromedp.Do(p.ctx, chromedp.NavigateBack()); err != nil {
+		t.Fatal(err)
+	}
+	p.says("45 dead letters, newest first. That is all.")
 }
 
 // A refresh between the press of a button and its release does not lose the click.
@@ -196,7 +222,7 @@ func TestRefreshDuringAClick(t *testing.T) {
 func TestEmptyStates(t *testing.T) {
 	b := startBackstop(t, false)
 	p := newTab(t, b.console)
-	p.says("The queue is empty.", "What cannot be delivered shows up here")
+	p.says("No dead letter came in the last 24 hours.", "What cannot be delivered shows up here")
 	p.goTo("#/items")
 	p.says("Everything was delivered, replayed or discarded.")
 	p.goTo("#/items?q=nobody")

@@ -550,6 +550,11 @@ func (l link) try(ctx context.Context, served, arrived func()) error {
 	return nil
 }
 
+// LookAll is for who shows receivers: no process of the simulation does.
+func (l link) LookAll(context.Context, []string) ([]flow.Seen, error) {
+	return nil, errors.New("nobody asks for all")
+}
+
 func (l link) Look(ctx context.Context, name string) (seen flow.Seen, err error) {
 	p, w := l.p, l.p.w
 	versions := map[string]int{}

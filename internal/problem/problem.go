@@ -45,6 +45,7 @@ var kinds = map[fault.Code]struct {
 	fault.CodeItemLeased:         {http.StatusConflict, "A replay holds the dead letter", 5 * time.Second},
 	fault.CodeDeliveryInProgress: {http.StatusConflict, "The same delivery is under way", 5 * time.Second},
 	fault.CodeAlreadyDelivered:   {http.StatusConflict, "It was delivered already", 0},
+	fault.CodePreviewStale:       {http.StatusConflict, "It is not what was seen any more", 0},
 	fault.CodeIDReused:           {http.StatusUnprocessableEntity, "The delivery id was used for other content", 0},
 	fault.CodeNotAttempted:       {http.StatusServiceUnavailable, "No time was left for an attempt", time.Second},
 	fault.CodeQueueUnavailable:   {http.StatusServiceUnavailable, "The queue did not take the message", 5 * time.Second},

@@ -14,7 +14,7 @@ import (
 
 func TestEachCodeHasItsStatus(t *testing.T) {
 	for code, want := range map[fault.Code]int{
-		fault.CodeInvalidArgument: 400, fault.CodeSinkNotFound: 404, fault.CodeDLQNotFound: 404, fault.CodeItemLeased: 409,
+		fault.CodeInvalidArgument: 400, fault.CodeSinkNotFound: 404, fault.CodeDLQNotFound: 404, fault.CodeItemLeased: 409, fault.CodePreviewStale: 409,
 		fault.CodeDeliveryInProgress: 409, fault.CodeAlreadyDelivered: 409, fault.CodeDeadLettered: 409, fault.CodeBodyTooLarge: 413, fault.CodeIDReused: 422, fault.CodeInternal: 500,
 		fault.CodeDLQOverflow: 503, fault.CodeDLQUnavailable: 503, fault.CodeSinkConfigInvalid: 503, fault.CodeNotAttempted: 503, fault.CodeSinkUnavailable: 503,
 		fault.CodeQueueUnavailable: 503,

@@ -97,12 +97,12 @@ func TestKeysAreWhatTheyWere(t *testing.T) {
 	got := []string{
 		k.Sinks(), k.Companion("s", "due"), k.Claim("s", "t"), k.Counts("s", "o"),
 		k.Record("s", "d"), k.Operation("o"), k.Operations(), k.OpenOperations(),
-		k.OwedEvents(),
+		k.OwedEvents(), k.Ticked(),
 	}
 	want := []string{
 		"p:sinks", "{p:dlq:s}:due", "{p:dlq:s}:claim:t", "{p:dlq:s}:op:o",
 		"p:delivery:0cc07939998ca332774fc11c7a038ae5", "p:op:o", "p:ops", "p:ops:open",
-		"p:events",
+		"p:events", "p:ticked",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

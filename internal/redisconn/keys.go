@@ -36,6 +36,7 @@ func CheckPrefix(prefix string) error {
 //	                                  sink's first push by each process, and repeated; and once a
 //	                                  queue that others filled is asked for by its name.
 //	                                  Others who write to a stream add its sink here themselves
+//	<prefix>:ticked           string  when the last run of the schedule ended well, Unix ms (Beat)
 //	<prefix>:dlq:<sink>       stream  one entry per dead letter (push; removed by settle, discard
 //	                                  and a trimming push). Others may append entries with the
 //	                                  field item alone:
@@ -166,6 +167,9 @@ type Keys struct{ prefix string }
 
 // Sinks is the set of all sinks.
 func (k Keys) Sinks() string { return k.prefix + ":sinks" }
+
+// Ticked is when the schedule ran last.
+func (k Keys) Ticked() string { return k.prefix + ":ticked" }
 
 // Stream holds the dead letters of a sink.
 func (k Keys) Stream(sink string) string { return k.prefix + ":dlq:" + sink }

@@ -408,7 +408,7 @@ func (d *decoder) reportFault(fault *sinks.ConfigError) {
 	if key != "" && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Key == key }) {
 		return // what is wrong with a key first makes the rest unsure
 	}
-	d.fault(d.position(key), key, "%s", d.secrets.clean(fault.Msg))
+	d.fault(d.position(key), key, "%s", d.secrets.clean(fault.Msg)+fault.Hint)
 	if fault.Known == nil {
 		return
 	}

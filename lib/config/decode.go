@@ -40,6 +40,9 @@ func parse(from Document) (root *yaml.Node, fault *Finding) {
 	d := yaml.NewDecoder(strings.NewReader(from.Text.Reveal()))
 	var doc yaml.Node
 	if err := d.Decode(&doc); err != nil {
+		if tab := tabFault(source, from.Text.Reveal(), err); tab != nil {
+			return nil, tab
+		}
 		return nil, syntaxFault(source, err)
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -56,6 +59,23 @@ func parse(from Document) (root *yaml.Node, fault *Finding) {
 		return nil, &f
 	}
 	return doc.Content[0], nil
+}
+
+// tabFault is where a tab stands in the indentation of a text that cannot be read for it; nil: there is
+// none, or the parser met something else.
+func tabFault(source, text string, err error) *Finding {
+	if msg := err.Error(); !strings.Contains(msg, "tab character") && !strings.Contains(msg, "cannot start any token") {
+		return nil
+	}
+	line := 0
+	for l := range strings.Lines(text) {
+		line++
+		indent := l[:len(l)-len(strings.TrimLeft(l, " \t"))]
+		if column := strings.IndexByte(indent, '\t'); column >= 0 && strings.TrimSpace(l) != "" {
+			return &Finding{Source: source, Line: line, Column: column + 1, Message: "a tab: YAML is indented with spaces"}
+		}
+	}
+	return nil
 }
 
 // syntaxFault tells what the parser said, without the one message that quotes the

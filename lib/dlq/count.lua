@@ -8,6 +8,12 @@ local fresh = {} -- of these, the groups that were empty: group -> text
 -- history (history.lua): PACKED is one that came and is still there.
 local function count_in()
   local PACKED, MAX_FIELDS, MAX_CAUSES, MAX_NEW = 67108865, 8192, 8 * max_groups, 100
+  local function count_at(time, g, n)
+    if call('HINCRBY', history, time .. g, n) == n and call('HLEN', history) > MAX_FIELDS then
+      call('HDEL', history, time .. g)
+      call('HINCRBY', history, time, n)
+    end
+  end
   for g, n in pairs(more) do
     if n > 0 then
       call('HINCRBY', groups, 'n:' .. g, n)
@@ -16,13 +22,9 @@ local function count_in()
   for g, s in pairs(stored) do
     local n, id = s[1] * PACKED, s[2]
     local ms = tonumber(string.match(id, '^%d+'))
-    for _, at in ipairs({ 'm' .. math.floor(ms / 300000), 'h' .. math.floor(ms / 3600000), 'd' .. math.floor(ms / 86400000) }) do
-      local field = at .. ':' .. g
-      if call('HINCRBY', history, field, n) == n and call('HLEN', history) > MAX_FIELDS then
-        call('HDEL', history, field)
-        call('HINCRBY', history, at .. ':', n)
-      end
-    end
+    count_at('m' .. math.floor(ms / 300000) .. ':', g, n)
+    count_at('h' .. math.floor(ms / 3600000) .. ':', g, n)
+    count_at('d' .. math.floor(ms / 86400000) .. ':', g, n)
     if g ~= '' and not fresh[g] then
       call('HSET', causes, 'l:' .. g, id)
     elseif g ~= '' then

@@ -6,7 +6,7 @@
 // what comes. Nothing here sends by itself: package replay does, on a schedule.
 //
 // DLQ is what the Retrier needs. Store is a DLQ with what else a queue can do, in parts:
-// Letters, Causes, Leases, Cancellations, Successions, Switches, Tallies and Journaling. Who uses a queue asks for the parts, or the
+// Letters, Causes, Leases, Cancellations, Successions, Switches, Tallies, Heartbeat and Journaling. Who uses a queue asks for the parts, or the
 // methods, that it needs. Memory and Redis are Stores, and both pass the suite in dlqtest.
 package dlq
 
@@ -88,6 +88,7 @@ type Store interface {
 	Successions
 	Switches
 	Tallies
+	Heartbeat
 	Journaling
 
 	// SetRegistryLookup sets where Replay finds sinks. Their Retriers keep what fails in
@@ -129,6 +130,10 @@ type Letters interface {
 	// Stats returns what is known of one sink's queue. Depth is exact; after others
 	// removed entries, the other numbers may be wrong until a few more calls.
 	Stats(ctx context.Context, sink string) (Stats, error)
+
+	// StatsOf returns what Stats does of several sinks, in few round trips. It fails as a whole, and
+	// mends nothing: what others removed may still be counted.
+	StatsOf(ctx context.Context, sinks []string) ([]Stats, error)
 
 	// Groups returns dead letters counted by reason and error fingerprint, of one sink
 	// or, when sink is empty, of all, largest first. Each sink has at most MaxGroups of
@@ -230,6 +235,15 @@ type Tallies interface {
 	// EndOperation begins the retention of the counters that Progress returns: the
 	// operation is final. Until then they do not expire, so that a cache evicts none.
 	EndOperation(ctx context.Context, operation, sink string) error
+}
+
+// Heartbeat tells whether the schedule works.
+type Heartbeat interface {
+	// Beat notes that a run of the schedule ended well, now by the caller's clock.
+	Beat(ctx context.Context) error
+
+	// LastBeat returns when one did last. Zero: none that is known.
+	LastBeat(ctx context.Context) (time.Time, error)
 }
 
 // Query selects a page of dead letters. Zero fields select everything.

@@ -20,6 +20,7 @@ type Memory struct {
 	mu     sync.Mutex
 	lookup RegistryLookup
 	queues map[string]*memoryQueue
+	beat   time.Time // see Beat
 }
 
 // NewMemory returns an empty store. Options that concern Redis only are ignored.

@@ -163,6 +163,18 @@ func (m *Memory) Stats(ctx context.Context, sink string) (Stats, error) {
 	return st, nil
 }
 
+// StatsOf implements Store.
+func (m *Memory) StatsOf(ctx context.Context, sinks []string) ([]Stats, error) {
+	all := make([]Stats, len(sinks))
+	for i, sink := range sinks {
+		var err error
+		if all[i], err = m.Stats(ctx, sink); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 // Groups implements Store.
 func (m *Memory) Groups(ctx context.Context, sink string) ([]Group, error) {
 	names, err := namesOf(ctx, m, sink)

@@ -265,10 +265,41 @@ func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
 
 // stats also reports whether there is something to mend.
 func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, err error) {
-	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases, flags[r.opts.journal])
+	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), r.statsArgs()...)
 	if err != nil {
 		return st, false, err
 	}
+	return r.readStats(answer)
+}
+
+func (r *Redis) statsArgs() []any {
+	return []any{mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases, flags[r.opts.journal]}
+}
+
+// StatsOf implements Store.
+func (r *Redis) StatsOf(ctx context.Context, sinks []string) ([]Stats, error) {
+	calls := make([]redisconn.Call, len(sinks))
+	for i, sink := range sinks {
+		if err := fault.CheckName(sink); err != nil {
+			return nil, err
+		}
+		calls[i] = redisconn.Call{Keys: r.conn.Keys.Queue(sink), Args: r.statsArgs()}
+	}
+	answers, err := r.conn.EvalAll(ctx, "stats", statsScript, calls)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Stats, len(sinks))
+	for i, answer := range answers {
+		if all[i], _, err = r.readStats(answer); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// readStats reads the script's answer.
+func (r *Redis) readStats(answer any) (st Stats, wrong bool, err error) {
 	a, ok := answer.([]any)
 	if want := map[bool]int{false: 19, true: 23}; !ok || len(a) != want[r.opts.journal] {
 		return st, false, redisconn.Unexpected("stats", answer)

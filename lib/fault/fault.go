@@ -32,6 +32,7 @@ const (
 	CodeNotAttempted       Code = "NOT_ATTEMPTED"        // no time was left for an attempt
 	CodeQueueUnavailable   Code = "QUEUE_UNAVAILABLE"    // the queue did not take the message, or did not say so
 	CodeBodyTooLarge       Code = "BODY_TOO_LARGE"       // the body exceeds the limit
+	CodePreviewStale       Code = "PREVIEW_STALE"        // an operation would touch other dead letters than were seen
 	CodeInvalidArgument    Code = "INVALID_ARGUMENT"     // the request is wrong; the message names the field
 	CodeInternal           Code = "INTERNAL"             // a defect of Backstop itself
 
@@ -47,6 +48,14 @@ const (
 	CodeConsoleForbidden   Code = "CONSOLE_FORBIDDEN"       // the request came from another site's page
 	CodeConsoleUnreachable Code = "CONSOLE_API_UNREACHABLE" // the API did not answer
 	CodeConsoleCredentials Code = "CONSOLE_CREDENTIALS"     //nolint:gosec // a name: there are no credentials for the API
+
+	// Those of the MCP server.
+
+	CodeTokenUnknown        Code = "TOKEN_UNKNOWN"        //nolint:gosec // a name: no preview gave the token
+	CodeTokenExpired        Code = "TOKEN_EXPIRED"        //nolint:gosec // a name: the token's time is over
+	CodeTokenUsed           Code = "TOKEN_USED"           //nolint:gosec // a name: the token has done what it was for
+	CodeApprovalUnsupported Code = "APPROVAL_UNSUPPORTED" // a person has to be asked, and the agent's client cannot
+	CodeApprovalRefused     Code = "APPROVAL_REFUSED"     // a person was asked, and did not agree
 )
 
 // Error is a coded error. Its text never contains a configured secret.

@@ -40,6 +40,18 @@ func (m *Memory) Look(ctx context.Context, sink string) (Seen, error) {
 	return seen, nil
 }
 
+// LookAll implements Store.
+func (m *Memory) LookAll(ctx context.Context, sinks []string) ([]Seen, error) {
+	all := make([]Seen, len(sinks))
+	for i, sink := range sinks {
+		var err error
+		if all[i], err = m.Look(ctx, sink); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 // Hold implements Store.
 func (m *Memory) Hold(_ context.Context, sink string, h Hold) (until, now int64, err error) {
 	m.mu.Lock()

@@ -49,6 +49,33 @@ func (r *Redis) Look(ctx context.Context, sink string) (Seen, error) {
 	if err != nil {
 		return Seen{}, err
 	}
+	return readSeen(got)
+}
+
+// LookAll implements Store.
+func (r *Redis) LookAll(ctx context.Context, sinks []string) ([]Seen, error) {
+	k := r.conn.Keys
+	calls := make([]redisconn.Call, len(sinks))
+	for i, sink := range sinks {
+		calls[i] = redisconn.Call{
+			Keys: []string{k.Companion(sink, "meta"), k.Companion(sink, "flow"), k.Companion(sink, "holds")}, Args: []any{aftermath.Microseconds()},
+		}
+	}
+	answers, err := r.conn.EvalAll(ctx, "look at all receivers", lookScript, calls)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Seen, len(sinks))
+	for i, answer := range answers {
+		if all[i], err = readSeen(answer); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// readSeen reads the script's answer.
+func readSeen(got any) (Seen, error) {
 	answer, ok := got.([]any)
 	if !ok || len(answer) < 3 || len(answer)%2 == 0 {
 		return Seen{}, errAnswer
@@ -59,7 +86,7 @@ func (r *Redis) Look(ctx context.Context, sink string) (Seen, error) {
 	if !ok1 || !ok2 || !ok3 || len(holds)%2 != 0 {
 		return Seen{}, errAnswer
 	}
-	seen := Seen{Paused: paused == 1, Now: now, States: make(map[string]string, len(answer)/2-1), Holds: make(map[string]int64, len(holds)/2)}
+	out := Seen{Paused: paused == 1, Now: now, States: make(map[string]string, len(answer)/2-1), Holds: make(map[string]int64, len(holds)/2)}
 	for i := 0; i < len(holds); i += 2 {
 		key, ok1 := holds[i].(string)
 		score, ok2 := holds[i+1].(string)
@@ -67,7 +94,7 @@ func (r *Redis) Look(ctx context.Context, sink string) (Seen, error) {
 		if !ok1 || !ok2 || err != nil {
 			return Seen{}, errAnswer
 		}
-		seen.Holds[key] = int64(until)
+		out.Holds[key] = int64(until)
 	}
 	for i := 3; i < len(answer); i += 2 {
 		name, ok1 := answer[i].(string)
@@ -75,9 +102,9 @@ func (r *Redis) Look(ctx context.Context, sink string) (Seen, error) {
 		if !ok1 || !ok2 {
 			return Seen{}, errAnswer
 		}
-		seen.States[name] = state
+		out.States[name] = state
 	}
-	return seen, nil
+	return out, nil
 }
 
 // Swap implements Store.

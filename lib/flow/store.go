@@ -11,6 +11,8 @@ import (
 type Store interface {
 	// Look returns what is known of a sink.
 	Look(ctx context.Context, sink string) (Seen, error)
+	// LookAll returns what Look does of several sinks, in few round trips. It fails as a whole.
+	LookAll(ctx context.Context, sinks []string) ([]Seen, error)
 	// Swap replaces the state of one receiver if it still is what the caller believes. It can
 	// be repeated after a lost reply: then it finds its own text, and says so.
 	Swap(ctx context.Context, sink, receiver string, s Swap) (Swapped, error)

@@ -218,6 +218,9 @@ func TestAStoreThatIsAwaySaysSo(t *testing.T) {
 	server.Kill(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
+	if _, err := s.LookAll(ctx, []string{"ops"}); fault.CodeOf(err) != fault.CodeDLQUnavailable {
+		t.Errorf("LookAll = %v, want SINK_DLQ_UNAVAILABLE", err)
+	}
 	if _, err := s.Look(ctx, "ops"); fault.CodeOf(err) != fault.CodeDLQUnavailable {
 		t.Errorf("got %v, want SINK_DLQ_UNAVAILABLE", err)
 	}

@@ -246,6 +246,23 @@ func (g *Gate) Receivers(ctx context.Context, sink string, p Policy) ([]Receiver
 	if err != nil {
 		return nil, err
 	}
+	return seen.receivers(p), nil
+}
+
+// ReceiversOf returns what Receivers does of several sinks, in few round trips. It fails as a whole.
+func (g *Gate) ReceiversOf(ctx context.Context, sinks []string, policy func(sink string) Policy) ([][]Receiver, error) {
+	seen, err := g.Store.LookAll(ctx, sinks)
+	if err != nil {
+		return nil, err
+	}
+	all := make([][]Receiver, len(sinks))
+	for i, sink := range sinks {
+		all[i] = seen[i].receivers(policy(sink))
+	}
+	return all, nil
+}
+
+func (seen Seen) receivers(p Policy) []Receiver {
 	p = p.Normalize()
 	all := []Receiver{{Status: ReceiverOK}}
 	for _, name := range slices.Sorted(maps.Keys(seen.States)) {
@@ -260,7 +277,7 @@ func (g *Gate) Receivers(ctx context.Context, sink string, p Policy) ([]Receiver
 			all = append(all, r)
 		}
 	}
-	return all, nil
+	return all
 }
 
 func (s State) receiver(now int64) Receiver {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -115,6 +116,9 @@ type OperationRequest struct {
 	All bool `json:"all,omitempty"`
 	// DryRun only says what would be done.
 	DryRun bool `json:"dry_run,omitempty"`
+	// UpTo fixes the items to those that were there in a dry run: the native id of the newest of each sink, as
+	// Preview.UpTo has them. Sinks that are not in it have no members. Nil: all that are there now.
+	UpTo map[string]string `json:"up_to,omitempty"`
 	// StopAfter is how many failures in a row of one receiver stop a replay; 0: none do. Nil:
 	// DefaultStopAfter.
 	StopAfter *int `json:"stop_after,omitempty"`
@@ -129,6 +133,8 @@ type OperationRequest struct {
 	// (Unicode's simple folding). Entries that cannot be read are counted, not removed
 	// (EraseCounts.Unreadable). The operation keeps a keyed hash of it, and that only until it is final.
 	Recipient string `json:"recipient,omitempty"`
+	// Expect is what the operation must find, or else it is PREVIEW_STALE. Nil: whatever there is.
+	Expect *Expect `json:"expect,omitempty"`
 	// Reason is why, in the operator's words.
 	Reason string `json:"reason,omitempty"`
 	// Actor is who asks, as the authorizer knows them.
@@ -143,7 +149,7 @@ func (r OperationRequest) validate() error {
 	if !r.Action.settles() && !r.Action.journals() {
 		return invalid("action: want replay, discard, restore, audit or erase, got %.40q", r.Action)
 	}
-	if err := r.validateJournal(); err != nil || r.Action.journals() {
+	if err := errors.Join(r.validateUpTo(), r.validateExpect(), r.validateJournal()); err != nil || r.Action.journals() {
 		return err
 	}
 	if r.StopAfter != nil {

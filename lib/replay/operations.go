@@ -17,7 +17,8 @@ import (
 // CreateOperation starts a bulk operation: its members are fixed now, and every later
 // Run works on it until it is final. A dry run is answered and not stored. Errors:
 // INVALID_ARGUMENT, naming the field, or because Operations is nil; ID_REUSED when the
-// idempotency key belongs to another request; SINK_DLQ_UNAVAILABLE.
+// idempotency key belongs to another request; PREVIEW_STALE when it does not find what it expects;
+// SINK_DLQ_UNAVAILABLE.
 func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Operation, error) {
 	if err := r.validate(); err != nil {
 		return Operation{}, err
@@ -31,7 +32,7 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 	}
 	var p Preview
 	if r.DryRun || !r.Action.journals() { // those take long to look
-		if p, err = e.preview(ctx, op); err != nil {
+		if p, err = e.preview(ctx, r, op); err != nil {
 			return Operation{}, err
 		}
 	}
@@ -47,6 +48,9 @@ func (e *Engine) CreateOperation(ctx context.Context, r OperationRequest) (Opera
 		return op, nil
 	}
 	op.ID = newOperationID(r.IdempotencyKey)
+	if err := e.unchanged(ctx, r, op, p); err != nil {
+		return Operation{}, err
+	}
 	stored, err := e.operationStore().Create(ctx, op)
 	if err != nil {
 		return Operation{}, err

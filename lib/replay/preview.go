@@ -45,10 +45,22 @@ type Preview struct {
 	Refusal string `json:"refusal,omitempty"`
 	// BySink is how many of Count are in each sink; one without any is missing.
 	BySink map[string]int64 `json:"by_sink"`
+	// Groups are the largest groups of the items, and MoreGroups how many there are beside them;
+	// counted where the request has an Expect.
+	Groups     []dlq.Group `json:"groups,omitempty"`
+	MoreGroups int         `json:"more_groups,omitempty"`
+	// Expect is what an operation over the same items has to hand back; nil unless the request has one
+	// and the preview is complete.
+	Expect *Expect `json:"expect,omitempty"`
+	// UpTo is the native id of the newest entry of each sink, as it was looked at: OperationRequest.UpTo
+	// takes it. Nil: the items are listed by their ids, or the action works on the journal.
+	UpTo map[string]string `json:"up_to,omitempty"`
 	// JournalCounts are what an action on the journal would do.
 	JournalCounts
 
 	to sinks.Sink // of a redirect; else nil
+	// members is nil where nobody asks for an Expect.
+	members *members
 }
 
 // LastTried is the newest replay of some dead letters. What a replay delivered and removed is
@@ -67,6 +79,9 @@ type LastTried struct {
 func (p *Preview) look(it dlq.Item) {
 	if len(p.Sample) < previewSample {
 		p.Sample = append(p.Sample, it)
+	}
+	if p.members != nil {
+		p.members.add(it)
 	}
 	p.Looked++
 	if to := p.to; to != nil && it.DecodeError == "" {
@@ -103,7 +118,7 @@ func (e *Engine) Preview(ctx context.Context, r OperationRequest) (Preview, erro
 	if err != nil {
 		return Preview{}, err
 	}
-	return e.preview(ctx, op)
+	return e.preview(ctx, r, op)
 }
 
 // freeze returns the operation with its members fixed: ids in their public form, or
@@ -161,7 +176,14 @@ func (e *Engine) freeze(ctx context.Context, r OperationRequest) (Operation, err
 			return nil
 		})
 	}
-	return op, g.Wait()
+	err := g.Wait()
+	if r.UpTo != nil {
+		op.fixTo(r.UpTo)
+	}
+	if r.Expect != nil && !r.DryRun {
+		op.boundBy(r.Expect.UpTo)
+	}
+	return op, err
 }
 
 // freezeIDs lists the members. A bare native id is looked up; one that is not there is
@@ -195,8 +217,16 @@ func (e *Engine) freezeIDs(ctx context.Context, ids []string, op *Operation) err
 }
 
 // preview counts the members of a frozen operation.
-func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
-	p := Preview{Complete: true, Sample: []dlq.Item{}, BySink: map[string]int64{}}
+func (e *Engine) preview(ctx context.Context, r OperationRequest, op Operation) (p Preview, err error) {
+	p = Preview{Complete: true, Sample: []dlq.Item{}, BySink: map[string]int64{}}
+	if r.Expect != nil {
+		p.members = &members{}
+		defer func() {
+			if err == nil {
+				p.seen(op)
+			}
+		}()
+	}
 	p.JournalCounts = op.Action.zeroCounts()
 	if op.Sink != "" {
 		t, err := e.target(ctx, op.Sink)
@@ -217,6 +247,7 @@ func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 	for name, progress := range op.Sinks {
 		upTo[name] = progress.NewestID
 	}
+	p.UpTo = upTo
 	q := f.query(f.Sink, upTo)
 	q.Limit, q.MaxScan = previewPage, previewPerCall
 	for end := time.Now().Add(previewTime); ; {
@@ -232,7 +263,7 @@ func (e *Engine) preview(ctx context.Context, op Operation) (Preview, error) {
 		}
 		q.Cursor = page.NextCursor
 		switch {
-		case f.everything(): // whole queues are counted by their depths
+		case f.everything() && r.Expect == nil && r.UpTo == nil: // whole queues are counted by their depths
 			p.Count, p.Expired, p.BySink = op.Total, op.expired, map[string]int64{}
 			for name, progress := range op.Sinks {
 				if progress.Members > 0 {

@@ -108,6 +108,7 @@ type Store interface {
 	dlq.Successions
 	dlq.Tallies
 	PruneCanceled(ctx context.Context, sink string) (int64, error)
+	Beat(ctx context.Context) error
 	NewGroups(ctx context.Context, sink string) ([]dlq.Group, error)
 	Told(ctx context.Context, told []dlq.Group) error
 	AddBatch(ctx context.Context, items []dlq.Item) (stored []dlq.Item, errs []error)

@@ -70,7 +70,19 @@ func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
 	}
 	err := r.work(working)
 	r.remaining(ctx)
+	if err == nil && r.err == nil && req.Operation == "" && len(req.Sinks) == 0 {
+		r.beat(ctx)
+	}
 	return r.tally.summary(), coded(errors.Join(err, r.err))
+}
+
+// beat notes that the schedule works.
+func (r *run) beat(ctx context.Context) {
+	ctx, cancel := r.budget.AnswerContext(ctx)
+	defer cancel()
+	if err := r.Store.Beat(ctx); err != nil {
+		r.log().WarnContext(ctx, "the schedule's heartbeat is not noted", "error", err.Error())
+	}
 }
 
 func positive(n, otherwise int) int {

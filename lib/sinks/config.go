@@ -18,6 +18,10 @@ import (
 type ConfigError struct {
 	Key string // dotted path within the sink's block, such as "retry.max_attempts" or "hosts[2]"
 	Msg string
+	// Hint is put behind Msg and says what would do, in the words of the code alone: such as
+	// ", such as smtp.example.org:587". Unlike Msg, it is never searched for configured values, one of
+	// which it may happen to have. It must hold none.
+	Hint string
 	// Known lists the keys that are allowed where an unknown one was found; nil for
 	// other faults.
 	Known []string
@@ -27,8 +31,8 @@ type ConfigError struct {
 	Word string
 }
 
-// Error returns "key: message".
-func (e *ConfigError) Error() string { return e.Key + ": " + e.Msg }
+// Error returns "key: message" with the hint.
+func (e *ConfigError) Error() string { return e.Key + ": " + e.Msg + e.Hint }
 
 // Adviser is implemented by sinks that may be configured in ways that are valid and yet
 // hardly meant, such as a port that does not go with the protocol. It does no I/O.
@@ -133,7 +137,7 @@ func decodeStruct(prefix string, raw map[string]any, v reflect.Value) []error {
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		fv, ok := fields[key]
 		if !ok {
-			faults = append(faults, &ConfigError{Key: prefix + key, Msg: "unknown key; known: " + strings.Join(known, ", "), Known: known})
+			faults = append(faults, &ConfigError{Key: prefix + key, Msg: "unknown key", Hint: "; known: " + strings.Join(known, ", "), Known: known})
 			continue
 		}
 		faults = append(faults, decodeValue(prefix+key, raw[key], fv)...)

@@ -548,6 +548,10 @@ type halfUnreadable struct {
 	readable string
 }
 
+func (q halfUnreadable) StatsOf(context.Context, []string) ([]dlq.Stats, error) {
+	return nil, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "some queue"}
+}
+
 func (q halfUnreadable) Stats(ctx context.Context, sink string) (dlq.Stats, error) {
 	if sink == q.readable {
 		return q.Store.Stats(ctx, sink)

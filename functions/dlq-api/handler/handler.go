@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path"
 	"runtime/debug"
+	"time"
 
 	"github.com/akrylysov/algnhsa"
 	"github.com/aws/aws-lambda-go/lambda"
@@ -44,8 +45,10 @@ type queue interface {
 	Page(ctx context.Context, q dlq.Query) (dlq.Page, error)
 	Sinks(ctx context.Context) ([]string, error)
 	Stats(ctx context.Context, sink string) (dlq.Stats, error)
+	StatsOf(ctx context.Context, sinks []string) ([]dlq.Stats, error)
 	Groups(ctx context.Context, sink string) ([]dlq.Group, error)
 	dlq.Causes
+	LastBeat(ctx context.Context) (time.Time, error)
 	Pause(ctx context.Context, sink string, paused bool) error
 	Unpark(ctx context.Context, id string) error
 }
@@ -58,6 +61,7 @@ type records interface {
 // gate knows the receivers of each sink, and lets them be tried again.
 type gate interface {
 	Receivers(ctx context.Context, sink string, p flow.Policy) ([]flow.Receiver, error)
+	ReceiversOf(ctx context.Context, sinks []string, policy func(sink string) flow.Policy) ([][]flow.Receiver, error)
 	Lift(ctx context.Context, sink string, p flow.Policy) error
 }
 

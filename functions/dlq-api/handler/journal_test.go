@@ -23,6 +23,17 @@ type journaled struct {
 	view    dlq.JournalView
 }
 
+func (q journaled) StatsOf(ctx context.Context, sinks []string) ([]dlq.Stats, error) {
+	all := make([]dlq.Stats, len(sinks))
+	for i, sink := range sinks {
+		var err error
+		if all[i], err = q.Stats(ctx, sink); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 func (q journaled) Stats(ctx context.Context, sink string) (dlq.Stats, error) {
 	s, err := q.queue.Stats(ctx, sink)
 	s.Retired, s.Journal = q.retired, q.view

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"backstop/internal/app"
+	"backstop/lib/dlq"
 	"backstop/lib/replay"
 )
 
@@ -133,24 +134,45 @@ func checkOperation(o replay.OperationRequest) error {
 	return checkMeta("filter.meta", o.Filter.Meta)
 }
 
+// previewGroup is what a dry run knows of a group.
+type previewGroup struct {
+	ID          string     `json:"id"`
+	Sink        string     `json:"sink"`
+	Reason      dlq.Reason `json:"reason"`
+	Fingerprint string     `json:"fingerprint"`
+	Count       int64      `json:"count"`
+}
+
+func previewGroups(groups []dlq.Group) []previewGroup {
+	views := make([]previewGroup, 0, len(groups))
+	for _, g := range groups {
+		views = append(views, previewGroup{g.ID(), g.Sink, g.Reason, g.Fingerprint, g.Count})
+	}
+	return views
+}
+
 func answerDryRun(w http.ResponseWriter, op replay.Operation) error {
 	p := op.Preview
 	body := struct {
-		DryRun    bool                   `json:"dry_run"`
-		Action    replay.OperationAction `json:"action"`
-		Count     int64                  `json:"count"`
-		Expired   int64                  `json:"expired"`
-		Complete  bool                   `json:"complete"`
-		Scanned   int64                  `json:"scanned"`
-		Sample    []summary              `json:"sample"`
-		LastTried *replay.LastTried      `json:"last_tried,omitempty"`
-		Looked    int64                  `json:"looked"`
-		Sink      string                 `json:"sink,omitempty"` // of a redirect
-		Refused   int64                  `json:"refused,omitempty"`
-		Refusal   string                 `json:"refusal,omitempty"`
-		BySink    map[string]int64       `json:"by_sink"`
+		DryRun     bool                   `json:"dry_run"`
+		Action     replay.OperationAction `json:"action"`
+		Count      int64                  `json:"count"`
+		Expired    int64                  `json:"expired"`
+		Complete   bool                   `json:"complete"`
+		Scanned    int64                  `json:"scanned"`
+		Sample     []summary              `json:"sample"`
+		LastTried  *replay.LastTried      `json:"last_tried,omitempty"`
+		Looked     int64                  `json:"looked"`
+		Sink       string                 `json:"sink,omitempty"` // of a redirect
+		Refused    int64                  `json:"refused,omitempty"`
+		Refusal    string                 `json:"refusal,omitempty"`
+		BySink     map[string]int64       `json:"by_sink"`
+		UpTo       map[string]string      `json:"up_to,omitempty"`
+		Groups     []previewGroup         `json:"groups,omitempty"`
+		MoreGroups int                    `json:"more_groups,omitempty"`
+		Expect     *replay.Expect         `json:"expect,omitempty"`
 		replay.JournalCounts
-	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked, op.Sink, p.Refused, p.Refusal, p.BySink, p.JournalCounts}
+	}{true, op.Action, p.Count, p.Expired, p.Complete, p.Scanned, summarize(p.Sample), p.LastTried, p.Looked, op.Sink, p.Refused, p.Refusal, p.BySink, p.UpTo, previewGroups(p.Groups), p.MoreGroups, p.Expect, p.JournalCounts}
 	return answer(w, http.StatusOK, body)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,6 +176,13 @@ func (g *fragile) Receivers(ctx context.Context, sink string, p flow.Policy) ([]
 		return nil, g.look
 	}
 	return g.gate.Receivers(ctx, sink, p)
+}
+
+func (g *fragile) ReceiversOf(ctx context.Context, sinks []string, policy func(string) flow.Policy) ([][]flow.Receiver, error) {
+	if g.look != nil && slices.Contains(sinks, "hook") {
+		return nil, g.look
+	}
+	return g.gate.ReceiversOf(ctx, sinks, policy)
 }
 
 func (g *fragile) Lift(ctx context.Context, sink string, p flow.Policy) error {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"backstop/internal/version"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
 	"backstop/lib/flow"
@@ -99,7 +100,14 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 		ConfigAgeSeconds int64      `json:"config_age_seconds"` // -1: no configuration
 		ConfigError      string     `json:"config_error,omitempty"`
 		Journal          bool       `json:"journal"`
-	}{Sinks: []sinkView{}, ConfigAgeSeconds: -1, Journal: h.engine.Journal != nil}
+		Version          string     `json:"version"`
+		Now              time.Time  `json:"now"`
+		// ScheduleRanAt is when a run of the schedule ended well last. Missing: none that is known.
+		ScheduleRanAt time.Time `json:"schedule_ran_at,omitzero"`
+	}{
+		Sinks: []sinkView{}, ConfigAgeSeconds: -1, Journal: h.engine.Journal != nil, Version: version.Read().Version,
+		Now: time.Now().UTC().Truncate(time.Millisecond),
+	}
 
 	views := map[string]*sinkView{}
 	snapshot, err := h.app.Config.Get(r.Context())
@@ -128,6 +136,9 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 	if err := h.fill(r.Context(), views); err != nil {
 		return err
 	}
+	if body.ScheduleRanAt, err = h.queue.LastBeat(r.Context()); err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(views)) {
 		body.Sinks = append(body.Sinks, *views[name])
 	}
@@ -138,9 +149,43 @@ func (h *api) listSinks(w http.ResponseWriter, r *http.Request) error {
 // read, while its slot moves or its node is away, must not hide the others.
 const queueShare = 2 * time.Second
 
-// fill adds what the queue and the gate know, several sinks at once. The error is that of a
-// queue when none could be read.
+// fill adds what the queue and the gate know: of all sinks at once, and where that fails, of each by itself.
+// The error is that of a queue when none could be read.
 func (h *api) fill(ctx context.Context, views map[string]*sinkView) error {
+	if h.fillAtOnce(ctx, views) {
+		return nil
+	}
+	return h.fillEach(ctx, views)
+}
+
+// fillAtOnce asks for all sinks in few round trips, and reports whether every queue could be read.
+func (h *api) fillAtOnce(ctx context.Context, views map[string]*sinkView) bool {
+	ctx, cancel := context.WithTimeout(ctx, queueShare)
+	defer cancel()
+	names := slices.Sorted(maps.Keys(views))
+	var stats []dlq.Stats
+	var receivers [][]flow.Receiver
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		stats, err = h.queue.StatsOf(ctx, names)
+		return err
+	})
+	g.Go(func() (err error) {
+		receivers, err = h.gate.ReceiversOf(ctx, names, func(sink string) flow.Policy { return views[sink].policy })
+		return err
+	})
+	if g.Wait() != nil {
+		return false // whose fault it is shows where each is asked
+	}
+	for i, name := range names {
+		views[name].set(stats[i])
+		views[name].receive(receivers[i])
+	}
+	return true
+}
+
+// fillEach asks for several sinks at a time, each by itself.
+func (h *api) fillEach(ctx context.Context, views map[string]*sinkView) error {
 	var g errgroup.Group
 	g.SetLimit(16)
 	var mu sync.Mutex

@@ -1,5 +1,7 @@
 // The HTTP API (docs/openapi.yaml), through the console's own server.
 
+import { search } from "./router.js";
+
 // Problem is an answer that is not a success (RFC 9457), or no answer at all.
 export class Problem extends Error {
   constructor({ title, detail = "", status = 0, code = "", retryAfter = "" }) {
@@ -15,7 +17,7 @@ export class Problem extends Error {
 
 // call returns {body, etag}. An aborted call throws the signal's AbortError.
 async function call(method, path, { query, body, headers, signal } = {}) {
-  const params = new URLSearchParams(Object.entries(query ?? {}).filter(([, v]) => v !== undefined && v !== null && v !== ""));
+  const params = search(query ?? {});
   const url = `/v1/${path}${params.size ? `?${params}` : ""}`;
   let resp, text;
   try {
@@ -61,7 +63,11 @@ export const api = {
   pause: (name, paused, signal) => post(`sinks/${encodeURIComponent(name)}/${paused ? "pause" : "resume"}`, { signal }),
   delivery: (sink, id, signal) => get("deliveries", { sink, id }, signal),
   cancelDelivery: async (sink, id, signal) => (await call("DELETE", "deliveries", { query: { sink, id }, signal })).body,
+  // send delivers a message, or keeps it.
+  send: (request, signal) => post("messages", { body: request, signal }),
   groups: (signal) => get("dlq/groups", {}, signal),
+  noteGroup: (id, note, signal) => post(`dlq/groups/${encodeURIComponent(id)}/note`, { body: note, signal }),
+  histogram: (query, signal) => get("dlq/histogram", query, signal),
   items: (query, signal) => get("dlq/items", query, signal),
   // item returns {body, etag}.
   item: (id, signal) => call("GET", item(id), { signal }),

@@ -2,13 +2,16 @@
 
 import { delivery } from "./delivery.js";
 import { closeAll, open } from "./dialog.js";
-import { announce, h, replace } from "./dom.js";
+import { announce, focusKey, h, replace } from "./dom.js";
+import { zone } from "./format.js";
 import { item } from "./item.js";
 import { items } from "./items.js";
+import { help, listen } from "./keys.js";
 import { operation, operations } from "./operations.js";
 import { overview } from "./overview.js";
 import { empty, loading, problemBox } from "./parts.js";
-import { here } from "./router.js";
+import { go, here } from "./router.js";
+import { utc } from "./settings.js";
 
 const EVERY = 15_000; // ms between two looks
 const HOLD = 2000; // ms that a pressed button puts off what would replace it
@@ -37,7 +40,8 @@ function viewOf({ parts: [first, second, third] }) {
 const main = document.getElementById("main");
 const auto = document.getElementById("auto");
 const memories = new Map(); // what a view keeps between two visits
-let current = null; // what is shown: {view, content, leave (an AbortController), reload}
+let current = null; // what is shown: {view, id (of one thing), content, leave (an AbortController), reload, again (draws the same)}
+let searching = false; // the search is focused as soon as the view has one
 
 // released waits for the end of a click under way: a button that is replaced between press
 // and release would not be clicked.
@@ -62,7 +66,7 @@ function route() {
   const content = h("div", { class: "content" });
   if (!memories.has(view)) memories.set(view, {});
   const state = { ...place, signal: leave.signal, memory: memories.get(view), reload: () => draw(true) };
-  current = { view, leave, reload: draw };
+  current = { view, leave, id: place.parts[1], reload: draw, again: () => {} };
   document.title = `${view.title(place)} – Backstop`;
   for (const link of document.querySelectorAll("header nav a")) {
     const shown = (place.parts[0] ?? "overview") === link.dataset.view;
@@ -77,7 +81,9 @@ function route() {
       const data = await view.load(state);
       await released();
       if (leave.signal.aborted) return;
-      view.show(content, data, state);
+      const show = () => view.show(content, data, state);
+      show();
+      current.again = show;
       return true;
     } catch (err) {
       if (leave.signal.aborted) return;
@@ -101,9 +107,38 @@ function route() {
   if (before) heading.focus();
   window.scrollTo(0, 0);
   draw().then(() => {
-    if (leave.signal.aborted || !before) return;
-    if (before.view === view && document.activeElement === heading) content.querySelector("[data-focus]")?.focus();
+    if (leave.signal.aborted) return;
+    if (searching) return focusSearch();
+    if (!before || document.activeElement !== heading) return;
+    if (before.view === view) content.querySelector("[data-focus]")?.focus();
+    else if (before.view === item && view === items) focusKey(`item ${before.id}`); // back where one left
   });
+}
+
+// search focuses the view's search; a view without one gives way to the list.
+function search() {
+  if (focusSearch()) return;
+  searching = true;
+  go(["items"]);
+}
+
+function focusSearch() {
+  searching = false;
+  const field = main.querySelector("[role=search] input");
+  field?.focus();
+  field?.select();
+  return Boolean(field);
+}
+
+// The zone of all times is one choice.
+const zoneButton = document.getElementById("zone");
+const showZone = () => replace(zoneButton, h("span", { class: "roomy" }, "Times: "), zone(), !utc.on && h("span", { class: "roomy" }, ", local"));
+
+function otherZone() {
+  utc.set(!utc.on);
+  showZone();
+  current.again();
+  announce(utc.on ? "Times are in UTC." : `Times are in your zone, ${zone()}.`);
 }
 
 async function refresh(asked) {
@@ -112,6 +147,9 @@ async function refresh(asked) {
 }
 
 window.addEventListener("hashchange", route);
+zoneButton.addEventListener("click", otherZone);
+document.getElementById("keys").addEventListener("click", help);
+listen({ search, zone: otherZone });
 document.getElementById("refresh").addEventListener("click", () => refresh(true));
 document.getElementById("skip").addEventListener("click", (e) => {
   e.preventDefault(); // the hash is the view's
@@ -122,4 +160,5 @@ setInterval(() => {
   const busy = open() || current.view === items || current.view === item || current.view.still;
   if (auto.checked && !document.hidden && !busy) refresh(false);
 }, EVERY);
+showZone();
 route();

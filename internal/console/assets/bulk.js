@@ -2,12 +2,13 @@
 
 import { api } from "./api.js";
 import { buttons, closeButton, dialog } from "./dialog.js";
-import { announce, h } from "./dom.js";
+import { announce, h, replace } from "./dom.js";
 import { drive, idsOf } from "./drive.js";
-import { filterText, num, plural, relative } from "./format.js";
-import { button, facts, loading, note, problemBox, reasonTag } from "./parts.js";
+import { down, filterText, num, plural, relative, SINK_STATES, span } from "./format.js";
+import { button, facts, loading, note, problemBox, reasonTag, tag } from "./parts.js";
 import { cancelButton, drop, follow, progressPanel, still } from "./progress.js";
 import { to } from "./router.js";
+import { next } from "./sinks.js";
 
 const WORDS = {
   replay: { verb: "Replay", running: "Replaying" },
@@ -44,7 +45,8 @@ async function look(job) {
   const { box } = job;
   box.show(loading("how many there are"), buttons(button("Cancel", box.close)));
   try {
-    const dry = await api.dryRun(job.request, box.signal);
+    const [dry, sinks] = await Promise.all([api.dryRun(job.request, box.signal), job.action === "replay" ? api.sinks(box.signal) : null]);
+    job.receivers = sinks?.sinks ?? [];
     announce(`Dry run: ${found(dry)}.`);
     box.show(...(dry.count === 0 && (dry.complete || job.action !== "restore") ? none(job, dry) : [question(job, dry)]));
   } catch (err) {
@@ -70,7 +72,8 @@ function question(job, dry) {
   const { action, box } = job;
   const reason = action === "unpark" ? null : reasonField();
   const typed = action === "discard" && dry.count > 1 ? typedField(dry) : null;
-  const through = action === "replay" && job.sinks.length ? throughFields(job.sinks) : null;
+  const receivers = h("div", {}, action === "replay" && receiversOf(dry, job.receivers));
+  const through = action === "replay" && job.sinks.length ? throughFields(job, dry, receivers) : null;
   const wrong = h("p", { class: "field-error", role: "alert" });
   const onsubmit = (e) => {
     e.preventDefault();
@@ -80,17 +83,16 @@ function question(job, dry) {
       return;
     }
     if (action === "unpark") byPage(job, dry, (id) => api.unpark(id, null, box.signal).then(() => ({ outcome: "done" })));
-    else if (through?.sink()) byPage(job, dry, (id) => replayThrough(job, id, through.sink(), through.keep()));
     else operate(job, dry, reason.input.value.trim());
   };
-  return h("form", { onsubmit }, consequences(job, dry), through?.fields, reason?.fields, typed?.fields, wrong,
+  return h("form", { onsubmit }, consequences(job, dry, receivers), through, reason?.fields, typed?.fields, wrong,
     buttons(button("Cancel", box.close),
       h("button", { type: "submit", class: action === "discard" ? "danger" : "primary", "data-focus": reason ? null : "" },
         `${WORDS[action].verb} ${num(dry.count)}`)));
 }
 
 // consequences says what would be done to what.
-function consequences({ action, scope, request, what, box }, dry) {
+function consequences({ action, scope, request, what, box }, dry, receivers) {
   return [
     h("p", { class: "count" }, h("strong", {}, found(dry)), ` will be ${WILL[action]}.`),
     request.all && note("warn", h("strong", {}, "This is every dead letter in every sink.")),
@@ -99,7 +101,7 @@ function consequences({ action, scope, request, what, box }, dry) {
     !dry.complete && action !== "restore" && note("warn", `The search stopped after ${num(dry.scanned)} entries: there may be more, and they are included.`),
     action === "replay" && dry.expired > 0 && note("warn", h("strong", {}, `${num(dry.expired)} of them ${dry.expired === 1 ? "has" : "have"} expired: `), "they are not sent."),
     action === "replay" && mayHaveArrived(scope, dry) && note("warn", h("strong", {}, "Some may have arrived: "), "they were sent and got no answer (reason ambiguous). Their receivers may get them twice."),
-    action === "replay" && lastTried(dry, box),
+    action === "replay" && [lastTried(dry, box), receivers],
     h("p", { class: "muted" }, HELP[action]),
     sample(dry),
   ];
@@ -120,6 +122,29 @@ function lastTried(dry, box) {
   ];
 }
 
+const LISTED = 5;
+
+// receiversOf says how the receivers are that get something: a replay waits for one that is left alone.
+function receiversOf(dry, sinks) {
+  const rows = Object.entries(dry.by_sink ?? {}).sort((a, b) => b[1] - a[1]);
+  if (rows.length === 0) return null;
+  const now = Date.now();
+  const line = ([name, n]) => {
+    const k = sinks.find((s) => s.name === name);
+    const others = (k?.receivers ?? []).length + (k?.more_receivers ?? 0);
+    return h("li", {}, `${num(n)} to `, h("strong", {}, name), ": ", k ? tag(k.state ?? "?", SINK_STATES[k.state]?.tone, SINK_STATES[k.state]?.why) : tag("unknown", "warn"), " ",
+      h("span", { class: "muted" }, [...(k ? condition(k, now) : []), others > 0 && `${plural(others, "receiver")} of it ${others === 1 ? "is" : "are"} not well`].filter(Boolean).join(" · ")));
+  };
+  return h("ul", { class: "tried" }, rows.slice(0, LISTED).map(line), rows.length > LISTED && h("li", { class: "muted" }, `and ${plural(rows.length - LISTED, "other sink")}`));
+}
+
+// condition is in one line what is to be known of a receiver before it gets something.
+function condition(k, now) {
+  if (k.paused) return ["a replay that you ask for goes out all the same"];
+  if (down(k)) return [k.since && `since ${span((now - new Date(k.since)) / 1000)}`, next(k, now), "what is for it waits until then"];
+  return [k.last_error_at && `last failure ${relative(new Date(k.last_error_at), now)}`, k.last_success_at && `last success ${relative(new Date(k.last_success_at), now)}`];
+}
+
 function reasonField() {
   const input = h("input", { name: "reason", maxlength: "1000", autocomplete: "off", "data-focus": "", "aria-describedby": "reason-help" });
   const fields = [
@@ -136,17 +161,33 @@ function typedField(dry) {
   return { input, matches, fields: h("label", {}, `Type ${dry.count} to confirm`, input) };
 }
 
-// throughFields choose another sink to replay through, and what is kept then.
-function throughFields(sinks) {
+// throughFields choose another sink to replay through, and say what that sink could never send.
+function throughFields(job, dry, receivers) {
   const through = h("select", { name: "through" },
-    h("option", { value: "" }, "each one's own sink"), sinks.map((s) => h("option", { value: s }, s)));
-  const keep = h("input", { type: "checkbox", name: "keep", checked: true });
-  const elsewhere = h("div", { class: "elsewhere" },
-    h("label", { class: "check" }, keep, " Keep each one, marked as delivered"),
-    h("p", { class: "muted" }, "Sent one by one by this page, not as an operation: leave it open. The recipients must suit that sink. The reason is not kept."));
-  elsewhere.hidden = true;
-  through.addEventListener("change", () => { elsewhere.hidden = through.value === ""; });
-  return { sink: () => through.value, keep: () => keep.checked, fields: [h("label", {}, "Send through", through), elsewhere] };
+    h("option", { value: "" }, "each one's own sink"), job.sinks.map((s) => h("option", { value: s }, s)));
+  const told = h("div", { class: "elsewhere", "aria-live": "polite" });
+  through.addEventListener("change", async () => {
+    const sink = through.value;
+    job.request = { ...requestOf(job.action, job.scope), ...(sink && { sink }) };
+    replace(receivers, receiversOf(sink ? { by_sink: { [sink]: dry.count } } : dry, job.receivers));
+    replace(told, sink && h("p", { class: "muted" }, "What is delivered there is removed; what fails there stays as it was, in its own sink."));
+    if (!sink) return;
+    let refusal;
+    try {
+      refusal = refused(await api.dryRun(job.request, job.box.signal));
+    } catch (err) {
+      if (!job.box.signal.aborted) refusal = problemBox(err);
+    }
+    if (refusal && through.value === sink) told.append(refusal);
+  });
+  return [h("label", {}, "Send through", through), told];
+}
+
+// refused says how many a sink could never send.
+function refused(dry) {
+  if (!dry.refused) return null;
+  return note("warn", h("p", {}, h("strong", {}, dry.refused >= dry.count ? "It could send none of them: " : `It could never send ${num(dry.refused)} of the ${num(dry.looked)} that were looked at: `), "they fail, and stay."),
+    dry.refusal && h("p", {}, dry.refusal));
 }
 
 // operate has the API do it, as a durable operation.
@@ -157,7 +198,7 @@ async function operate(job, dry, reason) {
   job.changed = true;
   let op;
   try {
-    op = await api.operate({ ...job.request, ...(reason ? { reason } : {}) }, job.key, box.signal);
+    op = await api.operate({ ...job.request, ...(dry.up_to ? { up_to: dry.up_to } : {}), ...(reason ? { reason } : {}) }, job.key, box.signal);
   } catch (err) {
     if (!box.signal.aborted) box.show(problemBox(err, () => operate(job, dry, reason)), buttons(button("Close", box.close)));
     return;
@@ -216,11 +257,6 @@ const tally = (c) => [
   c.failed && `${num(c.failed)} failed`,
   c.skipped && `${num(c.skipped)} gone or held by a replay`,
 ].filter(Boolean).join(", ");
-
-async function replayThrough({ box }, id, sink, keep) {
-  const r = await api.replay(id, { sink, on_success: keep ? "keep" : "discard" }, null, box.signal);
-  return r.status === "delivered" ? { outcome: "done" } : { outcome: "failed", error: r.error };
-}
 
 const WILL = { replay: "sent again", discard: "removed for good", unpark: "due now", restore: "brought back from the journal" };
 

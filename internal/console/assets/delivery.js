@@ -1,11 +1,13 @@
 // The way of one delivery: what happened to it, what comes, and how to take it back.
 
 import { api, Problem } from "./api.js";
+import { copyButton } from "./copy.js";
 import { h, replace } from "./dom.js";
-import { DELIVERY_STATUSES, EVENTS, num } from "./format.js";
+import { DELIVERY_STATUSES, num } from "./format.js";
 import { button, empty, facts, note, panel, problemBox, tag, when } from "./parts.js";
 import { go, to } from "./router.js";
 import { cancelDelivery } from "./single.js";
+import { comingFor, nextOf, way } from "./way.js";
 
 const UNKNOWN = "SINK_DLQ_NOT_FOUND";
 
@@ -19,16 +21,12 @@ export const delivery = {
 
   async load({ params, signal }) {
     const sink = (params.get("sink") ?? "").trim(), id = (params.get("id") ?? "").trim();
-    const { sinks } = await api.sinks(signal);
-    const out = { sink, id, sinks, d: null, problem: null };
-    if (!sink || !id) return out;
-    try {
-      out.d = await api.delivery(sink, id, signal);
-    } catch (err) {
+    const found = sink && id ? api.delivery(sink, id, signal).then((d) => ({ d }), (err) => {
       if (!(err instanceof Problem) || err.outage) throw err;
-      out.problem = err;
-    }
-    return out;
+      return { problem: err };
+    }) : {};
+    const [{ sinks }, { d = null, problem = null }] = await Promise.all([api.sinks(signal), found]);
+    return { sink, id, sinks, d, problem };
   },
 
   show(content, { sink, id, sinks, d, problem }, view) {
@@ -44,8 +42,8 @@ export const delivery = {
       d && [
         h("div", { class: "headline" },
           h("p", {}, h("bdi", { class: "subject" }, d.delivery_id), " ", statusTag(d.status), d.may_have_arrived && [" ", tag("may have arrived", "warn", "It was sent, and nobody answered.")]),
-          OPEN.includes(d.status) && h("div", { class: "buttons" }, button("Cancel delivery…", cancel, { kind: "danger", key: "cancel" }))),
-        h("div", { class: "columns" }, timeline(d), panel("Facts", {}, facts([
+          h("div", { class: "buttons" }, copyButton("delivery id", () => d.delivery_id, "Copy delivery id"), OPEN.includes(d.status) && button("Cancel delivery…", cancel, { kind: "danger", key: "cancel" }))),
+        h("div", { class: "columns" }, panel("Its way", {}, way(d.timeline, comingFor(d))), panel("Facts", {}, facts([
           ["Status", [statusTag(d.status), " ", DELIVERY_STATUSES[d.status]?.why ?? ""]],
           ["Next", d.next && nextOf(d.next)],
           ["Sink", d.sink],
@@ -78,34 +76,4 @@ function search(sink, id, sinks, view) {
   return h("form", { class: "filter panel", role: "search", "aria-label": "Find a delivery", onsubmit: find },
     h("div", { class: "fields way" }, h("label", {}, "Delivery id", field), h("label", {}, "Sink", choice),
       h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Find"))));
-}
-
-function timeline(d) {
-  return panel("Its way", {}, d.timeline.length === 0
-    ? empty("Nothing of it has a time.")
-    : h("ol", { class: "way" }, d.timeline.map((e) => h("li", { class: EVENTS[e.event]?.tone || null },
-      h("p", {}, h("strong", {}, EVENTS[e.event]?.word ?? e.event), " ", h("span", { class: "muted" }, when(e.at))),
-      e.detail && h("p", { class: EVENTS[e.event]?.tone === "bad" ? "error" : "muted" }, e.detail))),
-    d.next && h("li", { class: "next" }, h("p", {}, h("strong", {}, "Next"), ": ", nextOf(d.next)))));
-}
-
-// AFTER_RETURN says what comes once a dead letter is in the queue, by its state.
-const AFTER_RETURN = {
-  due: "then the schedule replays it",
-  scheduled: "then the schedule replays it",
-  waiting: "then it waits for you",
-  expired: "its time is over, and nobody sends it",
-};
-
-// nextOf says what comes.
-function nextOf(n) {
-  const at = (soon) => (n.at ? when(n.at) : soon);
-  switch (n.event) {
-    case "attempt": return ["it is sent: ", at("as soon as the queue hands it out")];
-    case "replay": return n.state === "replaying" ? "a replay sends it just now" : ["the schedule replays it: ", at("at its next tick")];
-    case "expiry": return ["its time is over: ", at("now")];
-    case "return": return `it comes into the queue by itself, once there is room; ${AFTER_RETURN[n.state] ?? "then it goes on"}`;
-    case "operator": return n.state === "expired" ? "nothing: only a replay by force sends it still" : `nothing by itself (${n.state}): replay, discard or cancel it`;
-    default: return [n.event, n.at && [" ", when(n.at)]];
-  }
 }

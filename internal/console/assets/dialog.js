@@ -8,12 +8,12 @@ let serial = 0;
 // dialog opens a dialog with a title. It returns {show, close, signal}: show replaces the
 // content and focuses the element that has data-focus; signal is aborted when the dialog
 // is closed.
-export function dialog(title, { onclose } = {}) {
+export function dialog(title, { onclose, wide = false } = {}) {
   const opener = document.activeElement;
   const gone = new AbortController();
   const heading = h("h2", { id: `dialog-${++serial}`, tabindex: "-1" }, title);
   const content = h("div", { class: "dialog-content" });
-  const el = h("dialog", { "aria-labelledby": heading.id }, heading, content);
+  const el = h("dialog", { "aria-labelledby": heading.id, class: wide ? "wide" : null }, heading, content);
   document.body.append(el);
   el.addEventListener("close", () => {
     gone.abort();

@@ -1,5 +1,7 @@
 // Numbers, times and filters in words.
 
+import { utc } from "./settings.js";
+
 const numbers = new Intl.NumberFormat();
 
 export const num = (n) => numbers.format(n);
@@ -24,14 +26,43 @@ export function relative(t, now = Date.now()) {
 
 const two = (n) => String(n).padStart(2, "0");
 
-// clock is hours and minutes of the viewer's time.
-export const clock = (t) => `${two(t.getHours())}:${two(t.getMinutes())}`;
+// clock is hours and minutes, in the zone that is chosen.
+export const clock = (t, inUTC = utc.on) => inUTC ? `${two(t.getUTCHours())}:${two(t.getUTCMinutes())}` : `${two(t.getHours())}:${two(t.getMinutes())}`;
 
-// day is the viewer's date.
-export const day = (t) => `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())}`;
+// day is the date, likewise.
+export const day = (t, inUTC = utc.on) => inUTC ? `${t.getUTCFullYear()}-${two(t.getUTCMonth() + 1)}-${two(t.getUTCDate())}`
+  : `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())}`;
 
-// absolute is the viewer's date and time.
-export const absolute = (t) => `${day(t)} ${clock(t)}:${two(t.getSeconds())}`;
+const names = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
+
+// zone is the name of the zone of clock and day at a time.
+export const zone = (t = new Date(), inUTC = utc.on) => inUTC ? "UTC" : names.formatToParts(t).find((p) => p.type === "timeZoneName")?.value ?? "local time";
+
+// absolute is date, time and zone.
+export const absolute = (t, inUTC = utc.on) => `${day(t, inUTC)} ${clock(t, inUTC)}:${two(t.getSeconds())} ${zone(t, inUTC)}`;
+
+// fieldTime is a time as a field of date and time has it, and timeOfField the time that one has;
+// both are empty where there is none.
+export function fieldTime(iso) {
+  const t = iso ? new Date(iso) : null;
+  return t && !Number.isNaN(t.getTime()) ? `${day(t)}T${clock(t)}:${two(t.getSeconds())}` : "";
+}
+
+export function timeOfField(value) {
+  const t = value ? new Date(utc.on ? `${value}Z` : value) : null;
+  return t && !Number.isNaN(t.getTime()) ? t.toISOString() : "";
+}
+
+// gap is the time between two things that happened, or that will.
+export function gap(from, to) {
+  const ms = to - from;
+  if (ms < 1000) return `${Math.max(0, ms)} ms`;
+  const s = Math.floor(ms / 1000);
+  if (s < 60) return `${s} s`;
+  const [large, small, each] = s < 3600 ? ["min", "s", 60] : s < 86400 ? ["h", "min", 3600] : ["d", "h", 86400];
+  const rest = Math.floor((s % each) / (each === 60 ? 1 : each === 3600 ? 60 : 3600));
+  return `${Math.floor(s / each)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
+}
 
 // bytes is a size for people.
 export function bytes(n) {
@@ -41,7 +72,9 @@ export function bytes(n) {
 }
 
 // FILTER names the members of a filter, in the order in which they are shown.
-export const FILTER = { sink: "Sink", state: "State", reason: "Reason", q: "Text", delivery_id: "Delivery id", fingerprint: "Cause", since: "Since", until: "Before" };
+export const FILTER = {
+  sink: "Sink", state: "State", reason: "Reason", q: "Text", meta: "Metadata", delivery_id: "Delivery id", group: "Group", fingerprint: "Cause", since: "Since", until: "Before",
+};
 
 // REASONS are the reasons of dead letters, with what they mean.
 export const REASONS = {
@@ -88,6 +121,7 @@ export const EVENTS = {
   accepted: { word: "Accepted", tone: "" },
   waiting: { word: "Waiting", tone: "" },
   began: { word: "Sending began", tone: "" },
+  first_failed: { word: "First attempt failed", tone: "warn" },
   dead_lettered: { word: "Dead-lettered", tone: "bad" },
   spilled: { word: "Spilled", tone: "warn" },
   imported: { word: "Imported", tone: "" },
@@ -99,6 +133,7 @@ export const EVENTS = {
   delivered: { word: "Delivered", tone: "good" },
   discarded: { word: "Discarded", tone: "warn" },
   canceled: { word: "Canceled", tone: "warn" },
+  superseded: { word: "Superseded", tone: "warn" },
 };
 
 // SINK_STATES are the states of sinks, and of receivers.
@@ -115,25 +150,43 @@ export const SINK_STATES = {
 export const down = (r) => r.state === "open" || r.state === "held";
 
 // filterOf picks a filter's members from query parameters; empty ones are left out.
+// Metadata is an object of keys and values, and key=value, each by itself, in a query.
 export function filterOf(params) {
   const filter = {};
   for (const name of Object.keys(FILTER)) {
-    const value = params.get(name);
+    const value = name === "meta" ? metaOf(params.getAll(name)) : params.get(name);
     if (value) filter[name] = value;
   }
   return filter;
 }
 
+// metaOf is the metadata that lines of key=value name; null: there is none.
+export function metaOf(lines) {
+  const pairs = lines.map((l) => l.trim()).filter((l) => l.indexOf("=") > 0).map((l) => [l.slice(0, l.indexOf("=")), l.slice(l.indexOf("=") + 1)]);
+  return pairs.length ? Object.fromEntries(pairs) : null;
+}
+
+// valueText is a filter's value in words.
+export function valueText(name, value) {
+  if (name === "since" || name === "until") return absolute(new Date(value));
+  return name === "meta" ? Object.entries(value).map(([k, v]) => `${k}=${v}`).join(", ") : value;
+}
+
 // filterText is a filter in one line.
 export function filterText(filter) {
   const parts = Object.keys(FILTER).filter((n) => filter?.[n]).map((n) =>
-    `${FILTER[n].toLowerCase()} ${n === "since" || n === "until" ? absolute(new Date(filter[n])) : filter[n]}`);
+    `${FILTER[n].toLowerCase()} ${valueText(n, filter[n])}`);
   return parts.length ? parts.join(", ") : "every dead letter";
 }
+
+// heirOf is the id of the dead letter that was made of an item, and is sent in its place; "" where there is
+// none, or its id is not known.
+export const heirOf = (item) => item.superseded_by?.includes("~") ? item.superseded_by : "";
 
 // stateOf is an item's state: {word, tone, why, unpark}, and for a scheduled one {at}.
 export function stateOf(item, now = Date.now()) {
   const state = { word: item.state, tone: "", why: "", ...STATES[item.state] };
+  if (item.superseded_by && item.state === "waiting") return { word: "superseded", tone: "", why: "Another dead letter was made of it, and is sent in its place.", superseded: true };
   if (item.state !== "scheduled" || !item.next_replay_at) return state;
   const at = new Date(item.next_replay_at);
   return { ...state, at, word: `${state.word} ${relative(at, now)}` };

@@ -1,11 +1,16 @@
 // One dead letter in full.
 
-import { api } from "./api.js";
+import { api, Problem } from "./api.js";
+import { copyButton, showByCLI, showByCurl } from "./copy.js";
 import { h, replace } from "./dom.js";
-import { bytes, num, plural, REASONS, stateOf } from "./format.js";
-import { button, empty, facts, note, panel, reasonTag, stateTag, text, when } from "./parts.js";
+import { editOne } from "./edit.js";
+import { bytes, heirOf, num, REASONS, stateOf } from "./format.js";
+import { button, facts, loading, note, panel, problemBox, reasonTag, stateTag, text, when } from "./parts.js";
 import { go, to } from "./router.js";
 import { discardOne, replayOne, unparkOne } from "./single.js";
+import { way, wayOf } from "./way.js";
+
+const HISTORY = 10; // replays that a dead letter remembers
 
 const utf8 = new TextEncoder();
 
@@ -15,13 +20,14 @@ export const item = {
 
   async load({ parts, signal }) {
     const [{ body, etag }, { sinks }] = await Promise.all([api.item(parts[1], signal), api.sinks(signal)]);
-    return { it: body, etag, sinks };
+    return { it: body, etag, sinks, delivery: deliveryOf(body, signal) };
   },
 
-  show(content, { it, etag, sinks }, view) {
+  show(content, { it, etag, sinks, delivery }, view) {
     const names = sinks.filter((s) => s.configured && !s.config_error).map((s) => s.name);
     const readable = !it.decode_error;
     const state = stateOf(it);
+    const force = it.state === "expired" || it.superseded_by;
     replace(content,
       h("p", { class: "crumbs" }, h("a", { href: to(["items"], { sink: it.sink }) }, `All of ${it.sink}`),
         it.reason && [" · ", h("a", { href: to(["items"], { sink: it.sink, reason: it.reason }) }, `${it.reason} ones`)],
@@ -29,9 +35,14 @@ export const item = {
           " · ", h("a", { href: to(["deliveries"], { sink: it.sink, id: it.delivery_id }) }, "its whole way")]),
       h("div", { class: "headline" }, h("p", {}, h("bdi", { class: "subject" }, it.message.subject || "(no subject)"), " ", stateTag(it), " ", reasonTag(it.reason)),
         h("div", { class: "buttons" },
-          readable && button(it.delivered_at ? "Send again…" : it.state === "expired" ? "Send all the same…" : "Replay…", () => replayOne(it, etag, names, view.reload), { kind: "primary", key: "replay" }),
+          readable && button(it.delivered_at ? "Send again…" : force ? "Send all the same…" : "Replay…", () => replayOne(it, etag, names, view.reload), { kind: it.superseded_by ? "" : "primary", key: "replay" }),
+          readable && !heirOf(it) && button("Edit and replay…", () => editOne(it, etag, names, view.reload), { key: "edit" }),
           state.unpark && button("Unpark…", () => unparkOne(it, etag, view.reload), { key: "unpark" }),
           button("Discard…", () => discardOne(it, etag, (gone) => (gone ? go(["items"], { sink: it.sink }) : view.reload())), { kind: "danger", key: "discard" }))),
+      h("div", { class: "buttons copies" }, h("span", { class: "muted" }, "Copy"), copyButton("id", () => it.id), it.delivery_id && copyButton("delivery id", () => it.delivery_id),
+        readable && copyButton("body", () => it.message.body ?? ""), copyButton("as curl", () => showByCurl(it.id)), copyButton("as CLI line", () => showByCLI(it.id))),
+      it.superseded_by && note("warn", h("strong", {}, "Superseded. "), heirOf(it) ? ["Another was made of it, and is sent in its place: ", h("a", { href: to(["items", heirOf(it)]), "data-key": "heir" }, h("code", {}, heirOf(it)))]
+        : `Another was to be made of it, for ${it.superseded_by}, and whoever did so was interrupted. Edit and replay it once more with the same changes: that ends it.`),
       it.decode_error && note("bad", h("p", {}, h("strong", {}, "This entry cannot be read.")), h("p", {}, it.decode_error)),
       h("div", { class: "columns" },
         h("div", {},
@@ -44,6 +55,7 @@ export const item = {
             ])),
           it.decode_error ? panel("As it is stored", {}, text(it.raw ?? "", "The entry as it is stored")) : messagePanel(it)),
         h("div", {},
+          waySlot(it, delivery),
           panel("Facts", {}, facts([
             ["Sink", it.sink],
             ["Delivery id", it.delivery_id && h("code", {}, it.delivery_id)],
@@ -59,8 +71,7 @@ export const item = {
             ["Delivered", it.delivered_at ? when(it.delivered_at) : null],
             ["Came from", it.origin ? h("a", { href: to(["items", it.origin]) }, h("code", {}, it.origin)) : null],
             ["Trace", it.trace && h("code", {}, it.trace)],
-          ])),
-          history(it))));
+          ])))));
   },
 };
 
@@ -100,10 +111,24 @@ function formatted(body) {
   }
 }
 
-function history(it) {
-  const records = [...(it.history ?? [])].reverse();
-  return panel("Replays", {}, records.length === 0
-    ? empty("Not replayed yet.")
-    : h("ol", { class: "history" }, records.map((r) => h("li", {}, when(r.at), h("p", { class: r.error ? "error" : "good" }, r.error || "delivered")))),
-  records.length === 10 && h("p", { class: "muted small" }, `The last ${plural(10, "replay")}, newest first.`));
+// deliveryOf is what is known of an item's delivery: it comes later than the item, which does not wait.
+// {}: nothing is.
+async function deliveryOf(it, signal) {
+  if (!it.delivery_id) return {};
+  try {
+    return { d: await api.delivery(it.sink, it.delivery_id, signal) };
+  } catch (err) {
+    return { problem: err instanceof Problem && !err.outage ? null : err };
+  }
+}
+
+function waySlot(it, delivery) {
+  const slot = h("div", { class: "rows" }, loading("its way"));
+  delivery.then(({ d, problem }) => {
+    const { steps, coming } = wayOf(it, d);
+    replace(slot, problem && problem.name !== "AbortError" && problemBox(problem), way(steps, coming),
+      (it.history ?? []).length === HISTORY && h("p", { class: "muted small" }, `Of its replays, the last ${HISTORY} are kept.`),
+      d && d.item_id !== it.id && h("p", { class: "muted small" }, `Its delivery has a record of its own (${d.status}): `, h("a", { href: to(["deliveries"], { sink: it.sink, id: it.delivery_id }) }, "its whole way")));
+  });
+  return panel("Its way", {}, slot);
 }

@@ -48,7 +48,7 @@ export const operations = {
         cells: [
           when(op.created_at, { stacked: true }),
           h("span", { class: "stacked" },
-            h("a", { href: to(["operations", op.id]), "data-key": `operation ${op.id}` }, `${ACTIONS[op.action]?.verb ?? op.action} ${scopeText(op)}`),
+            h("a", { href: to(["operations", op.id]), "data-key": `operation ${op.id}` }, `${ACTIONS[op.action]?.verb ?? op.action} ${scopeText(op)}${op.sink ? `, through ${op.sink}` : ""}`),
             op.reason && h("small", {}, op.reason)),
           statusTag(op),
           h("span", { class: "stacked" }, bar(op), h("small", { class: "muted" }, share(op))),
@@ -93,6 +93,7 @@ export const operation = {
         panel("Request", {}, facts([
           ["Action", op.action],
           ["What", scopeText(op)],
+          ["Sent through", op.sink],
           ["Reason", op.reason],
           ["By", op.actor],
           ["Stops after", op.action !== "replay" ? null : op.stop_after ? `${plural(op.stop_after, "failure")} in a row of a receiver` : "never"],

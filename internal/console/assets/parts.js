@@ -1,17 +1,26 @@
 // Pieces that several views share.
 
 import { h } from "./dom.js";
-import { absolute, relative, REASONS, stateOf } from "./format.js";
+import { absolute, clock, day, relative, REASONS, stateOf, zone } from "./format.js";
+import { utc } from "./settings.js";
 
-// when is a time: how long ago, and the viewer's date and time.
+const otherZone = (t) => (utc.on ? `${absolute(t, false)} here` : absolute(t, true));
+
+// when is a time: how long ago, and date, time and zone; its title has the other zone.
 export function when(iso, { stacked = false } = {}) {
   if (!iso) return h("span", { class: "muted" }, "–");
   const t = new Date(iso);
-  const el = h("time", { datetime: iso, title: `${t.toISOString()} (UTC)` });
+  const el = h("time", { datetime: iso, title: otherZone(t) });
   if (stacked) el.append(h("span", {}, relative(t)), h("small", { class: "muted" }, absolute(t)));
   else el.append(absolute(t), h("span", { class: "muted" }, ` (${relative(t)})`));
   if (stacked) el.className = "stacked";
   return el;
+}
+
+// whenShort is a time where there is little room: how long ago, and month, day, minute and zone.
+export function whenShort(iso) {
+  const t = new Date(iso);
+  return h("time", { datetime: iso, title: otherZone(t) }, relative(t), h("small", { class: "muted" }, ` ${day(t).slice(5)} ${clock(t)} ${zone(t)}`));
 }
 
 // tag is a short word with a tone: good, warn, bad or none.

@@ -15,9 +15,18 @@ function decoded(part) {
   }
 }
 
+// search is a query of names and values. Empty ones are left out; an object (metadata) is repeated as
+// name=key=value.
+export function search(params) {
+  return new URLSearchParams(Object.entries(params).flatMap(([name, v]) => {
+    if (v === undefined || v === null || v === "") return [];
+    return typeof v === "object" ? Object.entries(v).map(([key, value]) => [name, `${key}=${value}`]) : [[name, v]];
+  }));
+}
+
 // to is the URL of a place.
 export function to(parts, params = {}) {
-  const query = new URLSearchParams(Object.entries(params).filter(([, v]) => v));
+  const query = search(params);
   return `#/${parts.map(encodeURIComponent).join("/")}${query.size ? `?${query}` : ""}`;
 }
 

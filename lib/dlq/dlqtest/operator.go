@@ -7,9 +7,51 @@ import (
 	"backstop/internal/await"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var operatorCases = []Case{
+	{
+		Name: "several queues at once",
+		Rule: "StatsOf returns what Stats does of each sink, in their order",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			fill(t, s, "mail", 3)
+			fill(t, s, "chat", 1)
+			names := []string{"chat", "nobody", "mail", "chat"}
+			all, err := s.StatsOf(t.Context(), names)
+			if err != nil || len(all) != len(names) {
+				t.Fatalf("StatsOf = %d, %v", len(all), err)
+			}
+			for i, name := range names {
+				if diff := cmp.Diff(stats(t, s, name), all[i]); diff != "" {
+					t.Errorf("%s (-Stats +StatsOf):\n%s", name, diff)
+				}
+			}
+			_, err = s.StatsOf(t.Context(), []string{"mail", "No/Name"})
+			wantCode(t, "StatsOf a bad name", err, fault.CodeInvalidArgument)
+		},
+	},
+	{
+		Name: "the schedule's heartbeat",
+		Rule: "LastBeat is when Beat was called last, zero before",
+		Check: func(t *T, b Backend) {
+			s := b.New(t.T)
+			if at, err := s.LastBeat(t.Context()); err != nil || !at.IsZero() {
+				t.Errorf("LastBeat of a new store = %s, %v; want zero", at, err)
+			}
+			for range 2 {
+				before := time.Now().Truncate(time.Millisecond)
+				if err := s.Beat(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if at, err := s.LastBeat(t.Context()); err != nil || at.Before(before) || at.After(time.Now()) {
+					t.Errorf("LastBeat = %s, %v; want now", at, err)
+				}
+			}
+		},
+	},
 	{
 		Name: "discard removes for good",
 		Rule: "a discarded item is gone, whatever its state; a missing one is no error; a leased one is ITEM_LEASED",

@@ -153,11 +153,11 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 		fault("private_key", err.Error())
 	}
 	if !bundle().MatchString(c.Topic) {
-		fault("topic", "want a bundle id, such as org.example.shop")
+		faults = append(faults, &sinks.ConfigError{Key: "topic", Msg: "want a bundle id", Hint: ", such as org.example.shop"})
 	}
 	pushType := cmp.Or(c.PushType, typeAlert)
 	if !slices.Contains(pushTypes, pushType) {
-		fault("push_type", "want one of "+strings.Join(pushTypes, ", "))
+		faults = append(faults, &sinks.ConfigError{Key: "push_type", Msg: "want one of ", Hint: strings.Join(pushTypes, ", ")})
 	}
 	host, known := hosts[cmp.Or(c.Environment, Production)]
 	switch {
@@ -315,6 +315,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	resp, err := s.client.Post(ctx, httpsend.Request{URL: s.url.JoinPath("3", "device", r.DeviceToken), Label: s.label, Header: header, Body: payload})
 	if err != nil {
 		return err
+	}
+	if resp.Forwarded {
+		return resp.Developer(s.label)
 	}
 	return s.judge(resp, token)
 }

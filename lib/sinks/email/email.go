@@ -124,7 +124,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	if n, perr := strconv.ParseUint(port, 10, 16); c.SMTPAddr == "" {
 		fault("smtp_addr", "required")
 	} else if err != nil || perr != nil || n == 0 || host == "" {
-		fault("smtp_addr", `want host:port, such as "smtp.example.org:587"`)
+		faults = append(faults, &sinks.ConfigError{Key: "smtp_addr", Msg: "want host:port", Hint: `, such as "smtp.example.org:587"`})
 	}
 	from, err := parseAddress(c.From)
 	if c.From == "" {
@@ -148,7 +148,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 			fault("tls", "none would send auth_pass in the clear")
 		}
 	default:
-		fault("tls", fmt.Sprintf("want %s, %s or %s", TLSStartTLS, TLSImplicit, TLSNone))
+		faults = append(faults, &sinks.ConfigError{Key: "tls", Msg: "want ", Hint: fmt.Sprintf("%s, %s or %s", TLSStartTLS, TLSImplicit, TLSNone)})
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -243,6 +243,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	text, err := s.compose(rcpt, m, sinks.FirstAttempt(ctx))
 	if err != nil {
 		return err
+	}
+	if sinks.ForwardOf(ctx) != nil {
+		return s.forward(ctx, rcpt, text)
 	}
 	return s.transmit(ctx, rcpt, text)
 }

@@ -225,6 +225,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
+	if resp.Forwarded {
+		return resp.Developer(s.label)
+	}
 	return s.judge(resp, token)
 }
 

@@ -166,7 +166,7 @@ func build(kind, name string, d *Document, given map[string]any, o *Options) (*S
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if _, ok := d.Parameters[key]; !ok {
 			known := slices.Sorted(maps.Keys(d.Parameters))
-			c.faults = append(c.faults, &sinks.ConfigError{Key: key, Msg: "unknown key; known: " + strings.Join(known, ", "), Known: known})
+			c.faults = append(c.faults, &sinks.ConfigError{Key: key, Msg: "unknown key", Hint: "; known: " + strings.Join(known, ", "), Known: known})
 		}
 	}
 	c.declared(given)
@@ -452,7 +452,7 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
-	if s.auth.header != nil {
+	if s.auth.header != nil && sinks.ForwardOf(ctx) == nil {
 		h, err := s.auth.header(ctx, &signable{method: r.Method, url: r.URL, header: r.Header, body: r.Body})
 		if err != nil {
 			return err
@@ -468,6 +468,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	resp, err := client.Post(ctx, httpsend.Request{Method: r.Method, URL: r.URL, Label: r.label, Header: r.Header, Body: r.Body})
 	if err != nil {
 		return err
+	}
+	if resp.Forwarded {
+		return resp.Developer(r.label)
 	}
 	a := read(resp)
 	err = s.verdict.err(r.label, a)

@@ -233,6 +233,9 @@ func (s *Sink) Send(ctx context.Context, _ sinks.Recipient, m sinks.Message) err
 	if err != nil {
 		return err
 	}
+	if resp.Forwarded {
+		return resp.Developer(s.label)
+	}
 	said, word := verdict(resp.Body)
 	success := resp.Status >= 200 && resp.Status <= 299
 	switch {

@@ -313,6 +313,9 @@ func (s *Sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) er
 	if err != nil {
 		return err
 	}
+	if resp.Forwarded {
+		return resp.Developer(sub.origin)
+	}
 	return verdict(resp, sub.origin)
 }
 

@@ -15,9 +15,11 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"sync"
 	"time"
 
 	"backstop/lib/sinks"
+	"backstop/lib/sinks/internal/sockets"
 )
 
 const (
@@ -88,8 +90,9 @@ type Request struct {
 
 // Response is an answer whose status was received.
 type Response struct {
-	Status int
-	Header http.Header
+	Forwarded bool // it is the answer of where everything is forwarded to (sinks.WithForward)
+	Status    int
+	Header    http.Header
 	// Body is the body's beginning, at most 64 KiB.
 	Body []byte
 	// Whole is false when the body is longer, broken off, or slower than 2 seconds.
@@ -114,10 +117,14 @@ type Response struct {
 // are answers.
 func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 	r.Method = cmp.Or(r.Method, http.MethodPost)
-	a := &attempt{Context: ctx, proxy: c.proxy, https: r.URL.Scheme == "https", size: len(r.Body)}
+	over, proxy := c.transport, c.proxy
+	if to := sinks.ForwardOf(ctx); to != nil {
+		r, over, proxy = r.forwarded(to), forwards(), nil
+	}
+	a := &attempt{Context: ctx, proxy: proxy, https: r.URL.Scheme == "https", size: len(r.Body)}
 	sending, stop := context.WithCancel(a)
 	defer stop()
-	resp, err := c.transport.RoundTrip(a.request(httptrace.WithClientTrace(sending, a.trace()), r))
+	resp, err := over.RoundTrip(a.request(httptrace.WithClientTrace(sending, a.trace()), r))
 	if err != nil {
 		if status := a.lastWord(err); status != 0 {
 			return &Response{Status: status, Whole: true, method: r.Method}, nil
@@ -126,7 +133,7 @@ func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 	}
 	a.answered()
 	defer resp.Body.Close()
-	out := &Response{Status: resp.StatusCode, Header: resp.Header, method: r.Method}
+	out := &Response{Status: resp.StatusCode, Header: resp.Header, method: r.Method, Forwarded: over != c.transport}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// The body is the connection itself, and no context ends a read of it.
 		out.Whole = true
@@ -137,6 +144,21 @@ func (c *Client) Post(ctx context.Context, r Request) (*Response, error) {
 	body, err := io.ReadAll(&io.LimitedReader{R: resp.Body, N: maxBody + 1})
 	out.Body, out.Whole = body[:min(len(body), maxBody)], err == nil && len(body) <= maxBody
 	return out, nil
+}
+
+// forwards is the transport to where everything is forwarded (sinks.WithForward), and to nowhere else.
+var forwards = sync.OnceValue(func() *transport { return newTransport(&Options{}, sockets.Process()) })
+
+// forwarded is r as it is sent to another URL. Headers are not shared: they may be the sink's own.
+func (r Request) forwarded(to *url.URL) Request {
+	h := r.Header.Clone()
+	if h == nil {
+		h = http.Header{}
+	}
+	h.Del("Authorization")
+	h.Set("Backstop-Forwarded-For", r.URL.Scheme+"://"+r.URL.Host)
+	r.Header, r.URL, r.Label = h, to, to.Scheme+"://"+to.Host
+	return r
 }
 
 // request makes r a request under ctx. http.NewRequest would parse an address and make

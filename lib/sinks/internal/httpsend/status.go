@@ -11,6 +11,15 @@ import (
 	"backstop/lib/sinks"
 )
 
+// Developer judges the answer of where a request was forwarded to, which knows nothing of the receiver's own words: a
+// 2xx is a success, anything else what it would be of any receiver.
+func (r *Response) Developer(label string) error {
+	if r.Status >= 200 && r.Status <= 299 {
+		return nil
+	}
+	return r.Error(label, "", r.Passing())
+}
+
 // Passing reports whether the answer says that the request may be taken later: 408, 421,
 // 425, 429, 5xx, and a 403 or 413 that says when to come again, however it spells that.
 func (r *Response) Passing() bool {
