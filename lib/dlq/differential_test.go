@@ -51,6 +51,7 @@ func TestMemoryAndRedisAgree(t *testing.T) {
 			"uncancel":  h.uncancel,
 			"settle":    h.whenLeased(h.settle),
 			"release":   h.whenLeased(h.release),
+			"supersede": h.whenLeased(h.supersede),
 			"discard":   h.whenPushed(h.discard),
 			"unpark":    h.whenPushed(h.unpark),
 			"return":    h.giveBack,
@@ -167,7 +168,7 @@ func (h *history) carryOut(rt *rapid.T) {
 		d := dlq.JournalDone{Ended: over}
 		for _, u := range lacks {
 			if u.State {
-				d.States = append(d.States, dlq.JournalState{ID: u.Item.ID, Parked: u.Item.Parked, Held: u.Item.Held})
+				d.States = append(d.States, dlq.JournalState{ID: u.Item.ID, Parked: u.Item.Parked, Held: u.Item.Held, SupersededBy: u.Item.SupersededBy})
 			}
 		}
 		if _, ok, err := s.JournalLease(h.ctx.Context(), "mail", "w", time.Hour); !ok || err != nil {
@@ -200,7 +201,7 @@ func (h *history) compareJournal() {
 		lacks, err := s.Unjournaled(h.ctx.Context(), "mail", 1000)
 		var all []string
 		for _, u := range lacks {
-			all = append(all, fmt.Sprint(h.label(i, u.Item.ID), h.address(i, u.Item.Journal), u.State, u.Item.Parked, u.Item.Held, u.Identity))
+			all = append(all, fmt.Sprint(h.label(i, u.Item.ID), h.address(i, u.Item.Journal), u.State, u.Item.Parked, u.Item.Held, u.Item.SupersededBy != "", identity(h.label(i, u.Item.ID), u.Identity)))
 		}
 		slices.Sort(all)
 		return fmt.Sprint(all, err)
@@ -214,7 +215,7 @@ func (h *history) compareJournal() {
 		of := make([]dlq.Identity, len(listed))
 		for j, p := range listed {
 			of[j] = p.Identity
-			all = append(all, fmt.Sprint(h.label(i, p.ID), p.Identity, h.address(i, p.Address)))
+			all = append(all, fmt.Sprint(h.label(i, p.ID), identity(h.label(i, p.ID), p.Identity), h.address(i, p.Address)))
 		}
 		found, err := s.Present(h.ctx.Context(), "mail", of)
 		for j, p := range found {
@@ -409,6 +410,55 @@ func (h *history) settle(rt *rapid.T) {
 	})
 }
 
+// supersede has an item superseded in its queue.
+func (h *history) supersede(rt *rapid.T) {
+	h.rt = rt
+	j := h.lease(rt)
+	body := rapid.SampledFrom([]string{"repaired", "repaired", "repaired otherwise"}).Draw(rt, "body")
+	label := fmt.Sprintf("heir.%d", len(h.labels))
+	h.labels = append(h.labels, label)
+	var leases [2]dlq.Lease
+	h.both("supersede "+h.held[j], func(i int, s dlq.Store) string {
+		old, err := s.Get(h.ctx.Context(), h.leases[i][j].ID)
+		if err != nil || !old.DeliveredAt.IsZero() {
+			return "gone or delivered: nobody does"
+		}
+		it := old
+		it.Origin, it.Replays, it.Message.Body, it.Journal = it.ID, 0, body, ""
+		by, err := dlq.Prepare(h.ctx.Context(), it)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		l, err := s.Supersede(h.ctx.Context(), dlq.Succession{Lease: h.leases[i][j], By: by, TTL: time.Hour})
+		if err != nil {
+			return string(fault.CodeOf(err))
+		}
+		if known := h.label(i, l.ID); !strings.HasPrefix(known, "unknown") {
+			return "exists as " + known + " " + fmt.Sprint(l.Token != "")
+		}
+		if old, err = s.Get(h.ctx.Context(), old.ID); err != nil || old.SupersededBy != l.ID {
+			rt.Fatalf("%T: %+v is not superseded by %s, %v", s, old, l.ID, err)
+		}
+		leases[i] = l.Lease
+		if l.Token != "" { // else it is gone by now
+			h.ids[i][label] = l.ID
+		}
+		return fmt.Sprint("stored ", l.Token != "")
+	})
+	if leases[0].Token != "" {
+		h.held = append(h.held, label)
+		h.leases[0], h.leases[1] = append(h.leases[0], leases[0]), append(h.leases[1], leases[1])
+	}
+}
+
+// identity is one without the ids that are in the push keys of successors.
+func identity(label string, id dlq.Identity) dlq.Identity {
+	if strings.HasPrefix(label, "heir") {
+		id.PushKey = ""
+	}
+	return id
+}
+
 func (h *history) release(rt *rapid.T) {
 	h.rt = rt
 	j := h.lease(rt)
@@ -491,6 +541,12 @@ func (h *history) compare(rt *rapid.T) {
 			listed[it.State(now)]++
 			states[counted(it).State(now)]++
 			it.ID, it.Journal = h.label(i, it.ID), h.address(i, it.Journal)
+			if it.Origin != "" {
+				it.Origin = "an id"
+			}
+			if it.SupersededBy != "" {
+				it.SupersededBy, it.SupersededAs.PushKey = "an id", ""
+			}
 			it.ExpiredAt = it.ExpiredAt.Truncate(time.Hour * 100000)
 			it.At, it.DeliveredAt, it.NextReplayAt = time.Time{}, it.DeliveredAt.Truncate(time.Hour*100000), it.NextReplayAt.Truncate(2*time.Hour)
 			for k := range it.History {
