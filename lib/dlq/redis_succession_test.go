@@ -219,3 +219,38 @@ func TestASuccessorThatCameTooLateIsNotSent(t *testing.T) {
 		t.Errorf("%+v, %v may be sent", by, err)
 	}
 }
+
+// What was about to supersede it is known by its content: another, of the same sink and origin, must not be sent.
+func TestOnlyWhatWasAboutToSupersedeItIsSent(t *testing.T) {
+	noted := 0
+	for n := range int64(4) {
+		f, s := faulty(t)
+		it := mustAdd(t, s, message("mail", "a"))
+		leased, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", IDs: []string{it.ID}, Quiet: true, TTL: time.Minute})
+		if err != nil || len(leased) != 1 {
+			t.Fatalf("Claim = %d, %v", len(leased), err)
+		}
+		ctx, end := context.WithCancel(t.Context())
+		f.dies(n+1, true, end)
+		_, _ = s.Supersede(ctx, successionOf(t, leased[0], "slack", "meant"))
+		f.live()
+		if depth(t, s, "slack") > 0 {
+			break // it was pushed: the cases before it are those that count
+		}
+		if old, err := s.Get(t.Context(), it.ID); err != nil || old.SupersededBy == "" {
+			continue
+		}
+		noted++
+		for _, body := range []string{"another", "meant"} {
+			by := message("slack", "a")
+			by.Origin, by.Message.Body = it.ID, body
+			got, err := s.NoteSuperseded(t.Context(), mustAdd(t, s, by))
+			if want := body == "meant"; err != nil || got != want {
+				t.Errorf("NoteSuperseded by what is %s = %t, %v; want %t", body, got, err, want)
+			}
+		}
+	}
+	if noted == 0 {
+		t.Error("nobody died with it noted and not pushed")
+	}
+}
