@@ -3,10 +3,12 @@ package awsconf
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -21,7 +23,7 @@ func Load(ctx context.Context, options ...func(*awsconfig.LoadOptions) error) (a
 	return cfg, err
 }
 
-// quietError is a service's refusal whose text shows no credential.
+// quietError is an error whose text shows no credential.
 type quietError struct {
 	text string
 	err  error
@@ -29,6 +31,27 @@ type quietError struct {
 
 func (e *quietError) Error() string { return e.text }
 func (e *quietError) Unwrap() error { return e.err }
+
+// quietRefusalError is a service's refusal of which neither text nor message shows a credential: who looks in the
+// chain for the service's own words finds these.
+type quietRefusalError struct {
+	quietError
+	smithy.APIError
+	message string
+}
+
+func (e *quietRefusalError) Error() string        { return e.text }
+func (e *quietRefusalError) ErrorMessage() string { return e.message }
+
+// quiet is err without token.
+func quiet(err error, token string) error {
+	without := func(text string) string { return strings.ReplaceAll(text, token, "[redacted]") }
+	q := quietError{text: without(err.Error()), err: err}
+	if refused, ok := errors.AsType[smithy.APIError](err); ok {
+		return &quietRefusalError{q, refused, without(refused.ErrorMessage())}
+	}
+	return &q
+}
 
 // withoutToken keeps a session's token out of errors: a service that finds a signature
 // wrong may say back the headers that it expected to be signed.
@@ -39,7 +62,7 @@ func withoutToken(stack *middleware.Stack) error {
 		out, meta, err := next.HandleFinalize(ctx, in)
 		if req, ok := in.Request.(*smithyhttp.Request); ok && err != nil {
 			if token := req.Header.Get("X-Amz-Security-Token"); token != "" && strings.Contains(err.Error(), token) {
-				err = &quietError{text: strings.ReplaceAll(err.Error(), token, "[redacted]"), err: err}
+				err = quiet(err, token)
 			}
 		}
 		return out, meta, err

@@ -63,8 +63,8 @@ if #names * (to - from + 1) > call('HLEN', history) then
     local field = all[i]
     if string.byte(field) == string.byte(kind) then
       local colon = string.find(field, ':', 2, true)
-      local n = tonumber(string.sub(field, 2, colon - 1))
-      if n >= from and n <= to then
+      local n = colon and tonumber(string.sub(field, 2, colon - 1)) -- else it is not ours
+      if n and n >= from and n <= to then
         local g = string.sub(field, colon + 1)
         if is_asked(g) then
           add(g, n - from + 1, all[i + 1])

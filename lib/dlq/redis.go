@@ -215,11 +215,12 @@ func (r *Redis) Progress(ctx context.Context, operation, sink string) (Operation
 // it and which every tick asks for every queue, drives them. A pass begins every mendEvery,
 // and at once where there is more beside a stream than entries in it.
 const (
-	mendEvery = time.Hour
-	mendPause = time.Second // between two calls that go on with a pass
-	mendSteps = 4           // of one call
-	mendLooks = 100         // entries that one step looks at
-	mendBytes = 256 << 10   // and how much of them
+	mendEvery  = time.Hour
+	mendPause  = time.Second // between two calls that go on with a pass
+	mendSteps  = 4           // of one call
+	mendLooks  = 100         // entries that one step looks at
+	mendBytes  = 256 << 10   // and how much of them
+	mendQueues = 4           // of one call about several
 
 	// journalUnused is how long nobody has worked on a journal that is given up, by stores that know of none.
 	journalUnused = 7 * 24 * time.Hour
@@ -289,10 +290,18 @@ func (r *Redis) StatsOf(ctx context.Context, sinks []string) ([]Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Stats, len(sinks))
+	all, mended := make([]Stats, len(sinks)), 0
 	for i, answer := range answers {
-		if all[i], _, err = r.readStats(answer); err != nil {
+		var wrong bool
+		if all[i], wrong, err = r.readStats(answer); err != nil {
 			return nil, err
+		}
+		if !wrong || mended == mendQueues {
+			continue
+		}
+		mended++
+		if st, err := r.Stats(ctx, sinks[i]); err == nil { // else what was read stands, as where a mend fails
+			all[i] = st
 		}
 	}
 	return all, nil

@@ -182,3 +182,17 @@ func TestWhatIsOldIsForgotten(t *testing.T) {
 		}
 	}
 }
+
+// TestAHistoryWithAStrangersFieldsIsRead: fields that are not ours are left out, and mended away.
+func TestAHistoryWithAStrangersFieldsIsRead(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c)
+	mustAdd(t, s, message("mail", "d"))
+	if err := c.HSet(t.Context(), "{"+s.prefix+":dlq:mail}:history", "m", 1, "m5", 1, "mx:", 1, "h:", 1, "dd:x", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if there, came := counted24(t, s); there != 1 || came != 1 {
+		t.Errorf("%d of %d are there, want 1 of 1", there, came)
+	}
+	mended(t, c, s, false)
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/redistest"
@@ -272,11 +273,43 @@ func TestAPassIsTrueWhileTheQueueIsUsed(t *testing.T) {
 	if counting < 3 {
 		t.Errorf("the recount was seen under way %d times: the test changes nothing meanwhile", counting)
 	}
-	// A hash that is resized between two steps may hide a member from one pass: the next one finds it.
+	// A step goes on by how many members of a scan's answer are done: where one of those is removed meanwhile, the
+	// pass leaves another out, and the next one finds it.
 	for _, fault := range auditQueue(ctx, c, s.prefix, "mail") {
 		t.Logf("right after the pass: %s", fault)
 		mended(t, c, s, false)
 		break
+	}
+}
+
+// TestStatsOfSeveralQueuesMendThem: some in each call, as many calls as it takes.
+func TestStatsOfSeveralQueuesMendThem(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c)
+	var names []string
+	for i := range 6 {
+		names = append(names, fmt.Sprint("sink", i))
+		mustAdd(t, s, message(names[i], "d"))
+	}
+	want, err := s.StatsOf(t.Context(), names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := c.HSet(t.Context(), "{"+s.prefix+":dlq:"+name+"}:meta", "idle", 1000, "parked", 7, "mended", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for call, right := range []int{4, 6} {
+		got, err := s.StatsOf(t.Context(), names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, st := range got {
+			if (cmp.Diff(want[i], st) == "") != (i < right) {
+				t.Errorf("call %d: %s is %+v, in truth %+v", call, names[i], st, want[i])
+			}
+		}
 	}
 }
 

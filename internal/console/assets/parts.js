@@ -12,7 +12,7 @@ export function when(iso, { stacked = false } = {}) {
   const t = new Date(iso);
   const el = h("time", { datetime: iso, title: otherZone(t) });
   if (stacked) el.append(h("span", {}, relative(t)), h("small", { class: "muted" }, absolute(t)));
-  else el.append(absolute(t), h("span", { class: "muted" }, ` (${relative(t)})`));
+  else el.append(h("span", {}, absolute(t)), " ", h("span", { class: "muted" }, `(${relative(t)})`));
   if (stacked) el.className = "stacked";
   return el;
 }
