@@ -244,7 +244,7 @@ func (o *operator) toggle(ctx context.Context, session any, name string, pause b
 			return out, nil
 		}
 	}
-	begun := false
+	begun := false // perhaps, by an earlier confirm
 	o.give(session, &out, func(ctx context.Context, _, _ string) (confirmOut, error) {
 		now, err := o.sink(ctx, name)
 		if err != nil {
@@ -253,8 +253,8 @@ func (o *operator) toggle(ctx context.Context, session any, name string, pause b
 		if !begun && now.Paused != s.Paused {
 			return confirmOut{}, coded(fault.CodePreviewStale, "somebody paused or resumed sink %s meanwhile: look again", name)
 		}
-		begun = true
 		if now, err = do(ctx, name); err != nil {
+			begun = unknown(err)
 			return confirmOut{}, err
 		}
 		v := viewSink(now)
@@ -287,7 +287,7 @@ func (o *operator) previewCancel(ctx context.Context, session any, in operationI
 		out.What = fmt.Sprintf("Operation %s is %s already", op.ID, op.Status)
 		return out, nil
 	}
-	begun := false
+	begun := false // perhaps, by an earlier confirm
 	o.give(session, &out, func(ctx context.Context, _, _ string) (confirmOut, error) {
 		now, err := o.api.Operation(ctx, op.ID)
 		if err != nil {
@@ -296,8 +296,8 @@ func (o *operator) previewCancel(ctx context.Context, session any, in operationI
 		if !begun && (now.Final() || now.Round != op.Round) {
 			return confirmOut{}, coded(fault.CodePreviewStale, "operation %s is %s by now, in round %d: look again", op.ID, now.Status, now.Round)
 		}
-		begun = true
 		if now, err = o.api.CancelOperation(ctx, op.ID); err != nil {
+			begun = unknown(err)
 			return confirmOut{}, err
 		}
 		v := viewOperation(now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ type api struct {
 	mu     sync.Mutex
 	count  int64
 	lose   bool // the next answer of CreateOperation
+	refuse bool // the next PauseSink
 	begun  map[string]client.OperationRequest
 	orders []string // keys, in order
 	paused bool
@@ -63,6 +65,10 @@ func (a *api) Sinks(context.Context) (client.Sinks, error) {
 func (a *api) PauseSink(context.Context, string) (client.Sink, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.refuse {
+		a.refuse = false
+		return client.Sink{}, &client.ProblemError{Status: http.StatusForbidden, Title: "Forbidden"}
+	}
 	a.paused = true
 	return client.Sink{Name: "orders", Paused: true}, nil
 }
@@ -287,6 +293,23 @@ func TestAStalePreviewBeginsNothing(t *testing.T) {
 	}
 	if a.operations() != 0 {
 		t.Error("a stale preview began something")
+	}
+}
+
+// TestWhatWasRefusedIsLookedAtAgain: it has begun nothing, and much can happen until it is confirmed again.
+func TestWhatWasRefusedIsLookedAtAgain(t *testing.T) {
+	a := &api{refuse: true}
+	s := connect(t, a, mcp.Options{Role: mcp.RoleOperate}, nil)
+	out, _ := ask(t, s, "preview_pause", map[string]any{"sink": "orders"})
+	token, _ := out["token"].(string)
+	if _, problem := confirm(t, s, token); !strings.Contains(problem, "Forbidden") {
+		t.Fatalf("refused: %s", problem)
+	}
+	if _, err := a.PauseSink(t.Context(), "orders"); err != nil {
+		t.Fatal(err)
+	}
+	if _, problem := confirm(t, s, token); !strings.HasPrefix(problem, "PREVIEW_STALE") {
+		t.Errorf("paused by somebody else after a refusal: %s", problem)
 	}
 }
 
