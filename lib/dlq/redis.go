@@ -53,27 +53,34 @@ const rememberEvery = 5 * time.Minute
 // touched remembers a sink that was found to have dead letters: others may have written
 // them under a name that nobody pushed to. What was asked for does not fail when that does:
 // whoever asks next tries again.
-func (r *Redis) touched(ctx context.Context, sink string) { _ = r.remember(ctx, sink) }
+func (r *Redis) touched(ctx context.Context, sinks ...string) { _ = r.remember(ctx, sinks...) }
 
-// remember adds a sink to the set of sinks, before its first push by this process and
-// now and then, so that every process finds its dead letters.
-func (r *Redis) remember(ctx context.Context, sink string) error {
+// remember adds sinks to the set of sinks, before the first push of each by this process and
+// now and then, so that every process finds their dead letters.
+func (r *Redis) remember(ctx context.Context, sinks ...string) error {
 	now := time.Now()
 	r.mu.Lock()
-	at, ok := r.known[sink]
+	var fresh []any
+	for _, sink := range sinks {
+		if at, ok := r.known[sink]; !ok || now.Sub(at) >= rememberEvery {
+			fresh = append(fresh, sink)
+		}
+	}
 	r.mu.Unlock()
-	if ok && now.Sub(at) < rememberEvery {
+	if len(fresh) == 0 {
 		return nil
 	}
 	err := r.conn.Do(ctx, "push", func(ctx context.Context) error {
-		return r.conn.Client.SAdd(ctx, r.conn.Keys.Sinks(), sink).Err()
+		return r.conn.Client.SAdd(ctx, r.conn.Keys.Sinks(), fresh...).Err()
 	})
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.known[sink] = now
+	for _, sink := range sinks {
+		r.known[sink] = now
+	}
 	return nil
 }
 
@@ -256,12 +263,20 @@ func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
 	if st.Depth > 0 {
 		r.touched(ctx, sink)
 	}
-	if wrong && r.mend(ctx, sink) {
-		if mended, _, err := r.stats(ctx, sink); err == nil {
-			st = mended
-		}
+	if wrong {
+		st = r.mendedStats(ctx, sink, st)
 	}
 	return st, nil
+}
+
+// mendedStats goes on with mending a queue; where that fails, st is what is known of it.
+func (r *Redis) mendedStats(ctx context.Context, sink string, st Stats) Stats {
+	if r.mend(ctx, sink) {
+		if mended, _, err := r.stats(ctx, sink); err == nil {
+			return mended
+		}
+	}
+	return st
 }
 
 // stats also reports whether there is something to mend.
@@ -290,19 +305,24 @@ func (r *Redis) StatsOf(ctx context.Context, sinks []string) ([]Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, mended := make([]Stats, len(sinks)), 0
+	all := make([]Stats, len(sinks))
+	var filled []string
+	var wrong []int
 	for i, answer := range answers {
-		var wrong bool
-		if all[i], wrong, err = r.readStats(answer); err != nil {
+		var isWrong bool
+		if all[i], isWrong, err = r.readStats(answer); err != nil {
 			return nil, err
 		}
-		if !wrong || mended == mendQueues {
-			continue
+		if all[i].Depth > 0 {
+			filled = append(filled, sinks[i])
 		}
-		mended++
-		if st, err := r.Stats(ctx, sinks[i]); err == nil { // else what was read stands, as where a mend fails
-			all[i] = st
+		if isWrong {
+			wrong = append(wrong, i)
 		}
+	}
+	r.touched(ctx, filled...)
+	for _, i := range wrong[:min(len(wrong), mendQueues)] {
+		all[i] = r.mendedStats(ctx, sinks[i], all[i])
 	}
 	return all, nil
 }

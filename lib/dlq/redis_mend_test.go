@@ -628,7 +628,11 @@ func TestAFullRedisNeverAcknowledgesWhatItDidNotStore(t *testing.T) {
 func TestAQueueThatOthersFilledIsKnownOnceItIsTouched(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
 	for name, touch := range map[string]func(ctx context.Context, s dlq.Store, id string) error{
-		"Stats":  func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Stats(ctx, "mail"); return err },
+		"Stats": func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Stats(ctx, "mail"); return err },
+		"StatsOf": func(ctx context.Context, s dlq.Store, _ string) error {
+			_, err := s.StatsOf(ctx, []string{"chat", "mail"})
+			return err
+		},
 		"Count":  func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Count(ctx, "mail"); return err },
 		"Items":  func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Items(ctx, "mail", 0); return err },
 		"Groups": func(ctx context.Context, s dlq.Store, _ string) error { _, err := s.Groups(ctx, "mail"); return err },
@@ -666,5 +670,27 @@ func TestAQueueThatOthersFilledIsKnownOnceItIsTouched(t *testing.T) {
 				t.Errorf("Sinks = %v, %v; want mail", names, err)
 			}
 		})
+	}
+}
+
+// TestQueuesThatOthersFilledAreKnownOnceTheyAreCounted: all of them, and not only those that the call mends.
+func TestQueuesThatOthersFilledAreKnownOnceTheyAreCounted(t *testing.T) {
+	c := redistest.Shared(t).Client(t)
+	s := newStore(t, c)
+	var names []string
+	for i := range 6 {
+		names = append(names, fmt.Sprint("sink", i))
+		err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: s.prefix + ":dlq:" + names[i], Values: []string{"item", `{"message":{"body":"b"}}`}}).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.StatsOf(t.Context(), append(names, "empty")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Sinks(t.Context())
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, names) {
+		t.Errorf("Sinks = %v, %v; want %v", got, err, names)
 	}
 }
