@@ -25,15 +25,7 @@ func startDev(t *testing.T, args ...string) *incident.Dev {
 // is replayed in bulk by two operators at the same time.
 func TestAThousandFailuresAndOneCauseReplayedByTwoOperators(t *testing.T) {
 	// 100 messages a second: the replays last long enough to meet.
-	in, err := incident.Start(t.Context(), t.TempDir(), 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := in.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	in := incident.Start(t, 100)
 	dev := startDev(t, "--sinks", in.Sinks)
 	t.Setenv("BACKSTOP_API", dev.API)
 	if err := in.Strike(t.Context(), dev.Invoke); err != nil {

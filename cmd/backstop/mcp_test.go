@@ -110,15 +110,7 @@ type (
 // The operator's night, by an agent over the real program and the real functions: what has three causes is
 // repaired with schemas and results alone, and nothing is sent twice.
 func TestAnAgentRepairsTheIncidentWithoutDoublingAMessage(t *testing.T) {
-	in, err := incident.Start(t.Context(), t.TempDir(), 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := in.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	in := incident.Start(t, 1000)
 	dev := startDev(t, "--sinks", in.Sinks)
 	t.Setenv("BACKSTOP_API", dev.API)
 	if err := in.Strike(t.Context(), dev.Invoke); err != nil {

@@ -69,15 +69,7 @@ func startBackstop(t *testing.T, starter bool) *backstop {
 // fail in it. A replay to the sink orders takes some seconds.
 func startIncident(t *testing.T) (*incident.Incident, *backstop) {
 	t.Helper()
-	in, err := incident.Start(t.Context(), t.TempDir(), 200)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := in.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	in := incident.Start(t, 200)
 	// It is interrupted by the cleanup, not killed before.
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(built(t), "backstop"), incident.DevArgs(built(t), "--sinks", in.Sinks)...)
 	dev := incident.StartDev(t, cmd)

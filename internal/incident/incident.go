@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"golang.org/x/sync/errgroup"
 
@@ -53,28 +54,31 @@ type Incident struct {
 	receiver *inbox.Inbox
 }
 
-// Start starts the receiver and writes the sinks' configuration into dir. rate is how
+// Start starts the receiver, which stops with tb, and writes the sinks' configuration. rate is how
 // many messages a second a replay sends to the sink orders, so that it lasts; 0: no limit.
-func Start(ctx context.Context, dir string, rate int) (*Incident, error) {
-	in, err := inbox.Start(ctx, inbox.Options{})
+func Start(tb testing.TB, rate int) *Incident {
+	tb.Helper()
+	in, err := inbox.Start(tb.Context(), inbox.Options{})
 	if err != nil {
-		return nil, err
+		tb.Fatal(err)
 	}
+	tb.Cleanup(func() {
+		if err := in.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	dir := tb.TempDir()
 	for name, text := range map[string]string{
 		"orders": fmt.Sprintf("kind: webhook\nurl: %s%s\nretry: {max_attempts: 1}\nreplay: {rate: %d}\nbreaker: off\n", in.URL, path, rate),
 		// Port 1 is nobody's.
 		"alerts": "kind: webhook\nurl: http://127.0.0.1:1/alerts\nretry: {max_attempts: 1}\nbreaker: off\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
-			_ = in.Close()
-			return nil, err
+			tb.Fatal(err)
 		}
 	}
-	return &Incident{Sinks: "file:" + dir, receiver: in}, nil
+	return &Incident{Sinks: "file:" + dir, receiver: in}
 }
-
-// Close stops the receiver.
-func (i *Incident) Close() error { return i.receiver.Close() }
 
 // Strike sends the messages, as batches of a queue, through the function behind an Invoke
 // API. Every one of them fails and is dead-lettered.

@@ -74,6 +74,12 @@ func rows(limit int) int {
 	return min(limit, maxRows)
 }
 
+// first returns the first of all, most at the most, and how many more there are.
+func first[T any](all []T, most int) (some []T, more int) {
+	n := min(most, len(all))
+	return all[:n], len(all) - n
+}
+
 // at is a time as JSON has it; empty for one that is not known.
 func at(t time.Time) string {
 	if t.IsZero() {

@@ -73,11 +73,9 @@ func (r reader) groups(ctx context.Context, in groupsIn) (out groupsOut, err err
 		return out, err
 	}
 	out.Groups, out.Truncated = []groupView{}, !p.Complete
-	for i, g := range p.Groups {
-		if i == rows(in.Limit) {
-			out.More = len(p.Groups) - i
-			break
-		}
+	groups, more := first(p.Groups, rows(in.Limit))
+	out.More = more
+	for _, g := range groups {
 		out.Groups = append(out.Groups, viewGroup(g))
 	}
 	return out, nil
@@ -136,11 +134,9 @@ func (r reader) histogram(ctx context.Context, in histogramIn) (out histogramOut
 	for _, t := range h.Buckets[from:] {
 		out.Buckets = append(out.Buckets, at(t))
 	}
-	for i, s := range h.Series {
-		if i == maxSeries {
-			out.More = len(h.Series) - i
-			break
-		}
+	series, more := first(h.Series, maxSeries)
+	out.More = more
+	for _, s := range series {
 		out.Series = append(out.Series, seriesView{
 			Group: s.ID, Sink: s.Sink, Reason: string(s.Reason), Cause: untrusted(s.Fingerprint, maxError), Other: s.Other, Counts: tail(s.Counts, from),
 			Arrived: tail(s.Arrived, from), Count: s.Count, FirstSeen: at(s.FirstSeen), LastSeen: at(s.LastSeen),

@@ -44,11 +44,9 @@ func viewSink(s client.Sink) sinkView {
 		Parked: s.Parked, OldestAt: at(s.OldestAt), NextProbe: at(s.NextProbe), LastError: untrusted(s.LastError, maxError), LastErrorAt: at(s.LastErrorAt),
 		ConfigError: untrusted(s.ConfigError, maxError), More: s.MoreReceivers,
 	}
-	for i, r := range s.Receivers {
-		if i == maxReceivers {
-			v.More += int64(len(s.Receivers) - i)
-			break
-		}
+	receivers, more := first(s.Receivers, maxReceivers)
+	v.More += int64(more)
+	for _, r := range receivers {
 		v.Receivers = append(v.Receivers, receiverView{untrusted(r.Name, maxSubject), string(r.State), at(r.Since), at(r.NextProbe), untrusted(r.LastError, maxError)})
 	}
 	return v
@@ -149,11 +147,9 @@ func viewItem(it client.Item) itemView {
 		MessageGroup: untrusted(it.Group, maxSubject), FirstFailedAt: at(it.FirstFailedAt), NotBefore: at(it.NotBefore), Origin: it.Origin,
 		DecodeError: untrusted(it.DecodeError, maxError),
 	}
-	for i, name := range slices.Sorted(maps.Keys(it.Message.Metadata)) {
-		if i == maxMetadata {
-			v.MoreMetadata = len(it.Message.Metadata) - i
-			break
-		}
+	names, more := first(slices.Sorted(maps.Keys(it.Message.Metadata)), maxMetadata)
+	v.MoreMetadata = more
+	for _, name := range names {
 		v.Metadata = append(v.Metadata, metadataView{untrusted(name, maxSubject), untrusted(it.Message.Metadata[name], maxSubject)})
 	}
 	for _, r := range it.History {
@@ -200,10 +196,8 @@ func viewOperation(o client.Operation) operationView {
 			v.Filter = untrusted(string(b), maxError)
 		}
 	}
-	for i, name := range slices.Sorted(maps.Keys(o.Sinks)) {
-		if i == maxSinks {
-			break
-		}
+	names, _ := first(slices.Sorted(maps.Keys(o.Sinks)), maxSinks)
+	for _, name := range names {
 		if v.Sinks == nil {
 			v.Sinks = map[string]int64{}
 		}

@@ -65,23 +65,14 @@ func (q *memoryQueue) group(id string, now time.Time) Group {
 
 // KnownGroups implements Store.
 func (m *Memory) KnownGroups(ctx context.Context, sink string) ([]Group, error) {
-	names, err := namesOf(ctx, m, sink)
-	if err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	groups := []Group{}
-	for _, name := range names {
-		q := m.queue(name)
+	return m.groupsOf(ctx, sink, func(groups []Group, _ string, q *memoryQueue) []Group {
 		for id := range q.causes {
 			if id != "" {
 				groups = append(groups, q.group(id, time.Now()))
 			}
 		}
-	}
-	sortGroups(groups)
-	return groups, nil
+		return groups
+	})
 }
 
 // NoteGroup implements Store.

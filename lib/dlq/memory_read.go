@@ -177,6 +177,18 @@ func (m *Memory) StatsOf(ctx context.Context, sinks []string) ([]Stats, error) {
 
 // Groups implements Store.
 func (m *Memory) Groups(ctx context.Context, sink string) ([]Group, error) {
+	return m.groupsOf(ctx, sink, func(groups []Group, name string, q *memoryQueue) []Group {
+		other := int64(len(q.entries))
+		for id, g := range q.groups {
+			groups = append(groups, q.group(id, time.Now()))
+			other -= g.Count
+		}
+		return appendOther(groups, name, other)
+	})
+}
+
+// groupsOf returns what add appends for each of the queues, in the order of groups.
+func (m *Memory) groupsOf(ctx context.Context, sink string, add func(groups []Group, name string, q *memoryQueue) []Group) ([]Group, error) {
 	names, err := namesOf(ctx, m, sink)
 	if err != nil {
 		return nil, err
@@ -185,13 +197,7 @@ func (m *Memory) Groups(ctx context.Context, sink string) ([]Group, error) {
 	defer m.mu.Unlock()
 	groups := []Group{}
 	for _, name := range names {
-		q := m.queue(name)
-		other := int64(len(q.entries))
-		for id, g := range q.groups {
-			groups = append(groups, q.group(id, time.Now()))
-			other -= g.Count
-		}
-		groups = appendOther(groups, name, other)
+		groups = add(groups, name, m.queue(name))
 	}
 	sortGroups(groups)
 	return groups, nil

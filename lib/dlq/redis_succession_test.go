@@ -97,14 +97,7 @@ func TestWhoeverDiesWhileItSupersedesLeavesOneThatIsSentAtMost(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %d %t", sink, n+1, carriedOut), func(t *testing.T) {
 					f, s := faulty(t)
 					it := mustAdd(t, s, message("mail", "a"))
-					claim := func() dlq.Leased {
-						leased, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", IDs: []string{it.ID}, Quiet: true, TTL: time.Minute})
-						if err != nil || len(leased) != 1 {
-							t.Fatalf("Claim = %d, %v", len(leased), err)
-						}
-						return leased[0]
-					}
-					of := successionOf(t, claim(), sink, "repaired")
+					of := successionOf(t, claimed(t, s, it.ID), sink, "repaired")
 					ctx, end := context.WithCancel(t.Context())
 					f.dies(n+1, carriedOut, end)
 					_, err := s.Supersede(ctx, of)
@@ -137,7 +130,7 @@ func TestWhoeverDiesWhileItSupersedesLeavesOneThatIsSentAtMost(t *testing.T) {
 						t.Fatal(err)
 					}
 					if by == "" {
-						l, err := s.Supersede(t.Context(), successionOf(t, claim(), sink, "repaired"))
+						l, err := s.Supersede(t.Context(), successionOf(t, claimed(t, s, it.ID), sink, "repaired"))
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -179,14 +172,7 @@ func TestASuccessorThatCameTooLateIsNotSent(t *testing.T) {
 	clean := redistest.Shared(t).Client(t)
 	f, s := faulty(t)
 	it := mustAdd(t, s, message("mail", "a"))
-	claim := func() dlq.Leased {
-		leased, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", IDs: []string{it.ID}, Quiet: true, TTL: time.Minute})
-		if err != nil || len(leased) != 1 {
-			t.Fatalf("Claim = %d, %v", len(leased), err)
-		}
-		return leased[0]
-	}
-	late := successionOf(t, claim(), "slack", "late")
+	late := successionOf(t, claimed(t, s, it.ID), "slack", "late")
 	var calls atomic.Int64
 	f.mu.Lock()
 	f.fate = func(_ context.Context, name string, send func() error) error {
@@ -196,7 +182,7 @@ func TestASuccessorThatCameTooLateIsNotSent(t *testing.T) {
 		// It waited between its first step and its second for longer than its lease.
 		runOutAll(t, clean, s.prefix, "mail")
 		f.live()
-		other, err := s.Supersede(t.Context(), successionOf(t, claim(), "slack", "in time"))
+		other, err := s.Supersede(t.Context(), successionOf(t, claimed(t, s, it.ID), "slack", "in time"))
 		if err != nil {
 			t.Error(err)
 		}
@@ -253,4 +239,14 @@ func TestOnlyWhatWasAboutToSupersedeItIsSent(t *testing.T) {
 	if noted == 0 {
 		t.Error("nobody died with it noted and not pushed")
 	}
+}
+
+// claimed is a dead letter of mail that is claimed.
+func claimed(t *testing.T, s dlq.Store, id string) dlq.Leased {
+	t.Helper()
+	leased, err := s.Claim(t.Context(), dlq.Claim{Sink: "mail", IDs: []string{id}, Quiet: true, TTL: time.Minute})
+	if err != nil || len(leased) != 1 {
+		t.Fatalf("Claim = %d, %v", len(leased), err)
+	}
+	return leased[0]
 }
