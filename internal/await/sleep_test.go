@@ -35,7 +35,7 @@ var asleep = map[string]string{
 	"lib/replay/journal_world_test.go: operate":                                      "in bubbles, as a method",
 	"lib/replay/expire_test.go: Claim":                                               "in bubbles, through an interface",
 	"lib/replay/expire_test.go: Settle":                                              "in bubbles, through an interface",
-	"lib/replay/expire_test.go: Update":                                              "in bubbles, through an interface",
+	"lib/replay/cancel_test.go: Update":                                              "in bubbles, through an interface",
 	"lib/retry/expiry_test.go: Ask":                                                  "in bubbles, through an interface",
 	"lib/retry/expiry_test.go: takes":                                                "in bubbles, through an interface",
 	"lib/replay/deadline_test.go: Settle":                                            "in bubbles, through an interface",

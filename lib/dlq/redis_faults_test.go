@@ -266,7 +266,8 @@ func TestPassingAnswersAreTriedAgain(t *testing.T) {
 type redisError string
 
 func (e redisError) Error() string { return string(e) }
-func (redisError) RedisError()     {}
+
+func (redisError) RedisError() {}
 
 func TestAnswersThatDoNotPassAreReturned(t *testing.T) {
 	for answer, hint := range map[string]string{
@@ -395,99 +396,6 @@ func TestAPushIsOneRoundTrip(t *testing.T) {
 	if calls := f.sent(); !slices.Equal(calls, []string{"evalsha"}) {
 		t.Errorf("a batch of one sink sent %v, want one evalsha", calls)
 	}
-}
-
-func TestAFullRedisIsDrained(t *testing.T) {
-	c := redistest.Start(t, redistest.WithMaxMemory("6mb")).Client(t)
-	s := newStore(t, c, dlq.WithMaxLen(0))
-	ctx := t.Context()
-	over := message("mail", "over")
-	over.ExpiresAt = time.Now().Add(-time.Hour)
-	mustAdd(t, s, over)
-	mustAdd(t, s, message("mail", "canceled"))
-	var full error
-	pushed := 2
-	for ; full == nil && pushed < 5000; pushed++ {
-		it := message("mail", fmt.Sprint(pushed))
-		it.Message.Body = strings.Repeat("x", 8<<10)
-		full = s.Push(ctx, it)
-	}
-	pushed--
-	if fault.CodeOf(full) != fault.CodeDLQUnavailable || !strings.Contains(full.Error(), "out of memory") {
-		t.Fatalf("Push into a full Redis = %v, want SINK_DLQ_UNAVAILABLE, out of memory", full)
-	}
-	if n := depth(t, s, "mail"); n != int64(pushed) {
-		t.Fatalf("%d stored, want %d", n, pushed)
-	}
-	if ok, err := s.Gate(ctx, "mail", "t", time.Minute); !ok || err != nil {
-		t.Errorf("Gate = %v, %v", ok, err)
-	}
-	if err := s.Pause(ctx, "mail", true); err != nil {
-		t.Error(err)
-	}
-	if err := s.Pause(ctx, "mail", false); err != nil {
-		t.Error(err)
-	}
-	expired, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Expired: true, TTL: time.Minute})
-	if err != nil || len(expired) != 1 {
-		t.Fatalf("Claim of what expired = %d, %v; want 1", len(expired), err)
-	}
-	if got, err := s.Settle(ctx, []dlq.Settlement{{Lease: expired[0].Lease, Action: dlq.ActionExpire, Operation: "op"}}); err != nil || got[0] != dlq.SettleApplied {
-		t.Errorf("Settle = %v, %v", got, err)
-	}
-	for _, id := range []string{"over", "canceled", "nothing of it"} {
-		of, err := s.ClaimDelivery(ctx, dlq.DeliveryClaim{Sink: "mail", DeliveryID: id, TTL: time.Minute, Note: time.Millisecond})
-		if err != nil {
-			t.Errorf("ClaimDelivery: %v", err)
-		}
-		for _, l := range of {
-			if _, err := s.Settle(ctx, []dlq.Settlement{{Lease: l.Lease, Action: dlq.ActionHold}}); err != nil {
-				t.Errorf("Settle: %v", err)
-			}
-		}
-	}
-	if _, err := s.PruneCanceled(ctx, "mail"); err != nil {
-		t.Errorf("PruneCanceled: %v", err)
-	}
-	if err := s.Uncancel(ctx, "mail", "canceled"); err != nil {
-		t.Errorf("Uncancel: %v", err)
-	}
-	// Held items stay in memory: everything below works although nothing is freed yet.
-	held, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Limit: 20, TTL: time.Minute})
-	if err != nil || len(held) != 20 {
-		t.Fatalf("Claim = %d, %v; want 20", len(held), err)
-	}
-	for _, l := range held {
-		if _, err := s.Settle(ctx, []dlq.Settlement{{Lease: l.Lease, Action: dlq.ActionPark, Error: "no", Operation: "op"}}); err != nil {
-			t.Fatalf("Settle: %v", err)
-		}
-	}
-	if err := s.Unpark(ctx, held[0].ID); err != nil {
-		t.Errorf("Unpark: %v", err)
-	}
-	if err := s.Discard(ctx, held[0].ID); err != nil {
-		t.Errorf("Discard: %v", err)
-	}
-	for {
-		leased, err := s.Claim(ctx, dlq.Claim{Sink: "mail", Limit: 50, TTL: time.Minute})
-		if err != nil {
-			t.Fatalf("Claim: %v", err)
-		}
-		if len(leased) == 0 {
-			break
-		}
-		var settlements []dlq.Settlement
-		for _, l := range leased {
-			settlements = append(settlements, dlq.Settlement{Lease: l.Lease, Action: dlq.ActionDiscard})
-		}
-		if _, err := s.Settle(ctx, settlements); err != nil {
-			t.Fatalf("Settle: %v", err)
-		}
-	}
-	if n := depth(t, s, "mail"); n != 21 {
-		t.Errorf("%d left, want the 19 parked, the expired and the canceled one", n)
-	}
-	mustAdd(t, s, message("mail", "there is room again"))
 }
 
 func TestEntriesThatOthersRemovedAreForgotten(t *testing.T) {
