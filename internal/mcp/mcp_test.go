@@ -26,7 +26,8 @@ type api struct {
 	mu     sync.Mutex
 	count  int64
 	lose   bool // the next answer of CreateOperation
-	refuse bool // the next PauseSink
+	refuse bool // the next PauseSink or CancelOperation
+	runs   bool // operations do
 	begun  map[string]client.OperationRequest
 	orders []string // keys, in order
 	paused bool
@@ -65,9 +66,8 @@ func (a *api) Sinks(context.Context) (client.Sinks, error) {
 func (a *api) PauseSink(context.Context, string) (client.Sink, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.refuse {
-		a.refuse = false
-		return client.Sink{}, &client.ProblemError{Status: http.StatusForbidden, Title: "Forbidden"}
+	if err := a.refused(); err != nil {
+		return client.Sink{}, err
 	}
 	a.paused = true
 	return client.Sink{Name: "orders", Paused: true}, nil
@@ -98,7 +98,30 @@ func (a *api) CreateOperation(_ context.Context, key string, r client.OperationR
 }
 
 func (a *api) Operation(_ context.Context, id string) (client.Operation, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.runs {
+		return client.Operation{ID: id, Status: client.OperationRunning}, nil
+	}
 	return client.Operation{ID: id, Status: client.OperationCompleted}, nil
+}
+
+func (a *api) CancelOperation(_ context.Context, id string) (client.Operation, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.refused(); err != nil {
+		return client.Operation{}, err
+	}
+	a.runs = false
+	return client.Operation{ID: id, Status: client.OperationCanceled}, nil
+}
+
+func (a *api) refused() error {
+	if !a.refuse {
+		return nil
+	}
+	a.refuse = false
+	return &client.ProblemError{Status: http.StatusForbidden, Title: "Forbidden"}
 }
 
 func (a *api) operations() int {
@@ -298,18 +321,37 @@ func TestAStalePreviewBeginsNothing(t *testing.T) {
 
 // TestWhatWasRefusedIsLookedAtAgain: it has begun nothing, and much can happen until it is confirmed again.
 func TestWhatWasRefusedIsLookedAtAgain(t *testing.T) {
-	a := &api{refuse: true}
-	s := connect(t, a, mcp.Options{Role: mcp.RoleOperate}, nil)
-	out, _ := ask(t, s, "preview_pause", map[string]any{"sink": "orders"})
-	token, _ := out["token"].(string)
-	if _, problem := confirm(t, s, token); !strings.Contains(problem, "Forbidden") {
-		t.Fatalf("refused: %s", problem)
-	}
-	if _, err := a.PauseSink(t.Context(), "orders"); err != nil {
-		t.Fatal(err)
-	}
-	if _, problem := confirm(t, s, token); !strings.HasPrefix(problem, "PREVIEW_STALE") {
-		t.Errorf("paused by somebody else after a refusal: %s", problem)
+	for preview, c := range map[string]struct {
+		in        map[string]any
+		meanwhile func(*api) error // by somebody else
+	}{
+		"preview_pause": {map[string]any{"sink": "orders"}, func(a *api) error {
+			_, err := a.PauseSink(t.Context(), "orders")
+			return err
+		}},
+		"preview_cancel": {map[string]any{"id": "op-1"}, func(a *api) error {
+			_, err := a.CancelOperation(t.Context(), "op-1")
+			return err
+		}},
+	} {
+		t.Run(preview, func(t *testing.T) {
+			a := &api{refuse: true, runs: true}
+			s := connect(t, a, mcp.Options{Role: mcp.RoleOperate}, nil)
+			out, problem := ask(t, s, preview, c.in)
+			token, _ := out["token"].(string)
+			if token == "" {
+				t.Fatalf("no token: %v %s", out, problem)
+			}
+			if _, problem := confirm(t, s, token); !strings.Contains(problem, "Forbidden") {
+				t.Fatalf("refused: %s", problem)
+			}
+			if err := c.meanwhile(a); err != nil {
+				t.Fatal(err)
+			}
+			if _, problem := confirm(t, s, token); !strings.HasPrefix(problem, "PREVIEW_STALE") {
+				t.Errorf("done by somebody else after a refusal: %s", problem)
+			}
+		})
 	}
 }
 

@@ -58,6 +58,12 @@ local function put_history(fresh)
   end
 end
 
+-- noted_at is when a note was made; 0 where there is none, or none that can be read.
+local function noted_at(text)
+  local ok, note = pcall(cjson.decode, text or '')
+  return ok and type(note) == 'table' and tonumber(note.at_ms) or 0
+end
+
 -- forget_causes forgets those of which nothing has come for KEEP, and nothing was noted.
 local function forget_causes()
   local KEEP = 2592000000
@@ -67,11 +73,8 @@ local function forget_causes()
   end
   for field, v in pairs(known) do
     local g = string.match(field, '^l:(.*)')
-    if g and tonumber(string.match(v, '^%d+')) < now - KEEP and call('HEXISTS', groups, 'n:' .. g) == 0 then
-      local note = known['note:' .. g] and cjson.decode(known['note:' .. g])
-      if not note or note.at_ms < now - KEEP then
-        call('HDEL', causes, 'f:' .. g, 'l:' .. g, 't:' .. g, 'note:' .. g)
-      end
+    if g and (ms_of(v) or 0) < now - KEEP and call('HEXISTS', groups, 'n:' .. g) == 0 and noted_at(known['note:' .. g]) < now - KEEP then
+      call('HDEL', causes, 'f:' .. g, 'l:' .. g, 't:' .. g, 'note:' .. g)
     end
   end
 end

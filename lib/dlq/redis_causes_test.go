@@ -1,7 +1,9 @@
 package dlq_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,16 +185,36 @@ func TestWhatIsOldIsForgotten(t *testing.T) {
 	}
 }
 
-// TestAHistoryWithAStrangersFieldsIsRead: fields that are not ours are left out, and mended away.
-func TestAHistoryWithAStrangersFieldsIsRead(t *testing.T) {
+// TestWhatAStrangerWroteBesideTheGroupsStopsNobody: it is left out, and mended away.
+func TestWhatAStrangerWroteBesideTheGroupsStopsNobody(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
 	s := newStore(t, c)
 	mustAdd(t, s, message("mail", "d"))
-	if err := c.HSet(t.Context(), "{"+s.prefix+":dlq:mail}:history", "m", 1, "m5", 1, "mx:", 1, "h:", 1, "dd:x", 1).Err(); err != nil {
+	before, err := s.Groups(t.Context(), "mail")
+	if err != nil || len(before) != 1 {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	g := before[0]
+	key := "{" + s.prefix + ":dlq:mail}:"
+	if err := c.HSet(t.Context(), key+"history", "m", 1, "m5", 1, "mx:", 1, "h:", 1, "dd:x", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	err = c.HSet(t.Context(), key+"causes", "l", 1, "l:gone", "never", "f:gone", "never", "t:gone", "x", "note:gone", "{", "note:"+g.ID(), "{").Err()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if there, came := counted24(t, s); there != 1 || came != 1 {
 		t.Errorf("%d of %d are there, want 1 of 1", there, came)
 	}
+	for name, read := range map[string]func(context.Context, string) ([]dlq.Group, error){"Groups": s.Groups, "KnownGroups": s.KnownGroups} {
+		groups, err := read(t.Context(), "mail")
+		if err != nil || !slices.ContainsFunc(groups, func(found dlq.Group) bool { return found.ID() == g.ID() && found.Count == 1 }) {
+			t.Errorf("%s = %+v, %v", name, groups, err)
+		}
+	}
 	mended(t, c, s, false)
+	left, err := c.HKeys(t.Context(), key+"causes").Result()
+	if err != nil || slices.ContainsFunc(left, func(field string) bool { return strings.HasSuffix(field, ":gone") }) {
+		t.Errorf("left are %q, %v", left, err)
+	}
 }
