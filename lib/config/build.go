@@ -81,10 +81,10 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	for _, a := range sinks.Advice(s.Sink) {
 		key := d.shown(a.Key)
 		if a.Placeholder {
-			d.placeholder(key, d.secrets.clean(a.Msg))
+			d.placeholder(key, d.secrets.clean(a.Msg)+a.Hint)
 			continue
 		}
-		d.note(d.position(key), key, d.secrets.clean(a.Msg))
+		d.note(d.position(key), key, d.secrets.clean(a.Msg)+a.Hint)
 	}
 	return s
 }

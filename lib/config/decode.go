@@ -61,19 +61,28 @@ func parse(from Document) (root *yaml.Node, fault *Finding) {
 	return doc.Content[0], nil
 }
 
-// tabFault is where a tab stands in the indentation of a text that cannot be read for it; nil: there is
-// none, or the parser met something else.
+// tabFault is where a tab stands in the indentation of a text that cannot be read for it; nil: the parser met something else.
+// Tabs may stand in texts, so that the first one need not be at fault. What the parser says of a tab has the line that it was read
+// for, which is that of the tab or the last one with something before it.
 func tabFault(source, text string, err error) *Finding {
-	if msg := err.Error(); !strings.Contains(msg, "tab character") && !strings.Contains(msg, "cannot start any token") {
+	msg, from := strings.TrimPrefix(err.Error(), "yaml: "), 1 // the first line is not told
+	if rest, ok := strings.CutPrefix(msg, "line "); ok {
+		number, _, _ := strings.Cut(rest, ":")
+		from, _ = strconv.Atoi(number)
+	}
+	onIt := strings.Contains(msg, "cannot start any token") // and that need not be a tab
+	if !onIt && !strings.Contains(msg, "tab character") {
 		return nil
 	}
 	line := 0
 	for l := range strings.Lines(text) {
 		line++
 		indent := l[:len(l)-len(strings.TrimLeft(l, " \t"))]
-		if column := strings.IndexByte(indent, '\t'); column >= 0 && strings.TrimSpace(l) != "" {
-			return &Finding{Source: source, Line: line, Column: column + 1, Message: "a tab: YAML is indented with spaces"}
+		column := strings.IndexByte(indent, '\t')
+		if line < from || column < 0 || onIt && line > from {
+			continue
 		}
+		return &Finding{Source: source, Line: line, Column: column + 1, Message: "a tab: YAML is indented with spaces"}
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func (k FlowKeys) policy() (flow.Policy, error) {
 	var zeros []error // zero would mean the default
 	refuse := func(zero bool, key, want string) {
 		if zero {
-			zeros = append(zeros, &sinks.ConfigError{Key: key, Msg: "want " + want + ", got 0"})
+			zeros = append(zeros, &sinks.ConfigError{Key: key, Hint: "want " + want + ", got 0"})
 		}
 	}
 	refuse(zero(k.MaxHold), "max_hold", "more than 0, at most 24h")
@@ -111,7 +111,7 @@ func (k FlowKeys) policy() (flow.Policy, error) {
 	if r := k.Rate; r != nil {
 		p.Rate = flow.Rate{PerSecond: or(r.PerSecond, 0), Burst: or(r.Burst, 1)}
 		if r.PerSecond == nil {
-			zeros = append(zeros, &sinks.ConfigError{Key: "rate.per_second", Msg: "required"})
+			zeros = append(zeros, &sinks.ConfigError{Key: "rate.per_second", Hint: "required"})
 		}
 		refuse(zero(r.Burst), "rate.burst", "1 to 1000000")
 	}
@@ -133,9 +133,9 @@ func or[T any](p *T, otherwise T) T {
 func (k RetryKeys) config() (retry.Config, error) {
 	const positive = "want a positive duration"
 	var errs []error
-	refuse := func(bad bool, key, msg string) {
+	refuse := func(bad bool, key, why string) {
 		if bad {
-			errs = append(errs, &sinks.ConfigError{Key: key, Msg: msg})
+			errs = append(errs, &sinks.ConfigError{Key: key, Hint: why})
 		}
 	}
 	refuse(given(k.MaxAttempts, 1), "max_attempts", "want at least 1")

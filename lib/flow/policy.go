@@ -77,7 +77,7 @@ func (p Policy) Validate() error {
 	var faults []error
 	want := func(ok bool, key, bounds string, got any) {
 		if !ok {
-			faults = append(faults, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf("want %s, got %v", bounds, got)})
+			faults = append(faults, &sinks.ConfigError{Key: key, Hint: fmt.Sprintf("want %s, got %v", bounds, got)})
 		}
 	}
 	const day = 24 * time.Hour

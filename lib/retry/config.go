@@ -103,7 +103,7 @@ func (c Config) Validate() error {
 	var errs []error
 	refuse := func(bad bool, key, want string, got any) {
 		if bad {
-			errs = append(errs, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf("want %s, got %v", want, got)})
+			errs = append(errs, &sinks.ConfigError{Key: key, Hint: fmt.Sprintf("want %s, got %v", want, got)})
 		}
 	}
 	refuse(c.MaxAttempts < 0, "max_attempts", "at least 1", c.MaxAttempts)

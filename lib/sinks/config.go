@@ -18,9 +18,8 @@ import (
 type ConfigError struct {
 	Key string // dotted path within the sink's block, such as "retry.max_attempts" or "hosts[2]"
 	Msg string
-	// Hint is put behind Msg and says what would do, in the words of the code alone: such as
-	// ", such as smtp.example.org:587". Unlike Msg, it is never searched for configured values, one of
-	// which it may happen to have. It must hold none.
+	// Hint is put behind Msg, and holds the words of the code alone: what is wrong, what would do. Unlike Msg, it is
+	// never searched for configured values, a word of which it may happen to have. It must hold none.
 	Hint string
 	// Known lists the keys that are allowed where an unknown one was found; nil for
 	// other faults.
@@ -54,7 +53,7 @@ func Advice(s Sink) []*ConfigError {
 // them reported together (errors.Join), in the words of whoever wrote the
 // configuration: "want a text, got a number". A time.Duration is written as text with its
 // unit: "250ms". A field may be a pointer to what it takes, and may implement
-// json.Unmarshaler, whose errors are shown as they are, or encoding.TextUnmarshaler. Absent
+// json.Unmarshaler, whose errors are shown as they are (a *ConfigError needs no key), or encoding.TextUnmarshaler. Absent
 // keys keep the value that the struct had.
 func DecodeConfig(raw map[string]any, into any) error {
 	v := reflect.ValueOf(into)
@@ -137,7 +136,7 @@ func decodeStruct(prefix string, raw map[string]any, v reflect.Value) []error {
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		fv, ok := fields[key]
 		if !ok {
-			faults = append(faults, &ConfigError{Key: prefix + key, Msg: "unknown key", Hint: "; known: " + strings.Join(known, ", "), Known: known})
+			faults = append(faults, &ConfigError{Key: prefix + key, Hint: "unknown key; known: " + strings.Join(known, ", "), Known: known})
 			continue
 		}
 		faults = append(faults, decodeValue(prefix+key, raw[key], fv)...)
@@ -153,9 +152,9 @@ func decodeValue(key string, value any, v reflect.Value) []error {
 	mapping, isMapping := value.(map[string]any)
 	switch t := v.Type(); {
 	case t == reflect.TypeFor[time.Duration]():
-		d, err := duration(value)
-		if err != nil {
-			return []error{&ConfigError{Key: key, Msg: err.Error()}}
+		d, want := duration(value)
+		if want != "" {
+			return []error{&ConfigError{Key: key, Hint: want}}
 		}
 		v.Set(reflect.ValueOf(d))
 		return nil
@@ -185,23 +184,32 @@ func decodeValue(key string, value any, v reflect.Value) []error {
 	case isMapping && t.Kind() == reflect.Struct:
 		return decodeStruct(key+".", mapping, v)
 	}
-	if err := decodeJSON(value, v.Addr().Interface()); err != nil {
-		return []error{&ConfigError{Key: key, Msg: err.Error()}}
+	want, err := decodeJSON(value, v.Addr().Interface())
+	switch {
+	case want != "":
+		return []error{&ConfigError{Key: key, Hint: want}}
+	case err != nil:
+		fault := &ConfigError{Msg: err.Error()}
+		if own, ok := errors.AsType[*ConfigError](err); ok {
+			*fault = *own
+		}
+		fault.Key = key
+		return []error{fault}
 	}
 	return nil
 }
 
 // duration reads a duration as it is written; a bare number is refused, for it has no unit.
-func duration(value any) (time.Duration, error) {
+func duration(value any) (d time.Duration, want string) {
 	text, ok := value.(string)
 	if !ok {
-		return 0, errors.New("want a duration with its unit, such as 250ms")
+		return 0, "want a duration with its unit, such as 250ms"
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, errors.New("want a duration such as 250ms, 30s or 6h") // the cause would quote the value
+		return 0, "want a duration such as 250ms, 30s or 6h" // the cause would quote the value
 	}
-	return d, nil
+	return d, ""
 }
 
 func decodesItself(t reflect.Type) bool {
@@ -209,31 +217,31 @@ func decodesItself(t reflect.Type) bool {
 	return p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// decodeJSON converts one value by way of JSON. Its errors say what was expected and
-// what kind of value was found, never the value itself, which may be a secret.
-func decodeJSON(value, into any) error {
-	b, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("want %s", wanted(reflect.TypeOf(into).Elem()))
+// decodeJSON converts one value by way of JSON. It says what it wants and what kind of value was found, never the value
+// itself, which may be a secret. The error is of a type that decodes itself.
+func decodeJSON(value, into any) (want string, err error) {
+	b, unreadable := json.Marshal(value)
+	if unreadable != nil { // it would quote the value
+		return "want " + wanted(reflect.TypeOf(into).Elem()), nil
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	err = d.Decode(into)
 	te, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	if !ok {
-		return err
+		return "", err
 	}
-	want := wanted(te.Type)
+	want = wanted(te.Type)
 	kind, _, _ := strings.Cut(te.Value, " ") // "number 1.5"
 	switch got := found[kind]; {
 	case got == "":
-		return fmt.Errorf("want %s", want)
+		return "want " + want, nil
 	case want == text && (kind == "number" || kind == "bool"):
-		return fmt.Errorf("want %s, got %s; put it in quotes", want, got)
+		return fmt.Sprintf("want %s, got %s; put it in quotes", want, got), nil
 	case want == wholeNumber && kind == "number":
-		return fmt.Errorf("want %s in range", want)
+		return "want " + want + " in range", nil
 	default:
-		return fmt.Errorf("want %s, got %s", want, got)
+		return fmt.Sprintf("want %s, got %s", want, got), nil
 	}
 }
 

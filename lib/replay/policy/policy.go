@@ -96,9 +96,9 @@ func (p Policy) Normalize() Policy {
 func (p Policy) Validate() error {
 	const positive, atLeast1 = "want a positive duration", "want at least 1"
 	var errs []error
-	refuse := func(bad bool, key, msg string) {
+	refuse := func(bad bool, key, why string) {
 		if bad {
-			errs = append(errs, &sinks.ConfigError{Key: key, Msg: msg})
+			errs = append(errs, &sinks.ConfigError{Key: key, Hint: why})
 		}
 	}
 	refuse(p.OnSuccess != OnSuccessDiscard && p.OnSuccess != OnSuccessKeep, "on_success", "want discard or keep")

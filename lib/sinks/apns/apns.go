@@ -142,10 +142,10 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 		o = &Options{}
 	}
 	var faults []error
-	fault := func(key, msg string) { faults = append(faults, &sinks.ConfigError{Key: key, Msg: msg}) }
-	for key, value := range map[string]string{"key_id": c.KeyID, "team_id": c.TeamID} {
-		if !identifier().MatchString(value) {
-			fault(key, "want 10 capitals and digits")
+	fault := func(key, why string) { faults = append(faults, &sinks.ConfigError{Key: key, Hint: why}) }
+	for _, x := range []struct{ key, value string }{{"key_id", c.KeyID}, {"team_id", c.TeamID}} {
+		if !identifier().MatchString(x.value) {
+			fault(x.key, "want 10 capitals and digits")
 		}
 	}
 	key, err := readKey(c.PrivateKey)
@@ -153,11 +153,11 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 		fault("private_key", err.Error())
 	}
 	if !bundle().MatchString(c.Topic) {
-		faults = append(faults, &sinks.ConfigError{Key: "topic", Msg: "want a bundle id", Hint: ", such as org.example.shop"})
+		faults = append(faults, &sinks.ConfigError{Key: "topic", Hint: "want a bundle id, such as org.example.shop"})
 	}
 	pushType := cmp.Or(c.PushType, typeAlert)
 	if !slices.Contains(pushTypes, pushType) {
-		faults = append(faults, &sinks.ConfigError{Key: "push_type", Msg: "want one of ", Hint: strings.Join(pushTypes, ", ")})
+		faults = append(faults, &sinks.ConfigError{Key: "push_type", Hint: "want one of " + strings.Join(pushTypes, ", ")})
 	}
 	host, known := hosts[cmp.Or(c.Environment, Production)]
 	switch {

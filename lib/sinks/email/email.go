@@ -118,13 +118,13 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 		o = &Options{}
 	}
 	var faults []error
-	fault := func(key, msg string) { faults = append(faults, &sinks.ConfigError{Key: key, Msg: msg}) }
+	fault := func(key, why string) { faults = append(faults, &sinks.ConfigError{Key: key, Hint: why}) }
 
 	host, port, err := net.SplitHostPort(c.SMTPAddr)
 	if n, perr := strconv.ParseUint(port, 10, 16); c.SMTPAddr == "" {
 		fault("smtp_addr", "required")
 	} else if err != nil || perr != nil || n == 0 || host == "" {
-		faults = append(faults, &sinks.ConfigError{Key: "smtp_addr", Msg: "want host:port", Hint: `, such as "smtp.example.org:587"`})
+		faults = append(faults, &sinks.ConfigError{Key: "smtp_addr", Hint: `want host:port, such as "smtp.example.org:587"`})
 	}
 	from, err := parseAddress(c.From)
 	if c.From == "" {
@@ -148,7 +148,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 			fault("tls", "none would send auth_pass in the clear")
 		}
 	default:
-		faults = append(faults, &sinks.ConfigError{Key: "tls", Msg: "want ", Hint: fmt.Sprintf("%s, %s or %s", TLSStartTLS, TLSImplicit, TLSNone)})
+		faults = append(faults, &sinks.ConfigError{Key: "tls", Hint: fmt.Sprintf("want %s, %s or %s", TLSStartTLS, TLSImplicit, TLSNone)})
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -168,9 +168,9 @@ func (s *Sink) Advice() []*sinks.ConfigError {
 	implicit := s.mode == TLSImplicit
 	switch {
 	case s.port == portImplicit && !implicit:
-		return []*sinks.ConfigError{{Key: "tls", Msg: "servers speak TLS from the first byte on port 465: implicit is meant, or port 587"}}
+		return []*sinks.ConfigError{{Key: "tls", Hint: "servers speak TLS from the first byte on port 465: implicit is meant, or port 587"}}
 	case (s.port == "25" || s.port == "587") && implicit:
-		return []*sinks.ConfigError{{Key: "tls", Msg: "servers begin in the clear on port " + s.port + ": starttls is meant, or port 465"}}
+		return []*sinks.ConfigError{{Key: "tls", Hint: "servers begin in the clear on port " + s.port + ": starttls is meant, or port 465"}}
 	}
 	return nil
 }

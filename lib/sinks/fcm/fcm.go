@@ -117,7 +117,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 		o = &Options{}
 	}
 	var faults []error
-	fault := func(key, msg string) { faults = append(faults, &sinks.ConfigError{Key: key, Msg: msg}) }
+	fault := func(key, why string) { faults = append(faults, &sinks.ConfigError{Key: key, Hint: why}) }
 	s := &Sink{name: name, client: httpsend.NewClient(&httpsend.Options{Proxy: o.Proxy, RootCAs: o.RootCAs})}
 	var err error
 	if s.tokens, err = tokens.ServiceAccount(s.client, c.ServiceAccount, scope, nil); err != nil {

@@ -24,10 +24,10 @@ func (c *compiler) address() address {
 	t := c.text("url", raw)
 	switch {
 	case raw == "":
-		c.add("url", "required")
+		c.own("url", "required")
 		return address{}
 	case len(t.lines) != 1 || len(t.lines[0]) == 0:
-		c.add("url", "want one line")
+		c.own("url", "want one line")
 		return address{}
 	}
 	if p := t.only(); p != nil && p.paths[0] == (path{"recipient", "url"}) {
@@ -37,7 +37,7 @@ func (c *compiler) address() address {
 	rest := t.lines[0]
 	if p := rest[0]; p.paths != nil {
 		if !c.urls(p.paths) {
-			c.add("url", "%s: only a parameter of type url, or $(recipient.url) as a whole, can stand at the beginning", p.source)
+			c.quoting("url", p.source, ": only a parameter of type url, or $(recipient.url) as a whole, can stand at the beginning")
 			return a
 		}
 		a.base = c.first(p.paths)
@@ -45,25 +45,25 @@ func (c *compiler) address() address {
 	} else {
 		base, literal, ok := origin(p.literal, len(rest) == 1)
 		if !ok {
-			c.add("url", "want an http or https URL, with no placeholder in its host; a parameter of type url may stand at its beginning")
+			c.own("url", "want an http or https URL, with no placeholder in its host; a parameter of type url may stand at its beginning")
 			return a
 		}
 		a.base, rest = base, append(line{{literal: literal}}, rest[1:]...)
 	}
 	for _, p := range rest {
 		if strings.ContainsAny(p.literal, " \t#") {
-			c.add("url", "holds white space or a fragment (#...)")
+			c.own("url", "holds white space or a fragment (#...)")
 			return a
 		}
 		if p.paths != nil && c.urls(p.paths) {
-			c.add("url", "%s: a parameter of type url can stand at the beginning only", p.source)
+			c.quoting("url", p.source, ": a parameter of type url can stand at the beginning only")
 			return a
 		}
 	}
 	c.split(&a, rest)
 	if a.base != "" {
 		if _, err := webURL(a.base); err != nil {
-			c.add("url", "%v", err)
+			c.within("url", err)
 		}
 	}
 	return a
@@ -74,12 +74,12 @@ func (c *compiler) recipients(p *part) address {
 	a := address{recipient: true}
 	if more := p.paths[1:]; len(more) > 0 {
 		if !c.urls(more) {
-			c.add("url", "%s: beside $(recipient.url) only parameters of type url can stand", p.source)
+			c.quoting("url", p.source, ": beside $(recipient.url) only parameters of type url can stand")
 		}
 		a.base = c.first(more)
 	}
 	if len(c.doc.AllowedHosts) == 0 && (c.doc.Auth != (Auth{}) || c.sendsSecrets()) {
-		c.add("url", "%s would let a recipient choose who gets the sink's secrets: name the hosts in allowed_hosts", p.source)
+		c.quoting("url", p.source, " would let a recipient choose who gets the sink's secrets: name the hosts in allowed_hosts")
 	}
 	return a
 }
@@ -136,7 +136,7 @@ func (c *compiler) split(a *address, rest line) {
 	slash := len(rest) > 0 && strings.HasPrefix(rest[0].literal, "/")
 	switch {
 	case inQuery && len(rest) > 0 && !strings.HasPrefix(rest[0].literal, "?"):
-		c.add("url", "the base has a query (?...): no path can follow it")
+		c.own("url", "the base has a query (?...): no path can follow it")
 	case slash:
 		base = strings.TrimRight(base, "/")
 	}
@@ -155,7 +155,7 @@ func (c *compiler) split(a *address, rest line) {
 				continue
 			}
 			if p.opt {
-				c.add("url", "%s: a part of the path cannot be left out", p.source)
+				c.quoting("url", p.source, ": a part of the path cannot be left out")
 			}
 			a.path = append(a.path, p)
 			continue

@@ -12,7 +12,7 @@ import (
 func (s *Sink) Advice() []*sinks.ConfigError {
 	var all []*sinks.ConfigError
 	for _, name := range s.examples {
-		all = append(all, &sinks.ConfigError{Key: name, Msg: "the example of the documentation: put your own value here", Placeholder: true})
+		all = append(all, &sinks.ConfigError{Key: name, Hint: "the example of the documentation: put your own value here", Placeholder: true})
 	}
 	return all
 }

@@ -43,7 +43,7 @@ func (c *compiler) authorization(a Auth) auth {
 		}
 	}
 	if given > 1 {
-		c.add("auth", "want one of basic, bearer, sigv4, oauth2 and google")
+		c.own("auth", "want one of basic, bearer, sigv4, oauth2 and google")
 		return auth{}
 	}
 	switch {
@@ -53,7 +53,7 @@ func (c *compiler) authorization(a Auth) auth {
 	case a.Bearer != "":
 		token := c.static("auth.bearer", a.Bearer)
 		if !headerValue(token) {
-			c.add("auth.bearer", "holds a control character, or white space at an end")
+			c.own("auth.bearer", "holds a control character, or white space at an end")
 		}
 		return fixed(bearer + token)
 	case a.SigV4 != nil:
@@ -79,7 +79,7 @@ func (c *compiler) authorization(a Auth) auth {
 		c.need("auth.google.scope", scope)
 		cache, err := tokens.ServiceAccount(c.client(), sinks.Secret(credentials), scope, endpoint)
 		if err != nil {
-			c.add("auth.google.credentials", "%v", err)
+			c.own("auth.google.credentials", err.Error())
 			return auth{}
 		}
 		return fetched(cache)
@@ -91,16 +91,16 @@ func (c *compiler) authorization(a Auth) auth {
 func (c *compiler) endpoint(key string, s sinks.Secret) *url.URL {
 	raw := c.static(key, s)
 	if raw == "" {
-		c.add(key, "required")
+		c.own(key, "required")
 		return nil
 	}
 	if _, err := webURL(raw); err != nil {
-		c.add(key, "%v", err)
+		c.within(key, err)
 		return nil
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		c.add(key, "not an http or https URL")
+		c.own(key, "not an http or https URL")
 	}
 	return u
 }

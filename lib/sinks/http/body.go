@@ -64,12 +64,12 @@ func (c *compiler) body() node {
 			graft = err != nil || p != nil && p.json
 		}
 		if _, isList := tree.([]any); !isMapping && !isList && !graft {
-			c.add("body", `cannot be JSON: want a mapping, a list, or one grafted value such as "$(body:json)"`)
+			c.own("body", `cannot be JSON: want a mapping, a list, or one grafted value such as "$(body:json)"`)
 			return node{}
 		}
 	case contentForm:
 		if !isMapping {
-			c.add("body", "want a mapping of names to texts, for a form")
+			c.own("body", "want a mapping of names to texts, for a form")
 			return node{}
 		}
 		for _, name := range slices.Sorted(maps.Keys(mapping)) {
@@ -80,7 +80,7 @@ func (c *compiler) body() node {
 			tree, isText = "$(body)", true
 		}
 		if !isText {
-			c.add("body", "want a text")
+			c.own("body", "want a text")
 			return node{}
 		}
 	default:
@@ -100,7 +100,7 @@ func (c *compiler) flat(key string, v any) {
 	for _, item := range items {
 		switch item.(type) {
 		case map[string]any, []any:
-			c.add(key, "want a text, or a list of texts: a form has no more")
+			c.own(key, "want a text, or a list of texts: a form has no more")
 			return
 		}
 	}
@@ -112,7 +112,7 @@ func (c *compiler) node(key string, tree any, content string) node {
 		n := node{kind: nodeMapping}
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			if strings.Contains(name, "$(") {
-				c.add(key, "a name holds a placeholder: only values can")
+				c.own(key, "a name holds a placeholder: only values can")
 			}
 			n.entries = append(n.entries, entry{name, c.node(key+"."+name, v[name], content)})
 		}
@@ -135,14 +135,14 @@ func (c *compiler) node(key string, tree any, content string) node {
 		case !grafted:
 			return node{kind: nodeText, text: &t}
 		case only == nil || content != "" && content != contentJSON:
-			c.add(key, "%s: only a whole value of a JSON body can be grafted", v)
+			c.quoting(key, v, ": only a whole value of a JSON body can be grafted")
 			return node{}
 		}
 		return node{kind: nodeGraft, graft: only}
 	}
 	b, err := json.Marshal(tree)
 	if err != nil {
-		c.add(key, "cannot be JSON")
+		c.own(key, "cannot be JSON")
 	}
 	return node{kind: nodeFixed, fixed: b}
 }

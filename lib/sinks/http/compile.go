@@ -23,13 +23,22 @@ import (
 // faults are the keys of a configuration that are wrong.
 type faults []error
 
+// add records a fault in words that hold a configured value, or may.
 func (f *faults) add(key, format string, args ...any) {
 	*f = append(*f, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
+// quoting records a fault of a configured text, in words that go on behind it.
+func (f *faults) quoting(key, configured, why string) {
+	*f = append(*f, &sinks.ConfigError{Key: key, Msg: configured, Hint: why})
+}
+
+// own records a fault in the words of the code alone.
+func (f *faults) own(key, why string) { *f = append(*f, &sinks.ConfigError{Key: key, Hint: why}) }
+
 // word records a word that is none of the known ones.
-func (f *faults) word(key, msg, word string, known []string) {
-	*f = append(*f, &sinks.ConfigError{Key: key, Msg: msg, Word: word, Known: known})
+func (f *faults) word(key, why, word string, known []string) {
+	*f = append(*f, &sinks.ConfigError{Key: key, Hint: why, Word: word, Known: known})
 }
 
 func list(words []string) string {
@@ -42,7 +51,17 @@ type compiler struct {
 	doc     *Document
 	names   names
 	options *Options
+	preset  bool              // the document is the code's own
 	values  map[string]string // of the parameters
+}
+
+// quoting records a fault of a text of the document. One of a preset is the code's own.
+func (c *compiler) quoting(key, text, why string) {
+	if c.preset {
+		c.own(key, text+why)
+	} else {
+		c.faults.quoting(key, text, why)
+	}
 }
 
 // reserved are the keys of sinks of every kind, which no parameter can have.
@@ -59,13 +78,13 @@ func (c *compiler) declared(given map[string]any) {
 		p, key := d.Parameters[name], "parameters."+name
 		switch {
 		case !nameForm().MatchString(name):
-			c.add(key, "want a name of a-z, 0-9 and _, up to 40 characters, that begins with a letter")
+			c.own(key, "want a name of a-z, 0-9 and _, up to 40 characters, that begins with a letter")
 		case slices.Contains(roots, name), slices.Contains(reserved, name), slices.Contains(documentKeys(), name):
-			c.add(key, "this name has another meaning; take a different one")
+			c.own(key, "this name has another meaning; take a different one")
 		}
 		pattern, err := compile(p.Pattern)
 		if err != nil {
-			c.add(key+".pattern", "not a regular expression (RE2)")
+			c.own(key+".pattern", "not a regular expression (RE2)")
 		}
 		types := []string{typeBool, typeInt, typeSecret, typeText, typeURL}
 		if p.Type != "" && !slices.Contains(types, p.Type) {
@@ -76,7 +95,7 @@ func (c *compiler) declared(given map[string]any) {
 		if !written {
 			c.values[name] = p.Default.Reveal()
 			if p.Required && p.Default.Secret == "" {
-				c.add(name, "required: %s", about(p))
+				c.own(name, "required: "+about(p))
 			}
 			continue
 		}
@@ -85,10 +104,10 @@ func (c *compiler) declared(given map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(d.Recipient)) {
 		key := "recipient." + name
 		if !nameForm().MatchString(name) {
-			c.add(key, "want a name of a-z, 0-9 and _, up to 40 characters, that begins with a letter")
+			c.own(key, "want a name of a-z, 0-9 and _, up to 40 characters, that begins with a letter")
 		}
 		if _, err := compile(d.Recipient[name].Pattern); err != nil {
-			c.add(key+".pattern", "not a regular expression (RE2)")
+			c.own(key+".pattern", "not a regular expression (RE2)")
 		}
 	}
 	// Defaults may name other parameters, once all of these are known.
@@ -124,7 +143,7 @@ func (c *compiler) read(name string, p Parameter, pattern *regexp.Regexp, value 
 	}
 	truth, isBool := value.(bool)
 	want := func(what string) string {
-		c.add(name, "want %s", what)
+		c.own(name, "want "+what)
 		return ""
 	}
 	switch p.Type {
@@ -161,12 +180,12 @@ func (c *compiler) read(name string, p Parameter, pattern *regexp.Regexp, value 
 	case text == "":
 		return ""
 	case !utf8.ValidString(text) || strings.ContainsAny(text, "\x00\r"):
-		c.add(name, "holds characters that no value has")
+		c.own(name, "holds characters that no value has")
 	case !matches(pattern, text):
-		c.add(name, "does not match %s", p.Pattern)
+		c.quoting(name, "does not match "+p.Pattern, "")
 	case p.Type == typeURL:
 		if u, err := webURL(text); err != nil {
-			c.add(name, "%v", err)
+			c.within(name, err)
 		} else {
 			text = u
 		}
@@ -174,14 +193,14 @@ func (c *compiler) read(name string, p Parameter, pattern *regexp.Regexp, value 
 	return text
 }
 
-// webURL checks an http or https URL.
+// webURL checks an http or https URL. Its errors are *sinks.ConfigError without a key.
 func webURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || strings.ContainsAny(s, " \t\n") {
-		return "", errors.New("not an http or https URL") // nothing of it: it may be secret
+		return "", &sinks.ConfigError{Hint: "not an http or https URL"} // nothing of it: it may be secret
 	}
 	if u.Fragment != "" || strings.HasSuffix(s, "#") {
-		return "", errors.New("a URL with a fragment (#...)")
+		return "", &sinks.ConfigError{Hint: "a URL with a fragment (#...)"}
 	}
 	return s, nil
 }
@@ -195,7 +214,7 @@ func (c *compiler) origin(name string, p Parameter) string {
 		for _, at := range ph.paths {
 			other, ok := c.doc.Parameters[at.root]
 			if !ok || other.Type == typeURL || other.Type == typeSecret || other.Pattern == "" {
-				c.add(key, "%s: a URL's default may name texts and numbers alone that have a pattern", ph.source)
+				c.quoting(key, ph.source, ": a URL's default may name texts and numbers alone that have a pattern")
 				return ""
 			}
 		}
@@ -203,7 +222,7 @@ func (c *compiler) origin(name string, p Parameter) string {
 	s, _, err := t.expand(&values{parameters: c.values, lenient: true, left: maxRequest}, url.PathEscape)
 	if err == nil && !slices.ContainsFunc(t.placeholders(), func(p part) bool { return c.values[p.paths[0].root] == "" }) {
 		if s, err = webURL(s); err != nil {
-			c.add(key, "%v", err)
+			c.within(key, err)
 		}
 	}
 	return s
@@ -234,7 +253,7 @@ func (c *compiler) text(key, s string) text {
 	c.within(key, err)
 	for _, p := range t.placeholders() {
 		if p.json {
-			c.add(key, "%s: only a value of a JSON body can be grafted", p.source)
+			c.quoting(key, p.source, ": only a value of a JSON body can be grafted")
 		}
 		c.filled(key, p)
 	}
@@ -250,7 +269,7 @@ func (c *compiler) filled(key string, p part) {
 		}
 	}
 	if len(p.paths) > 0 {
-		c.add(key, "%s has no value; give the parameter one, or write :opt", p.source)
+		c.quoting(key, p.source, " has no value; give the parameter one, or write :opt")
 	}
 }
 
@@ -260,7 +279,7 @@ func (c *compiler) static(key string, s sinks.Secret) string {
 	for _, p := range t.placeholders() {
 		for _, at := range p.paths {
 			if _, ok := c.doc.Parameters[at.root]; !ok {
-				c.add(key, "%s: only parameters can stand here", p.source)
+				c.quoting(key, p.source, ": only parameters can stand here")
 				return ""
 			}
 		}
@@ -272,7 +291,7 @@ func (c *compiler) static(key string, s sinks.Secret) string {
 
 func (c *compiler) need(key, value string) {
 	if value == "" {
-		c.add(key, "required")
+		c.own(key, "required")
 	}
 }
 
@@ -301,21 +320,21 @@ func (c *compiler) headers() []header {
 		key, canonical := "headers."+name, nethttp.CanonicalHeaderKey(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			c.add(key, "not a header name")
+			c.own(key, "not a header name")
 			continue
 		case canonical == "Content-Type":
-			c.add(key, "write it as content_type")
+			c.own(key, "write it as content_type")
 		case ownHeader(canonical):
-			c.add(key, "this header is set by the sink or by HTTP itself")
+			c.own(key, "this header is set by the sink or by HTTP itself")
 		case canonical == "Authorization" && c.doc.Auth != (Auth{}):
-			c.add(key, "auth sets this header")
+			c.own(key, "auth sets this header")
 		case seen[canonical]:
-			c.add(key, "given twice in different capitalization")
+			c.own(key, "given twice in different capitalization")
 		}
 		seen[canonical] = true
 		t := c.text(key, c.doc.Headers[name].Reveal())
 		if len(t.lines) > 1 || !headerValue(c.literal(t)) {
-			c.add(key, "the value holds a control character, or white space at an end")
+			c.own(key, "the value holds a control character, or white space at an end")
 		}
 		out = append(out, header{canonical, t})
 	}
@@ -363,7 +382,7 @@ func (c *compiler) limits() []limit {
 	for i, l := range c.doc.Limits {
 		key := fmt.Sprintf("limits[%d]", i)
 		if l.Characters < 0 || l.Bytes < 0 || l.Characters == 0 && l.Bytes == 0 {
-			c.add(key, "want characters or bytes, more than 0")
+			c.own(key, "want characters or bytes, more than 0")
 		}
 		compiled := limit{source: "the request's body", characters: l.Characters, bytes: l.Bytes}
 		if l.Of != "" {
@@ -402,12 +421,12 @@ func (c *compiler) rate() *text {
 	for _, p := range t.placeholders() {
 		for _, at := range p.paths {
 			if _, parameter := c.doc.Parameters[at.root]; !parameter && at.root != "recipient" {
-				c.add("rate_by", "%s: only recipient fields and parameters can stand here", p.source)
+				c.quoting("rate_by", p.source, ": only recipient fields and parameters can stand here")
 			}
 		}
 	}
 	if len(t.placeholders()) == 0 {
-		c.add("rate_by", "names no value, such as $(recipient.to)")
+		c.own("rate_by", "names no value, such as $(recipient.to)")
 	}
 	return &t
 }

@@ -124,7 +124,7 @@ type Scalar struct{ sinks.Secret }
 func (s *Scalar) UnmarshalJSON(b []byte) error {
 	text, err := scalar(b)
 	if err != nil {
-		return errors.New("want a text, a number or a boolean")
+		return &sinks.ConfigError{Hint: "want a text, a number or a boolean"}
 	}
 	s.Secret = sinks.Secret(text)
 	return nil
@@ -264,7 +264,7 @@ func (s *Statuses) UnmarshalJSON(b []byte) error {
 		n, bad := strconv.Atoi(first)
 		switch {
 		case err != nil || bad != nil || isClass && (n < 1 || n > 5) || !isClass && (n < 100 || n > 999):
-			return errors.New("want a status from 100 to 999, a class such as 4xx, or a list of these")
+			return &sinks.ConfigError{Hint: "want a status from 100 to 999, a class such as 4xx, or a list of these"}
 		case isClass:
 			*s = append(*s, statuses{100 * n, 100*n + 99})
 		default:
@@ -369,7 +369,7 @@ func (d *Document) window() (time.Duration, error) {
 	}
 	w, err := time.ParseDuration(d.Dedup)
 	if err != nil || w <= 0 {
-		return 0, errors.New("want a duration such as 30m or 24h, or forever")
+		return 0, &sinks.ConfigError{Hint: "want a duration such as 30m or 24h, or forever"}
 	}
 	return w, nil
 }

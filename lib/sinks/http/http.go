@@ -162,11 +162,11 @@ func build(kind, name string, d *Document, given map[string]any, o *Options) (*S
 			o = &Options{}
 		}
 	}
-	c := &compiler{doc: d, options: o, values: map[string]string{}, names: names{parameters: d.Parameters, recipient: d.Recipient}}
+	c := &compiler{doc: d, options: o, preset: kind != Kind, values: map[string]string{}, names: names{parameters: d.Parameters, recipient: d.Recipient}}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if _, ok := d.Parameters[key]; !ok {
 			known := slices.Sorted(maps.Keys(d.Parameters))
-			c.faults = append(c.faults, &sinks.ConfigError{Key: key, Msg: "unknown key", Hint: "; known: " + strings.Join(known, ", "), Known: known})
+			c.faults = append(c.faults, &sinks.ConfigError{Key: key, Hint: "unknown key; known: " + strings.Join(known, ", "), Known: known})
 		}
 	}
 	c.declared(given)
@@ -189,14 +189,14 @@ func build(kind, name string, d *Document, given map[string]any, o *Options) (*S
 			s.contentType = mediaTypes[contentJSON]
 		}
 	} else if !headerValue(s.contentType) {
-		c.add("content_type", "not a media type")
+		c.own("content_type", "not a media type")
 	}
 	s.auth, s.limits, s.rate = c.authorization(d.Auth), c.limits(), c.rate()
 	var err error
 	if s.window, err = d.window(); err != nil {
-		c.add("dedup", "%v", err)
+		c.within("dedup", err)
 	} else if s.window != 0 && !c.identified() {
-		c.add("dedup", "nothing of the request holds $(id), $(id.hash) or $(id.uuid): the receiver recognises nothing")
+		c.own("dedup", "nothing of the request holds $(id), $(id.hash) or $(id.uuid): the receiver recognises nothing")
 	}
 	s.verdict = d.reading(&c.faults)
 	if s.guard, err = guard.New(d.AllowPrivateRecipients, d.AllowedHosts); err != nil {

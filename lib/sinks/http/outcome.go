@@ -63,7 +63,7 @@ func (d *Document) reading(f *faults) verdict {
 	if r := d.RetryAfter; r != nil {
 		v.afterHeader, v.afterJSON, v.afterUnit = r.Header, compilePath(f, "retry_after.json", r.JSON), r.Unit
 		if (r.Header == "") == (r.JSON == "") {
-			f.add("retry_after", "want a header, or a JSON path")
+			f.own("retry_after", "want a header, or a JSON path")
 		}
 		switch r.Unit {
 		case "", "s", "ms", "epoch":
@@ -79,18 +79,18 @@ func (o Outcome) rule(f *faults, key string) rule {
 	r := rule{status: o.Status, header: map[string]Match{}, then: o.Then}
 	switch {
 	case o.Then == "":
-		f.add(key+".then", "required: %s", list(meanings))
+		f.own(key+".then", "required: "+list(meanings))
 	case !slices.Contains(meanings, o.Then):
 		f.word(key+".then", "want "+list(meanings), o.Then, meanings)
 	}
 	if o.Status != nil && len(o.Status) == 0 {
-		f.add(key+".status", "an empty list holds for nothing")
+		f.own(key+".status", "an empty list holds for nothing")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
 		m := o.Header[name]
 		for _, value := range m.values {
 			if _, ok := value.(string); !ok {
-				f.add(key+".header."+name, "a header is a text: put the value in quotes")
+				f.own(key+".header."+name, "a header is a text: put the value in quotes")
 			}
 		}
 		r.header[nethttp.CanonicalHeaderKey(name)] = m
@@ -108,7 +108,7 @@ func compilePath(f *faults, key, path string) *jsonpath.Path {
 	}
 	p, err := jsonpath.Parse(path)
 	if err != nil {
-		f.add(key, "%.80q is not a JSON path (RFC 9535), such as $.error.code", path)
+		f.quoting(key, fmt.Sprintf("%.80q", path), " is not a JSON path (RFC 9535), such as $.error.code")
 		return nil
 	}
 	return p

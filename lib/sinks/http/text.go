@@ -84,7 +84,7 @@ func (n names) line(s string) (line, error) {
 		default:
 			end := strings.IndexByte(s, ')')
 			if end < 0 {
-				return nil, &sinks.ConfigError{Msg: "a placeholder does not end; write $$( for the text itself"}
+				return nil, &sinks.ConfigError{Hint: "a placeholder does not end; write $$( for the text itself"}
 			}
 			p, err := n.placeholder(s[:end+1])
 			faults = append(faults, err)
@@ -108,7 +108,7 @@ func (n names) placeholder(source string) (part, error) {
 			p.json = true
 		default:
 			return part{}, &sinks.ConfigError{
-				Msg: fmt.Sprintf("%.60q: unknown flag; known: opt (may be empty), json (grafts parsed JSON)", source), Word: flag, Known: []string{"opt", "json"},
+				Msg: fmt.Sprintf("%.60q", source), Hint: ": unknown flag; known: opt (may be empty), json (grafts parsed JSON)", Word: flag, Known: []string{"opt", "json"},
 			}
 		}
 	}
@@ -130,7 +130,7 @@ func (n names) path(name string) (path, error) {
 		if nested {
 			word = key
 		}
-		return path{}, &sinks.ConfigError{Msg: fmt.Sprintf("$(%.60s): %s; known: %s", name, what, strings.Join(known, ", ")), Word: word, Known: known}
+		return path{}, &sinks.ConfigError{Msg: fmt.Sprintf("$(%.60s)", name), Hint: ": " + what + "; known: " + strings.Join(known, ", "), Word: word, Known: known}
 	}
 	switch _, parameter := n.parameters[root]; {
 	case root == "id" && nested:
@@ -139,14 +139,14 @@ func (n names) path(name string) (path, error) {
 		}
 	case root == "metadata":
 		if key == "" {
-			return path{}, &sinks.ConfigError{Msg: "$(metadata) names no key; write $(metadata.<key>)"}
+			return path{}, &sinks.ConfigError{Hint: "$(metadata) names no key; write $(metadata.<key>)"}
 		}
 	case root == "recipient":
 		if _, ok := n.recipient[key]; !ok {
 			return unknown("the recipient has no such field", slices.Sorted(maps.Keys(n.recipient)))
 		}
 	case nested:
-		return path{}, &sinks.ConfigError{Msg: fmt.Sprintf("$(%.60s): %.40q has no parts; only id, metadata and recipient have", name, root)}
+		return path{}, &sinks.ConfigError{Msg: fmt.Sprintf("$(%.60s): %.40q", name, root), Hint: " has no parts; only id, metadata and recipient have"}
 	case !parameter && !slices.Contains(roots, root):
 		return unknown("no such value", slices.Sorted(slices.Values(slices.Concat(roots, slices.Collect(maps.Keys(n.parameters))))))
 	}

@@ -94,9 +94,9 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	u, err := url.Parse(c.WebhookURL.Reveal())
 	switch {
 	case c.WebhookURL == "":
-		return nil, &sinks.ConfigError{Key: "webhook_url", Msg: "required"}
+		return nil, &sinks.ConfigError{Key: "webhook_url", Hint: "required"}
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, &sinks.ConfigError{Key: "webhook_url", Msg: "not an http or https URL"} // nothing of it: it is secret
+		return nil, &sinks.ConfigError{Key: "webhook_url", Hint: "not an http or https URL"} // nothing of it: it is secret
 	}
 	return &Sink{
 		name:   name,

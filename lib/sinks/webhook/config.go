@@ -51,7 +51,7 @@ func (c Config) parse(s *Sink) error {
 	for i, secret := range c.SigningSecrets {
 		key, err := signingKey(secret)
 		if err != nil {
-			f.add(fmt.Sprintf("signing_secrets[%d]", i), "%v", err)
+			f.own(fmt.Sprintf("signing_secrets[%d]", i), err.Error())
 		}
 		s.keys = append(s.keys, key)
 	}
@@ -60,7 +60,7 @@ func (c Config) parse(s *Sink) error {
 	case FormatRaw:
 		s.raw = true
 	default:
-		f.add("format", "want %s or %s", FormatEnvelope, FormatRaw)
+		f.own("format", "want "+FormatEnvelope+" or "+FormatRaw)
 	}
 	var err error
 	if s.guard, err = guard.New(c.AllowPrivateRecipients, c.AllowedHosts); err != nil {
@@ -72,17 +72,16 @@ func (c Config) parse(s *Sink) error {
 // faults are the keys that are wrong.
 type faults []error
 
-func (f *faults) add(key, format string, args ...any) {
-	*f = append(*f, &sinks.ConfigError{Key: key, Msg: fmt.Sprintf(format, args...)})
-}
+// own records a fault, in the words of the code alone.
+func (f *faults) own(key, why string) { *f = append(*f, &sinks.ConfigError{Key: key, Hint: why}) }
 
 func (c Config) target(f *faults) *url.URL {
 	u, err := url.Parse(c.URL.Reveal())
 	switch {
 	case c.URL == "":
-		f.add("url", "required")
+		f.own("url", "required")
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		f.add("url", "not an http or https URL") // nothing of it: it is secret
+		f.own("url", "not an http or https URL") // nothing of it: it is secret
 	default:
 		u.Fragment, u.RawFragment = "", ""
 		return u
@@ -97,13 +96,13 @@ func (c Config) ownHeaders(f *faults) http.Header {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !validName(name):
-			f.add(key, "not a header name")
+			f.own(key, "not a header name")
 		case ownHeader(canonical):
-			f.add(key, "this header is set by the sink or by HTTP itself")
+			f.own(key, "this header is set by the sink or by HTTP itself")
 		case headers[canonical] != nil:
-			f.add(key, "given twice in different capitalization")
+			f.own(key, "given twice in different capitalization")
 		case !validValue(value):
-			f.add(key, "the value holds a control character")
+			f.own(key, "the value holds a control character")
 		default:
 			headers[canonical] = []string{value}
 		}

@@ -42,7 +42,7 @@ type token struct {
 }
 
 // newVAPID reads the keys of c, and hands what is wrong to fault.
-func newVAPID(c Config, fault func(key, msg string)) *vapid {
+func newVAPID(c Config, fault func(key, why string)) *vapid {
 	v := &vapid{subscriber: c.Subscriber, tokens: map[string]token{}}
 	public, err := decode64(c.VAPIDPublicKey)
 	var known *ecdsa.PublicKey

@@ -120,7 +120,7 @@ func New(name string, c Config, o *Options) (*Sink, error) {
 	}
 	s := &Sink{name: name, urgency: c.Urgency, raw: c.Format == FormatRaw, plain: c.AllowPrivateRecipients}
 	var faults []error
-	fault := func(key, msg string) { faults = append(faults, &sinks.ConfigError{Key: key, Msg: msg}) }
+	fault := func(key, why string) { faults = append(faults, &sinks.ConfigError{Key: key, Hint: why}) }
 	s.vapid = newVAPID(c, fault)
 	switch c.Urgency {
 	case "", "very-low", "low", "normal", "high":
@@ -161,7 +161,7 @@ func (s *Sink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Kind+" sin
 // Advice names a subscriber that Apple's push service refuses.
 func (s *Sink) Advice() []*sinks.ConfigError {
 	if local(s.vapid.subscriber) {
-		return []*sinks.ConfigError{{Key: "subscriber", Msg: "Apple refuses messages of a subscriber at a local name"}}
+		return []*sinks.ConfigError{{Key: "subscriber", Hint: "Apple refuses messages of a subscriber at a local name"}}
 	}
 	return nil
 }

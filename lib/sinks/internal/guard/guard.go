@@ -43,8 +43,8 @@ func New(private bool, hosts []string) (Guard, error) {
 		h = strings.ToLower(strings.TrimSuffix(h, "."))
 		if _, err := netip.ParseAddr(h); err != nil && !plainName(strings.TrimPrefix(h, "*.")) {
 			faults = append(faults, &sinks.ConfigError{
-				Key: fmt.Sprintf("allowed_hosts[%d]", i),
-				Msg: `want a host name, an address or "*.example.org", without scheme, port and path`,
+				Key:  fmt.Sprintf("allowed_hosts[%d]", i),
+				Hint: `want a host name, an address or "*.example.org", without scheme, port and path`,
 			})
 		}
 		g.hosts = append(g.hosts, h)
