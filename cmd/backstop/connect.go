@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,13 +97,9 @@ func (o *connection) openWith(c *cobra.Command, with client.Options) (session, e
 	if err != nil {
 		return session{}, err
 	}
-	wide, err := c.Flags().GetBool("wide")
-	if err != nil {
-		return session{}, err
-	}
 	with.OnRetry = tellWaiting(c, with.OnRetry)
 	api, err := o.client(c.Context(), with)
-	return session{Client: api, conn: o, json: asJSON, wide: wide, out: c.OutOrStdout()}, err
+	return session{Client: api, conn: o, json: asJSON, wide: wantsWide(c), out: c.OutOrStdout()}, err
 }
 
 // client returns a client of the API.
@@ -158,6 +155,19 @@ func (o *connection) transport(ctx context.Context, base string) (http.RoundTrip
 		return nil, usage("--sign needs the API's region, which the URL's host does not name: set AWS_REGION")
 	}
 	return &client.Signer{Credentials: cfg.Credentials, Region: region}, nil
+}
+
+// curl are curl's flags for what transport does, with the credentials that the environment has when it is run.
+func (o *connection) curl() string {
+	region, gateway := client.GatewayRegion(o.base())
+	switch {
+	case o.token != "" || !o.sign && os.Getenv("BACKSTOP_TOKEN") != "":
+		return ` -H "Authorization: Bearer $BACKSTOP_TOKEN"`
+	case !o.sign && (o.noSign || !gateway):
+		return ""
+	}
+	return fmt.Sprintf(` --aws-sigv4 "aws:amz:%s:execute-api" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" -H "X-Amz-Security-Token: $AWS_SESSION_TOKEN"`,
+		cmp.Or(region, "$AWS_REGION"))
 }
 
 // flags repeats in a suggested command what its user gave in this one.

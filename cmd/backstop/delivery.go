@@ -70,13 +70,13 @@ unless set otherwise; 15 days for what was accepted for later or canceled).`,
 		if api.json {
 			return printJSON(api.out, d.JSON)
 		}
-		return printDelivery(api.out, d, time.Now())
+		return printDelivery(api, d, time.Now())
 	}
 	return c
 }
 
-func printDelivery(w io.Writer, d client.Delivery, now time.Time) error {
-	t := &table{}
+func printDelivery(api session, d client.Delivery, now time.Time) error {
+	t := (&table{}).wrap(api.wide)
 	t.add("status", d.Status)
 	t.add("sink", d.Sink)
 	t.add("delivery", d.DeliveryID)
@@ -104,17 +104,17 @@ func printDelivery(w io.Writer, d client.Delivery, now time.Time) error {
 	if d.Next != nil {
 		t.add("next", nextOf(*d.Next, now))
 	}
-	if err := t.print(w); err != nil || len(d.Timeline) == 0 {
+	if err := t.print(api.out); err != nil || len(d.Timeline) == 0 {
 		return err
 	}
-	t = newTable("WHEN", "AGO", "WHAT", "MORE")
+	t = newTable("WHEN", "AGO", "WHAT", "MORE").wrap(api.wide)
 	for _, e := range d.Timeline {
-		t.add(clock(e.At), age(now, e.At), e.Event, clipTo(e.Detail, 120))
+		t.add(clock(e.At), age(now, e.At), e.Event, e.Detail)
 	}
-	if _, err := fmt.Fprintln(w); err != nil {
+	if _, err := fmt.Fprintln(api.out); err != nil {
 		return err
 	}
-	return t.print(w)
+	return t.print(api.out)
 }
 
 // spilledText tells of a dead letter that has no id yet.

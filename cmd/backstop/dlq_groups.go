@@ -80,7 +80,8 @@ searched, and all of them are grouped by their own errors.`,
 
 func printGroups(api session, groups []client.Group) error {
 	now := time.Now()
-	t := newTable("GROUP", "COUNT", "SINK", "REASON", "CAUSE", "FIRST", "LAST", "HOUR", "DAY", "NOTE").cut(api.wide, "CAUSE", "NOTE")
+	t := newTable("GROUP", "COUNT", "SINK", "REASON", "CAUSE", "FIRST", "LAST", "HOUR", "DAY", "NOTE").
+		cut(api.wide, "CAUSE", "NOTE").orLeaveOut("DAY", "FIRST", "REASON", "HOUR")
 	for _, g := range groups {
 		t.add(g.ID, g.Count, g.Sink, g.Reason, cause(g.Fingerprint), age(now, g.FirstSeen), age(now, g.LastSeen), g.LastHour, g.LastDay, noteOf(g))
 	}
@@ -226,9 +227,10 @@ Counts by 5 minutes go back 13 hours, by hours 9 days, by days 92 days.`,
 func printChart(api session, h client.Histogram, now time.Time) error {
 	var t *table
 	if h.By == client.ByGroup {
-		t = newTable("SINK", "REASON", "CHART", "CAME", "LEFT", "FIRST", "LAST", "CAUSE").cut(api.wide, "CAUSE")
+		t = newTable("SINK", "REASON", "CHART", "CAME", "LEFT", "FIRST", "LAST", "CAUSE").
+			cut(api.wide, "CAUSE").orLeaveOut("FIRST", "LAST", "REASON", "LEFT", "CAME")
 	} else {
-		t = newTable(strings.ToUpper(string(h.By)), "CHART", "CAME", "LEFT", "FIRST", "LAST")
+		t = newTable(strings.ToUpper(string(h.By)), "CHART", "CAME", "LEFT", "FIRST", "LAST").cut(api.wide).orLeaveOut("FIRST", "LAST", "LEFT", "CAME")
 	}
 	for _, s := range h.Series {
 		name := []any{cmp.Or(s.Sink, string(s.Reason), s.Fingerprint)}

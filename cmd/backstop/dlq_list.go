@@ -93,7 +93,8 @@ func listItems(ctx context.Context, api session, f client.Filter, limit int, cur
 
 func printItems(api session, items []client.Item) error {
 	now := time.Now()
-	t := newTable("ID", "STATE", "REASON", "CAUSE", "AGE", "TRIES", "REPLAYS", "SUBJECT").cut(api.wide, "CAUSE", "SUBJECT")
+	t := newTable("ID", "STATE", "REASON", "CAUSE", "AGE", "TRIES", "REPLAYS", "SUBJECT").
+		cut(api.wide, "CAUSE", "SUBJECT").orLeaveOut("REPLAYS", "TRIES", "SUBJECT", "AGE", "REASON")
 	for _, it := range items {
 		failure := it.LastError
 		if it.DecodeError != "" {

@@ -42,6 +42,7 @@ is sent through the other sink, and what fails there stays in its own, as it was
   backstop dlq replay --sink orders-hook --stop-after 20
   backstop dlq replay --all --yes --wait=false -o json | jq -r .id`,
 	}
+	c.ValidArgsFunction = completeItems(conn)
 	b := addBulk(c, conn, client.ActionReplay)
 	f := c.Flags()
 	f.StringVar((*string)(&o.OnSuccess), "on-success", "", "discard (default) or keep a dead letter that was delivered; with ids")
@@ -131,6 +132,7 @@ With ids there is no question: they were named one by one. One that is gone alre
   backstop dlq export --sink test > test.ndjson && backstop dlq discard --sink test
   backstop dlq discard --sink mail --reason invalid --yes --reason-text "bad addresses, INC-43"`,
 	}
+	c.ValidArgsFunction = completeItems(conn)
 	b := addBulk(c, conn, client.ActionDiscard)
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		if len(ids) == 0 {
@@ -155,6 +157,8 @@ func newDLQUnpark(conn *connection) *cobra.Command {
 replay failed, leaves them to you) or scheduled. The schedule's next tick replays them.`,
 		Example: `  backstop dlq unpark ops-slack~1767225600000-0`,
 		Args:    cobra.MinimumNArgs(1),
+
+		ValidArgsFunction: completeItems(conn),
 	}
 	c.RunE = func(c *cobra.Command, ids []string) error {
 		return eachID(c, conn, ids, func(ctx context.Context, api session, id string) error {

@@ -28,7 +28,7 @@ func newDLQShow(conn *connection) *cobra.Command {
 terminal would act on is replaced; -o json has it unchanged, in a terminal as escapes.
 
 With --as curl or --as cli it prints what would send this message once more, as a new delivery: to keep it, to change it, to try it
-elsewhere. It holds the whole message and its recipient, and no credentials.
+elsewhere. It holds the whole message and its recipient; of credentials, curl gets the names of the variables that hold them.
 
 Where BACKSTOP_CONSOLE_URL says where a console is, a line says where this dead letter is shown there.`,
 		Example: `  backstop dlq show ops-slack~1767225600000-0
@@ -62,7 +62,7 @@ Where BACKSTOP_CONSOLE_URL says where a console is, a line says where this dead 
 		if api.json {
 			return printJSON(api.out, it.JSON)
 		}
-		if err := printItem(api.out, it, time.Now()); err != nil {
+		if err := printItem(api, it, time.Now()); err != nil {
 			return err
 		}
 		if at := os.Getenv("BACKSTOP_CONSOLE_URL"); at != "" {
@@ -75,7 +75,7 @@ Where BACKSTOP_CONSOLE_URL says where a console is, a line says where this dead 
 
 // link is a URL, which a terminal opens.
 func link(w io.Writer, to string) string {
-	if !colours(w) {
+	if !obeys(w) {
 		return to
 	}
 	return "\x1b]8;;" + to + "\x1b\\" + to + "\x1b]8;;\x1b\\"
@@ -115,24 +115,24 @@ func onceMore(it client.Item, as string, conn *connection) (string, error) {
 		again.Recipient = json.RawMessage(recipient)
 	}
 	b, err := json.Marshal(again)
-	return "curl -sS " + conn.base() + "/v1/messages -H 'Content-Type: application/json' -d " + shellQuote(string(b)), err
+	return "curl -sS " + conn.base() + "/v1/messages" + conn.curl() + " -H 'Content-Type: application/json' -d " + shellQuote(string(b)), err
 }
 
 // plainWord matches a word that a shell takes as it is.
 var plainWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z0-9_./:=~@%+-]+`) })
 
-func printItem(w io.Writer, it client.Item, now time.Time) error {
-	if err := itemTable(it, now).print(w); err != nil {
+func printItem(api session, it client.Item, now time.Time) error {
+	if err := itemTable(it, now).wrap(api.wide).print(api.out); err != nil {
 		return err
 	}
-	if err := printReplays(w, it.History); err != nil {
+	if err := printReplays(api, it.History); err != nil {
 		return err
 	}
 	text := "\n" + strings.TrimSuffix(printable(it.Message.Body), "\n") + "\n"
 	if it.DecodeError != "" {
 		text = fmt.Sprintf("\nThe entry cannot be read: %s\n\n%s\n", printable(it.DecodeError), printable(it.RawEntry))
 	}
-	_, err := io.WriteString(w, text)
+	_, err := io.WriteString(api.out, text)
 	return err
 }
 
@@ -150,15 +150,6 @@ func itemTable(it client.Item, now time.Time) *table {
 		}
 	}
 	line("id", it.ID)
-	line("sink", it.Sink)
-	line("delivery", it.DeliveryID)
-	line("reason", it.Reason)
-	t.add("last error", it.LastError)
-	t.add("attempts", it.Attempts)
-	line("group", it.Group)
-	at("accepted", it.AcceptedAt)
-	at("first failed", it.FirstFailedAt)
-	t.add("dead since", clock(it.At)+" ("+age(now, it.At)+" ago)")
 	t.add("state", stateOf(it, now))
 	at("next replay", it.NextReplayAt)
 	if !it.ExpiresAt.IsZero() {
@@ -167,6 +158,15 @@ func itemTable(it client.Item, now time.Time) *table {
 	if it.State == client.StateScheduled { // the schedule leaves others alone, or replays them now
 		at("not before", it.NotBefore)
 	}
+	line("reason", it.Reason)
+	t.add("last error", it.LastError)
+	t.add("attempts", it.Attempts)
+	line("group", it.Group)
+	line("sink", it.Sink)
+	line("delivery", it.DeliveryID)
+	at("accepted", it.AcceptedAt)
+	at("first failed", it.FirstFailedAt)
+	t.add("dead since", clock(it.At)+" ("+age(now, it.At)+" ago)")
 	line("replays", it.Replays)
 	at("delivered", it.DeliveredAt)
 	line("origin", it.Origin)
@@ -183,16 +183,16 @@ func itemTable(it client.Item, now time.Time) *table {
 }
 
 // printReplays prints the replays that a dead letter remembers, if there are any.
-func printReplays(w io.Writer, history []client.ReplayRecord) error {
+func printReplays(api session, history []client.ReplayRecord) error {
 	if len(history) == 0 {
 		return nil
 	}
-	t := newTable("REPLAYED", "OUTCOME")
+	t := newTable("REPLAYED", "OUTCOME").wrap(api.wide)
 	for _, r := range history {
 		t.add(clock(r.At), cmp.Or(r.Error, "delivered"))
 	}
-	if _, err := fmt.Fprintln(w); err != nil {
+	if _, err := fmt.Fprintln(api.out); err != nil {
 		return err
 	}
-	return t.print(w)
+	return t.print(api.out)
 }

@@ -45,6 +45,18 @@ func TestADeadLetterIsCopiedAsACommand(t *testing.T) {
 		sent.Message.Body != "line one\nline \"two\" \\ !" || sent.Message.Metadata["tenant"] != "t3" {
 		t.Errorf("it sends %+v", sent)
 	}
+	for args, want := range map[string]string{
+		"--token S3CRET": ` -H "Authorization: Bearer $BACKSTOP_TOKEN" `,
+		"--sign":         ` --aws-sigv4 "aws:amz:$AWS_REGION:execute-api" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" -H "X-Amz-Security-Token: $AWS_SESSION_TOKEN" `,
+	} {
+		t.Setenv("AWS_REGION", "eu-central-1")
+		t.Setenv("AWS_ACCESS_KEY_ID", "AKIA")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "S3CRET")
+		newAPI(t, ok(item))
+		if r := run(t, append([]string{"dlq", "show", "mail~1-0", "--as", "curl"}, strings.Fields(args)...)...); !strings.Contains(r.out, want) || strings.Contains(r.out, "S3CRET") {
+			t.Errorf("%s: %q", args, r.out)
+		}
+	}
 	run(t, "dlq", "show", "mail~1-0", "--as", "poem").want(t, exitUsage, "", "want curl or cli")
 
 	t.Setenv("BACKSTOP_CONSOLE_URL", "http://127.0.0.1:3003/")

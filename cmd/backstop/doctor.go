@@ -78,7 +78,7 @@ one's: 5, or 6 when it is the credentials.
 }
 
 func printDiagnoses(c *cobra.Command, checks []diagnosis) error {
-	t := newTable("CHECK", "VERDICT", "WHAT")
+	t := newTable("CHECK", "VERDICT", "WHAT").wrap(wantsWide(c))
 	if colours(c.OutOrStdout()) {
 		of := map[verdict]string{isOK: green, isUnknown: yellow, isWarning: yellow, isBad: red}
 		t.paint = func(column int, cell string) string {
@@ -258,7 +258,10 @@ func receivers(s client.Sinks) []diagnosis {
 		if !slices.Contains([]client.SinkState{client.SinkFailing, client.SinkOpen, client.SinkHeld, client.SinkPaused}, client.SinkState(word)) {
 			continue
 		}
-		d := diagnosis{Check: "sink", Verdict: isWarning, Says: x.Name + " is " + strings.TrimSpace(word+" "+more)}
+		d := diagnosis{Check: "sink", Verdict: isWarning, Says: x.Name + " is " + word}
+		if more != "" {
+			d.Says += ", " + more
+		}
 		if x.Paused {
 			d.Advice = "backstop sinks resume " + x.Name
 		}

@@ -32,10 +32,10 @@ func TestDoctorSaysWhatIsWrong(t *testing.T) {
 		"a queue that lost":            {[]reply{ok(answer(`"state":"ok"`, `"state":"ok","queue_lost_since":"`+at(-time.Hour)+`"`))}, exitFailed, []string{"journal        bad      the queue lost dead letters of ops", "backstop dlq restore"}},
 		"a full queue":                 {[]reply{ok(answer(`"state":"ok"`, `"state":"ok","spilled":7`))}, exitFailed, []string{"journal        warning  7 dead letters wait in it"}},
 		"no journal":                   {[]reply{ok(answer(`"journal":true`, `"journal":false`))}, exitDone, []string{"journal        ok       there is none"}},
-		"a receiver that is down":      {[]reply{ok(answer(`"state":"ok"`, `"state":"open","since":"`+at(-4*time.Minute)+`","last_error":"HTTP 503","next_probe":"`+at(20*time.Second)+`"`))}, exitFailed, []string{"warning  ops is open since 4m: HTTP 503; next probe in 20s"}},
+		"a receiver that is down":      {[]reply{ok(answer(`"state":"ok"`, `"state":"open","since":"`+at(-4*time.Minute)+`","last_error":"HTTP 503","next_probe":"`+at(20*time.Second)+`"`))}, exitFailed, []string{"warning  ops is open, since 4m: HTTP 503; next probe in 20s"}},
 		"dead letters that wait":       {[]reply{ok(answer(`"state":"ok"`, `"state":"ok","depth":3,"due":1,"oldest_age_seconds":7200,"states":{"due":1,"waiting":2}`))}, exitFailed, []string{"warning  3 dead letters, the oldest of 2h; the schedule replays 1 of them, 2 wait for you"}},
 		"dead letters that are due":    {[]reply{ok(answer(`"state":"ok"`, `"state":"ok","depth":1,"due":1,"oldest_age_seconds":60,"states":{"due":1}`))}, exitDone, []string{"ok       1 dead letter, the oldest of 60s; the schedule replays 1 of them"}},
-		"credentials that are refused": {[]reply{problem(403, "")}, exitUnauthorized, []string{"credentials  bad", "renew the credentials"}},
+		"credentials that are refused": {[]reply{problem(403, "")}, exitUnauthorized, []string{"credentials  bad", "Who you are may not do this"}},
 		"an API that is away":          {[]reply{problem(503, "SINK_DLQ_UNAVAILABLE")}, exitUnavailable, []string{"api      bad"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/aws/smithy-go"
@@ -111,9 +113,15 @@ func problemCode(p *client.ProblemError) int {
 	return exitFailed
 }
 
-// unauthorizedCodes are the codes of AWS services for credentials that do not suffice.
+// deniedCodes are the codes of AWS services for somebody who is known and lacks a permission.
+var deniedCodes = map[string]bool{"AccessDenied": true, "AccessDeniedException": true, "AuthorizationError": true}
+
+// staleCredentials matches what API Gateway says of credentials that are to be renewed.
+var staleCredentials = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)expired|security token|signature`) })
+
+// unauthorizedCodes are the codes of AWS services for credentials that do not hold.
 var unauthorizedCodes = map[string]bool{
-	"AccessDenied": true, "AccessDeniedException": true, "AuthorizationError": true, "ExpiredToken": true,
+	"ExpiredToken":          true,
 	"ExpiredTokenException": true, "InvalidClientTokenId": true, "InvalidSignatureException": true,
 	"MissingAuthenticationToken": true, "SignatureDoesNotMatch": true, "UnrecognizedClientException": true,
 	"InvalidAccessKeyId": true, "RequestExpired": true, "IncompleteSignature": true,
@@ -123,7 +131,7 @@ var unauthorizedCodes = map[string]bool{
 func awsCode(err error) (int, bool) {
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		switch {
-		case unauthorizedCodes[e.ErrorCode()]:
+		case unauthorizedCodes[e.ErrorCode()], deniedCodes[e.ErrorCode()]:
 			return exitUnauthorized, true
 		case missingCodes[e.ErrorCode()]:
 			return exitNotFound, true
@@ -192,6 +200,10 @@ func hint(err error) string {
 	}
 	if e, ok := errors.AsType[*client.ProblemError](err); ok {
 		switch {
+		case e.Status == http.StatusForbidden && !staleCredentials().MatchString(e.Error()):
+			return "Who you are may not do this, or nobody knows you here: 'aws sts get-caller-identity' tells who you are, and\n" +
+				"docs/deploy.md which role (OperatorPolicy, ReaderPolicy, a token's scopes) allows what. The API may want the\n" +
+				"other kind of credentials: --sign or --token."
 		case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
 			return "Check who you are (aws sts get-caller-identity) and renew the credentials (aws sso login), or the token in\n" +
 				"BACKSTOP_TOKEN. The API may want the other kind: --sign or --token."
@@ -207,6 +219,10 @@ func hint(err error) string {
 	}
 	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		return "Is the URL right? Name the API with --api URL or BACKSTOP_API. On this machine, 'backstop dev' starts one at\n" + defaultAPI + "."
+	}
+	if e, ok := errors.AsType[smithy.APIError](err); ok && deniedCodes[e.ErrorCode()] {
+		return "Your credentials are valid and lack this permission ('aws sts get-caller-identity' tells whose they are): ask for it, or\n" +
+			"take another profile (AWS_PROFILE)."
 	}
 	if exitCode(err) == exitUnauthorized {
 		return "Check who you are (aws sts get-caller-identity) and renew the credentials (aws sso login, or AWS_PROFILE)."

@@ -28,6 +28,7 @@ func TestWhatCanGoWrongWithTheAPI(t *testing.T) {
 		err   string
 	}{
 		{"expired credentials", gateway(403, "The security token included in the request is expired"), 6, "The security token included in the request is expired (HTTP 403)\nCheck who you are (aws sts get-caller-identity)"},
+		{"no permission", gateway(403, "User: arn:aws:iam::123456789012:user/ann is not authorized to perform: execute-api:Invoke"), 6, "(HTTP 403)\nWho you are may not do this"},
 		{"no credentials", gateway(401, "Unauthorized"), 6, "backstop: Unauthorized (HTTP 401)\n"},
 		{"throttled, three times", gateway(429, "Too Many Requests"), 5, "HTTP 429"},
 		{"the queue is away, three times", problem(503, "SINK_DLQ_UNAVAILABLE"), 5, "the detail (SINK_DLQ_UNAVAILABLE)\nTry again in a moment."},
@@ -53,6 +54,25 @@ func TestWhatCanGoWrongWithTheAPI(t *testing.T) {
 		})
 	}
 
+	for after, want := range map[string]struct {
+		calls int
+		err   string
+	}{"1": {2, "The API has too many requests (HTTP 429). Trying again in "}, "60": {1, "backstop: Too Many Requests (HTTP 429)"}} {
+		t.Run("it asks to wait "+after+"s", func(t *testing.T) { // as long as somebody would, and tells them
+			busy := gateway(429, "Too Many Requests")
+			busy.header.Set("Retry-After", after)
+			api := newAPI(t, busy, ok(`{"sinks":[`+oneSink+`],"config_age_seconds":1}`))
+			r := run(t, "sinks")
+			if n := len(api.asked()); n != want.calls || !strings.Contains(r.err, want.err) {
+				t.Errorf("%d calls, %q; want %d, %q", n, r.err, want.calls, want.err)
+			}
+			if want.calls > 1 {
+				r.want(t, exitDone, "mail", "")
+			} else {
+				r.want(t, exitUnavailable, "", "")
+			}
+		})
+	}
 	t.Run("nobody there", func(t *testing.T) {
 		s := httptest.NewServer(nil)
 		s.Close()

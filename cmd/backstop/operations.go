@@ -121,7 +121,8 @@ func listOperations(c *cobra.Command, conn *connection, limit int) error {
 		note(c, "No bulk operations in the last 30 days.")
 		return nil
 	}
-	t := newTable("OPERATION", "AGE", "ACTION", "STATUS", "TOTAL", "DONE", "FAILED", "WHO", "WHY")
+	t := newTable("OPERATION", "AGE", "ACTION", "STATUS", "TOTAL", "DONE", "FAILED", "WHO", "WHY").
+		cut(api.wide, "WHO", "WHY").orLeaveOut("WHO", "AGE", "WHY", "TOTAL")
 	for _, op := range list.Operations {
 		t.add(op.ID, age(time.Now(), op.CreatedAt), op.Action, op.Status, totalOf(op), doneWith(op)-op.Gone(), op.Failed, clipTo(op.Actor, 40), clipTo(op.Reason, 40))
 	}

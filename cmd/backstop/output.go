@@ -25,9 +25,15 @@ const (
 
 // addFormat adds -o to c and the commands below it.
 func addFormat(c *cobra.Command) {
-	c.PersistentFlags().Bool("wide", false, "let lines of a table be as long as they are, also in a terminal")
+	c.PersistentFlags().Bool("wide", false, "show all columns of a table, and each line as long as it is, in a terminal too")
 	c.PersistentFlags().StringP("output", "o", string(formatTable), "table for people, json for scripts (what the API answers, as it comes)")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// wantsWide reports whether the command prints its tables as wide as they are.
+func wantsWide(c *cobra.Command) bool {
+	wide, err := c.Flags().GetBool("wide")
+	return err == nil && wide
 }
 
 // wantsJSON reports whether the command prints JSON; an error names an unknown format.

@@ -62,7 +62,8 @@ func printRedriven(c *cobra.Command, found []redriven, total int64) error {
 		note(c, "The redrive queue is empty.")
 		return nil
 	}
-	t := newTable("MESSAGE ID", "AGE", "RECEIVES", "SINK", "DELIVERY", "BODY")
+	t := newTable("MESSAGE ID", "AGE", "RECEIVES", "SINK", "DELIVERY", "BODY").
+		cut(wantsWide(c), "DELIVERY", "BODY").orLeaveOut("RECEIVES", "DELIVERY")
 	for _, r := range found {
 		t.add(r.MessageID, age(time.Now(), r.SentAt), r.Receives, r.Sink, clipTo(r.DeliveryID, 40), clipTo(r.Body, 60))
 	}

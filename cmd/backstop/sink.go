@@ -59,9 +59,9 @@ JSON that -o json prints.`,
 		if asJSON {
 			return marshalJSON(c.OutOrStdout(), map[string]any{"kinds": all})
 		}
-		t := newTable("KIND", "WHAT", "DUPLICATES", "RECIPIENT")
+		t := newTable("KIND", "DUPLICATES", "RECIPIENT", "WHAT").wrap(wantsWide(c)).orLeaveOut("RECIPIENT", "DUPLICATES")
 		for _, k := range all {
-			t.add(k.Name, k.About, k.Duplicates(), k.Recipients())
+			t.add(k.Name, k.Duplicates(), k.Recipients(), k.About)
 		}
 		return t.print(c.OutOrStdout())
 	}

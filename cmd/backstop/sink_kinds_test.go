@@ -22,8 +22,8 @@ func TestSinkKindsListsEveryKind(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		`webhook +HTTP requests .* recognised +\[url\]`, `email +Mail .* not recognised +address`, `slack +Slack .* not recognised +-`,
-		`telegram +Telegram .* not recognised +\[chat_id\]`, `matrix +Matrix .* recognised for 30m +\[room\]`, `http +Any .* as its block says +as its block says`,
+		`webhook +recognised +\[url\] +HTTP requests .*`, `email +not recognised +address +Mail .*`, `slack +not recognised +- +Slack .*`,
+		`telegram +not recognised +\[chat_id\] +Telegram .*`, `matrix +recognised for 30m +\[room\] +Matrix .*`, `http +as its block says +as its block says +Any .*`,
 	} {
 		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(table.out) {
 			t.Errorf("no line is %s:\n%s", line, table.out)

@@ -20,7 +20,8 @@ func newSinks() *cobra.Command {
 		Use:   "sinks",
 		Short: "List the sinks; pause and resume one",
 		Long: `Sinks shows every sink that is configured or has dead letters: how many, how old, how many of them the
-schedule will replay (due), how many of those wait because the receiver is down or asked for a wait (waiting),
+schedule will replay (due), how many of those wait because the receiver is down or asked for a wait (waiting;
+what has the state waiting in 'dlq list' waits for you instead),
 how many it gave up on (parked), and how the sink and its receivers are. With --watch it goes on showing them.
 
 Of a stack with a journal, where there are any: how many wait in the journal for room in the queue (spilled),
@@ -146,7 +147,8 @@ func printSinks(api session, sinks []client.Sink) error {
 	for _, r := range shown {
 		head = append(head, r.head)
 	}
-	t := newTable(append(head, "OLDEST", "KIND", "MORE")...).cut(api.wide, "MORE")
+	t := newTable(append(head, "OLDEST", "KIND", "MORE")...).
+		cut(api.wide, "MORE").orLeaveOut("KIND", "PARKED", "OLDEST", "ENDING", "UNJOURNALED", "WAITING", "DUE")
 	if colours(api.out) {
 		t.paint = func(column int, cell string) string {
 			if c := stateColours[client.SinkState(cell)]; column == 1 && c != "" {

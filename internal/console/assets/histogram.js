@@ -25,7 +25,7 @@ const SHOWN = 6; // series with a colour of their own; the others are one
 export const OTHER = "(other)";
 
 // causeText is a cause without the code that nearly all of them begin with.
-export const causeText = (fingerprint) => fingerprint.replace(/^SINK_UNAVAILABLE: /, "");
+export const causeText = (fingerprint) => fingerprint.replace(/^(SINK_UNAVAILABLE|NOT_ATTEMPTED): /, "");
 
 // chosenOf is what the address chooses: {range, by}.
 export function chosenOf(params) {

@@ -4,6 +4,7 @@ import { api, Problem } from "./api.js";
 import { bulk } from "./bulk.js";
 import { announce, focusKey, h, replace, table } from "./dom.js";
 import { fieldTime, FILTER, filterOf, metaOf, num, plural, REASONS, STATES, timeOfField, valueText, zone } from "./format.js";
+import { causeText } from "./histogram.js";
 import { button, empty, note, problemBox, reasonTag, stateTag, tag, when } from "./parts.js";
 import { go, to } from "./router.js";
 import { replayOne } from "./single.js";
@@ -167,7 +168,7 @@ function row(it, box) {
     h("span", { class: "stacked" },
       h("span", {}, h("a", { href: to(["items", it.id]), "data-key": `item ${it.id}` }, h("bdi", {}, subject)),
         it.delivery_id && h("small", { class: "muted" }, ` ${it.delivery_id}`)),
-      h("small", { class: "error" }, it.decode_error ? `unreadable: ${it.decode_error}` : it.last_error || "no error text")),
+      h("small", { class: "error" }, it.decode_error ? `unreadable: ${it.decode_error}` : causeText(it.last_error || "") || "no error text")),
     it.sink,
     reasonTag(it.reason),
     h("span", { title: "attempts before it became a dead letter, and replays since" }, num(it.attempts), it.replays ? h("small", { class: "muted" }, ` + ${plural(it.replays, "replay")}`) : null),

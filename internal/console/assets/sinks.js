@@ -4,7 +4,7 @@
 import { spark } from "./chart.js";
 import { h, table } from "./dom.js";
 import { down, num, plural, relative, SINK_STATES, span, STATES } from "./format.js";
-import { RANGES } from "./histogram.js";
+import { causeText, RANGES } from "./histogram.js";
 import { button, empty, panel, tag, when } from "./parts.js";
 import { to } from "./router.js";
 import { pauseSink } from "./single.js";
@@ -112,7 +112,7 @@ function condition(r, now) {
   const ago = (iso, before) => iso && `${before} ${relative(new Date(iso), now)}`;
   const facts = [ill(r) && r.since && `since ${span((now - new Date(r.since)) / 1000)}`, ill(r) && next(r, now), ago(r.last_error_at, "last failure"), ago(r.last_success_at, "last success")].filter(Boolean);
   return [
-    ill(r) && r.last_error && h("p", { class: "error small" }, r.last_error.replace(/^SINK_UNAVAILABLE: /, "")),
+    ill(r) && r.last_error && h("p", { class: "error small" }, causeText(r.last_error)),
     facts.length > 0 && h("p", { class: "muted small" }, facts.join(" · ")),
   ];
 }
