@@ -220,9 +220,9 @@ func decodesItself(t reflect.Type) bool {
 // decodeJSON converts one value by way of JSON. It says what it wants and what kind of value was found, never the value
 // itself, which may be a secret. The error is of a type that decodes itself.
 func decodeJSON(value, into any) (want string, err error) {
-	b, unreadable := json.Marshal(value)
-	if unreadable != nil { // it would quote the value
-		return "want " + wanted(reflect.TypeOf(into).Elem()), nil
+	b, err := json.Marshal(value)
+	if err != nil { // which would quote the value
+		return "want " + wanted(reflect.TypeOf(into).Elem()), err
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
