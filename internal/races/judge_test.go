@@ -4,7 +4,6 @@ package races
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,14 +12,18 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"backstop/internal/redisconn"
+	"backstop/lib/delivery"
+
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
 type sqsName = types.QueueAttributeName
 
+// recordKey is the record's own key: what waits or was canceled has one.
 func recordKey(r *race) string {
-	sum := sha256.Sum256([]byte(r.sink + "\x00" + r.id))
-	return fmt.Sprintf("backstop:delivery:%x", sum[:16])
+	keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(r.sink, r.id, delivery.DefaultTTL)
+	return keys[0]
 }
 
 // serve serves the receivers.

@@ -2,9 +2,11 @@ package redisconn_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,14 +96,18 @@ func TestAnErrorHasTheCodeOfItsStore(t *testing.T) {
 // Other versions and other processes find what is stored by these names.
 func TestKeysAreWhatTheyWere(t *testing.T) {
 	k := redisconn.New(nil, "p", "").Keys
+	record, field := k.Record("s", "d", 24*time.Hour)
+	if len(field) != 12 || !strings.HasSuffix(record[0], hex.EncodeToString([]byte(field))) {
+		t.Errorf("the field %x is no end of %s", field, record[0])
+	}
 	got := []string{
 		k.Sinks(), k.Companion("s", "due"), k.Claim("s", "t"), k.Counts("s", "o"),
-		k.Record("s", "d"), k.Operation("o"), k.Operations(), k.OpenOperations(),
+		record[0], record[1], record[3], k.Operation("o"), k.Operations(), k.OpenOperations(),
 		k.OwedEvents(), k.Ticked(),
 	}
 	want := []string{
 		"p:sinks", "{p:dlq:s}:due", "{p:dlq:s}:claim:t", "{p:dlq:s}:op:o",
-		"p:delivery:0cc07939998ca332774fc11c7a038ae5", "p:op:o", "p:ops", "p:ops:open",
+		"p:delivery:0cc07939998ca332774fc11c7a038ae5", "p:delivery:{BEHN}:43200000:0", "p:delivery:{BEHN}:43200000:2", "p:op:o", "p:ops", "p:ops:open",
 		"p:events", "p:ticked",
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -23,6 +22,7 @@ import (
 
 	"backstop/internal/delay"
 	"backstop/internal/local"
+	"backstop/lib/delivery"
 )
 
 // way is how a delivery comes to Backstop.
@@ -221,7 +221,8 @@ func (s *soak) evictWaiting(i int) {
 // forget evicts the record of a delivery that waits or was canceled, and reports whether there was
 // one.
 func (s *soak) forget(i int) bool {
-	n, err := forgetWaiting.Run(s.ctx, s.records, []string{s.w.record(i)}).Int()
+	keys, _ := s.w.record(i) // what waits or is canceled has a key of its own
+	n, err := forgetWaiting.Run(s.ctx, s.records, keys[:1]).Int()
 	if err != nil || n == 0 {
 		return false // Redis is away just now, or there is none
 	}
@@ -273,21 +274,16 @@ func (s *soak) empty(t *testing.T) {
 // takes a delivery over notes that it may have arrived.
 func (s *soak) diedWith(t *testing.T) map[int]bool {
 	t.Helper()
-	died := map[int]bool{}
+	died, records := map[int]bool{}, delivery.NewRedis(s.records, "", 0)
 	for i := range s.fates {
 		if !wayOf(i).accepted() {
 			continue
 		}
-		text, err := s.records.Get(context.Background(), s.w.record(i)).Bytes()
-		if errors.Is(err, redis.Nil) {
-			died[i] = s.told[i].forgotten // nobody knows
-			continue
+		rec, known, err := records.Get(context.Background(), delivery.Key{Sink: s.w.classOf(i).name, ID: s.w.id(i)})
+		if err != nil {
+			t.Fatalf("record of %s: %v", s.w.id(i), err)
 		}
-		var rec struct{ Unanswered int }
-		if err != nil || json.Unmarshal(text, &rec) != nil {
-			t.Fatalf("record of %s: %s, %v", s.w.id(i), text, err)
-		}
-		died[i] = rec.Unanswered > 0
+		died[i] = known && rec.Unanswered > 0 || !known && s.told[i].forgotten // of which nobody knows
 	}
 	return died
 }

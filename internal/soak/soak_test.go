@@ -5,6 +5,7 @@ package soak
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"net/http"
@@ -226,8 +227,13 @@ func (s *soak) evict(i int) {
 		return
 	}
 	id := s.w.id(i)
-	n, err := s.records.Del(s.ctx, s.w.record(i)).Result()
-	if err != nil || n == 0 {
+	keys, field := s.w.record(i)
+	n, err := s.records.Del(s.ctx, keys[0]).Result()
+	for _, bucket := range keys[1:] {
+		in, failed := s.records.HDel(s.ctx, bucket, field).Result()
+		n, err = n+in, errors.Join(err, failed)
+	}
+	if n == 0 {
 		return // Redis is away just now, or there is none
 	}
 	s.evicted.Add(1)

@@ -3,7 +3,6 @@
 package soak
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"backstop/internal/load"
+	"backstop/internal/redisconn"
+	"backstop/lib/delivery"
 )
 
 // class is how the world treats a delivery.
@@ -152,10 +153,9 @@ func (w *world) sinks(tb testing.TB) string {
 	return "file:" + dir
 }
 
-// record is the key of a delivery's record.
-func (w *world) record(i int) string {
-	sum := sha256.Sum256([]byte(w.classOf(i).name + "\x00" + w.id(i)))
-	return fmt.Sprintf("backstop:delivery:%x", sum[:16])
+// record names where a delivery's record is: its own key, the buckets, and its field in these.
+func (w *world) record(i int) (keys []string, field string) {
+	return redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(w.classOf(i).name, w.id(i), delivery.DefaultTTL)
 }
 
 // request is the bare request of a delivery, with more fields.

@@ -15,6 +15,7 @@ package delivery
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"backstop/lib/dlq"
@@ -63,7 +64,8 @@ type Record struct {
 	// duplicate gets it again. Empty while in progress.
 	Answer string `json:"answer,omitempty"`
 	// Fingerprint stands for the content (dlq.ContentFingerprint): everything of the request
-	// that decides what the recipient gets. Empty: it was canceled before anything was known.
+	// that decides what the recipient gets. Empty: it was canceled before anything was known. Of what was
+	// delivered it may be the beginning alone: compare it by IsOf.
 	Fingerprint string `json:"fingerprint,omitempty"`
 
 	// AcceptedAt is when it was accepted for later. Zero: it was not.
@@ -178,6 +180,15 @@ func (k Key) canceled(seen Record) Record {
 	}
 }
 
+// shortFingerprint is how many characters are kept of the fingerprint of what was delivered: 54 bits.
+const shortFingerprint = 9
+
+// IsOf reports whether the record is of the content that has a fingerprint (dlq.ContentFingerprint).
+func (r Record) IsOf(fingerprint string) bool {
+	short := r.Status == StatusDelivered && len(r.Fingerprint) == shortFingerprint
+	return r.Fingerprint == fingerprint || short && strings.HasPrefix(fingerprint, r.Fingerprint)
+}
+
 func (r Record) key() Key { return Key{Sink: r.Sink, ID: r.ID} }
 
 // Back says how a delivery is handed back.
@@ -279,7 +290,7 @@ func (c Change) after(verdict State, found Record) Status {
 	switch {
 	case verdict == written:
 		return c.Status
-	case found.Status != StatusCanceled && found.Fingerprint != c.Fingerprint:
+	case found.Status != StatusCanceled && !found.IsOf(c.Fingerprint):
 		return "" // of other content
 	}
 	return found.Status

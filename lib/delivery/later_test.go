@@ -598,12 +598,12 @@ func TestARecordIsKeptForAsLongAsItIsNeeded(t *testing.T) {
 		"expired":       {situation: "expired", want: short},
 		"discarded":     {situation: "discarded", want: short},
 		"accepted, and sent": {situation: "accepted", want: long, then: func(t *testing.T, s delivery.Store) {
-			state, _, err := s.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: "f", Token: "b", Lease: lease, Queued: true})
+			state, _, err := s.Begin(t.Context(), delivery.Begin{Key: key, Fingerprint: content, Token: "b", Lease: lease, Queued: true})
 			if err != nil || state != delivery.StateStarted {
 				t.Fatal(state, err)
 			}
 		}},
-		"not accepted, and sent":           {situation: "none", want: short, then: func(t *testing.T, s delivery.Store) { begin(t, s, key, "f", "b", lease) }},
+		"not accepted, and sent":           {situation: "none", want: short, then: func(t *testing.T, s delivery.Store) { begin(t, s, key, content, "b", lease) }},
 		"nothing, and its event is owed":   {situation: "none", want: long, then: owesEvent},
 		"delivered, and its event is owed": {situation: "delivered", want: long, then: owesEvent},
 		"a cancellation undone, of a dead letter": {situation: "canceled", want: short, then: func(t *testing.T, s delivery.Store) {

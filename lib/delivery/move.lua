@@ -1,32 +1,29 @@
 -- move.lua: does to a delivery's record what an event makes of it.
 --
--- KEYS[1]  the record (string, JSON, TTL)
--- ARGV[1]  the event. Its row of the table (table.go) is in row, which Go puts before this:
+-- KEYS, ARGV[1..3]  as in record.lua
+-- ARGV[4]  the event. Its row of the table (table.go) is in row, which Go puts before this:
 --          lines of <situation>=<verdict>:<status>
--- ARGV[2]  token of who has the delivery, or wants it; '': of nobody
--- ARGV[3]  fingerprint of the content; '': of any
--- ARGV[4]  what a new record says, JSON without status; '': nothing new
--- ARGV[5]  how long a record is kept, ms
--- ARGV[6]  how long one that waits, or was canceled, is kept, ms
--- ARGV[7]  lease, ms; '': none
--- ARGV[8]  '1': the dead letter ARGV[9] ('': without an id) is known to be gone
--- ARGV[9]  its id
--- returns  {verdict, the record that was found or '', the record as it is now or ''}
+-- ARGV[5]  token of who has the delivery, or wants it; '': of nobody
+-- ARGV[6]  fingerprint of the content; '': of any
+-- ARGV[7]  what a new record says, JSON without status; '': nothing new
+-- ARGV[8]  how long one that waits, or was canceled, is kept, ms
+-- ARGV[9]  lease, ms; '': none
+-- ARGV[10] '1': the dead letter ARGV[11] ('': without an id) is known to be gone
+-- ARGV[11] its id
+-- returns  {verdict, the record that was found or '', the record as it is now or ''}; of one that a bucket has now, only if it is as
+--          it was: who delivered it knows it
 
-local found = redis.call('GET', KEYS[1])
-local old = found and cjson.decode(found)
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local token, fingerprint = ARGV[2], ARGV[3]
+local old, found = find()
+local token, fingerprint = ARGV[5], ARGV[6]
 
 -- The situation, and the suffix that says more of it.
 local situation, suffix = 'none', ''
 if old then
   situation = old.status
   local open = situation == 'in_progress' or situation == 'accepting'
-  local same = fingerprint == '' or old.fingerprint == fingerprint
   -- A fingerprint of another length is an older version's: it tells nothing of the content.
-  local comparable = #(old.fingerprint or '') == #fingerprint
+  local same, comparable = is_of(old, fingerprint)
+  same = same or fingerprint == ''
   if token ~= '' and old.token == token then
     suffix = '/mine'
   elseif open and old.until_ms <= now then
@@ -38,7 +35,7 @@ if old then
     situation, suffix = 'other', ''
   elseif not same and not open then
     situation, suffix = 'older', ''
-  elseif ARGV[8] == '1' and (situation == 'dead_lettered' or situation == 'expired') and (old.item_id or '') == ARGV[9] then
+  elseif ARGV[10] == '1' and (situation == 'dead_lettered' or situation == 'expired') and (old.item_id or '') == ARGV[11] then
     situation, suffix = 'gone', ''
   end
 end
@@ -57,24 +54,23 @@ if status == '' then
   return { verdict, found or '', found or '' }
 end
 
-local function keep(text, which, verdict, found)
-  local ms, s = tonumber(ARGV[5]), which.status
-  if s == 'accepting' or s == 'accepted' or s == 'canceled' or which.accepted_at and s == 'in_progress' then
-    ms = tonumber(ARGV[6])
+local function kept(r)
+  local ms, s = tonumber(ARGV[3]), r.status
+  if s == 'accepting' or s == 'accepted' or s == 'canceled' or r.accepted_at and s == 'in_progress' then
+    ms = tonumber(ARGV[8])
   end
-  redis.call('SET', KEYS[1], text, 'PX', math.max(ms, tonumber(ARGV[7]) or 0))
-  return { verdict, found or '', text }
+  return { verdict, found or '', keep(r, math.max(ms, tonumber(ARGV[9]) or 0)) }
 end
 
 if status == 'forget' or status == 'restore' and not old.former then
-  redis.call('DEL', KEYS[1])
+  call('DEL', KEYS[1])
   return { verdict, found or '', '' }
 end
 if status == 'restore' then
-  return keep(old.former, cjson.decode(old.former), verdict, found)
+  return kept(cjson.decode(old.former))
 end
 
-local new = ARGV[4] == '' and {} or cjson.decode(ARGV[4])
+local new = ARGV[7] == '' and {} or cjson.decode(ARGV[7])
 new.status = status
 if old and situation ~= 'older' and situation ~= 'gone' then
   if old.status == 'in_progress' or old.status == 'accepting' or old.status == 'accepted' then
@@ -114,10 +110,10 @@ if old and old.pending then
   new.pending = pending
 end
 new.token = token ~= '' and token or old and old.token or nil
-if ARGV[7] ~= '' then
-  new.until_ms = now + tonumber(ARGV[7])
+if ARGV[9] ~= '' then
+  new.until_ms = now + tonumber(ARGV[9])
 end
-new.left = ARGV[1] == 'leave' or nil
+new.left = ARGV[4] == 'leave' or nil
 if verdict ~= 'written' and (status == 'in_progress' or status == 'accepting') then
   -- The reply may be lost, and the call made again.
   if suffix == '/mine' and old.status == status then
@@ -130,4 +126,4 @@ if status == 'canceled' and old and old.status == 'canceled' then
 elseif status == 'canceled' and old then
   new.former, new.former_status = found, old.status
 end
-return keep(cjson.encode(new), new, verdict, found)
+return kept(new)

@@ -17,7 +17,7 @@ import (
 //go:embed pending.lua
 var pendingLua string
 
-var pendingScript = redis.NewScript(pendingLua)
+var pendingScript = redis.NewScript(recordLua + pendingLua)
 
 // paidScript takes a delivery off the list of those whose events are owed (KEYS[1]): the member ARGV[1], unless
 // its time is not ARGV[2] any more.
@@ -36,7 +36,8 @@ func (s *Redis) Told(ctx context.Context, k Key, events ...string) error {
 	for _, id := range events {
 		args = append(args, id)
 	}
-	_, err := s.conn.Eval(ctx, "forget events", pendingScript, []string{s.key(k)}, args...)
+	c := s.call(k, args...)
+	_, err := s.conn.Eval(ctx, "forget events", pendingScript, c.Keys, c.Args...)
 	return err
 }
 
@@ -48,7 +49,8 @@ func (s *Redis) Owe(ctx context.Context, r Record) error {
 		return err
 	}
 	const op = "owe events"
-	if _, err := s.conn.Eval(ctx, op, pendingScript, []string{s.key(r.key())}, "owe", b, s.Retention().Milliseconds()); err != nil {
+	c := s.call(r.key(), "owe", b, s.Retention().Milliseconds())
+	if _, err := s.conn.Eval(ctx, op, pendingScript, c.Keys, c.Args...); err != nil {
 		return err
 	}
 	return s.conn.Do(ctx, op, func(ctx context.Context) error {

@@ -1,20 +1,19 @@
 -- pending.lua: changes which events of a delivery are pending, and nothing else of its record.
 --
--- KEYS[1]  the record (string, JSON, TTL)
--- ARGV[1]  'owe' or 'told'
--- ARGV[2]  owe: what the record is where there is none, JSON; its pending events are added
--- ARGV[3]  owe: how long it is kept at least, ms
--- ARGV[2...]  told: ids of events that are not pending any more
+-- KEYS, ARGV[1..3]  as in record.lua
+-- ARGV[4]  'owe' or 'told'
+-- ARGV[5]  owe: what the record is where there is none, JSON; its pending events are added
+-- ARGV[6]  owe: how long it is kept at least, ms
+-- ARGV[5...]  told: ids of events that are not pending any more
 
-local found = redis.call('GET', KEYS[1])
-local record = found and cjson.decode(found)
-local ttl = math.max(redis.call('PTTL', KEYS[1]), 1)
+local record = find()
+local ttl = math.max(call('PTTL', KEYS[1]), 1)
 
-if ARGV[1] == 'owe' then
-  ttl = math.max(ttl, tonumber(ARGV[3]))
-  local new = cjson.decode(ARGV[2])
+if ARGV[4] == 'owe' then
+  ttl = math.max(ttl, tonumber(ARGV[6]))
+  local new = cjson.decode(ARGV[5])
   if not record then
-    redis.call('SET', KEYS[1], ARGV[2], 'PX', ttl)
+    call('SET', KEYS[1], ARGV[5], 'PX', ttl)
     return 1
   end
   local pending, known = record.pending or {}, {}
@@ -26,10 +25,10 @@ if ARGV[1] == 'owe' then
       pending[#pending + 1] = e
     end
   end
-  record.pending = pending
+  record.sink, record.delivery_id, record.pending = new.sink, new.delivery_id, pending
 elseif record and record.pending then
   local told, left = {}, {}
-  for i = 2, #ARGV do
+  for i = 5, #ARGV do
     told[ARGV[i]] = true
   end
   for _, e in ipairs(record.pending) do
@@ -41,5 +40,5 @@ elseif record and record.pending then
 else
   return 0
 end
-redis.call('SET', KEYS[1], cjson.encode(record), 'PX', ttl)
+keep(record, ttl)
 return 1

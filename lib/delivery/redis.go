@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed" // the script
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,14 +13,22 @@ import (
 	"backstop/internal/redisconn"
 )
 
-//go:embed move.lua
-var moveLua string
+// The scripts: record.lua, and their own text.
+var (
+	//go:embed record.lua
+	recordLua string
+	//go:embed move.lua
+	moveLua string
+	//go:embed get.lua
+	getLua string
 
-var moveScript = redis.NewScript(rows() + moveLua)
+	moveScript = redis.NewScript(rows() + recordLua + moveLua)
+	getScript  = redis.NewScript(recordLua + getLua)
+)
 
-// Redis is a Store on Redis or Valkey: strings with a time to live (the key stands in
-// internal/redisconn). Its one script touches one key. It is safe for concurrent use, across
-// processes too.
+// Redis is a Store on Redis or Valkey (the keys stand in internal/redisconn). A record has a time to live; that of
+// a delivery that was delivered at once is one of many in a bucket, takes some 50 bytes, and lives for the time to live and up to as
+// long again. Its scripts touch the keys of one delivery. It is safe for concurrent use, across processes too.
 //
 // Every call can be repeated after a lost reply, and repeats itself until its context ends,
 // as dlq.Redis does. Its errors have no code, but for a bad prefix (INVALID_ARGUMENT): a
@@ -43,7 +50,11 @@ func NewRedis(client redis.UniversalClient, prefix string, ttl time.Duration) *R
 // Retention implements Store.
 func (s *Redis) Retention() time.Duration { return max(s.ttl, LongestWait) }
 
-func (s *Redis) key(k Key) string { return s.conn.Keys.Record(k.Sink, k.ID) }
+// call is a call of a script that begins with record.lua.
+func (s *Redis) call(k Key, args ...any) redisconn.Call {
+	keys, field := s.conn.Keys.Record(k.Sink, k.ID, s.ttl)
+	return redisconn.Call{Keys: keys, Args: append([]any{field, redisconn.Turn(s.ttl).Milliseconds(), s.ttl.Milliseconds()}, args...)}
+}
 
 // move is one call of the script.
 type move struct {
@@ -56,12 +67,12 @@ type move struct {
 
 const noLease = -1
 
-func (s *Redis) args(m move) ([]any, error) {
+func (s *Redis) callOf(k Key, m move) (redisconn.Call, error) {
 	var record []byte
 	if m.new != nil {
 		var err error
 		if record, err = json.Marshal(m.new); err != nil {
-			return nil, err
+			return redisconn.Call{}, err
 		}
 	}
 	lease, untrue, gone := any(""), "0", ""
@@ -71,15 +82,15 @@ func (s *Redis) args(m move) ([]any, error) {
 	if m.untrue != nil {
 		untrue, gone = "1", m.untrue.ItemID
 	}
-	return []any{string(m.event), m.token, m.fingerprint, record, s.ttl.Milliseconds(), s.Retention().Milliseconds(), lease, untrue, gone}, nil
+	return s.call(k, string(m.event), m.token, m.fingerprint, record, s.Retention().Milliseconds(), lease, untrue, gone), nil
 }
 
 func (s *Redis) move(ctx context.Context, op string, k Key, m move) (moved, error) {
-	args, err := s.args(m)
+	c, err := s.callOf(k, m)
 	if err != nil {
 		return moved{}, err
 	}
-	answer, err := s.conn.Eval(ctx, op, moveScript, []string{s.key(k)}, args...)
+	answer, err := s.conn.Eval(ctx, op, moveScript, c.Keys, c.Args...)
 	if err != nil {
 		return moved{}, err
 	}
@@ -110,8 +121,8 @@ func readMove(op string, answer any) (moved, error) {
 	return moved{State(texts[0]), texts[1], texts[2]}, nil
 }
 
-// decodeRecord reads a record; the zero one from an empty text.
-func decodeRecord(op, text string) (Record, error) {
+// record reads a record of k; the zero one from an empty text.
+func (k Key) record(op, text string) (Record, error) {
 	var found Record
 	if text == "" {
 		return found, nil
@@ -119,6 +130,7 @@ func decodeRecord(op, text string) (Record, error) {
 	if err := json.Unmarshal([]byte(text), &found); err != nil {
 		return Record{}, fmt.Errorf("%s: record: %w", op, err)
 	}
+	found.Sink, found.ID = k.Sink, k.ID // a bucket does not keep them
 	return found, nil
 }
 
@@ -131,7 +143,7 @@ func (s *Redis) Begin(ctx context.Context, b Begin) (State, Record, error) {
 	if err != nil {
 		return "", Record{}, err
 	}
-	now, err := decodeRecord(op, moved.now)
+	now, err := b.record(op, moved.now)
 	return moved.verdict, now, err
 }
 
@@ -143,7 +155,7 @@ func (s *Redis) Finish(ctx context.Context, k Key, token string, r Record) (Reco
 	if err != nil {
 		return Record{}, false, err
 	}
-	found, err := decodeRecord(op, moved.found)
+	found, err := k.record(op, moved.found)
 	return found, moved.verdict == written, err
 }
 
@@ -163,11 +175,10 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 	calls := make([]redisconn.Call, len(changes))
 	for i, c := range changes {
 		r := c.record(now)
-		args, err := s.args(move{event: c.event(), fingerprint: c.Fingerprint, new: &r, lease: noLease})
-		if err != nil {
+		var err error
+		if calls[i], err = s.callOf(c.Key, move{event: c.event(), fingerprint: c.Fingerprint, new: &r, lease: noLease}); err != nil {
 			return nil, err
 		}
-		calls[i] = redisconn.Call{Keys: []string{s.key(c.Key)}, Args: args}
 	}
 	const op = "update deliveries"
 	answers, err := s.conn.EvalAll(ctx, op, moveScript, calls)
@@ -180,7 +191,7 @@ func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error)
 		if err != nil {
 			return nil, err
 		}
-		found, err := decodeRecord(op, moved.found)
+		found, err := changes[i].Key.record(op, moved.found)
 		if err != nil {
 			return nil, err
 		}
@@ -197,7 +208,7 @@ func (s *Redis) Cancel(ctx context.Context, k Key, token string, seen Record) (S
 	if err != nil {
 		return "", Record{}, err
 	}
-	now, err := decodeRecord(op, moved.now)
+	now, err := k.record(op, moved.now)
 	return moved.verdict, now, err
 }
 
@@ -210,17 +221,19 @@ func (s *Redis) Uncancel(ctx context.Context, k Key, token string) error {
 // Get implements Store.
 func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
 	const op = "get delivery"
-	text, err := redisconn.Ask(ctx, s.conn, op, func(ctx context.Context) (string, error) {
-		text, err := s.conn.Client.Get(ctx, s.key(k)).Result()
-		if errors.Is(err, redis.Nil) {
-			return "", nil
-		}
-		return text, err
-	})
-	if err != nil || text == "" {
+	c := s.call(k)
+	answer, err := s.conn.Eval(ctx, op, getScript, c.Keys, c.Args...)
+	if err != nil {
 		return Record{}, false, err
 	}
-	found, err := decodeRecord(op, text)
+	text, ok := answer.(string)
+	switch {
+	case !ok:
+		return Record{}, false, redisconn.Unexpected(op, answer)
+	case text == "":
+		return Record{}, false, nil
+	}
+	found, err := k.record(op, text)
 	var held struct {
 		Until int64 `json:"until_ms"`
 	}

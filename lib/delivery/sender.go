@@ -486,18 +486,20 @@ func (s *Sender) finish(ctx context.Context, g *guard, a Answer, events []Pendin
 			rec.Status = StatusExpired
 		}
 	}
-	b, err := json.Marshal(a)
-	if err != nil {
-		s.unguarded(ctx, g.key, err)
-		return a, rec, false
+	if a.Status != StatusDelivered || a.Attempts != rec.Attempts { // else the record tells all of it
+		b, err := json.Marshal(a)
+		if err != nil {
+			s.unguarded(ctx, g.key, err)
+			return a, rec, false
+		}
+		rec.Answer = string(b)
 	}
-	rec.Answer = string(b)
 	found, written, err := s.Records.Finish(ctx, g.key, g.token, rec)
 	if err != nil {
 		s.unguarded(ctx, g.key, err)
 		return a, rec, false
 	}
-	ours := found.Fingerprint == g.fingerprint
+	ours := found.IsOf(g.fingerprint)
 	over := found.Status == StatusCanceled || ours && (found.Status == StatusDelivered || found.Status == StatusDiscarded)
 	switch {
 	case written && a.Status == StatusDelivered && (g.unseen || ours && found.ItemID != ""):

@@ -17,7 +17,7 @@ import (
 //	g accepting  a accepted  p in progress  k dead-lettered  e expired  x discarded
 //	d delivered  c canceled  0 gone  f what it was before it was canceled  . as it was
 //
-// A row is a status and who has it: mine, run (another, under a lease), over (another, whose
+// A row is a status ("unheard": canceled before anything was known; "simply": delivered, and nothing more) and who has it: mine, run (another, under a lease), over (another, whose
 // lease is over), or any where that makes no difference.
 const rules = `
 same content       send queued accept untrue  accepted delivered dead expired  forget requeue leave  told_d told_k told_e told_x  cancel confirm uncancel
@@ -36,6 +36,7 @@ expired mine       F.   F.     F.     Sp      -.       wd        -.   we       -
 expired over       F.   F.     F.     Sp      -.       wd        -.   -.       -.     -.      -.     wd     wk     we     wx      Cc     Cc      -.
 discarded any      F.   F.     F.     F.      -.       wd        -.   -.       -.     -.      -.     wd     wk     -.     wx      Cc     Cc      -.
 delivered any      F.   F.     F.     F.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      F.     F.      -.
+simply any         F.   F.     F.     F.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      F.     F.      -.
 canceled mine      C.   C.     C.     C.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      Cc     Cc      wf
 canceled over      C.   C.     C.     C.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      F.     Cc      -.
 unheard over       C.   C.     C.     C.      -.       wd        -.   -.       -.     -.      -.     wd     -.     -.     -.      F.     Cc      -.
@@ -50,6 +51,7 @@ dead_lettered any  R.   R.     R.     R.      -.       -.        -.   -.       -
 expired any        R.   R.     R.     R.      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      Cc     Cc      -.
 discarded any      R.   R.     R.     R.      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      Cc     Cc      -.
 delivered any      R.   R.     R.     R.      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      F.     F.      -.
+simply any         R.   R.     R.     R.      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      F.     F.      -.
 canceled mine      C.   C.     C.     C.      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      Cc     Cc      wf
 canceled over      C.   C.     C.     C.      -.       -.        -.   -.       -.     -.      -.     -.     -.     -.     -.      F.     Cc      -.
 
@@ -77,6 +79,9 @@ var becomes = map[byte]delivery.Status{
 	'f': delivery.StatusDeadLettered,
 }
 
+// content is the fingerprint of the deliveries' content.
+const content = "c2FtZSBjb250ZW50IGhlcm"
+
 // The times of the first call, and of a later one, which do not count where the first holds.
 var (
 	firstTimes = delivery.Begin{AcceptedAt: at(1), NotBefore: at(2), ExpiresAt: at(3)}
@@ -96,13 +101,13 @@ func situate(t *testing.T, s delivery.Store, k delivery.Key, status, owner strin
 	}
 	start := func(accept bool) {
 		b := firstTimes
-		b.Key, b.Fingerprint, b.Token, b.Lease, b.Accept = k, "f", owner, lease, accept
+		b.Key, b.Fingerprint, b.Token, b.Lease, b.Accept = k, content, owner, lease, accept
 		_, _, err := s.Begin(t.Context(), b)
 		do(nil, err)
 	}
 	finish := func(status delivery.Status) {
 		_, _, err := s.Finish(t.Context(), k, owner, delivery.Record{
-			Sink: k.Sink, ID: k.ID, Status: status, ItemID: "ops~1-0", Answer: "first", Fingerprint: "f", Attempts: 2, Unanswered: 1,
+			Sink: k.Sink, ID: k.ID, Status: status, ItemID: "ops~1-0", Answer: "first", Fingerprint: content, Attempts: 2, Unanswered: 1,
 		})
 		do(nil, err)
 	}
@@ -121,11 +126,17 @@ func situate(t *testing.T, s delivery.Store, k delivery.Key, status, owner strin
 	case delivery.StatusDiscarded:
 		start(false)
 		finish(delivery.StatusDeadLettered)
-		do(s.Update(t.Context(), delivery.Change{Key: k, Status: delivery.StatusDiscarded, ItemID: "ops~1-0", Fingerprint: "f"}))
+		do(s.Update(t.Context(), delivery.Change{Key: k, Status: delivery.StatusDiscarded, ItemID: "ops~1-0", Fingerprint: content}))
 	case delivery.StatusCanceled:
 		start(false)
 		finish(delivery.StatusDeadLettered)
 		_, _, err := s.Cancel(t.Context(), k, owner, delivery.Record{})
+		do(nil, err)
+	case "simply":
+		start(false)
+		_, _, err := s.Finish(t.Context(), k, owner, delivery.Record{
+			Sink: k.Sink, ID: k.ID, Status: delivery.StatusDelivered, UpdatedAt: time.Now(), Fingerprint: content, Attempts: 2,
+		})
 		do(nil, err)
 	case delivery.StatusDeadLettered, delivery.StatusExpired, delivery.StatusDelivered:
 		start(false)
@@ -237,13 +248,13 @@ func call(t *testing.T, s delivery.Store, k delivery.Key, column, fingerprint st
 // TestWhatBecomesOfRecords makes every call on every kind of record, once and once more as
 // after a lost reply.
 func TestWhatBecomesOfRecords(t *testing.T) {
-	fingerprints := map[string]string{"same content": "f", "other content": "g", "older fingerprint": "of another length"}
+	fingerprints := map[string]string{"same content": content, "other content": "Zm9vYmFyYmF6cXV4cXV1eD", "older fingerprint": "of another length"}
 	each(t, func(t *testing.T, s delivery.Store) {
 		n := 0
 		for block := range strings.SplitSeq(strings.TrimSpace(rules), "\n\n") {
 			lines := strings.Split(block, "\n")
 			header := strings.Fields(lines[0])
-			content, columns := strings.Join(header[:2], " "), header[2:]
+			block, columns := strings.Join(header[:2], " "), header[2:]
 			for _, line := range lines[1:] {
 				cells := strings.Fields(line)
 				owners := []string{cells[1]}
@@ -253,7 +264,7 @@ func TestWhatBecomesOfRecords(t *testing.T) {
 				for i, cell := range cells[2:] {
 					for _, owner := range owners {
 						n++
-						k := delivery.Key{Sink: "ops", ID: "m" + strings.Join([]string{content, cells[0], owner, columns[i]}, "-")}
+						k := delivery.Key{Sink: "ops", ID: "m" + strings.Join([]string{block, cells[0], owner, columns[i]}, "-")}
 						token, lease := "another", time.Minute
 						switch owner {
 						case "mine":
@@ -262,7 +273,7 @@ func TestWhatBecomesOfRecords(t *testing.T) {
 							lease = 0
 						}
 						situate(t, s, k, cells[0], token, lease)
-						oneCall(t, s, k, columns[i], fingerprints[content], cell, content)
+						oneCall(t, s, k, columns[i], fingerprints[block], cell, block)
 					}
 				}
 			}

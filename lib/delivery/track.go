@@ -239,7 +239,7 @@ func (w *way) byLetter() {
 // about reports whether a dead letter has the record's content, as far as that can be told.
 func (r Record) about(it dlq.Item) bool {
 	f := FingerprintOf(it)
-	return r.Fingerprint == f || len(r.Fingerprint) != len(f)
+	return r.IsOf(f) || len(r.Fingerprint) != len(f) && len(r.Fingerprint) != shortFingerprint
 }
 
 // left reports whether nobody has the delivery any more.

@@ -283,7 +283,7 @@ func (e *Engine) recordOf(ctx context.Context, it dlq.Item) (rec delivery.Record
 	if err != nil || !known {
 		return delivery.Record{}, false
 	}
-	return rec, rec.Fingerprint == delivery.FingerprintOf(it)
+	return rec, rec.IsOf(delivery.FingerprintOf(it))
 }
 
 // storedAgain is what became of a delivery whose dead letter was stored again.
