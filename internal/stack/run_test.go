@@ -25,6 +25,7 @@ var runParameters = map[string]string{
 	"SinksPath": "/backstop/test/sinks", "SecretsPath": "/backstop/test/secrets", "RedisPasswordParameter": "/backstop/test/redis",
 	"RedisUrl": "redis://filled-in.example:6379", "RedisCluster": "false", "DlqMaxLen": "3", "DlqOverflow": "trim", "Reserve": "500ms",
 	"SinksTtl": "1h", "IdempotencyTtl": "1h", "Concurrency": "8",
+	"Replayers":   "2",
 	"SinkMetrics": "all", // the page of the metrics is held against what is published
 }
 
