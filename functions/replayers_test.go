@@ -92,7 +92,7 @@ func TestATickHasOthersReplayWithIt(t *testing.T) {
 	}
 	eventually(t, "the lines of all three, and their metrics", func() error {
 		got := l.published(t)[""]
-		if got["ReplayersStarted"] != others || got["ReplayRuns"] != 1 || got["ReplayDelivered"] != letters {
+		if got["ReplayersMissing"] != 0 || got["ReplayRuns"] != 1 || got["ReplayDelivered"] != letters {
 			return fmt.Errorf("%v, want those of one tick and of all replays", got)
 		}
 		for _, want := range []string{`"rank":1`, `"rank":2`, `"replayers_started":2`} {

@@ -101,7 +101,6 @@ func (h *handler) report(ctx context.Context, r replay.Request, s replay.Summary
 		h.app.Metrics.Add(observe.ReplayRuns, "", 1)
 	}
 	if r.Scheduled && h.app.Env.Replayers > 1 {
-		h.app.Metrics.Add(observe.ReplayersStarted, "", float64(s.Started))
 		h.app.Metrics.Add(observe.ReplayersMissing, "", float64(s.Missing))
 	}
 	h.measure(ctx, b)
