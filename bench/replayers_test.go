@@ -58,7 +58,7 @@ func BenchmarkReplayers(b *testing.B) {
 		together = append(together, drained(replayers))
 	}
 	report(b, row{
-		fmt.Sprintf("letters replayed in a tick of %s, receiver of %s, %d replayers / 1", tick, takes, replayers), "",
+		fmt.Sprintf("letters replayed in a tick of %s, receiver of %s, %d replayers / 1", tick, takes, replayers), "letters",
 		median(together), median(alone), medianRatio(together, alone), 8, false,
 	})
 }
