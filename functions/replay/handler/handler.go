@@ -72,8 +72,10 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		h.app.Log.ErrorContext(ctx, "replay failed", "error", err.Error())
 		return nil, app.FunctionError(err)
 	}
-	attrs := []any{"claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
-		"parked", summary.Parked, "expired", summary.Expired, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds()}
+	attrs := []any{
+		"claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
+		"parked", summary.Parked, "expired", summary.Expired, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds(),
+	}
 	switch {
 	case request.Part != nil:
 		attrs = append(attrs, "rank", request.Part.Rank)
