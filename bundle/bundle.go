@@ -34,8 +34,9 @@ func Send() {
 
 // Replay sends dead letters again, on a schedule or when it is asked to.
 func Replay() {
-	a, err := app.New(context.Background())
-	a.Serve(replay.New(a, err))
+	ctx := context.Background()
+	a, err := app.New(ctx)
+	a.Serve(replay.New(ctx, a, err))
 }
 
 // DLQAPI answers the operator's HTTP API over the dead-letter queue.

@@ -135,6 +135,7 @@ func (a *App) compose() error {
 		MaxBytes: a.Env.MaxBodyBytes,
 		Store:    a.Queue, Targets: a, Operations: operations, Gate: a.Gate, Records: a.Records,
 		Observer: counter{a.Metrics}, Log: a.Log, Reserve: a.Env.Reserve, Concurrency: a.Env.Concurrency,
+		Replayers: a.Env.Replayers,
 	}
 	events := &delivery.Eventer{Sender: a.Sender, Service: a.Env.Service, Observer: counter{a.Metrics}}
 	a.Sender.Events, a.Canceler.Events, a.Engine.Events = events, events, events

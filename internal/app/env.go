@@ -20,6 +20,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/journal"
+	"backstop/lib/replay"
 	"backstop/lib/retry"
 	"backstop/lib/sinks"
 )
@@ -64,7 +65,10 @@ type Env struct {
 	MaxBodyBytes   int           // BACKSTOP_MAX_BODY_BYTES, default 256 KiB
 	IdempotencyTTL time.Duration // BACKSTOP_IDEMPOTENCY_TTL, default 24 h
 	ReplayFunction string        // BACKSTOP_REPLAY_FUNCTION: name or ARN; empty: the schedule does the work
-	Local          bool          // BACKSTOP_LOCAL: the local host runs this process
+	// Replayers is the most replayers that a tick of the schedule has work at once, itself included:
+	// BACKSTOP_REPLAYERS, 1 to 16, default 1.
+	Replayers int
+	Local     bool // BACKSTOP_LOCAL: the local host runs this process
 	// ForwardTo is where everything is sent instead of where it is configured to go, in the local host
 	// alone: BACKSTOP_FORWARD_TO. Nil: nowhere else.
 	ForwardTo *url.URL
@@ -99,6 +103,7 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		MaxBodyBytes:   int(r.integer("BACKSTOP_MAX_BODY_BYTES", 256<<10, 1)),
 		IdempotencyTTL: r.duration("BACKSTOP_IDEMPOTENCY_TTL", delivery.DefaultTTL),
 		ReplayFunction: r.text("BACKSTOP_REPLAY_FUNCTION", ""),
+		Replayers:      int(r.integer("BACKSTOP_REPLAYERS", 1, 1)),
 		Local:          r.boolean("BACKSTOP_LOCAL"),
 	}
 	if spec := r.text("BACKSTOP_SINKS", ""); spec == "" {
@@ -117,6 +122,9 @@ func ReadEnv(lookup func(string) (string, bool)) (Env, error) {
 		}
 	}
 	e.ForwardTo = r.forwardTo(e.Local)
+	if e.Replayers > replay.MaxReplayers {
+		r.fault("BACKSTOP_REPLAYERS", "%d; want 1 to %d", e.Replayers, replay.MaxReplayers)
+	}
 	r.journal(&e)
 	if redisconn.CheckPrefix(e.KeyPrefix) != nil {
 		r.fault("BACKSTOP_KEY_PREFIX", "%.80q does not match %s", e.KeyPrefix, redisconn.PrefixForm)

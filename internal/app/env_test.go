@@ -41,6 +41,7 @@ func TestTheEnvironmentHasTheseDefaults(t *testing.T) {
 		"body":            e.MaxBodyBytes == 256<<10,
 		"idempotency ttl": e.IdempotencyTTL == 24*time.Hour,
 		"queue receives":  e.QueueReceives == 5,
+		"replayers":       e.Replayers == 1,
 		"sink metrics":    e.SinkMetrics == sinkMetrics(t, "failing"),
 		"log successes":   e.LogSuccesses.Weight() == 1,
 		"cluster":         !e.RedisCluster,
@@ -73,14 +74,14 @@ func TestEveryFaultOfTheEnvironmentIsReportedAtOnce(t *testing.T) {
 		"BACKSTOP_SINKS": "nowhere", "BACKSTOP_SINKS_TTL": "soon", "BACKSTOP_REDIS_CLUSTER": "perhaps", "BACKSTOP_KEY_PREFIX": "{a}",
 		"BACKSTOP_DLQ_MAX_LEN": "many", "BACKSTOP_DLQ_OVERFLOW": "explode", "BACKSTOP_RESERVE": "-1s", "BACKSTOP_CONCURRENCY": "0",
 		"BACKSTOP_MAX_BODY_BYTES": "0", "BACKSTOP_IDEMPOTENCY_TTL": "0s", "BACKSTOP_REDIS_IAM_USER": "me",
-		"BACKSTOP_QUEUE_MAX_RECEIVES": "0", "BACKSTOP_SINK_METRICS": "some", "BACKSTOP_LOG_SUCCESSES": "few",
+		"BACKSTOP_QUEUE_MAX_RECEIVES": "0", "BACKSTOP_REPLAYERS": "17", "BACKSTOP_SINK_METRICS": "some", "BACKSTOP_LOG_SUCCESSES": "few",
 	}))
 	if fault.CodeOf(err) != fault.CodeSinkConfigInvalid {
 		t.Fatalf("got %v, want SINK_CONFIG_INVALID", err)
 	}
 	for _, name := range []string{
 		"BACKSTOP_SINKS:", "BACKSTOP_SINKS_TTL:", "BACKSTOP_REDIS_URL:", "BACKSTOP_REDIS_CLUSTER:", "BACKSTOP_KEY_PREFIX:", "BACKSTOP_DLQ_MAX_LEN:",
-		"BACKSTOP_DLQ_OVERFLOW:", "BACKSTOP_RESERVE:", "BACKSTOP_CONCURRENCY:", "BACKSTOP_MAX_BODY_BYTES:", "BACKSTOP_IDEMPOTENCY_TTL:", "BACKSTOP_REDIS_IAM_CACHE:", "BACKSTOP_QUEUE_MAX_RECEIVES:",
+		"BACKSTOP_DLQ_OVERFLOW:", "BACKSTOP_RESERVE:", "BACKSTOP_CONCURRENCY:", "BACKSTOP_MAX_BODY_BYTES:", "BACKSTOP_IDEMPOTENCY_TTL:", "BACKSTOP_REPLAYERS:", "BACKSTOP_REDIS_IAM_CACHE:", "BACKSTOP_QUEUE_MAX_RECEIVES:",
 		"BACKSTOP_SINK_METRICS:", "BACKSTOP_LOG_SUCCESSES:",
 	} {
 		if !strings.Contains(err.Error(), name) {

@@ -54,6 +54,7 @@ var (
 	EventsDeadLettered = Metric{"EventsDeadLettered", "Count"}    // events that failed and are dead letters of their own
 	EventsPending      = Metric{"EventsPending", "Count"}         // times that an event could be neither: it is sent later
 	ReplayRuns         = Metric{"ReplayRuns", "Count"}            // replay runs that finished with a configuration: the schedule's heartbeat
+	ReplayersMissing   = Metric{"ReplayersMissing", "Count"}      // replayers that a tick could not start
 	ConfigAge          = Metric{"ConfigAge", "Seconds"}           // age of the sink configuration in use
 	ConfigMissing      = Metric{"ConfigMissing", "Count"}         // 1 for an invocation that had no sink configuration, else 0
 	ColdStarts         = Metric{"ColdStarts", "Count"}            // processes that served their first invocation

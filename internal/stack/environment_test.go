@@ -47,6 +47,7 @@ var needs = map[string][]string{
 	"BACKSTOP_QUEUE_URL":       {"SendFunction", "QueueFunction"}, // the others put nothing there
 	"BACKSTOP_JOURNAL":         all,                               // who pushes, removes, restores
 	"BACKSTOP_REPLAY_FUNCTION": operator,                          // to start bulk operations early
+	"BACKSTOP_REPLAYERS":       {"ReplayFunction"},                // whom a tick may start
 	"BACKSTOP_LOCAL":           nil,                               // allows memory instead of Redis
 	"BACKSTOP_FORWARD_TO":      nil,                               // the local host forwards
 	// A FIFO group is held until the queue's last receive.

@@ -128,6 +128,7 @@ func TestEveryFunctionReachesOnlyWhatItNeeds(t *testing.T) {
 		"ReplayFunction": {
 			"logs:CreateLogStream " + logs + "replay:*", "logs:PutLogEvents " + logs + "replay:*",
 			"sqs:SendMessage " + queue + "TickFailures",
+			"lambda:InvokeFunction " + lambda + "ReplayFunction", // the other replayers of a tick
 		},
 		"DlqApiFunction": {
 			"logs:CreateLogStream " + logs + "dlq-api:*", "logs:PutLogEvents " + logs + "dlq-api:*",

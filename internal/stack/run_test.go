@@ -3,6 +3,7 @@
 package stack_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"backstop/internal/inbox"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
+	"backstop/lib/dlq"
+	"backstop/lib/sinks"
 )
 
 // The stack of the run: a cache that exists, whose password is a parameter, and room
@@ -25,6 +28,7 @@ var runParameters = map[string]string{
 	"SinksPath": "/backstop/test/sinks", "SecretsPath": "/backstop/test/secrets", "RedisPasswordParameter": "/backstop/test/redis",
 	"RedisUrl": "redis://filled-in.example:6379", "RedisCluster": "false", "DlqMaxLen": "3", "DlqOverflow": "trim", "Reserve": "500ms",
 	"SinksTtl": "1h", "IdempotencyTtl": "1h", "Concurrency": "8",
+	"Replayers":   "2",
 	"SinkMetrics": "all", // the page of the metrics is held against what is published
 }
 
@@ -283,6 +287,34 @@ func TestTheDeployedStackWorks(t *testing.T) {
 		out := shell(t, "backstop dlq audit", w.operator(cli)...)
 		if !strings.Contains(out, " lost=0") || strings.Contains(out, "letters=0 ") {
 			t.Errorf("the audit says %q", out)
+		}
+	})
+	t.Run("a tick with more due than it gets done has others replay with it", func(t *testing.T) {
+		o, err := redis.ParseURL(w.redis.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Password = redisPassword
+		client := redis.NewClient(o)
+		defer client.Close()
+		const letters = 501
+		before := w.count(t, "ok")
+		items := make([]dlq.Item, letters)
+		for i := range items {
+			id := fmt.Sprint("many-", i)
+			items[i] = dlq.Item{Sink: "ok", DeliveryID: id, Reason: dlq.ReasonExhausted, LastError: "x", Message: sinks.Message{ID: id, Body: "x"}}
+		}
+		if _, errs := dlq.NewRedis(client, dlq.WithMaxLen(0)).AddBatch(t.Context(), items); errors.Join(errs...) != nil {
+			t.Fatal(errors.Join(errs...))
+		}
+		if n := number(w.tick(t)["started"]); n != 1 {
+			t.Errorf("%d others were started, want 1", n)
+		}
+		eventually(t, "all are delivered", func() bool { return w.count(t, "ok") == before })
+		for i := range items {
+			if n := w.arrived(items[i].DeliveryID); n != 1 {
+				t.Errorf("%s arrived %d times", items[i].DeliveryID, n)
+			}
 		}
 	})
 	t.Run("without the cache, what works is still delivered, and what fails is spilled", func(t *testing.T) {

@@ -6,10 +6,14 @@ package stack_test
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"backstop/lib/replay"
 )
 
 func TestFunctionsAreSmallArmBinariesWithExplicitLimits(t *testing.T) {
@@ -287,6 +291,23 @@ func TestTheCacheIsPrivateEncryptedBoundedAndKept(t *testing.T) {
 	}
 }
 
+// However many a tick may start, all of them have room, and an operation beside them. What is too many for the code is
+// too many for the template.
+func TestReplayersHaveRoomAndNoMoreThanTheCodeTakes(t *testing.T) {
+	p := obj(at(resolve(t, noVpc).doc, "Parameters", "Replayers"))
+	if number(p["Default"]) != 1 || number(p["MinValue"]) != 1 || number(p["MaxValue"]) != replay.MaxReplayers {
+		t.Errorf("parameter %v, want 1 to %d, and 1 by default", p, replay.MaxReplayers)
+	}
+	for n := 1; n <= replay.MaxReplayers; n++ {
+		params := maps.Clone(noVpc)
+		params["Replayers"], params["ReservedConcurrency"] = strconv.Itoa(n), "20"
+		f := resolve(t, params).Resources["ReplayFunction"].Properties
+		if got := number(f["ReservedConcurrentExecutions"]); got != n+1 {
+			t.Errorf("%d replayers have %d reserved, want %d", n, got, n+1)
+		}
+	}
+}
+
 // Functions stop before what they need goes: nothing runs without its role, its log
 // group or its queue, and nothing is started without its function.
 func TestTheStackEndsInTheRightOrder(t *testing.T) {
@@ -325,6 +346,7 @@ func TestTheStackEndsInTheRightOrder(t *testing.T) {
 			before(role, "FunctionAccess")
 		}
 		before("DlqApiFunction", "LambdaEndpoint")
+		before("ReplayFunction", "LambdaEndpoint")
 		before("SendFunctionEventInvokeConfig", "AsyncFailures")
 		before("ReplayFunctionEventInvokeConfig", "TickFailures")
 	})

@@ -57,7 +57,7 @@ func TestParametersReachTheirVariables(t *testing.T) {
 		"SinksPath": "/p/sinks", "SinksTtl": "61s", "KeyPrefix": "pre", "DlqMaxLen": "1001", "DlqOverflow": "trim", "Reserve": "2s", "Concurrency": "51",
 		"MaxBodyBytes": "1002", "IdempotencyTtl": "62h", "RedisUrl": "rediss://cache.example:6379", "RedisCluster": "false", "RedisPasswordParameter": "/p/redis",
 		"HttpProxy": "http://proxy:1", "HttpsProxy": "http://proxy:2", "NoProxy": "inside", "RedisIamUser": "robot", "RedisIamKind": "serverless", "RedisIamCache": "cache-9",
-		"SinkMetrics": "top:7", "LogSuccesses": "1/9",
+		"SinkMetrics": "top:7", "LogSuccesses": "1/9", "Replayers": "4",
 	})
 	want := map[string]string{
 		"BACKSTOP_SERVICE": stackName, "BACKSTOP_SINKS": "ssm:/p/sinks/*", "BACKSTOP_SINKS_TTL": "61s", "BACKSTOP_KEY_PREFIX": "pre",
@@ -65,7 +65,7 @@ func TestParametersReachTheirVariables(t *testing.T) {
 		"BACKSTOP_MAX_BODY_BYTES": "1002", "BACKSTOP_IDEMPOTENCY_TTL": "62h", "BACKSTOP_REDIS_URL": "rediss://cache.example:6379",
 		"BACKSTOP_REDIS_CLUSTER": "false", "BACKSTOP_REDIS_PASSWORD": "ssm:/p/redis", "HTTP_PROXY": "http://proxy:1", "HTTPS_PROXY": "http://proxy:2",
 		"NO_PROXY": "inside", "BACKSTOP_REDIS_IAM_USER": "robot", "BACKSTOP_REDIS_IAM_CACHE": "serverless:cache-9",
-		"BACKSTOP_SINK_METRICS": "top:7", "BACKSTOP_LOG_SUCCESSES": "1/9",
+		"BACKSTOP_SINK_METRICS": "top:7", "BACKSTOP_LOG_SUCCESSES": "1/9", "BACKSTOP_REPLAYERS": "4",
 		"BACKSTOP_JOURNAL":            "s3://" + text(s.attribute("Bucket", "Ref")) + "/pre",
 		"BACKSTOP_QUEUE_URL":          text(s.attribute("Messages", "Ref")),
 		"BACKSTOP_REPLAY_FUNCTION":    text(s.attribute("ReplayFunction", "Ref")),

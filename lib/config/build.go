@@ -120,14 +120,19 @@ func (d *decoder) section(raw map[string]any, key string, into any) {
 	d.reportIn(key, sinks.DecodeConfig(withoutNil(block), into))
 }
 
-// replay reads the block replay into the defaults.
+// replay reads the block replay into the defaults. A concurrency that nobody chose stays 0: it is no bound of
+// all replayers together.
 func (d *decoder) replay(raw map[string]any) policy.Policy {
 	p := policy.Policy{}.Normalize()
 	d.section(raw, "replay", &p)
-	if block, _ := raw["replay"].(map[string]any); block["max_delay"] == nil {
+	block, _ := raw["replay"].(map[string]any)
+	if block["max_delay"] == nil {
 		p.MaxDelay = max(p.MaxDelay, p.BaseDelay)
 	}
 	d.reportIn("replay", p.Validate())
+	if block["concurrency"] == nil {
+		p.Concurrency = 0
+	}
 	return p
 }
 

@@ -69,8 +69,8 @@ func (r *run) newLane(ctx context.Context, name string, t delivery.Target, b ret
 		l.need = min(t.Retry.AttemptTimeout, r.whole/2)
 		l.attempt.budget.Least = max(b.Least, l.need)
 	}
-	if t.Flow.Rate.PerSecond > 0 && r.Gate != nil {
-		l.attempt.gate = newInTurn(r.Gate, t)
+	if r.paced(t) {
+		l.attempt.gate = newInTurn(r.Gate, t, waiters(t))
 	}
 	l.settler = newSettler(ctx, r.Engine, r.budget, func(rep replayed, err error) { l.settled(ctx, rep, err) })
 	return l
@@ -365,7 +365,7 @@ const (
 const slotWait = 30 * time.Second
 
 // waiters is how many replays of a sink may wait for slots at once. Of the slots for which
-// fresh deliveries wait, one replayer has a quarter, so that a backlog drains and they go on.
+// fresh deliveries wait, the replayers of a tick have a quarter, so that a backlog drains and they go on.
 func waiters(t delivery.Target) int {
 	near := min(retry.DefaultSlotWait, t.Retry.MaxBackoff)
 	if t.Retry.MaxWait > 0 {
@@ -384,8 +384,7 @@ type inTurn struct {
 	keyed map[string]int // who waits for a slot of a rate key
 }
 
-func newInTurn(g Gate, t delivery.Target) *inTurn {
-	n := waiters(t)
+func newInTurn(g Gate, t delivery.Target, n int) *inTurn {
 	return &inTurn{Gate: g, waiting: make(slots, n), most: min(n, max(1, t.Replay.Concurrency/2)), keyed: map[string]int{}}
 }
 

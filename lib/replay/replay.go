@@ -65,6 +65,13 @@ type Engine struct {
 	// Concurrency bounds the sends at once, over all sinks, of one Run. Zero:
 	// DefaultConcurrency. Policy.Concurrency bounds those of one sink.
 	Concurrency int
+	// Replayers is the most Runs that work on what is due at once, the tick (Request.Scheduled) included: one
+	// that finds more due than it gets done asks Start for the others. Zero or 1: it starts none. More than MaxReplayers
+	// is MaxReplayers.
+	Replayers int
+	// Start has another process Run a request, a Part of this tick, and does not wait for it. An error says that it may not
+	// come: then the others are not asked for, and this run does what it can. Nil: there is no other process.
+	Start func(ctx context.Context, r Request) error
 	// Rand returns numbers in [0, 1) for jitter; it must be safe for concurrent use.
 	// Nil: math/rand/v2.
 	Rand func() float64
@@ -171,14 +178,27 @@ func (e *Engine) rand() float64 {
 // target returns a sink with its policy complete and its retries taken off: the engine
 // makes attempts of its own, and the item stays where it is.
 func (e *Engine) target(ctx context.Context, name string) (delivery.Target, error) {
+	t, err := e.shared(ctx, name)
+	return t.Target, err
+}
+
+// shared is a target of which the replayers of a tick have their parts.
+type shared struct {
+	delivery.Target
+	// bounded says that somebody chose Replay.Concurrency: it is for all of them together. Else each has its own.
+	bounded bool
+}
+
+func (e *Engine) shared(ctx context.Context, name string) (shared, error) {
 	t, err := e.Targets.Target(ctx, name)
 	if err == nil && t.ConfigErr != nil {
 		err = &fault.Error{Code: fault.CodeSinkConfigInvalid, Msg: name, Cause: t.ConfigErr}
 	}
 	if err != nil {
-		return delivery.Target{}, err
+		return shared{}, err
 	}
+	bounded := t.Replay.Concurrency > 0
 	t.Sink, t.Retry, t.Replay = guarded{retry.Bare(t.Sink)}, t.Retry.Normalize(), t.Replay.Normalize()
 	t.Retry.MaxAttempts = t.Replay.Attempts
-	return t, nil
+	return shared{t, bounded}, nil
 }

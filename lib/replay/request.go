@@ -20,11 +20,17 @@ type Request struct {
 	OnSuccess OnSuccess `json:"on_success,omitempty"`
 	// Operation runs this bulk operation and nothing else.
 	Operation string `json:"operation,omitempty"`
+	// Scheduled says that the run is a tick of the schedule, which alone may start others beside it
+	// (Engine.Replayers). ParseRequest knows a tick by its event.
+	Scheduled bool `json:"-"`
+	// Part makes the run a part of a tick: it replays what is due in Sinks, until the tick ends, and does
+	// nothing else that a tick does. Nil: it is none. It goes with Sinks alone.
+	Part *Part `json:"part,omitempty"`
 }
 
 // ParseRequest reads the input of a Run: nothing at all, a Request, an EventBridge
 // event (known by its detail-type) or the Scheduler's {"trigger":"schedule",
-// "time":"..."}; the last two ask for the zero Request. Anything else is
+// "time":"..."}; the last two ask for a Scheduled Request without anything else. Anything else is
 // INVALID_ARGUMENT and names the field.
 func ParseRequest(b []byte) (Request, error) {
 	var fields map[string]json.RawMessage
@@ -35,10 +41,10 @@ func ParseRequest(b []byte) (Request, error) {
 		return Request{}, invalid("%s", strictjson.Text("request", err))
 	}
 	if _, ok := fields["detail-type"]; ok {
-		return Request{}, nil
+		return Request{Scheduled: true}, nil
 	}
 	if _, ok := fields["trigger"]; ok {
-		return Request{}, parseTrigger(b)
+		return parseTrigger(b)
 	}
 	var r Request
 	if err := decode(b, &r); err != nil {
@@ -47,18 +53,18 @@ func ParseRequest(b []byte) (Request, error) {
 	return r, r.validate()
 }
 
-func parseTrigger(b []byte) error {
+func parseTrigger(b []byte) (Request, error) {
 	var t struct {
 		Trigger string `json:"trigger"`
 		Time    string `json:"time"`
 	}
 	if err := decode(b, &t); err != nil {
-		return err
+		return Request{}, err
 	}
 	if t.Trigger != "schedule" {
-		return invalid("trigger: want \"schedule\", got %.40q", t.Trigger)
+		return Request{}, invalid("trigger: want \"schedule\", got %.40q", t.Trigger)
 	}
-	return nil
+	return Request{Scheduled: true}, nil
 }
 
 func (r Request) validate() error {
@@ -74,6 +80,9 @@ func (r Request) validate() error {
 		if err := checkOperationID(r.Operation); err != nil {
 			return err
 		}
+	}
+	if err := r.validatePart(); err != nil {
+		return err
 	}
 	return checkOnSuccess(r.OnSuccess)
 }

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"backstop/lib/fault"
 	"backstop/lib/replay"
@@ -20,11 +21,22 @@ func TestParseRequest(t *testing.T) {
 		{"an empty object", `{}`, replay.Request{}, ""},
 		{"everything", `{"sinks":["a","b"],"limit":3,"on_success":"keep"}`, replay.Request{Sinks: []string{"a", "b"}, Limit: 3, OnSuccess: "keep"}, ""},
 		{"an operation", `{"operation":"op-0193b3e0-0000-7000-8000-000000000000"}`, replay.Request{Operation: "op-0193b3e0-0000-7000-8000-000000000000"}, ""},
-		{"an EventBridge event", `{"version":"0","id":"x","detail-type":"Scheduled Event","source":"aws.events","detail":{}}`, replay.Request{}, ""},
-		{"the Scheduler's input", `{"trigger":"schedule","time":"2026-01-01T00:00:00Z"}`, replay.Request{}, ""},
+		{"an EventBridge event", `{"version":"0","id":"x","detail-type":"Scheduled Event","source":"aws.events","detail":{}}`, replay.Request{Scheduled: true}, ""},
+		{"the Scheduler's input", `{"trigger":"schedule","time":"2026-01-01T00:00:00Z"}`, replay.Request{Scheduled: true}, ""},
+		{"a part of a tick", `{"sinks":["a"],"part":{"rank":3,"until":"2026-01-01T00:00:00Z"}}`, replay.Request{
+			Sinks: []string{"a"}, Part: &replay.Part{Rank: 3, Until: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)},
+		}, ""},
+		{"a part of no rank", `{"sinks":["a"],"part":{"until":"2026-01-01T00:00:00Z"}}`, replay.Request{}, "part.rank: want 1 to 15, got 0"},
+		{"a part of too high a rank", `{"sinks":["a"],"part":{"rank":16,"until":"2026-01-01T00:00:00Z"}}`, replay.Request{}, "part.rank: want 1 to 15, got 16"},
+		{"a part without an end", `{"sinks":["a"],"part":{"rank":1}}`, replay.Request{}, "part.until"},
+		{"a part without sinks", `{"part":{"rank":1,"until":"2026-01-01T00:00:00Z"}}`, replay.Request{}, "sinks: required with part"},
+		{"a part with a limit", `{"sinks":["a"],"limit":1,"part":{"rank":1,"until":"2026-01-01T00:00:00Z"}}`, replay.Request{}, "part: goes with sinks alone"},
+		{"a part with more", `{"sinks":["a"],"part":{"rank":1,"of":2}}`, replay.Request{}, "part.of: unknown field; known: rank, until"},
+		{"a part as a tick", `{"trigger":"schedule","part":{"rank":1}}`, replay.Request{}, "part: unknown field"},
+		{"a tick by another name", `{"Scheduled":true}`, replay.Request{}, "Scheduled: unknown field"},
 		{"another trigger", `{"trigger":"finger"}`, replay.Request{}, "trigger"},
 		{"a trigger with more", `{"trigger":"schedule","sinks":["a"]}`, replay.Request{}, "sinks"},
-		{"an unknown field", `{"sink":"a"}`, replay.Request{}, "sink: unknown field; known: limit, on_success, operation, sinks"},
+		{"an unknown field", `{"sink":"a"}`, replay.Request{}, "sink: unknown field; known: limit, on_success, operation, part, sinks"},
 		{"another case", `{"limit":1,"Limit":1000}`, replay.Request{}, "Limit: unknown field; write it as limit"},
 		{"a name twice", `{"limit":1,"limit":1000}`, replay.Request{}, "limit: given twice"},
 		{"a trigger twice", `{"trigger":"schedule","trigger":"schedule"}`, replay.Request{}, "trigger: given twice"},

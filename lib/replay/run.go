@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"backstop/lib/delivery"
 	"backstop/lib/fault"
 	"backstop/lib/flow"
 	"backstop/lib/retry"
@@ -50,6 +49,11 @@ type run struct {
 func (e *Engine) Run(ctx context.Context, req Request) (Summary, error) {
 	if err := req.validate(); err != nil {
 		return Summary{}, err
+	}
+	if req.Part != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, req.Part.Until)
+		defer cancel()
 	}
 	budget := retry.NewBudget(ctx, e.Reserve)
 	r := &run{
@@ -104,10 +108,15 @@ func (r *run) work(ctx context.Context) error {
 	if r.request.Operation != "" {
 		return r.operation(ctx, r.budget, r.request.Operation)
 	}
+	if r.request.Part != nil {
+		r.part(ctx)
+		return nil
+	}
 	names, err := r.names(ctx)
 	if err != nil {
 		return err
 	}
+	r.help(ctx, names)
 	// Bulk operations have half of the time first, and what is left in the end: a large
 	// one must not keep the schedule from its work. One that does not get on may be what
 	// ends the process: it goes last, and leaves the schedule half of the time, too.
@@ -193,9 +202,9 @@ func (r *run) schedule(ctx context.Context, j *journals, name string, until time
 	// Whether something is due is the claim's to say: Remaining is a count, and may be wrong
 	// for a while.
 	r.tally.sink(name, func(s *SinkSummary) { s.Remaining, s.Paused = st.Remaining, st.Paused })
-	var target delivery.Target
+	var t shared
 	if !st.Paused {
-		target, err = r.target(ctx, name)
+		t, err = r.shared(ctx, name)
 	}
 	if st.Paused || err != nil {
 		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Remaining })
@@ -204,11 +213,30 @@ func (r *run) schedule(ctx context.Context, j *journals, name string, until time
 		}
 		return nil
 	}
-	if r.leftAlone(ctx, name, target) {
+	if r.leftAlone(ctx, name, t) {
 		r.tally.sink(name, func(s *SinkSummary) { s.Skipped += st.Remaining })
 		return nil
 	}
-	l := r.newLane(ctx, name, target, r.budget, "")
+	r.replayDue(ctx, name, t, until)
+	return nil
+}
+
+// replayDue replays what is due in one sink, as much at once as is this run's to do. Nothing is
+// started after until, unless that is zero.
+func (r *run) replayDue(ctx context.Context, name string, t shared, until time.Time) {
+	each := r.each(t)
+	for _, n := range r.bounds(t) {
+		if r.mine(n, each) == 0 {
+			return
+		}
+	}
+	if t.bounded {
+		t.Replay.Concurrency = r.mine(t.Replay.Concurrency, each)
+	}
+	l := r.newLane(ctx, name, t.Target, r.budget, "")
+	if r.paced(t.Target) {
+		l.attempt.gate = newInTurn(r.Gate, t.Target, r.mine(waiters(t.Target), each))
+	}
 	l.until = until
 	defer l.close(ctx)
 	if l.canary(ctx) {
@@ -216,22 +244,26 @@ func (r *run) schedule(ctx context.Context, j *journals, name string, until time
 			l.drain(ctx)
 		}
 	}
-	return nil
 }
 
 // leftAlone reports whether nothing of a sink can go in this run: its only receiver is down, or
 // asked everybody to wait for longer. Then its dead letters are not touched.
-func (r *run) leftAlone(ctx context.Context, name string, t delivery.Target) bool {
+func (r *run) leftAlone(ctx context.Context, name string, t shared) bool {
+	l, shut := r.shut(ctx, name, t)
+	if shut {
+		r.tally.heldBack(name, errors.New(l.Why), l.At)
+	}
+	return shut
+}
+
+// shut is leftAlone without a word about it.
+func (r *run) shut(ctx context.Context, name string, t shared) (flow.Leave, bool) {
 	if r.Gate == nil || sinks.HasReceivers(t.Sink) {
-		return false
+		return flow.Leave{}, false
 	}
 	l, shut := r.Gate.Shut(ctx, flow.Try{Sink: name, Policy: t.Flow})
 	wait := time.Until(l.At)
-	if l.Verdict == flow.Go || shut && wait <= soon || !shut && r.budget.Fits(wait) {
-		return false
-	}
-	r.tally.heldBack(name, errors.New(l.Why), l.At)
-	return true
+	return l, l.Verdict != flow.Go && (!shut || wait > soon) && (shut || !r.budget.Fits(wait))
 }
 
 // remaining counts what is left in the sinks that were worked on.
@@ -241,6 +273,10 @@ func (r *run) remaining(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(maxCalls)
 	for _, name := range r.tally.names() {
+		if r.request.Part != nil { // the tick counts
+			r.tally.sink(name, func(s *SinkSummary) { s.Remaining = -1 })
+			continue
+		}
 		var touched bool
 		r.tally.sink(name, func(s *SinkSummary) { touched = s.Claimed > 0 })
 		if !touched {

@@ -48,11 +48,17 @@ type SinkSummary struct {
 // without anything in the journal.
 type Summary struct {
 	Counts
-	Sinks map[string]SinkSummary `json:"sinks"`
+	// Started is how many other replayers were asked to help, Missing how many more there should have been and could not
+	// be started, with one that may be on its way all the same.
+	Started int                    `json:"started,omitempty"`
+	Missing int                    `json:"missing,omitempty"`
+	Sinks   map[string]SinkSummary `json:"sinks"`
 }
 
 // tally collects a Summary. It is safe for concurrent use.
 type tally struct {
+	started, missing int // only the run's own goroutine uses them
+
 	mu    sync.Mutex
 	sinks map[string]*SinkSummary
 }
@@ -103,7 +109,7 @@ func (t *tally) names() []string {
 func (t *tally) summary() Summary {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := Summary{Sinks: make(map[string]SinkSummary, len(t.sinks))}
+	out := Summary{Started: t.started, Missing: t.missing, Sinks: make(map[string]SinkSummary, len(t.sinks))}
 	for name, s := range t.sinks {
 		out.Sinks[name] = *s
 		out.Claimed += s.Claimed

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
+	"backstop/internal/replayer"
 	"backstop/lib/replay"
 )
 
@@ -110,7 +111,7 @@ func TestAStoppedOperationIsResumed(t *testing.T) {
 		f.add(t, item(n))
 	}
 	l := &fakeLambda{}
-	f.api = newAPI(f.app, nil, &starter{function: "replay-fn", client: l, log: slog.New(slog.DiscardHandler)})
+	f.api = newAPI(f.app, nil, &starter{&replayer.Function{Name: "replay-fn", Client: l}, slog.New(slog.DiscardHandler)})
 	const all = `{"action":"replay","all":true`
 	var dry operation
 	f.ask(t, "POST", "/v1/dlq/operations", all+`,"dry_run":true}`).want(200, "").into(&dry)
@@ -178,7 +179,7 @@ func TestReplayIsStartedAtOnceAndItsFailureOnlyLogged(t *testing.T) {
 	f.add(t, item(1))
 	for name, l := range map[string]*fakeLambda{"it works": {}, "it fails": {err: errors.New("denied")}} {
 		var log bytes.Buffer
-		f.api = newAPI(f.app, nil, &starter{function: "replay-fn", client: l, log: slog.New(slog.NewTextHandler(&log, nil))})
+		f.api = newAPI(f.app, nil, &starter{&replayer.Function{Name: "replay-fn", Client: l}, slog.New(slog.NewTextHandler(&log, nil))})
 		f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","all":true,"dry_run":true}`).want(200, "")
 		var op operation
 		f.ask(t, "POST", "/v1/dlq/operations", `{"action":"replay","all":true}`).want(202, "").into(&op)
@@ -197,7 +198,7 @@ func TestReplayIsStartedAtOnceAndItsFailureOnlyLogged(t *testing.T) {
 		}
 	}
 	l := &fakeLambda{hang: true}
-	s := &starter{client: l, log: slog.New(slog.DiscardHandler)}
+	s := &starter{&replayer.Function{Client: l}, slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	s.start(ctx, "op") // returns

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
 	"golang.org/x/sync/errgroup"
 
 	"backstop/internal/app"
 	"backstop/internal/observe"
+	"backstop/internal/replayer"
 	"backstop/lib/dlq"
 	"backstop/lib/replay"
 	"backstop/lib/retry"
@@ -28,7 +30,19 @@ type handler struct {
 
 // New returns the function over a. With broken set, which says why it cannot work at all,
 // every invocation is answered with that.
-func New(a *app.App, broken error) lambda.Handler { return newReplay(a, broken) }
+func New(ctx context.Context, a *app.App, broken error) lambda.Handler {
+	h := newReplay(a, broken)
+	if broken == nil && a.Env.Replayers > 1 {
+		// The name is the process's own: a variable with it would need the function before there is one.
+		f, err := replayer.New(ctx, lambdacontext.FunctionName)
+		if err != nil {
+			a.Log.WarnContext(ctx, "a tick will start no other replayers", "error", err.Error())
+			return h
+		}
+		a.Engine.Start = f.Start
+	}
+	return h
+}
 
 func newReplay(a *app.App, broken error) *handler {
 	return &handler{app: a, queues: a.Queue, broken: broken}
@@ -58,8 +72,17 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 		h.app.Log.ErrorContext(ctx, "replay failed", "error", err.Error())
 		return nil, app.FunctionError(err)
 	}
-	h.app.Log.InfoContext(ctx, "replay run", "claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
-		"parked", summary.Parked, "expired", summary.Expired, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds())
+	attrs := []any{
+		"claimed", summary.Claimed, "delivered", summary.Delivered, "failed", summary.Failed,
+		"parked", summary.Parked, "expired", summary.Expired, "skipped", summary.Skipped, "remaining", summary.Remaining, "elapsed_ms", time.Since(start).Milliseconds(),
+	}
+	switch {
+	case request.Part != nil:
+		attrs = append(attrs, "rank", request.Part.Rank)
+	case summary.Started+summary.Missing > 0:
+		attrs = append(attrs, "replayers_started", summary.Started, "replayers_missing", summary.Missing)
+	}
+	h.app.Log.InfoContext(ctx, "replay run", attrs...)
 	for _, name := range slices.Sorted(maps.Keys(summary.Sinks)) {
 		if why := summary.Sinks[name].Error; why != "" {
 			h.app.Log.WarnContext(ctx, "sink left out, or left early", "sink", name, "error", why)
@@ -68,11 +91,21 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 			h.app.Log.InfoContext(ctx, "sink left alone", "sink", name, "why", s.HeldBack, "next_probe", s.NextProbe)
 		}
 	}
+	if request.Part == nil { // what is counted and measured once a tick is the tick's
+		h.report(ctx, request, summary, budget)
+	}
+	return json.Marshal(summary)
+}
+
+// report publishes what a run says of the whole.
+func (h *handler) report(ctx context.Context, r replay.Request, s replay.Summary, b retry.Budget) {
 	if h.app.Config.Age() >= 0 { // without a configuration nothing is replayed, however well that went
 		h.app.Metrics.Add(observe.ReplayRuns, "", 1)
 	}
-	h.measure(ctx, budget)
-	return json.Marshal(summary)
+	if r.Scheduled && h.app.Env.Replayers > 1 {
+		h.app.Metrics.Add(observe.ReplayersMissing, "", float64(s.Missing))
+	}
+	h.measure(ctx, b)
 }
 
 // Bounds of measuring: a queue that does not answer takes no more than its share, and all

@@ -61,8 +61,9 @@ type Policy struct {
 	// Rate is the most replays per second, of all processes that share the engine's Gate.
 	// Default 0: no limit.
 	Rate float64 `json:"rate,omitempty" jsonschema:"minimum=0,maximum=1000000,default=0" jsonschema_description:"Most replays per second, by all processes together; 0 sets no limit."`
-	// Concurrency is the most sends at once, in one Run. Default 10.
-	Concurrency int `json:"concurrency,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most replays at once. Default: the replay function's."`
+	// Concurrency is the most sends at once, of the Runs of a tick together (see replay.Engine.Replayers); a Run that is
+	// nobody's part counts for itself. Default 10, in each Run.
+	Concurrency int `json:"concurrency,omitempty" jsonschema:"minimum=1" jsonschema_description:"Most replays at once, by all replayers of a tick together. Default: 10 in each of them."`
 }
 
 // Normalize returns p with its defaults filled in. It is idempotent.
