@@ -13,6 +13,7 @@ local at = call('TIME')
 local now = at[1] * 1000 + math.floor(at[2] / 1000)
 local turn = tonumber(ARGV[2])
 local SHORT, MOST = 9, 31 -- characters of a fingerprint, and attempts, that a bucket keeps
+local TIMES = { 'accepted_at', 'not_before', 'expires_at' } -- that it keeps where there are any
 
 -- ms_of reads a time as Go writes it, in UTC. Nil: it is none.
 local function ms_of(text)
@@ -49,7 +50,7 @@ local function packed(r)
     return nil
   end
   local times, flags = '', 0
-  for i, name in ipairs({ 'accepted_at', 'not_before', 'expires_at' }) do
+  for i, name in ipairs((r.accepted_at or r.not_before or r.expires_at) and TIMES or {}) do
     if r[name] then
       local left, bytes = ms_of(r[name]), ''
       if not left then
@@ -98,7 +99,7 @@ local function unpacked(v, n)
     r.began_at = text_of(updated - took + 1)
   end
   local from = SHORT + 8
-  for i, name in ipairs({ 'accepted_at', 'not_before', 'expires_at' }) do
+  for i, name in ipairs(TIMES) do
     if math.floor(attempts / 2 ^ (i + 4)) % 2 == 1 then
       r[name], from = text_of(number(from, from + 7)), from + 8
     end
