@@ -14,6 +14,7 @@ import (
 
 	"backstop/lib/fault"
 
+	jsonv1 "github.com/go-json-experiment/json/v1" // what encoding/json is from Go 1.27 on: five times as fast
 	"github.com/google/uuid"
 )
 
@@ -289,7 +290,7 @@ func (e entry) decodeItem() (Item, error) {
 		return Item{}, errors.New("the entry has no field item")
 	}
 	var it Item
-	if err := json.Unmarshal([]byte(e.item), &it); err != nil {
+	if err := jsonv1.Unmarshal([]byte(e.item), &it); err != nil {
 		return Item{}, err
 	}
 	if m := it.Message; it.LastError == "" || m.ID == "" && m.Subject == "" && m.Body == "" && m.Metadata == nil {
@@ -310,7 +311,7 @@ func (e entry) lookAgain(it *Item) error {
 		Message   *json.RawMessage `json:"message"`
 		LastError *string          `json:"LastError"`
 	}
-	if err := json.Unmarshal([]byte(e.item), &w); err != nil {
+	if err := jsonv1.Unmarshal([]byte(e.item), &w); err != nil {
 		return err
 	}
 	if w.Message == nil {

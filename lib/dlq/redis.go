@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"backstop/internal/redisconn"
@@ -27,6 +28,8 @@ type Redis struct {
 	mu     sync.Mutex
 	lookup RegistryLookup
 	known  map[string]time.Time // when a sink was last added to the set of sinks
+
+	entryBytes atomic.Int64 // of the entries that were read last, on average; 0: none was
 }
 
 // NewRedis returns a store on client: a single node, failover or cluster client. It

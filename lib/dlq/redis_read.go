@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Bounds of one read: the first is short, those after it follow the size of what was
-// read before.
+// Bounds of one read: the first is short where no entry was read yet, those after it follow the size of what was
+// read before; that of other pages counts for a quarter.
 const (
 	readFirst = 16
 	readItems = 1000
@@ -213,6 +213,9 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 	size := 0
 	for len(entries) < n && size < readBytes {
 		want := min(n-len(entries), readFirst)
+		if known := r.r.entryBytes.Load(); known > 0 {
+			want = min(max(readBytes/4/int(known), readFirst), n-len(entries), readItems)
+		}
 		if len(entries) > 0 {
 			want = (readBytes - size) * len(entries) / (size + 1)
 			want = min(max(want, 1), n-len(entries), readItems)
@@ -227,6 +230,9 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			e := r.r.entryOf(s.sink, m)
 			size += e.size
 			entries = append(entries, e)
+		}
+		if len(entries) > 0 {
+			r.r.entryBytes.Store(int64(size/len(entries)) + 1)
 		}
 		if len(got) < want {
 			return entries, false, nil
