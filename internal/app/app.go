@@ -74,8 +74,8 @@ func New(ctx context.Context) (*App, error) {
 
 func (a *App) compose() error {
 	loadAWS := sync.OnceValues(func() (aws.Config, error) {
-		// Reads the platform's environment; no I/O but a credentials file.
-		return awsconf.Load(context.Background()) //nolint:forbidigo // outlives any invocation
+		// Reads the platform's environment.
+		return awsconf.Environment(context.Background()) //nolint:forbidigo // outlives any invocation
 	})
 	options := config.Options{TTL: a.Env.SinksTTL, Logger: a.Log}
 	if cfg, err := loadAWS(); err == nil {

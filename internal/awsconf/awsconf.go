@@ -15,7 +15,7 @@ import (
 )
 
 // Load reads the environment and, where there are any, profiles, as the SDK does by
-// default, which writes nothing of its own anywhere. Errors of clients made from it show no credential.
+// default, which writes nothing of its own anywhere: for commands. A function takes Environment. Errors of clients made from it show no credential.
 func Load(ctx context.Context, options ...func(*awsconfig.LoadOptions) error) (aws.Config, error) {
 	silent := awsconfig.WithLogger(logging.Nop{}) // it would write to standard error: where it looked for credentials
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, append([]func(*awsconfig.LoadOptions) error{silent}, options...)...)

@@ -29,7 +29,7 @@ type Client interface {
 
 // New returns the function of that name, or ARN, in the environment's account and region.
 func New(ctx context.Context, name string) (*Function, error) {
-	cfg, err := awsconf.Load(ctx)
+	cfg, err := awsconf.Environment(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -120,9 +120,9 @@ func TestATickStartsAsManyReplayersAsTheBacklogAsksFor(t *testing.T) {
 		"a bounded one beside a hot one": {sinks: map[string]sink{"a": {due: 9000, target: delivery.Target{Replay: replay.Policy{Concurrency: 1}}}, "b": {due: 750}}, want: 1, names: "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, all := dlq.NewMemory(), targets{}
+			store, all := &numbers{Store: dlq.NewMemory(), due: map[string]int{}}, targets{}
 			for name, s := range c.sinks {
-				push(t, store, name, name, s.due)
+				store.due[name] = s.due
 				s.target.Sink = &receiver{name: name}
 				all[name] = s.target
 			}
@@ -130,9 +130,8 @@ func TestATickStartsAsManyReplayersAsTheBacklogAsksFor(t *testing.T) {
 			f.start = func(context.Context, replay.Request, func()) error { return nil } // nobody comes
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
+			store.end = cancel
 			e := f.engine(t)
-			stop := &stopping{Store: store, end: cancel}
-			e.Store = stop
 			s, _ := e.Run(ctx, replay.Request{Scheduled: true})
 			if s.Started != c.want || s.Missing != 0 || len(f.asked) != c.want {
 				t.Fatalf("started %d (%d asked for), missing %d; want %d and 0", s.Started, len(f.asked), s.Missing, c.want)
@@ -147,14 +146,20 @@ func TestATickStartsAsManyReplayersAsTheBacklogAsksFor(t *testing.T) {
 	}
 }
 
-// stopping ends a run when it begins to send.
-type stopping struct {
+// numbers is a queue that has so many due as it says, and ends a run that begins to send.
+type numbers struct {
 	dlq.Store
+	due map[string]int
 	end func()
 }
 
-func (s *stopping) Gate(ctx context.Context, _, _ string, _ time.Duration) (bool, error) {
-	s.end()
+func (c *numbers) Stats(_ context.Context, sink string) (dlq.Stats, error) {
+	n := int64(c.due[sink])
+	return dlq.Stats{Depth: n, Remaining: n, States: map[dlq.State]int64{dlq.StateDue: n}, OldestAt: time.Now()}, nil
+}
+
+func (c *numbers) Gate(ctx context.Context, _, _ string, _ time.Duration) (bool, error) {
+	c.end()
 	return false, ctx.Err()
 }
 
@@ -168,7 +173,7 @@ func TestOnlyATickStartsReplayers(t *testing.T) {
 		"a part":                             {Sinks: []string{"a"}, Part: part},
 	} {
 		store := dlq.NewMemory()
-		push(t, store, "a", "a", 3000)
+		push(t, store, "a", "a", 600)
 		f := fleetOf(store, configured(replay.Policy{}, &receiver{name: "a"}), 16)
 		if s := run(t, f.engine(t), r); s.Started+s.Missing+len(f.asked) != 0 || s.Delivered == 0 {
 			t.Errorf("%s: %+v, asked for %d", name, s.Counts, len(f.asked))
@@ -188,8 +193,8 @@ func TestWhatIsHeldBackAsksForNobody(t *testing.T) {
 			return nil
 		}}
 		paused := &receiver{name: "paused"}
-		push(t, store, "held", "h", 3000)
-		push(t, store, "paused", "p", 3000)
+		push(t, store, "held", "h", 600)
+		push(t, store, "paused", "p", 600)
 		f := fleetOf(store, configured(replay.Policy{BaseDelay: time.Second, MaxDelay: time.Second}, held, paused), 16)
 		if err := store.Pause(t.Context(), "paused", true); err != nil {
 			t.Fatal(err)
@@ -200,8 +205,8 @@ func TestWhatIsHeldBackAsksForNobody(t *testing.T) {
 			t.Errorf("%+v, asked for %d", s, len(f.asked))
 		}
 		time.Sleep(time.Until(until) + time.Minute)
-		if s := f.tick(t); s.Started != 5 || len(paused.calls()) != 0 || depth(t, store, "held") != 0 {
-			t.Errorf("after the hold: %+v, want five started for the one", s)
+		if s := f.tick(t); s.Started != 1 || len(paused.calls()) != 0 || depth(t, store, "held") != 0 {
+			t.Errorf("after the hold: %+v, want one started for it", s)
 		}
 	})
 }
@@ -215,7 +220,7 @@ func TestATickGoesOnWithoutThoseThatCannotBeStarted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store, sink := dlq.NewMemory(), &receiver{name: "a"}
-				push(t, store, "a", "a", 4000)
+				push(t, store, "a", "a", 1600)
 				f := fleetOf(store, configured(replay.Policy{}, sink), 16)
 				f.start = func(ctx context.Context, r replay.Request, begin func()) error {
 					if r.Part.Rank > 1 {
@@ -225,10 +230,10 @@ func TestATickGoesOnWithoutThoseThatCannotBeStarted(t *testing.T) {
 					return nil
 				}
 				s := f.tick(t)
-				if s.Started != 1 || s.Missing != 6 || len(f.asked) != 2 {
-					t.Errorf("started %d, missing %d of 7, asked for %d; want 1, 6 and 2", s.Started, s.Missing, len(f.asked))
+				if s.Started != 1 || s.Missing != 2 || len(f.asked) != 2 {
+					t.Errorf("started %d, missing %d of 3, asked for %d; want 1, 2 and 2", s.Started, s.Missing, len(f.asked))
 				}
-				if n := depth(t, store, "a"); n != 0 || len(sink.counts()) != 4000 || len(sink.calls()) != 4000 {
+				if n := depth(t, store, "a"); n != 0 || len(sink.counts()) != 1600 || len(sink.calls()) != 1600 {
 					t.Errorf("%d left, %d sends of %d letters", n, len(sink.calls()), len(sink.counts()))
 				}
 			})
@@ -241,7 +246,7 @@ func TestAPartThatComesLateOrTwiceDoesNoHarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := dlq.NewMemory()
 		sink := &receiver{name: "a", answer: takes(2*time.Second, nil)}
-		push(t, store, "a", "a", 4000)
+		push(t, store, "a", "a", 1600)
 		f := fleetOf(store, configured(replay.Policy{}, sink), 16)
 		var ends []time.Time
 		f.start = func(_ context.Context, r replay.Request, begin func()) error {
@@ -251,15 +256,17 @@ func TestAPartThatComesLateOrTwiceDoesNoHarm(t *testing.T) {
 				begin()
 				begin()
 			case 2: // a little later, and far too late
-				time.AfterFunc(30*time.Second, begin)
-				time.AfterFunc(56*time.Second, begin)
+				for _, late := range []time.Duration{30 * time.Second, 56 * time.Second} {
+					f.all.Go(func() {
+						time.Sleep(late)
+						begin()
+					})
+				}
 			default: // lost
 			}
 			return nil
 		}
 		f.tick(t)
-		time.Sleep(2 * time.Minute)
-		f.all.Wait()
 		if sink.double || len(sink.calls()) != len(sink.counts()) {
 			t.Errorf("%d sends of %d letters, two at once: %v", len(sink.calls()), len(sink.counts()), sink.double)
 		}
@@ -268,7 +275,7 @@ func TestAPartThatComesLateOrTwiceDoesNoHarm(t *testing.T) {
 				t.Fatalf("%s was sent at %s, after the tick's end at %s", c.id, c.at, ends[0])
 			}
 		}
-		if len(f.sums) != 4 || int(depth(t, store, "a")) != 4000-len(sink.calls()) {
+		if len(f.sums) != 4 || int(depth(t, store, "a")) != 1600-len(sink.calls()) {
 			t.Errorf("%d parts ran, %d are left after %d sends", len(f.sums), depth(t, store, "a"), len(sink.calls()))
 		}
 		if last := f.sums[3]; last.Claimed != 0 || len(last.Sinks) != 0 {
@@ -286,11 +293,11 @@ func TestReplayersShareWhatBoundsASink(t *testing.T) {
 		delivered [2]int
 		most      int // at once
 	}{
-		"no bound: ten at once in each": {due: 10_000, delivered: [2]int{3500, 4400}, most: 100},
-		"five at once":                  {target: delivery.Target{Replay: replay.Policy{Concurrency: 5}}, due: 9000, delivered: [2]int{200, 221}, most: 5},
-		"120 at once":                   {target: delivery.Target{Replay: replay.Policy{Concurrency: 120}}, due: 10_000, delivered: [2]int{4700, 5300}, most: 120},
-		"a rate of replays":             {target: delivery.Target{Replay: replay.Policy{Rate: 50}}, due: 9000, delivered: [2]int{1900, 2250}, most: 100},
-		"a receiver's rate":             {target: delivery.Target{Flow: flow.Policy{Rate: flow.Rate{PerSecond: 100}}}, due: 9000, delivered: [2]int{2800, 4450}, most: 120},
+		"no bound: ten at once in each": {due: 5000, delivered: [2]int{3500, 4400}, most: 100},
+		"five at once":                  {target: delivery.Target{Replay: replay.Policy{Concurrency: 5}}, due: 600, delivered: [2]int{200, 221}, most: 5},
+		"120 at once":                   {target: delivery.Target{Replay: replay.Policy{Concurrency: 120}}, due: 5500, delivered: [2]int{4700, 5300}, most: 120},
+		"a rate of replays":             {target: delivery.Target{Replay: replay.Policy{Rate: 50}}, due: 3000, delivered: [2]int{1900, 2250}, most: 100},
+		"a receiver's rate":             {target: delivery.Target{Flow: flow.Policy{Rate: flow.Rate{PerSecond: 100}}}, due: 5000, delivered: [2]int{2800, 4450}, most: 120},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -331,17 +338,17 @@ func TestReplayersAreFairOverSinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := dlq.NewMemory()
 		all := targets{"hangs": {Sink: &receiver{name: "hangs", answer: takes(time.Hour, nil)}}}
-		push(t, store, "hangs", "hangs", 3000)
+		push(t, store, "hangs", "hangs", 1100)
 		var others []*receiver
 		for i := range 20 {
 			r := &receiver{name: fmt.Sprintf("s%02d", i), answer: takes(100*time.Millisecond, nil)}
 			others = append(others, r)
 			all[r.name] = delivery.Target{Sink: r}
-			push(t, store, r.name, r.name, 600)
+			push(t, store, r.name, r.name, 200)
 		}
 		f := fleetOf(store, all, 4)
 		var fewest, most int
-		first := time.AfterFunc(5*time.Second, func() {
+		first := time.AfterFunc(2*time.Second, func() {
 			for i, r := range others {
 				n := len(r.calls())
 				if i == 0 {
@@ -352,16 +359,16 @@ func TestReplayersAreFairOverSinks(t *testing.T) {
 		})
 		defer first.Stop()
 		s := f.tick(t)
-		if s.Started != 3 {
-			t.Errorf("started %d, want 3", s.Started)
+		if s.Started != 2 {
+			t.Errorf("started %d, want 2", s.Started)
 		}
 		for _, r := range others {
-			if n := len(r.calls()); n != 600 || depth(t, store, r.name) != 0 {
+			if n := len(r.calls()); n != 200 || depth(t, store, r.name) != 0 {
 				t.Errorf("%s: %d sends, %d left; want all", r.name, n, depth(t, store, r.name))
 			}
 		}
 		if fewest == 0 || most > 4*fewest {
-			t.Errorf("after five seconds one sink had %d sends and another %d", fewest, most)
+			t.Errorf("after two seconds one sink had %d sends and another %d", fewest, most)
 		}
 	})
 }
@@ -435,7 +442,7 @@ func (h *housekeeping) Retire(ctx context.Context, sink string, before time.Time
 
 // Processes of a tick and of the next one over a real Redis: each letter is sent once.
 func TestReplayersOfTwoTicksSendEachLetterOnce(t *testing.T) {
-	const letters = 4000
+	const letters = 1500
 	store, sink := redisStore(t), &receiver{name: "a", answer: func(context.Context, sinks.Message) error { return nil }}
 	push(t, store, "a", "a", letters)
 	f := fleetOf(store, configured(replay.Policy{}, sink), 5)
