@@ -12,17 +12,17 @@ func (n *next) canceler(p int) {
 		switch {
 		case away.without(CancelUndone):
 			s.end(p)
+		case !s.P[p].Marked: // the mark is another's
+			s.end(p)
 		case s.P[p].Noted:
 			s.P[p].At = atUndoNote
-		case s.P[p].Marked:
-			s.P[p].At = atUndoMark
 		default:
-			s.end(p)
+			s.P[p].At = atUndoMark
 		}
 	}
 	notes := func(r Record) bool {
 		former := r.Former.Status
-		return !away.without(CancelNotes) && (n.m.Journal || former == none || former == accepting || former == accepted || former == inProgress)
+		return !away.without(CancelNotes) && (n.m.Journal || former == none || former == accepting || former == accepted || former == inProgress || r.Accepted)
 	}
 	first := atMark
 	if away.without(CancelMarksFirst) {
@@ -139,6 +139,7 @@ func (n *next) canceler(p int) {
 		n.call(p, d, "removes the letter", func(s *State) {
 			o := &s.D[d]
 			if applied = o.Letter.There && o.Letter.Lease.of(by); applied {
+				n.gives(s, d)
 				o.remove(n.m.Journal)
 			}
 		}, func(s *State) {
@@ -162,13 +163,12 @@ func (n *next) canceler(p int) {
 	case atUndoLease:
 		n.call(p, d, "gives the lease back", func(s *State) { s.D[d].release(by) }, undo, func(s *State, _ bool) { undo(s) })
 	case atUndoNote:
-		n.call(p, d, "takes the note back", func(s *State) { s.D[d].Note = false }, func(s *State) {
-			if s.P[p].Marked {
-				s.P[p].At = atUndoMark
-			} else {
-				s.end(p)
-			}
-		}, func(s *State, _ bool) { unknownEnd(s) })
+		n.call(p, d, "takes the note back", func(s *State) {
+			// It may be that of another cancellation, which came meanwhile: then its record alone knows of it.
+			o := &s.D[d]
+			o.Blind = o.Blind || o.Note && (o.ToldCanceled || s.ending(d, p))
+			o.Note = false
+		}, func(s *State) { s.P[p].At = atUndoMark }, func(s *State, _ bool) { unknownEnd(s) })
 	case atUndoMark:
 		n.call(p, d, "takes the mark back", func(s *State) { s.D[d].Record.move(move{event: onUncancel, by: by}, away) },
 			refusedEnd, func(s *State, _ bool) { unknownEnd(s) })
@@ -201,6 +201,9 @@ func (n *next) discarder(p int) {
 		applied := false
 		n.call(p, d, "removes the letter", func(s *State) {
 			applied = s.D[d].Letter.There && s.D[d].Letter.Lease.of(by)
+			if applied {
+				n.gives(s, d)
+			}
 			s.settle(p, n.m)
 		}, func(s *State) {
 			if s.P[p].At = atNote; !applied {
@@ -214,5 +217,14 @@ func (n *next) discarder(p int) {
 		}, tell, func(s *State, _ bool) { tell(s) })
 	case atTell:
 		n.step(p, d, "tells discarded", well, func(s *State) { s.D[d].ToldDiscarded = true; s.end(p) })
+	}
+}
+
+// gives notes that a letter is removed by order. Of one whose push is under way the object may be written after the
+// journal let it go: the queue notes its address as over, until it is deleted or the queue is wiped.
+func (n *next) gives(s *State, d uint8) {
+	o := &s.D[d]
+	if a := bit(o.Letter.Address); n.m.Away.without(OrderLeavesJournal) || (o.Open|o.Spill)&a == 0 && !s.pushing(d, o.Letter.Address) {
+		o.Given |= a
 	}
 }

@@ -42,6 +42,9 @@ func (n *next) keeper(p int) {
 			if (o.Spill|o.Open)&bit(a) != 0 && !(o.Letter.There && o.Letter.Address == a) {
 				n.step(p, d, "reads an object whose letter the queue lacks", well, func(s *State) {
 					s.P[p].At, s.P[p].Address, s.P[p].Spilled = atAsk, a, o.Spill&bit(a) != 0
+					if s.pushing(d, a) { // a restore beside the push: a tick heals older ones only
+						s.D[d].cause()
+					}
 				})
 			}
 		}
@@ -83,14 +86,14 @@ func (n *next) keeper(p int) {
 			case o.Letter.There:
 				got = exists
 				if o.Letter.Address != a {
-					o.push(a, false, false, true)
+					o.push(a, Letter{}, true)
 				}
 			case o.Note && !away.without(ReturnSkipsCanceled):
 				got = over
 			default:
 				got = stored
 				o.Letter = Letter{There: true, Address: a, Held: o.Held&bit(a) != 0}
-				if o.ToldCanceled && o.Open&bit(a) != 0 && !o.Answered || o.ToldDiscarded {
+				if o.Given&bit(a) != 0 && (o.ToldCanceled || o.ToldDiscarded) {
 					s.Broken = OrderIsFinal
 				}
 				if o.Open&bit(a) == 0 { // a spilled one gets its object first: readSpilled
@@ -158,4 +161,14 @@ func (n *next) keeper(p int) {
 			s.P[p].At = atDelete
 		}, dropped)
 	}
+}
+
+// pushing reports whether somebody is pushing a letter with this address, or taking it back.
+func (s *State) pushing(d, address uint8) bool {
+	for _, p := range s.P {
+		if (p.Role == sender || p.Role == receiverOfQueue) && p.D == d && p.Address == address {
+			return true
+		}
+	}
+	return false
 }

@@ -9,7 +9,7 @@ func (d *Delivery) address() uint8 {
 }
 
 // push is push.lua: the content is stored once.
-func (d *Delivery) push(address uint8, held, expired bool, journal bool) {
+func (d *Delivery) push(address uint8, l Letter, journal bool) {
 	if d.Letter.There {
 		if journal && address != d.Letter.Address { // its own address is over, the other perhaps without an object
 			d.Ended |= bit(address)
@@ -17,7 +17,8 @@ func (d *Delivery) push(address uint8, held, expired bool, journal bool) {
 		}
 		return
 	}
-	d.Letter = Letter{There: true, Address: address, Held: held, Expired: expired}
+	d.Letter = l
+	d.Letter.There, d.Letter.Address = true, address
 }
 
 // claim is claim.lua, take.lua, overdue.lua and delivery.lua, once it is decided that the letter is leased: whoever had it

@@ -39,6 +39,8 @@ type Delivery struct {
 	// one bit for each address, of which Addresses were given out. Held are those of letters that wait
 	// for an operator.
 	Open, Spill, Ended, Held, Addresses uint8
+	// Given are the addresses of letters that were removed by order.
+	Given uint8
 	// Unjournaled: the queue notes that the journal lacks its letter.
 	Unjournaled bool
 	Messages    [mostMessages]uint8 // of the queue of requests: no, waits or out

@@ -5,7 +5,7 @@ package model
 func (s *State) judge(m *Model) {
 	for i := range s.D[:m.Deliveries] {
 		d := &s.D[i]
-		safe := d.Received > 0 || d.isKept() || d.ToldCanceled || d.ToldDiscarded || d.Doubtful || d.Lost || s.ending(uint8(i))
+		safe := d.Received > 0 || d.isKept() || d.ToldCanceled || d.ToldDiscarded || d.Doubtful || d.Lost || s.ending(uint8(i), -1)
 		switch {
 		case s.Broken != Kept:
 		case d.ToldDelivered && d.Received == 0:
@@ -48,10 +48,10 @@ func (s *State) attempt(p int) {
 	me.Sending = true
 }
 
-// ending reports whether somebody who was asked to end a delivery is at it: then what becomes of it is told soon.
-func (s *State) ending(d uint8) bool {
-	for _, p := range s.P {
-		if p.D == d && (p.Role == canceler && (p.Marked || p.Took) || p.Role == discarder && p.Took) {
+// ending reports whether somebody, but one process, who was asked to end a delivery is at it: then what becomes of it is told soon.
+func (s *State) ending(d uint8, but int) bool {
+	for i, p := range s.P {
+		if i != but && p.D == d && (p.Role == canceler && (p.Marked || p.Took || p.Noted) || p.Role == discarder && p.Took) {
 			return true
 		}
 	}

@@ -110,6 +110,7 @@ type record struct {
 	Left       bool    // its owner handed it back, and may have sent it
 	Taken      verdict // how the owner got it
 	Unanswered bool    // an attempt may have arrived
+	Accepted   bool    // it came, or was to come, through the queue of requests
 }
 
 // Record is a delivery's record, and what it was before it was canceled.
@@ -162,12 +163,12 @@ func (r *Record) move(m move, o Rules) (verdict, Record) {
 		*r = Record{record: found.Former}
 		return ln.verdict, found
 	}
-	n := record{Status: ln.status, Token: m.by, Unanswered: m.unanswered, Left: m.event == onLeave}
+	n := record{Status: ln.status, Token: m.by, Unanswered: m.unanswered, Left: m.event == onLeave, Accepted: m.event == onAccept || m.event == onQueued}
 	if n.Token == 0 {
 		n.Token = found.Token
 	}
 	if found.Status != none && situation != situationGone {
-		n.Unanswered = n.Unanswered || found.Unanswered
+		n.Unanswered, n.Accepted = n.Unanswered || found.Unanswered, n.Accepted || found.Accepted
 		if found.Status == inProgress && suffix == suffixEnded && !found.Left && !o.without(DeathMayHaveArrived) {
 			n.Unanswered = true // its owner may have sent it, and died
 		}

@@ -388,8 +388,8 @@ func (n *next) push(p int) {
 		}
 	}
 	if !me.Pushed {
-		held := n.from.D[d].Held&bit(me.Address) != 0
-		n.call(p, d, "pushes it to the queue", func(s *State) { s.D[d].push(me.Address, held, me.Fate == isExpired, n.m.Journal) },
+		l := Letter{Held: n.from.D[d].Held&bit(me.Address) != 0, Expired: me.Fate == isExpired, Unanswered: me.Unanswered || me.Before}
+		n.call(p, d, "pushes it to the queue", func(s *State) { s.D[d].push(me.Address, l, n.m.Journal) },
 			func(s *State) { s.P[p].Pushed, s.P[p].Stored = true, true; decide(s) },
 			func(s *State, _ bool) { s.P[p].Pushed, s.P[p].Doubt = true, true; decide(s) })
 		if n.from.Left.Fulls > 0 && !n.from.D[d].Letter.There {
@@ -466,7 +466,9 @@ func (n *next) finish(p int) {
 			case discarded:
 				s.P[p].Fate = isDiscarded
 			default:
+				// It may be a mark that is being undone, by a cancellation that is refused: then it is canceled all the same.
 				s.P[p].Fate = isGivenUp
+				s.D[d].Doubtful = s.D[d].Doubtful || s.ending(d, p)
 			}
 		}
 	}, func(s *State, made bool) {

@@ -27,6 +27,7 @@ func (n *next) world() {
 		n.step(-1, 0, "the queue and the records are wiped", well, func(s *State) {
 			s.Left.Wipes--
 			for i := range s.D {
+				s.D[i].Doubtful = s.D[i].Doubtful || s.ending(uint8(i), -1)
 				s.D[i].wipe()
 			}
 			for _, p := range s.P {
@@ -104,10 +105,12 @@ func (n *next) loses(d uint8) {
 		n.step(-1, d, "its record is lost", well, func(s *State) {
 			s.Left.Evicts--
 			o := &s.D[d]
-			o.Blind = o.Blind || o.Messages == [mostMessages]uint8{} // what send has put into the queue has notes
+			// What send has put into the queue has notes; what is being sent has a lease that is lost, too.
+			guarded := o.Record.Status == accepting || o.Record.Status == accepted || o.Record.Status == canceled
+			o.Blind = o.Blind || !guarded || o.Messages == [mostMessages]uint8{}
 			o.Record = Record{}
 			// A mark that is lost between the steps of its cancellation: see docs/guarantees.md, P7.
-			o.Doubtful = o.Doubtful || s.ending(d)
+			o.Doubtful = o.Doubtful || s.ending(d, -1)
 			o.cause()
 		})
 	}
@@ -155,10 +158,12 @@ func (n *next) leases() {
 	}
 }
 
-// hurries reports whether a keeper is between two calls that take seconds, while a lease takes longer.
+// hurries reports whether somebody is between two calls of which the second follows within milliseconds, and for whom
+// a lease that was running at the first is running at the second: a keeper that tells the record what it brought back, a
+// cancellation that is undone, a sender that removes the letter of what it found canceled.
 func (n *next) hurries(d uint8) bool {
 	for _, p := range n.from.P {
-		if p.Role == keeper && p.D == d && p.At == atAskAgain {
+		if p.Role != idle && p.D == d && (p.At == atAskAgain || p.At == atUndoNote || p.At == atUndoMark || p.At == atWithdraw) {
 			return true
 		}
 	}
@@ -184,7 +189,7 @@ func (n *next) dies(p int) {
 	die := func(s *State) {
 		s.Left.Deaths--
 		d := &s.D[me.D]
-		if me.Receipt {
+		if me.Receipt || (me.Role == sender || me.Role == receiverOfQueue) && (me.Pushed || me.Address > 0 && me.Opened) {
 			d.cause()
 		}
 		if me.Role == canceler || me.Role == discarder {
