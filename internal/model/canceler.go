@@ -187,7 +187,7 @@ func (n *next) discarder(p int) {
 			return
 		}
 		n.call(p, d, "takes the letter to give it up", func(s *State) { s.D[d].Letter.claim(by, away) }, func(s *State) {
-			s.P[p].At, s.P[p].Fate, s.P[p].Took = atSettle, isDiscarded, true
+			s.P[p].At, s.P[p].Fate, s.P[p].Took, s.P[p].Unanswered = atSettle, isDiscarded, true, s.D[d].Letter.Unanswered
 			if n.m.Journal {
 				s.P[p].At = atStrike
 			}
@@ -213,8 +213,11 @@ func (n *next) discarder(p int) {
 	case atNote:
 		tell := func(s *State) { s.P[p].At = atTell }
 		n.call(p, d, "tells the record: "+toldDiscarded, func(s *State) {
-			s.D[d].Record.move(move{event: toldDiscarded}, away)
-		}, tell, func(s *State, _ bool) { tell(s) })
+			s.D[d].Record.move(move{event: toldDiscarded, unanswered: me.Unanswered && !away.without(DiscardTells)}, away)
+		}, tell, func(s *State, made bool) {
+			s.D[d].Blind = s.D[d].Blind || !made
+			tell(s)
+		})
 	case atTell:
 		n.step(p, d, "tells discarded", well, func(s *State) { s.D[d].ToldDiscarded = true; s.end(p) })
 	}

@@ -42,6 +42,7 @@ const (
 	CancelUndone
 	CancelConfirms
 	CancelNotes
+	DiscardTells
 	OrderLeavesJournal
 	ReturnSkipsEnded
 	ReturnAsksRecords
@@ -96,6 +97,7 @@ var ruleTexts = [rules]struct{ name, text string }{
 	CancelUndone:          {"CancelUndone", "a cancellation that is refused undoes its mark"},
 	CancelConfirms:        {"CancelConfirms", "a cancellation marks the record once more when it has the letters"},
 	CancelNotes:           {"CancelNotes", "a cancellation is noted beside the dead letters, too"},
+	DiscardTells:          {"DiscardTells", "who discards a letter tells its record that an attempt of it may have arrived"},
 	OrderLeavesJournal:    {"OrderLeavesJournal", "what is ended by order is told once the journal has let it go"},
 	ReturnSkipsEnded:      {"ReturnSkipsEnded", "what is over does not come back from the journal"},
 	ReturnAsksRecords:     {"ReturnAsksRecords", "whoever brings a letter back asks its record before"},
