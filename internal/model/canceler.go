@@ -223,11 +223,10 @@ func (n *next) discarder(p int) {
 	}
 }
 
-// gives notes that a letter is removed by order. Of one whose push is under way the object may be written after the
-// journal let it go: the queue notes its address as over, until it is deleted or the queue is wiped.
+// gives notes that a letter is removed by order.
 func (n *next) gives(s *State, d uint8) {
 	o := &s.D[d]
-	if a := bit(o.Letter.Address); n.m.Away.without(OrderLeavesJournal) || (o.Open|o.Spill)&a == 0 && !s.pushing(d, o.Letter.Address) {
+	if a := bit(o.Letter.Address); n.m.Away.without(OrderLeavesJournal) || (o.Open|o.Spill)&a == 0 {
 		o.Given |= a
 	}
 }

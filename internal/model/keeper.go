@@ -31,7 +31,8 @@ func (n *next) keeper(p int) {
 			})
 		}
 		for a := uint8(1); a <= o.Addresses; a++ {
-			if o.Ended&bit(a) != 0 && !o.Unjournaled { // what the journal lacks is written before
+			// What the journal lacks is written before. A push writes its object within seconds.
+			if o.Ended&bit(a) != 0 && !o.Unjournaled && !n.from.pushing(d, a) {
 				n.step(p, d, "reads an address that is over", well, func(s *State) {
 					s.P[p].At, s.P[p].Address = atDelete, a
 					if away.without(ObjectBeforeEnded) {
@@ -44,6 +45,7 @@ func (n *next) keeper(p int) {
 					s.P[p].At, s.P[p].Address, s.P[p].Spilled = atAsk, a, o.Spill&bit(a) != 0
 					if s.pushing(d, a) { // a restore beside the push: a tick heals older ones only
 						s.D[d].cause()
+						s.D[d].Blind = true
 					}
 				})
 			}
@@ -135,7 +137,7 @@ func (n *next) keeper(p int) {
 	case atForgetSpill:
 		n.call(p, d, "removes it from what is spilled", func(s *State) { s.D[d].Spill &^= bit(me.Address) }, stops, dropped)
 	case atWrite:
-		n.call(p, d, "writes the letter to the journal", func(s *State) { s.D[d].Open |= bit(me.Address) }, at(atWritten), dropped)
+		n.call(p, d, "writes the letter to the journal", func(s *State) { s.D[d].write(&s.D[d].Open, me.Address) }, at(atWritten), dropped)
 	case atWritten:
 		n.call(p, d, "notes that the journal has it", func(s *State) {
 			if works(s) && s.D[d].Letter.Address == me.Address {

@@ -8,6 +8,13 @@ func (d *Delivery) address() uint8 {
 	return d.Addresses
 }
 
+// write puts an object into the journal. Whoever was at it when its letter was given up does so all the same: the queue
+// knows its address as over, until that is deleted or the queue is wiped.
+func (d *Delivery) write(folder *uint8, address uint8) {
+	*folder |= bit(address)
+	d.Given &^= bit(address)
+}
+
 // push is push.lua: the content is stored once.
 func (d *Delivery) push(address uint8, l Letter, journal bool) {
 	if d.Letter.There {

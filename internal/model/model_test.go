@@ -13,7 +13,7 @@ func TestQuick(t *testing.T) {
 		}
 		m := Model{World: w}
 		st := time.Now()
-		f := m.Explore(3_000_000)
+		f := m.Explore(6_000_000)
 		t.Logf("%s: %d states, depth %d, whole %v, broken %v %v", w.Name, f.States, f.Depth, f.Whole, f.Broken, time.Since(st))
 		if f.Broken != Kept {
 			t.Errorf("%s\n%v", w.Name, f.Trace)
@@ -27,7 +27,7 @@ func TestPlanted(t *testing.T) {
 		found := false
 		for _, w := range Worlds {
 			m := Model{World: w, Away: Without(r)}
-			f := m.Explore(3_000_000)
+			f := m.Explore(6_000_000)
 			if f.Broken != Kept {
 				t.Logf("%v: %v in %s, %d states, depth %d %v", r, f.Broken, w.Name, f.States, f.Depth, time.Since(st))
 				found = true

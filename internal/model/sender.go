@@ -216,7 +216,7 @@ func (n *next) sender(p int) {
 			return
 		}
 		n.step(p, d, "spills it", well, func(s *State) {
-			s.D[d].Spill |= bit(me.Address)
+			s.D[d].write(&s.D[d].Spill, me.Address)
 			s.P[p].At, s.P[p].Spilled = atFinish, true
 		})
 		if n.from.Left.Faults > 0 {
@@ -402,7 +402,7 @@ func (n *next) push(p int) {
 	}
 	if !me.Opened {
 		n.step(p, d, "writes it to the journal", well, func(s *State) {
-			s.D[d].Open |= bit(me.Address)
+			s.D[d].write(&s.D[d].Open, me.Address)
 			s.P[p].Opened = true
 			decide(s)
 		})

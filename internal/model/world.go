@@ -28,9 +28,6 @@ func (n *next) world() {
 			s.Left.Wipes--
 			for i := range s.D {
 				s.D[i].Doubtful = s.D[i].Doubtful || s.ending(uint8(i), -1)
-				if s.writing(uint8(i)) { // the object comes after the wipe, which forgets that its address is over
-					s.D[i].Given = 0
-				}
 				s.D[i].wipe()
 			}
 			for _, p := range s.P {
@@ -227,14 +224,4 @@ func (n *next) gate() {
 	if n.from.Gate.Wait {
 		n.step(-1, 0, "the receiver's hold ends", well, func(s *State) { s.Gate.Wait = false })
 	}
-}
-
-// writing reports whether somebody is about to write an object of a delivery.
-func (s *State) writing(d uint8) bool {
-	for _, p := range s.P {
-		if p.D == d && (p.Role == keeper && p.At == atWrite || p.At == atPush && p.Role != idle) {
-			return true
-		}
-	}
-	return false
 }
