@@ -44,8 +44,7 @@ type Found struct {
 // node is a state that was reached, and how.
 type node struct {
 	parent int32
-	depth  int32
-	label  Label
+	choice uint16 // among the steps of the parent
 }
 
 // Explore looks at every state, nearest first, at most so many: a history that it finds is as short as any.
@@ -53,41 +52,50 @@ func (m *Model) Explore(most int) Found {
 	start := m.Start()
 	seen := map[uint64]struct{}{start.hash(): {}}
 	nodes := []node{{parent: -1}}
-	states := []State{start} // of nodes from base on
-	base := 0
+	level, following := []State{start}, []State(nil)
 	var steps []Step
-	for at := 0; at < len(nodes); at++ {
-		s := states[at-base]
-		if at-base > 1<<16 {
-			states, base = slices.Clone(states[at-base:]), at
-		}
-		steps = m.Next(&s, steps)
-		for i := range steps {
-			st := &steps[i]
-			h := st.To.hash()
-			if _, ok := seen[h]; ok {
-				continue
+	for depth, at := 0, 0; ; depth++ {
+		for i := range level {
+			steps = m.Next(&level[i], steps)
+			for choice := range steps {
+				to := &steps[choice].To
+				h := to.hash()
+				if _, ok := seen[h]; ok {
+					continue
+				}
+				seen[h] = struct{}{}
+				nodes = append(nodes, node{int32(at), uint16(choice)})
+				if to.Broken != Kept {
+					return Found{Broken: to.Broken, Trace: m.traceTo(nodes, len(nodes)-1), States: len(nodes), Depth: depth + 1}
+				}
+				following = append(following, *to)
 			}
-			seen[h] = struct{}{}
-			nodes = append(nodes, node{int32(at), nodes[at].depth + 1, st.Label})
-			if st.To.Broken != Kept {
-				return Found{Broken: st.To.Broken, Trace: traceTo(nodes, len(nodes)-1), States: len(nodes), Depth: int(nodes[at].depth) + 1}
+			at++
+			if len(nodes) > most {
+				return Found{States: len(nodes), Depth: depth}
 			}
-			states = append(states, st.To)
 		}
-		if len(nodes) > most {
-			return Found{States: len(nodes), Depth: int(nodes[at].depth)}
+		if len(following) == 0 {
+			return Found{States: len(nodes), Depth: depth, Whole: true}
 		}
+		level, following = following, level[:0]
 	}
-	return Found{States: len(nodes), Depth: int(nodes[len(nodes)-1].depth), Whole: true}
 }
 
-func traceTo(nodes []node, at int) Trace {
-	var t Trace
+// traceTo makes the history of a node's choices.
+func (m *Model) traceTo(nodes []node, at int) Trace {
+	var choices []uint16
 	for ; nodes[at].parent >= 0; at = int(nodes[at].parent) {
-		t = append(t, nodes[at].label)
+		choices = append(choices, nodes[at].choice)
 	}
-	slices.Reverse(t)
+	slices.Reverse(choices)
+	s := m.Start()
+	var t Trace
+	var steps []Step
+	for _, c := range choices {
+		steps = m.Next(&s, steps)
+		t, s = append(t, steps[c].Label), steps[c].To
+	}
 	return t
 }
 
@@ -102,7 +110,12 @@ func (m *Model) Walk(seed uint64, most int) Found {
 		if len(steps) == 0 {
 			break
 		}
-		st := steps[r.IntN(len(steps))]
+		i := r.IntN(len(steps))
+		// Processes go on more often than not: what the world does, and what goes wrong, is the spice.
+		for tries := 0; tries < 3 && (steps[i].Who < 0 || steps[i].How != well); tries++ {
+			i = r.IntN(len(steps))
+		}
+		st := steps[i]
 		s = st.To
 		f.Trace = append(f.Trace, st.Label)
 	}
@@ -111,38 +124,66 @@ func (m *Model) Walk(seed uint64, most int) Found {
 }
 
 // Replay goes through a history. It reports the promise that breaks at its end; ok says that every step could be
-// made, and that nothing broke before the last.
+// made.
 func (m *Model) Replay(t Trace) (broken Promise, ok bool) {
+	broken, _, ok = m.replay(t)
+	return broken, ok
+}
+
+// replay returns the history as it was made, too: where fewer processes have begun, another one may have a step.
+func (m *Model) replay(t Trace) (broken Promise, made Trace, ok bool) {
 	s := m.Start()
 	var steps []Step
 	for _, l := range t {
 		steps = m.Next(&s, steps)
 		i := slices.IndexFunc(steps, func(st Step) bool { return st.Label == l })
 		if i < 0 {
-			return Kept, false
+			i = slices.IndexFunc(steps, func(st Step) bool { return st.Who >= 0 && l.Who >= 0 && st.like(l) })
 		}
-		s = steps[i].To
+		if i < 0 {
+			return Kept, nil, false
+		}
+		made, s = append(made, steps[i].Label), steps[i].To
 	}
-	return s.Broken, true
+	return s.Broken, made, true
 }
 
-// Shrink makes a history that breaks a promise shorter, until no run of steps can be left out of it.
+// like reports whether two steps are the same, but for who makes them.
+func (l Label) like(other Label) bool {
+	l.Who = other.Who
+	return l == other
+}
+
+// Shrink makes a history that breaks a promise shorter, until no step, and no two of them, can be left out.
 func (m *Model) Shrink(t Trace) Trace {
-	want, _ := m.Replay(t)
-	for size := len(t) / 2; size > 0; {
-		smaller := false
-		for at := 0; at+size <= len(t); {
-			less := slices.Concat(t[:at], t[at+size:])
-			if got, ok := m.Replay(less); ok && got == want {
-				t, smaller = less, true
-			} else {
-				at++
+	want, ok := m.Replay(t)
+	if !ok || want == Kept {
+		return t
+	}
+	try := func(less Trace) bool {
+		got, made, ok := m.replay(less)
+		if ok && got == want {
+			t = made
+			return true
+		}
+		return false
+	}
+	for again := true; again; {
+		again = false
+		for size := max(len(t)/2, 1); size > 0; size /= 2 { // runs of steps
+			for at := 0; at+size <= len(t); {
+				if try(slices.Concat(t[:at], t[at+size:])) {
+					again = true
+				} else {
+					at++
+				}
 			}
 		}
-		if size = min(size, len(t)); !smaller || size > 1 {
-			size /= 2
-			if smaller && size == 0 {
-				size = 1
+		for i := 0; i < len(t); i++ { // any two
+			for j := i + 2; j < len(t); j++ {
+				if try(slices.Concat(t[:i], t[i+1:j], t[j+1:])) {
+					again = true
+				}
 			}
 		}
 	}

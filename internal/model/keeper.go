@@ -51,12 +51,8 @@ func (n *next) keeper(p int) {
 			}
 		}
 	case atAsk:
-		if away.without(ReturnAsksRecords) {
-			n.step(p, d, "does not ask the record", well, at(atReturn))
-			return
-		}
 		n.step(p, d, "asks the record", well, func(s *State) {
-			s.P[p].At = atReturn
+			s.P[p].At, s.P[p].Asked = atReturn, true
 			r := s.D[d].Record.Status
 			if !s.D[d].Letter.There && (r == canceled || r == delivered || r == discarded) {
 				s.P[p].At = atOver
@@ -95,7 +91,7 @@ func (n *next) keeper(p int) {
 			default:
 				got = stored
 				o.Letter = Letter{There: true, Address: a, Held: o.Held&bit(a) != 0}
-				if o.Given&bit(a) != 0 && (o.ToldCanceled || o.ToldDiscarded) {
+				if o.ToldCanceled && o.Note || o.Given&bit(a) != 0 && (o.ToldCanceled || o.ToldDiscarded) {
 					s.Broken = OrderIsFinal
 				}
 				if o.Open&bit(a) == 0 { // a spilled one gets its object first: readSpilled
@@ -122,8 +118,10 @@ func (n *next) keeper(p int) {
 			o := &s.D[d]
 			o.Record.move(move{event: toldDeadLettered}, away)
 			if r := o.Record.Status; (r == delivered || r == canceled) && o.Letter.There {
-				if o.Letter.Lease.runs() {
+				if o.Letter.Lease.runs() && me.Asked { // it ended since it was asked
 					o.cause()
+				} else if o.Letter.Lease.runs() {
+					o.Loose = true
 				} else {
 					o.remove(true)
 				}

@@ -56,10 +56,14 @@ func (d *Delivery) wipe() {
 		d.Lost = true
 	}
 	d.Record, d.Letter, d.Note, d.Ended, d.Unjournaled = Record{}, Letter{}, false, 0, false
-	d.Blind, d.Causes = true, plenty
+	d.Blind, d.Loose, d.Causes = true, true, plenty
 }
 
 // plenty are more causes than doubles can be.
 const plenty = 9
 
-func (d *Delivery) cause() { d.Causes = min(d.Causes+1, plenty) }
+// cause is something that went wrong so that the receiver may get it once more, or that its letter stays.
+func (d *Delivery) cause() {
+	d.Causes = min(d.Causes+1, plenty)
+	d.Loose = true
+}

@@ -54,6 +54,8 @@ type Delivery struct {
 	ToldDelivered, ToldKept, ToldAccepted, ToldCanceled, ToldSure, ToldDiscarded bool
 	// Doubtful: somebody wanted its end and does not know what became of that.
 	Doubtful bool
+	// Loose: somebody died, or lost a reply, who was to remove a letter of it. Evicted: its record was lost.
+	Loose, Evicted bool
 	// Blind: its record was lost, or could not be read. Lost: so was its letter, and the queue had said that the journal lacks it.
 	Blind, Lost bool
 }
@@ -127,6 +129,7 @@ type Process struct {
 	Opened     bool // so was the journal
 	Failed     bool // which did not take it
 	Spilled    bool
+	Asked      bool // a keeper, its record, before it brought the letter back
 	Marked     bool // a canceler's own mark; a sender: the record spoke of a letter
 	Noted      bool // it may have noted the cancellation
 	Took       bool // it leased a letter
@@ -266,11 +269,13 @@ func (n *next) call(p int, d uint8, what string, effect, then func(s *State), lo
 	}
 	n.step(p, d, what, silent, func(s *State) {
 		s.Left.Faults--
+		s.D[d].Loose = true
 		effect(s)
 		lost(s, true)
 	})
 	n.step(p, d, what, away, func(s *State) {
 		s.Left.Faults--
+		s.D[d].Loose = true
 		lost(s, false)
 	})
 }

@@ -3,6 +3,10 @@ package model
 // judge holds a state against what must be true in each. What must be true of steps is looked at where they
 // are made: attempts where they begin, returns where they are stored.
 func (s *State) judge(m *Model) {
+	rest := true
+	for _, p := range s.P {
+		rest = rest && p.Role == idle
+	}
 	for i := range s.D[:m.Deliveries] {
 		d := &s.D[i]
 		safe := d.Received > 0 || d.isKept() || d.ToldCanceled || d.ToldDiscarded || d.Doubtful || d.Lost || s.ending(uint8(i), -1)
@@ -16,6 +20,8 @@ func (s *State) judge(m *Model) {
 			s.Broken = AcceptedIsTrue
 		case d.ToldSure && d.Received > 0 && !d.Blind:
 			s.Broken = CanceledIsTrue
+		case rest && d.Letter.There && d.Letter.Lease.By == 0 && (d.Record.Status == delivered || d.Record.Status == canceled) && !d.Loose && !d.Doubtful:
+			s.Broken = NothingStays
 		case int(d.Received) > 1+int(d.Causes):
 			s.Broken = DoublesHaveCauses
 		}

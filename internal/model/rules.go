@@ -45,7 +45,6 @@ const (
 	DiscardTells
 	OrderLeavesJournal
 	ReturnSkipsEnded
-	ReturnAsksRecords
 	ReturnAsksAgain
 	ReturnSkipsCanceled
 	ObjectBeforeEnded
@@ -100,7 +99,6 @@ var ruleTexts = [rules]struct{ name, text string }{
 	DiscardTells:          {"DiscardTells", "who discards a letter tells its record that an attempt of it may have arrived"},
 	OrderLeavesJournal:    {"OrderLeavesJournal", "what is ended by order is told once the journal has let it go"},
 	ReturnSkipsEnded:      {"ReturnSkipsEnded", "what is over does not come back from the journal"},
-	ReturnAsksRecords:     {"ReturnAsksRecords", "whoever brings a letter back asks its record before"},
 	ReturnAsksAgain:       {"ReturnAsksAgain", "whoever brought a letter back tells its record, and removes what ended meanwhile"},
 	ReturnSkipsCanceled:   {"ReturnSkipsCanceled", "what is noted as canceled does not come back from the journal"},
 	ObjectBeforeEnded:     {"ObjectBeforeEnded", "an address is forgotten after its object is gone"},
@@ -145,6 +143,7 @@ const (
 	OrderIsFinal
 	OneProbe
 	HoldHolds
+	NothingStays
 	DoublesHaveCauses
 	promises
 )
@@ -161,6 +160,7 @@ var promiseTexts = [promises]struct{ name, text string }{
 	OrderIsFinal:       {"OrderIsFinal", "what was given up, and its caller told, does not come back from the journal"},
 	OneProbe:           {"OneProbe", "of a receiver that is down at most one attempt is under way"},
 	HoldHolds:          {"HoldHolds", "no attempt begins while the receiver has asked to wait"},
+	NothingStays:       {"NothingStays", "once nobody is at work, nobody died and no reply was lost, no letter waits of what its record says was delivered or canceled"},
 	DoublesHaveCauses:  {"DoublesHaveCauses", "the receiver got it once, and once more for each cause in the history at most"},
 }
 

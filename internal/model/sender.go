@@ -81,6 +81,10 @@ func (n *next) sender(p int) {
 		}
 		var v verdict
 		n.call(p, d, "begins the record", func(s *State) {
+			if o := &s.D[d]; o.Evicted { // nobody knows what was
+				o.cause()
+				o.Evicted = false
+			}
 			v, _ = s.D[d].Record.move(move{event: event, by: by, untrue: me.At == atBeginAnew, lease: true}, away)
 		}, func(s *State) { n.begun(s, p, v) }, func(s *State, _ bool) {
 			if queued { // it may have been canceled since it was accepted

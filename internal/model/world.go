@@ -93,6 +93,8 @@ func (n *next) loses(d uint8) {
 		n.step(-1, d, "others remove its letter", well, func(s *State) {
 			s.Left.Trims--
 			o := &s.D[d]
+			o.Loose = o.Loose || o.Letter.Lease.By != 0
+			o.Causes = min(o.Causes+1, plenty) // whoever replays it cannot settle it, and the journal may bring it back
 			kept := o.ToldKept || o.ToldAccepted && o.Messages == [mostMessages]uint8{}
 			for _, p := range s.P {
 				kept = kept || p.Role != idle && p.D == d && (p.Fate == isKept || p.Fate == isExpired)
@@ -111,7 +113,7 @@ func (n *next) loses(d uint8) {
 			o.Record = Record{}
 			// A mark that is lost between the steps of its cancellation: see docs/guarantees.md, P7.
 			o.Doubtful = o.Doubtful || s.ending(d, -1)
-			o.cause()
+			o.Evicted = true
 		})
 	}
 }
@@ -177,7 +179,8 @@ func (s *State) late(by token, d uint8) {
 	}
 	s.Left.Lates--
 	s.P[by-1].Late = true
-	s.D[d].cause()
+	s.D[d].Loose = s.D[d].Loose || s.P[by-1].Role == replayer // another has the letter by then
+	s.D[d].Causes = min(s.D[d].Causes+1, plenty)              // if it is the sender's, it still removes what it stored
 }
 
 // dies ends a process anywhere.
@@ -189,6 +192,7 @@ func (n *next) dies(p int) {
 	die := func(s *State) {
 		s.Left.Deaths--
 		d := &s.D[me.D]
+		d.Loose = true
 		if me.Receipt || (me.Role == sender || me.Role == receiverOfQueue) && (me.Pushed || me.Address > 0 && me.Opened) {
 			d.cause()
 		}
