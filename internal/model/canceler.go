@@ -102,9 +102,9 @@ func (n *next) canceler(p int) {
 			switch v {
 			case finished: // a receiver has it
 				s.P[p].Fate, s.P[p].At = isDelivered, atStrike
-				s.D[d].Note = false
+				s.unnote(p)
 			case busy:
-				s.D[d].Note = false
+				s.unnote(p)
 				s.D[d].release(by)
 				refusedEnd(s)
 			default:
@@ -163,12 +163,7 @@ func (n *next) canceler(p int) {
 	case atUndoLease:
 		n.call(p, d, "gives the lease back", func(s *State) { s.D[d].release(by) }, undo, func(s *State, _ bool) { undo(s) })
 	case atUndoNote:
-		n.call(p, d, "takes the note back", func(s *State) {
-			// It may be that of another cancellation, which came meanwhile: then its record alone knows of it.
-			o := &s.D[d]
-			o.Blind = o.Blind || o.Note && (o.ToldCanceled || s.ending(d, p))
-			o.Note = false
-		}, func(s *State) { s.P[p].At = atUndoMark }, func(s *State, _ bool) { unknownEnd(s) })
+		n.call(p, d, "takes the note back", func(s *State) { s.unnote(p) }, func(s *State) { s.P[p].At = atUndoMark }, func(s *State, _ bool) { unknownEnd(s) })
 	case atUndoMark:
 		n.call(p, d, "takes the mark back", func(s *State) { s.D[d].Record.move(move{event: onUncancel, by: by}, away) },
 			refusedEnd, func(s *State, _ bool) { unknownEnd(s) })
@@ -221,6 +216,14 @@ func (n *next) discarder(p int) {
 	case atTell:
 		n.step(p, d, "tells discarded", well, func(s *State) { s.D[d].ToldDiscarded = true; s.end(p) })
 	}
+}
+
+// unnote takes a canceler's note back. It may be that of another cancellation, which came meanwhile: then the record alone
+// knows of that.
+func (s *State) unnote(p int) {
+	o := &s.D[s.P[p].D]
+	o.Blind = o.Blind || o.Note && (o.ToldCanceled || s.ending(s.P[p].D, p))
+	o.Note = false
 }
 
 // gives notes that a letter is removed by order.

@@ -54,8 +54,12 @@ type Delivery struct {
 	ToldDelivered, ToldKept, ToldAccepted, ToldCanceled, ToldSure, ToldDiscarded bool
 	// Doubtful: somebody wanted its end and does not know what became of that.
 	Doubtful bool
-	// Loose: somebody died, or lost a reply, who was to remove a letter of it. Evicted: its record was lost.
-	Loose, Evicted bool
+	// Loose: somebody died, or lost a reply, who was to remove a letter of it.
+	Loose bool
+	// Unremembered: its record was lost once. Evicted: and nobody has begun since.
+	Unremembered, Evicted bool
+	// Forgot: its letter went, and what that knew of attempts that may have arrived is in no record.
+	Forgot bool
 	// Blind: its record was lost, or could not be read. Lost: so was its letter, and the queue had said that the journal lacks it.
 	Blind, Lost bool
 }

@@ -31,7 +31,7 @@ func TestEveryHistoryOfSmallWorlds(t *testing.T) {
 
 // Seeded histories of larger worlds keep them, too.
 func TestSeededHistoriesOfLargerWorlds(t *testing.T) {
-	seeds(t, 40_000)
+	seeds(t, 60_000)
 }
 
 // seeds walks through the larger worlds, and shows the shortest history that is like one that breaks a promise.

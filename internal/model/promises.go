@@ -18,7 +18,7 @@ func (s *State) judge(m *Model) {
 			s.Broken = KeptIsTrue
 		case d.ToldAccepted && !safe && d.Messages == [mostMessages]uint8{}:
 			s.Broken = AcceptedIsTrue
-		case d.ToldSure && d.Received > 0 && !d.Blind:
+		case d.ToldSure && d.Received > 0 && !d.Blind && !d.Forgot:
 			s.Broken = CanceledIsTrue
 		case rest && d.Letter.There && d.Letter.Lease.By == 0 && (d.Record.Status == delivered || d.Record.Status == canceled) && !d.Loose && !d.Doubtful:
 			s.Broken = NothingStays

@@ -122,8 +122,13 @@ func (s *State) settle(p int, m *Model) {
 		return
 	}
 	l := &d.Letter
+	if l.Unanswered && me.Fate == isDiscarded { // the record is told after that, and whoever comes in between begins anew
+		d.cause()
+	}
 	switch me.Fate {
 	case isDelivered, isGivenUp, isDiscarded:
+		// A record that a cancellation has marked that did not end learns nothing of it.
+		d.Forgot = d.Forgot || d.Record.Status == canceled && l.Unanswered
 		d.remove(m.Journal)
 		return
 	case isExpired:

@@ -85,7 +85,13 @@ func (n *next) sender(p int) {
 				o.cause()
 				o.Evicted = false
 			}
-			v, _ = s.D[d].Record.move(move{event: event, by: by, untrue: me.At == atBeginAnew, lease: true}, away)
+			o := &s.D[d]
+			o.Blind = o.Blind || o.Unremembered && !queued // notes are for what comes from the queue
+			if me.At == atBeginAnew && o.Record.Unanswered {
+				o.Forgot = true
+				o.cause()
+			}
+			v, _ = o.Record.move(move{event: event, by: by, untrue: me.At == atBeginAnew, lease: true}, away)
 		}, func(s *State) { n.begun(s, p, v) }, func(s *State, _ bool) {
 			if queued { // it may have been canceled since it was accepted
 				n.handedBack(s, p)

@@ -93,7 +93,9 @@ func (n *next) loses(d uint8) {
 		n.step(-1, d, "others remove its letter", well, func(s *State) {
 			s.Left.Trims--
 			o := &s.D[d]
-			o.Loose = o.Loose || o.Letter.Lease.By != 0
+			if o.Letter.Lease.By != 0 { // a cancellation cannot see that a replay has it
+				o.Loose, o.Blind = true, true
+			}
 			o.Causes = min(o.Causes+1, plenty) // whoever replays it cannot settle it, and the journal may bring it back
 			kept := o.ToldKept || o.ToldAccepted && o.Messages == [mostMessages]uint8{}
 			for _, p := range s.P {
@@ -112,8 +114,10 @@ func (n *next) loses(d uint8) {
 			o.Blind = o.Blind || !guarded || o.Messages == [mostMessages]uint8{}
 			o.Record = Record{}
 			// A mark that is lost between the steps of its cancellation: see docs/guarantees.md, P7.
-			o.Doubtful = o.Doubtful || s.ending(d, -1)
-			o.Evicted = true
+			if s.ending(d, -1) {
+				o.Doubtful, o.Blind = true, true
+			}
+			o.Evicted, o.Unremembered = true, true
 		})
 	}
 }
