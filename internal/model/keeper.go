@@ -40,7 +40,7 @@ func (n *next) keeper(p int) {
 					}
 				})
 			}
-			if (o.Spill|o.Open)&bit(a) != 0 && !(o.Letter.There && o.Letter.Address == a) {
+			if (o.Spill|o.Open)&bit(a) != 0 && (!o.Letter.There || o.Letter.Address != a) {
 				n.step(p, d, "reads an object whose letter the queue lacks", well, func(s *State) {
 					s.P[p].At, s.P[p].Address, s.P[p].Spilled = atAsk, a, o.Spill&bit(a) != 0
 					if s.pushing(d, a) { // a restore beside the push: a tick heals older ones only

@@ -16,6 +16,7 @@ const most = 4_000_000
 func TestEveryHistoryOfSmallWorlds(t *testing.T) {
 	for _, w := range Worlds {
 		t.Run(w.Name, func(t *testing.T) {
+			t.Parallel()
 			m := Model{World: w}
 			f := m.Explore(most)
 			if f.Broken != Kept {
@@ -31,7 +32,7 @@ func TestEveryHistoryOfSmallWorlds(t *testing.T) {
 
 // Seeded histories of larger worlds keep them, too.
 func TestSeededHistoriesOfLargerWorlds(t *testing.T) {
-	seeds(t, 60_000)
+	seeds(t, 40_000)
 }
 
 // seeds walks through the larger worlds, and shows the shortest history that is like one that breaks a promise.

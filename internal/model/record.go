@@ -167,6 +167,9 @@ func (r *Record) move(m move, o Rules) (verdict, Record) {
 	if n.Token == 0 {
 		n.Token = found.Token
 	}
+	if situation == situationGone && !o.without(GoneMayHaveArrived) {
+		n.Unanswered = found.Unanswered
+	}
 	if found.Status != none && situation != situationGone {
 		n.Unanswered, n.Accepted = n.Unanswered || found.Unanswered, n.Accepted || found.Accepted
 		if found.Status == inProgress && suffix == suffixEnded && !found.Left && !o.without(DeathMayHaveArrived) {

@@ -34,6 +34,7 @@ const (
 	FailedStays
 	AmbiguousWaits
 	DeathMayHaveArrived
+	GoneMayHaveArrived
 	CancelMarksFirst
 	CancelTakesLetters
 	CancelSparesReplays
@@ -88,6 +89,7 @@ var ruleTexts = [rules]struct{ name, text string }{
 	FailedStays:           {"FailedStays", "a replay that failed leaves the letter"},
 	AmbiguousWaits:        {"AmbiguousWaits", "what may have arrived is held, where the policy is `park`"},
 	DeathMayHaveArrived:   {"DeathMayHaveArrived", "a process that died with a delivery counts as an attempt without an answer"},
+	GoneMayHaveArrived:    {"GoneMayHaveArrived", "what begins anew, for its letter is gone, may have arrived before"},
 	CancelMarksFirst:      {"CancelMarksFirst", "a cancellation marks the record before it takes the letters"},
 	CancelTakesLetters:    {"CancelTakesLetters", "a cancellation takes the delivery's letters"},
 	CancelSparesReplays:   {"CancelSparesReplays", "a cancellation is refused while a replay holds a letter"},

@@ -86,10 +86,10 @@ func (n *next) sender(p int) {
 				o.Evicted = false
 			}
 			o := &s.D[d]
-			o.Blind = o.Blind || o.Unremembered && !queued // notes are for what comes from the queue
+			o.Blind = o.Blind || o.Unremembered && !queued                 // notes are for what comes from the queue
+			o.Forgot = o.Forgot || me.At == atBeginAnew && s.ending(d, -1) // a discard tells the record after this
 			if me.At == atBeginAnew && o.Record.Unanswered {
-				o.Forgot = true
-				o.cause()
+				o.cause() // where what may have arrived is held, its letter was held
 			}
 			v, _ = o.Record.move(move{event: event, by: by, untrue: me.At == atBeginAnew, lease: true}, away)
 		}, func(s *State) { n.begun(s, p, v) }, func(s *State, _ bool) {

@@ -93,7 +93,8 @@ func (n *next) loses(d uint8) {
 		n.step(-1, d, "others remove its letter", well, func(s *State) {
 			s.Left.Trims--
 			o := &s.D[d]
-			if o.Letter.Lease.By != 0 { // a cancellation cannot see that a replay has it
+			o.Forgot = o.Forgot || o.Letter.Unanswered && !o.Record.Unanswered // what replays had no answer to, the letter alone knows
+			if o.Letter.Lease.By != 0 {                                        // a cancellation cannot see that a replay has it
 				o.Loose, o.Blind = true, true
 			}
 			o.Causes = min(o.Causes+1, plenty) // whoever replays it cannot settle it, and the journal may bring it back

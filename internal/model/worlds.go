@@ -18,7 +18,7 @@ var Worlds = []World{
 	{Name: "discards", Deliveries: 1, Processes: 2, Budget: Budget{Calls: 1, Replays: 1, Discards: 1, Cancels: 1, Faults: 1}},
 	{Name: "spilled, records lost", Deliveries: 1, Processes: 2, Journal: true, Budget: Budget{Calls: 1, Keeps: 1, Cancels: 1, Fulls: 1, Evicts: 1, Faults: 1}},
 	{Name: "late keepers", Deliveries: 1, Processes: 2, Journal: true, Budget: Budget{Calls: 1, Replays: 2, Keeps: 2, Evicts: 1, Lates: 1}},
-	{Name: "others remove letters, no journal", Deliveries: 1, Processes: 2, Budget: Budget{Calls: 2, Replays: 1, Faults: 1, Trims: 1}},
+	{Name: "others remove letters, no journal", Deliveries: 1, Processes: 2, Budget: Budget{Calls: 2, Replays: 1, Cancels: 1, Faults: 1, Trims: 1}},
 	{Name: "an outage", Deliveries: 2, Processes: 3, Budget: Budget{Calls: 3, Deaths: 1, Lates: 1, Outages: 1, Holds: 1}},
 }
 
