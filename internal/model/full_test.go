@@ -5,7 +5,7 @@ package model
 import "testing"
 
 // mostFull bounds what is looked at of a world with one more fault.
-const mostFull = 8_000_000
+const mostFull = 5_000_000
 
 // The same with one fault more, and many more seeds.
 func TestEveryHistoryOfSmallWorldsWithMoreFaults(t *testing.T) {
