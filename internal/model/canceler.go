@@ -155,6 +155,9 @@ func (n *next) canceler(p int) {
 	case atTell:
 		n.step(p, d, "tells canceled", well, func(s *State) {
 			s.D[d].ToldCanceled = true
+			for _, other := range s.P { // a discard that removed the letter, and is about to tell the record what that knew
+				s.D[d].Forgot = s.D[d].Forgot || other.D == d && other.Role == discarder && other.At == atNote && other.Unanswered
+			}
 			if r := s.D[d].Record; !r.Unanswered && !s.D[d].Blind && r.Status == canceled {
 				s.D[d].ToldSure = true
 			}
@@ -208,6 +211,7 @@ func (n *next) discarder(p int) {
 	case atNote:
 		tell := func(s *State) { s.P[p].At = atTell }
 		n.call(p, d, "tells the record: "+toldDiscarded, func(s *State) {
+			s.D[d].Forgot = s.D[d].Forgot || s.D[d].Record.Status == canceled && me.Unanswered // which stays as it is
 			s.D[d].Record.move(move{event: toldDiscarded, unanswered: me.Unanswered && !away.without(DiscardTells)}, away)
 		}, tell, func(s *State, made bool) {
 			s.D[d].Blind = s.D[d].Blind || !made
