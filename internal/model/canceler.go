@@ -211,8 +211,8 @@ func (n *next) discarder(p int) {
 	case atNote:
 		tell := func(s *State) { s.P[p].At = atTell }
 		n.call(p, d, "tells the record: "+toldDiscarded, func(s *State) {
-			s.D[d].Forgot = s.D[d].Forgot || s.D[d].Record.Status == canceled && me.Unanswered // which stays as it is
-			s.D[d].Record.move(move{event: toldDiscarded, unanswered: me.Unanswered && !away.without(DiscardTells)}, away)
+			v, _ := s.D[d].Record.move(move{event: toldDiscarded, unanswered: me.Unanswered && !away.without(DiscardTells)}, away)
+			s.D[d].Forgot = s.D[d].Forgot || v == stayed && me.Unanswered // somebody is at work, or it is canceled
 		}, tell, func(s *State, made bool) {
 			s.D[d].Blind = s.D[d].Blind || !made
 			tell(s)
