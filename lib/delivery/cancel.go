@@ -254,13 +254,17 @@ func seen(state State, rec Record, letters []dlq.Item) Record {
 	}
 	for _, it := range letters {
 		rec.Attempts = max(rec.Attempts, it.Attempts+len(it.History))
-		unanswered := it.Unanswered
-		if it.Reason == dlq.ReasonAmbiguous {
-			unanswered = max(unanswered, 1)
-		}
-		rec.Unanswered = max(rec.Unanswered, unanswered)
+		rec.Unanswered = max(rec.Unanswered, unansweredOf(it))
 	}
 	return rec
+}
+
+// unansweredOf is how many attempts of a dead letter may have arrived.
+func unansweredOf(it dlq.Item) int {
+	if it.Reason == dlq.ReasonAmbiguous {
+		return max(it.Unanswered, 1)
+	}
+	return it.Unanswered
 }
 
 // drop removes the letters. Where that fails the record stays as it is, for some may be gone:

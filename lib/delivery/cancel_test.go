@@ -278,3 +278,20 @@ func TestACancelerThatIsLateDoesNotSayThatNothingIsCanceled(t *testing.T) {
 		t.Errorf("again: %+v, %v; want %+v", got, err, want)
 	}
 }
+
+// A replay of a dead letter had no answer, and an operator gave the letter up: whoever cancels the delivery then is told
+// that it may have arrived, for the record knows it by then.
+func TestWhatWasDiscardedMayHaveArrived(t *testing.T) {
+	b := newBench(nil)
+	it := b.kept(t)
+	it.Unanswered = 1 // by a replay
+	if _, err := b.Records.Update(t.Context(), delivery.ChangeOf(it, delivery.StatusDiscarded)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.queue.Discard(t.Context(), it.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.canceler(nil).Cancel(t.Context(), key); err != nil || !got.MayHaveArrived {
+		t.Errorf("%+v, %v; want that it may have arrived", got, err)
+	}
+}

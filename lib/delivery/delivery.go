@@ -272,13 +272,16 @@ type Change struct {
 	Status      Status
 	ItemID      string // the dead letter
 	Fingerprint string // of its content
+	// Unanswered is how many of its attempts may have arrived, where its letter does not tell any more: of
+	// what was discarded. 0: what the record knows holds.
+	Unanswered int
 }
 
 func (c Change) event() event { return event("told_" + string(c.Status)) }
 
 // record is what the change makes of a record.
 func (c Change) record(now time.Time) Record {
-	r := Record{Sink: c.Sink, ID: c.ID, ItemID: c.ItemID, UpdatedAt: now, Fingerprint: c.Fingerprint}
+	r := Record{Sink: c.Sink, ID: c.ID, ItemID: c.ItemID, UpdatedAt: now, Fingerprint: c.Fingerprint, Unanswered: c.Unanswered}
 	if c.Status == StatusDeadLettered {
 		r.DeadLetteredAt = now
 	}
@@ -298,7 +301,11 @@ func (c Change) after(verdict State, found Record) Status {
 
 // ChangeOf tells that a dead letter came to s.
 func ChangeOf(it dlq.Item, s Status) Change {
-	return Change{Key: KeyOf(it), Status: s, ItemID: it.ID, Fingerprint: FingerprintOf(it)}
+	c := Change{Key: KeyOf(it), Status: s, ItemID: it.ID, Fingerprint: FingerprintOf(it)}
+	if s == StatusDiscarded {
+		c.Unanswered = unansweredOf(it)
+	}
+	return c
 }
 
 // KeyOf is the delivery that a dead letter is of: in another sink, where it superseded one of there.

@@ -400,3 +400,19 @@ func TestRecordsExpire(t *testing.T) {
 		t.Error("the record outlived its time to live")
 	}
 }
+
+// A dead letter is gone, and its delivery begins anew: that an attempt of it may have arrived, and when the first one began,
+// is known all the same.
+func TestWhatBeginsAnewMayHaveArrivedBefore(t *testing.T) {
+	each(t, func(t *testing.T, s delivery.Store) {
+		_, first := begin(t, s, key, "f", "a", lease)
+		rec := finished("f")
+		rec.Status, rec.ItemID, rec.Unanswered = delivery.StatusDeadLettered, "ops~1-0", 1
+		finish(t, s, "a", rec, delivery.StatusDeadLettered)
+		b := delivery.Begin{Key: key, Fingerprint: "f", Token: "b", Lease: lease, Untrue: &delivery.Record{ItemID: "ops~1-0"}}
+		state, got, err := s.Begin(t.Context(), b)
+		if err != nil || state != delivery.StateStarted || got.Unanswered != 1 || !got.BeganAt.Equal(first.BeganAt) {
+			t.Errorf("%s %+v, %v; want it started, with one attempt that may have arrived, since %v", state, got, err, first.BeganAt)
+		}
+	})
+}

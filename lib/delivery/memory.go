@@ -106,6 +106,9 @@ func (s *Memory) move(k Key, m move) (verdict State, found, now Record) {
 	if ok && sit != older && sit != gone {
 		r.inherit(old, suffix)
 	}
+	if ok && sit == gone && old.Unanswered > 0 {
+		r.Unanswered, r.BeganAt = old.Unanswered, first(old.BeganAt, r.BeganAt)
+	}
 	if ok {
 		r.Pending = joined(old.Pending, r.Pending)
 	}

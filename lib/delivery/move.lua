@@ -96,6 +96,10 @@ if old and situation ~= 'older' and situation ~= 'gone' then
   if new.attempts == nil then new.attempts = old.attempts end
   if new.unanswered == nil then new.unanswered = old.unanswered end
 end
+if old and situation == 'gone' and (old.unanswered or 0) > 0 then
+  -- It begins anew; what may have arrived of it may have all the same, and counts from then.
+  new.unanswered, new.began_at = old.unanswered, old.began_at or new.began_at
+end
 if old and old.pending then
   -- Events that are not told yet stay, also of what begins anew.
   local pending, known = old.pending, {}

@@ -411,8 +411,9 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 		if err != nil {
 			if fault.CodeOf(err) != fault.CodeDLQNotFound {
 				s.unguarded(ctx, g.key, err)
+				return Answer{}, false, nil
 			}
-			return Answer{}, false, nil
+			return s.replayed(bctx, *r, g, b)
 		}
 		var events []PendingEvent
 		if it.DeliveredAt.IsZero() { // else whoever replayed it has told so
@@ -423,6 +424,23 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 		return a, true, err
 	}
 	return Answer{}, false, nil
+}
+
+// replayed decides about a delivery that was taken over, and whose dead letter is not there: a replay may have had it
+// when the record was taken, and may have told that since, and removed the letter. So the record is asked again.
+func (s *Sender) replayed(ctx context.Context, r Request, g *guard, b Begin) (a Answer, decided bool, err error) {
+	state, found, err := s.Records.Begin(ctx, b)
+	if err != nil {
+		s.unguarded(ctx, g.key, err)
+		return Answer{}, false, nil
+	}
+	if state != StateFinished {
+		return Answer{}, false, nil
+	}
+	if a, decided = s.repeat(ctx, g, found); decided {
+		err = s.Events.tellAll(ctx, r.Budget, found, true)
+	}
+	return a, decided, err
 }
 
 // repeat answers a duplicate by the record of its delivery. It reports false when that
