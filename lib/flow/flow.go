@@ -14,6 +14,7 @@ import (
 	"context"
 	"hash/fnv"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -100,6 +101,9 @@ type Gate struct {
 	Log *slog.Logger
 	// Observer counts what this process changed. Nil: nobody does.
 	Observer Observer
+	// Rand returns numbers in [0, 1), which keep processes apart; it must be safe for concurrent use.
+	// Nil: math/rand/v2.
+	Rand func() float64
 
 	asking singleflight.Group
 	own    Memory // the process's, for rates while the store is away
@@ -143,6 +147,13 @@ const (
 	reportEvery = time.Second
 	reportMost  = 20 // outcomes
 )
+
+func (g *Gate) rand() float64 {
+	if g.Rand != nil {
+		return g.Rand()
+	}
+	return rand.Float64()
+}
 
 // Paused reports whether an operator has paused the sink, at most two seconds ago.
 func (g *Gate) Paused(ctx context.Context, sink string) bool { return g.look(ctx, sink).paused }
