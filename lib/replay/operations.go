@@ -223,7 +223,7 @@ func (o *Operation) unworkable() string {
 // operation works on one bulk operation until it is final, its time is over, or what
 // is left must wait.
 func (r *run) operation(ctx context.Context, b retry.Budget, id string) error {
-	w := &worker{run: r, budget: b, owner: uuid.NewString()}
+	w := &worker{run: r, budget: b, owner: uuid.NewString(), saving: make(slots, 1)}
 	op, taken, err := r.operationStore().Take(ctx, id, w.owner, w.lease())
 	if err != nil || !taken {
 		return err

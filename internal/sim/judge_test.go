@@ -1,0 +1,260 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"backstop/lib/delivery"
+	"backstop/lib/dlq"
+	"backstop/lib/fault"
+)
+
+// fate is all that is known of a delivery. World.mu guards it. Times are since the start; 0: never.
+type fate struct {
+	id, sink           string
+	expires, notBefore time.Duration
+	attempts           []*attempt
+	taken              int
+	// causes are why it may arrive twice: what was not answered, who died with it.
+	causes []string
+
+	accepted    bool // somebody was told that it is safe
+	heard       []string
+	handedBack  bool // somebody was told that it is not
+	cancelTried bool
+	canceled    time.Duration // when somebody was told so
+	discarded   bool          // an operator gave it up, or tried to
+	retired     bool          // it was removed for its age
+	unguarded   bool          // it went out though its record could not be read
+}
+
+// cause notes why deliveries may arrive twice. w.mu is held.
+func (w *world) cause(ids []string, why string) {
+	for _, id := range ids {
+		if f := w.fates[id]; !slices.Contains(f.causes, why) {
+			f.causes = append(f.causes, why)
+		}
+	}
+}
+
+// begins holds an attempt that begins now against the rules. w.mu is held.
+func (w *world) begins(f *fate, a *attempt) {
+	if f.canceled > 0 && !f.unguarded {
+		w.fault(f, "sent at %s, after somebody was told at %s that it is canceled", a.at, f.canceled)
+	}
+	if f.expires > 0 && a.at >= f.expires {
+		w.fault(f, "sent at %s, and its time was over at %s", a.at, f.expires)
+	}
+	if a.at < f.notBefore {
+		w.fault(f, "sent at %s, and it was to wait until %s", a.at, f.notBefore)
+	}
+	for _, other := range f.attempts {
+		switch {
+		case other.over:
+		case other.replayed && a.replayed:
+			w.fault(f, "%s replays it while %s does", a.by.name, other.by.name)
+		case len(f.causes) == 0:
+			w.fault(f, "%s sends it while %s does", a.by.name, other.by.name)
+		}
+	}
+	if f.taken > 0 && len(f.causes) == 0 {
+		w.fault(f, "%s sends it again without a cause", a.by.name)
+	}
+	if f.sink != "paced" {
+		return
+	}
+	if w.own[a.by] > 0 {
+		w.own[a.by]--
+		return
+	}
+	if over := w.meter.begins(time.Now()); over > 0 {
+		w.fault(f, "%.3f attempts more than the shared rate lets through", over)
+	}
+}
+
+// takes notes that a receiver has it. w.mu is held.
+func (w *world) takes(f *fate, _ *attempt) {
+	f.taken++
+	w.note("receiver", "takes", f.id, fmt.Sprint(f.taken))
+	if f.taken > 1 && len(f.causes) > 0 {
+		w.doubles[f.causes[0]]++
+	}
+}
+
+// meter is a bucket of as many attempts as may begin at once: it never runs dry exactly where no
+// window, however long, has more than the rate and the burst.
+type meter struct {
+	left float64
+	last time.Time
+}
+
+// begins returns how many attempts too many there are with one that begins now.
+func (m *meter) begins(now time.Time) float64 {
+	if m.last.IsZero() {
+		m.left = float64(pace.Burst)
+	}
+	m.left = min(float64(pace.Burst), m.left+pace.PerSecond*now.Sub(m.last).Seconds())
+	m.last = now
+	m.left--
+	// A reply is on its way for a moment after its slot was given, and clocks are compared in ms.
+	return -m.left - 0.02*pace.PerSecond
+}
+
+// somewhere reports whether the delivery is safe now: a receiver has it, or it waits where it is sent or
+// seen. What somebody ordered to end may be gone. w.mu is held.
+func (w *world) somewhere(f *fate, letters map[string]bool) bool {
+	return f.taken > 0 || w.queue.has(f.id) || letters[f.id] || f.discarded || f.retired
+}
+
+func (w *world) lettersNow() map[string]bool {
+	items, err := w.letters.Items(context.Background(), "", 1<<30) //nolint:forbidigo // no context ends it
+	if err != nil {
+		panic(err)
+	}
+	waits := map[string]bool{}
+	for _, it := range items {
+		waits[it.DeliveryID] = waits[it.DeliveryID] || it.DeliveredAt.IsZero()
+	}
+	return waits
+}
+
+// told holds what a caller is told against what is there, at once. w.mu is held.
+func (w *world) told(f *fate, a delivery.Answer, err error) {
+	if err != nil {
+		f.handedBack = true
+		f.heard = append(f.heard, string(fault.CodeOf(err)))
+		return
+	}
+	f.heard = append(f.heard, string(a.Status))
+	if a.Status == delivery.StatusCanceled {
+		if !f.cancelTried {
+			w.fault(f, "its caller was told that it is canceled, and nobody did")
+		}
+		return
+	}
+	f.accepted = true
+	switch {
+	case a.Status == delivery.StatusDelivered && f.taken == 0:
+		w.fault(f, "its caller was told that it is delivered, and its receiver has not got it")
+	case a.Status == delivery.StatusDiscarded && !f.discarded:
+		w.fault(f, "its caller was told that it is discarded, and nobody did")
+	case !f.cancelTried && !w.somewhere(f, w.lettersNow()):
+		w.fault(f, "its caller was told %s, and it is nowhere", a.Status)
+	}
+}
+
+// judgeCanceled holds a cancellation against what receivers have. w.mu is held.
+func (w *world) judgeCanceled(f *fate, c delivery.Cancellation) {
+	if f.taken > 0 && !c.MayHaveArrived && len(f.causes) == 0 {
+		w.fault(f, "canceled without a word that it may have arrived, and its receiver has it")
+	}
+}
+
+// account is what became of the deliveries of a seed, or of many.
+type account struct {
+	Seeds, Deliveries                                         int
+	Hours                                                     float64
+	Delivered, DeadLettered, Ended, HandedBack, Canceled      int
+	Doubles, Lost, Attempts, Processes, Deaths, Events, Broke int
+	Causes                                                    map[string]int
+}
+
+func (a *account) add(b account) {
+	a.Seeds += b.Seeds
+	a.Deliveries += b.Deliveries
+	a.Hours += b.Hours
+	a.Delivered += b.Delivered
+	a.DeadLettered += b.DeadLettered
+	a.Ended += b.Ended
+	a.HandedBack += b.HandedBack
+	a.Canceled += b.Canceled
+	a.Doubles += b.Doubles
+	a.Lost += b.Lost
+	a.Attempts += b.Attempts
+	a.Processes += b.Processes
+	a.Deaths += b.Deaths
+	a.Events += b.Events
+	a.Broke += b.Broke
+	if a.Causes == nil {
+		a.Causes = map[string]int{}
+	}
+	for why, n := range b.Causes {
+		a.Causes[why] += n
+	}
+}
+
+func (a account) String() string {
+	text := fmt.Sprintf("seeds=%d deliveries=%d simulated_hours=%.1f delivered=%d dead_lettered=%d ended_by_order=%d handed_back=%d canceled=%d doubles_explained=%d lost=%d; attempts %d, processes %d, deaths %d, calls and events %d",
+		a.Seeds, a.Deliveries, a.Hours, a.Delivered, a.DeadLettered, a.Ended, a.HandedBack, a.Canceled, a.Doubles, a.Lost, a.Attempts, a.Processes, a.Deaths, a.Events)
+	return text
+}
+
+// judge accounts for every delivery at the end.
+func (w *world) judge(ctx context.Context) account {
+	letters := w.lettersNow()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := account{
+		Seeds: 1, Deliveries: len(w.ids), Hours: w.at().Hours(), Processes: w.processes, Deaths: w.deaths, Events: w.events, Causes: w.doubles,
+	}
+	slices.SortFunc(w.ids, strings.Compare)
+	for _, id := range w.ids {
+		f := w.fates[id]
+		a.Attempts += len(f.attempts)
+		a.Doubles += max(f.taken-1, 0)
+		switch {
+		case f.taken > 0:
+			a.Delivered++
+		case letters[id]:
+			a.DeadLettered++
+		case f.canceled > 0:
+			a.Canceled++
+		case w.queue.redrive[id] > 0:
+			a.HandedBack++
+		case w.queue.has(id):
+			w.fault(f, "it waits in the queue still")
+		case f.discarded || f.retired:
+			a.Ended++
+		case f.accepted:
+			a.Lost++
+			w.fault(f, "LOST: accepted, and neither delivered, kept, handed back nor canceled; its callers were told %v", f.heard)
+		default:
+			a.HandedBack++
+		}
+		if f.canceled == 0 || f.unguarded {
+			continue
+		}
+		if letters[id] {
+			w.fault(f, "canceled, and a dead letter is left")
+		}
+	}
+	w.judgeQueue(ctx)
+	a.Broke = len(w.faults)
+	return a
+}
+
+// judgeQueue looks for what the schedule should have sent by now. w.mu is held.
+func (w *world) judgeQueue(ctx context.Context) {
+	items, err := w.letters.Items(ctx, "", 1<<30)
+	if err != nil {
+		w.fault(nil, "%v", err)
+	}
+	states := map[dlq.State]int{}
+	for _, it := range items {
+		state := it.State(time.Now())
+		states[state]++
+		late := time.Since(it.NextReplayAt)
+		if f := w.fates[it.DeliveryID]; state == dlq.StateReplaying || state == dlq.StateDue && late > 5*time.Minute {
+			w.fault(f, "its dead letter is %s for %s, and everything works", state, late)
+		}
+	}
+	var text []string
+	for _, s := range slices.Sorted(maps.Keys(states)) {
+		text = append(text, fmt.Sprint(s, states[s]))
+	}
+	w.note("judge", "dead letters", "", strings.Join(text, " "))
+}
