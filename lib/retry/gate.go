@@ -37,12 +37,14 @@ func (r *Retrier) try(d Delivery, cfg Config) flow.Try {
 }
 
 // shut reports whether the receiver is left alone: then nothing waits for it, and out is
-// complete.
-func (r *Retrier) shut(ctx context.Context, d Delivery, cfg Config, out *Outcome) bool {
+// complete. own is what the attempt has been given, nil: nothing yet.
+func (r *Retrier) shut(ctx context.Context, d Delivery, cfg Config, own *flow.Leave, out *Outcome) bool {
 	if r.Gate == nil {
 		return false
 	}
-	l, refused := r.Gate.Shut(ctx, r.try(d, cfg))
+	t := r.try(d, cfg)
+	t.Own = own
+	l, refused := r.Gate.Shut(ctx, t)
 	if refused {
 		*out = out.refused(dlq.ReasonOpen, l, cfg)
 	}
@@ -92,7 +94,7 @@ func (r *Retrier) untilSlot(ctx context.Context, d Delivery, cfg Config, l flow.
 		return false
 	}
 	err := delay.Sleep(ctx, max(time.Until(l.At), 0))
-	if err == nil && !r.shut(ctx, d, cfg, out) {
+	if err == nil && !r.shut(ctx, d, cfg, &l, out) {
 		return true
 	}
 	r.tell(ctx, d.Budget, l, flow.NoAnswer, nil)
