@@ -152,10 +152,10 @@ func (w *world) takeBack(ctx context.Context, f *fate) {
 
 // schedule runs the engine each minute, each time in the process of before unless that died.
 func (w *world) schedule(ctx context.Context, n int) {
-	w.pause(time.Duration(n+1) * time.Minute / time.Duration(w.engines+1))
-	p := w.newProcess("replay")
+	w.pause(time.Duration(float64(time.Minute) * w.Chance("phase", n)))
+	engine := w.newProcess("replay")
 	for w.at() < w.end-2*time.Minute {
-		tick := w.at()
+		tick, p := w.at(), engine
 		p.invoke(ctx, 55*time.Second, func(ctx context.Context) {
 			p.turn("tick", "")
 			_, err := p.engine.Run(ctx, replay.Request{})
@@ -170,7 +170,7 @@ func (w *world) schedule(ctx context.Context, n int) {
 		dead := p.dead
 		w.mu.Unlock()
 		if dead {
-			p = w.newProcess("replay")
+			engine = w.newProcess("replay")
 		}
 		w.pause(tick + time.Minute - w.at())
 	}

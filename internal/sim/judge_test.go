@@ -233,7 +233,7 @@ func (w *world) judge(ctx context.Context) account {
 		}
 	}
 	w.judgeQueue(ctx)
-	a.Broke = len(w.faults)
+	a.Broke, w.judged = len(w.faults), true
 	return a
 }
 

@@ -74,6 +74,7 @@ func try[T any](ctx context.Context, p *process, op string, ids []string, show f
 	}
 	// fails notes that the caller does not know what became of the call.
 	fails := func(why string) (T, error) {
+		p.turn(op, about) // what ends at one instant goes on one by one
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.note(p.name, op, about, why)
@@ -95,7 +96,6 @@ func try[T any](ctx context.Context, p *process, op string, ids []string, show f
 		}
 		if p.away() {
 			<-ctx.Done()
-			_ = p.alive()
 			return fails("cut off:")
 		}
 		stalled = chance("stall") < w.stall && !shared
@@ -107,7 +107,6 @@ func try[T any](ctx context.Context, p *process, op string, ids []string, show f
 		w.mu.Unlock()
 		w.pause(30*time.Second + time.Duration(9e10*chance("stalled")))
 	} else if w.line.Wait(ctx, there) != nil {
-		_ = p.alive()
 		return fails("late:")
 	}
 	if err := p.alive(); err != nil {
@@ -141,11 +140,9 @@ func try[T any](ctx context.Context, p *process, op string, ids []string, show f
 	}
 	if lost < w.lost {
 		<-ctx.Done()
-		_ = p.alive()
 		return fails("lost reply:")
 	}
 	if w.line.Wait(ctx, back) != nil {
-		_ = p.alive()
 		return fails("late reply:")
 	}
 	if over := p.alive(); over != nil {
@@ -384,8 +381,10 @@ func (s store) ClaimDelivery(ctx context.Context, c dlq.DeliveryClaim) ([]dlq.Le
 			return nil, nil
 		}
 		got, err := s.memory().ClaimDelivery(ctx, c)
+		s.p.w.mu.Lock()
+		defer s.p.w.mu.Unlock()
 		for _, l := range got {
-			s.learn(l.Item)
+			s.p.w.letterOf[l.ID], s.p.w.leases[l.ID] = l.Item.DeliveryID, l.Lease
 		}
 		return got, err
 	})
@@ -626,6 +625,7 @@ func (g guard) Paused(ctx context.Context, sink string) bool {
 func (g guard) Ask(ctx context.Context, t flow.Try) flow.Leave {
 	g.p.turn("ask", t.Delivery)
 	l := g.Gate.Ask(ctx, t)
+	g.p.says("ask", t.Delivery, l)
 	if g.p.w.plant == "the gate is not asked" {
 		l.Verdict, l.At = flow.Go, time.Time{}
 	}
@@ -634,7 +634,20 @@ func (g guard) Ask(ctx context.Context, t flow.Try) flow.Leave {
 
 func (g guard) Shut(ctx context.Context, t flow.Try) (flow.Leave, bool) {
 	g.p.turn("shut", t.Delivery)
-	return g.Gate.Shut(ctx, t)
+	l, shut := g.Gate.Shut(ctx, t)
+	if shut {
+		g.p.says("shut", t.Delivery, l)
+	}
+	return l, shut
+}
+
+// says notes what a gate has said.
+func (p *process) says(what, delivery string, l flow.Leave) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if !p.dead {
+		p.w.note(p.name, what, delivery, [...]string{flow.Go: "go", flow.Wait: "wait", flow.Refused: "refused"}[l.Verdict]+" "+l.Why)
+	}
 }
 
 func (g guard) Tell(ctx context.Context, l flow.Leave, t flow.Told) {

@@ -72,6 +72,7 @@ type world struct {
 	sum       uint64 // of the trace
 	trace     []string
 	events    int
+	judged    bool
 	faults    []string
 	doubles   map[string]int // by cause
 }
@@ -106,8 +107,11 @@ func (w *world) troubled() bool { return w.at() < w.size.faults }
 // pause waits, and goes on alone.
 func (w *world) pause(d time.Duration) { _ = w.line.Wait(context.Background(), d) } //nolint:forbidigo // no context ends it
 
-// note adds a line to the trace. w.mu is held.
+// note adds a line to the trace, which ends when the world is judged. w.mu is held.
 func (w *world) note(who, what, about, result string) {
+	if w.judged {
+		return
+	}
 	w.events++
 	line := strconv.FormatInt(int64(w.at()), 10) + " " + who + " " + what + " " + about + " " + result
 	for i := range len(line) {
