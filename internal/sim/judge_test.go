@@ -71,9 +71,11 @@ func (w *world) begins(f *fate, a *attempt) {
 		w.own[a.by]--
 		return
 	}
-	if over := w.meter.begins(time.Now()); over > 0 {
-		w.fault(f, "%.3f attempts more than the shared rate lets through", over)
+	at := a.at
+	if slot := a.by.slots[f.id]; a.by.unanswered > slot && slot > 0 {
+		at = slot // it was told late, and is used late
 	}
+	w.paced = append(w.paced, at)
 }
 
 // takes notes that a receiver has it. w.mu is held.
@@ -85,23 +87,20 @@ func (w *world) takes(f *fate, _ *attempt) {
 	}
 }
 
-// meter is a bucket of as many attempts as may begin at once: it never runs dry exactly where no
-// window, however long, has more than the rate and the burst.
-type meter struct {
-	left float64
-	last time.Time
-}
-
-// begins returns how many attempts too many there are with one that begins now.
-func (m *meter) begins(now time.Time) float64 {
-	if m.last.IsZero() {
-		m.left = float64(pace.Burst)
+// judgeRate holds all attempts at the receiver with a rate against it: a bucket of as many as may begin at once
+// never runs dry exactly where no window, however long, has more than the rate and the burst. w.mu is held.
+func (w *world) judgeRate() {
+	slices.Sort(w.paced)
+	left, last := float64(pace.Burst), time.Duration(0)
+	for _, at := range w.paced {
+		left = min(float64(pace.Burst), left+pace.PerSecond*(at-last).Seconds()) - 1
+		last = at
+		// A reply is on its way for a moment after its slot was given, and clocks are compared in ms.
+		if left < -0.02*pace.PerSecond {
+			w.fault(nil, "%.3f attempts more than the shared rate lets through, at %s", -left, at)
+			return
+		}
 	}
-	m.left = min(float64(pace.Burst), m.left+pace.PerSecond*now.Sub(m.last).Seconds())
-	m.last = now
-	m.left--
-	// A reply is on its way for a moment after its slot was given, and clocks are compared in ms.
-	return -m.left - 0.02*pace.PerSecond
 }
 
 // somewhere reports whether the delivery is safe now: a receiver has it, or it waits where it is sent or
@@ -232,6 +231,7 @@ func (w *world) judge(ctx context.Context) account {
 			w.fault(f, "canceled, and a dead letter is left")
 		}
 	}
+	w.judgeRate()
 	w.judgeQueue(ctx)
 	a.Broke, w.judged = len(w.faults), true
 	return a

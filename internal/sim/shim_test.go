@@ -72,6 +72,8 @@ func try[T any](ctx context.Context, p *process, op string, ids []string, show f
 	if err := p.alive(); err != nil {
 		return none, err
 	}
+	// A gate's calls are quick: a slot that is told late is used late.
+	shared := strings.HasPrefix(op, "flow")
 	// fails notes that the caller does not know what became of the call.
 	fails := func(why string) (T, error) {
 		p.turn(op, about) // what ends at one instant goes on one by one
@@ -79,10 +81,11 @@ func try[T any](ctx context.Context, p *process, op string, ids []string, show f
 		defer w.mu.Unlock()
 		w.note(p.name, op, about, why)
 		w.cause(ids, why+" "+op)
+		if shared {
+			p.unanswered = w.at()
+		}
 		return none, fmt.Errorf("%s: %w", op, errAway)
 	}
-	// A gate's calls are quick: a slot that is told late is used late.
-	shared := strings.HasPrefix(op, "flow")
 	chance := func(what string) float64 { return w.Chance(what, p.name, op, about, int64(w.at())) }
 	there := 300*time.Microsecond + time.Duration(1.2e6*chance("there"))
 	back := 300*time.Microsecond + time.Duration(1.2e6*chance("back"))
@@ -626,6 +629,9 @@ func (g guard) Ask(ctx context.Context, t flow.Try) flow.Leave {
 	g.p.turn("ask", t.Delivery)
 	l := g.Gate.Ask(ctx, t)
 	g.p.says("ask", t.Delivery, l)
+	g.p.w.mu.Lock()
+	g.p.slots[t.Delivery] = l.At.Sub(g.p.w.start)
+	g.p.w.mu.Unlock()
 	if g.p.w.plant == "the gate is not asked" {
 		l.Verdict, l.At = flow.Go, time.Time{}
 	}

@@ -68,8 +68,8 @@ type world struct {
 	leases    map[string]dlq.Lease // by dead letter: the last one handed out
 	letterOf  map[string]string    // by dead letter: its delivery
 	own       map[*process]int     // slots that a process may have given itself
-	meter     meter
-	sum       uint64 // of the trace
+	paced     []time.Duration      // when the receiver with a rate was attempted
+	sum       uint64               // of the trace
 	trace     []string
 	events    int
 	judged    bool
@@ -179,14 +179,17 @@ type process struct {
 	guard  guard
 
 	died chan struct{}
-	dead bool // w.mu guards it, and hand
-	hand map[string]int
+	// w.mu guards these.
+	dead       bool
+	hand       map[string]int
+	slots      map[string]time.Duration // by delivery: when it may go
+	unanswered time.Duration            // when a call about receivers last was not
 }
 
 func (w *world) newProcess(kind string) *process {
 	w.mu.Lock()
 	w.processes++
-	p := &process{w: w, name: kind + strconv.Itoa(w.processes), died: make(chan struct{}), hand: map[string]int{}}
+	p := &process{w: w, name: kind + strconv.Itoa(w.processes), died: make(chan struct{}), hand: map[string]int{}, slots: map[string]time.Duration{}}
 	w.mu.Unlock()
 	p.gate = &flow.Gate{Store: shared{p}, Log: discard, Rand: p.rand}
 	p.guard = guard{p.gate, p}
