@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -76,6 +77,17 @@ func (w *world) begins(f *fate, a *attempt) {
 		at = slot // it was told late, and is used late
 	}
 	w.paced = append(w.paced, at)
+}
+
+// settles holds what a settlement did against who has the lease. w.mu is held.
+func (w *world) settles(l dlq.Lease, applied bool) {
+	if !applied {
+		return
+	}
+	if held, ok := w.leases[l.ID]; ok && held.Token != l.Token && !w.settled[l.ID+l.Token] {
+		w.fault(w.fates[w.letterOf[l.ID]], "a late holder settles the dead letter %s, which another leases", l.ID)
+	}
+	w.settled[l.ID+l.Token] = true
 }
 
 // takes notes that a receiver has it. w.mu is held.
@@ -190,6 +202,17 @@ func (a account) String() string {
 	text := fmt.Sprintf("seeds=%d deliveries=%d simulated_hours=%.1f delivered=%d dead_lettered=%d ended_by_order=%d handed_back=%d canceled=%d doubles_explained=%d lost=%d; attempts %d, processes %d, deaths %d, calls and events %d",
 		a.Seeds, a.Deliveries, a.Hours, a.Delivered, a.DeadLettered, a.Ended, a.HandedBack, a.Canceled, a.Doubles, a.Lost, a.Attempts, a.Processes, a.Deaths, a.Events)
 	return text
+}
+
+// causes tells why some arrived twice, what explains most of them first.
+func (a account) causes() string {
+	names := slices.Collect(maps.Keys(a.Causes))
+	slices.SortFunc(names, func(x, y string) int { return cmp.Or(a.Causes[y]-a.Causes[x], strings.Compare(x, y)) })
+	var out []string
+	for _, why := range names[:min(12, len(names))] {
+		out = append(out, fmt.Sprintf("%s %d", why, a.Causes[why]))
+	}
+	return strings.Join(out, ", ")
 }
 
 // judge accounts for every delivery at the end.

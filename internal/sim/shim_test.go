@@ -342,7 +342,7 @@ func letterIDs[T any](all []T, of func(T) dlq.Lease) []string {
 }
 
 func (s store) Settle(ctx context.Context, settlements []dlq.Settlement) ([]dlq.SettleResult, error) {
-	w := s.p.w
+	w, asked := s.p.w, settlements
 	ids := s.deliveriesOf(letterIDs(settlements, func(x dlq.Settlement) dlq.Lease { return x.Lease })...)
 	got, err := one(ctx, s, "settle", ids, func(got []dlq.SettleResult) string {
 		var b strings.Builder
@@ -359,7 +359,13 @@ func (s store) Settle(ctx context.Context, settlements []dlq.Settlement) ([]dlq.
 			}
 			w.mu.Unlock()
 		}
-		return s.memory().Settle(ctx, settlements)
+		got, err := s.memory().Settle(ctx, settlements)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for i, r := range got {
+			w.settles(asked[i].Lease, r == dlq.SettleApplied)
+		}
+		return got, err
 	})
 	if err == nil {
 		s.p.drops(ids...)

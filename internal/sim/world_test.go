@@ -67,6 +67,7 @@ type world struct {
 	idle      []*process
 	leases    map[string]dlq.Lease // by dead letter: the last one handed out
 	letterOf  map[string]string    // by dead letter: its delivery
+	settled   map[string]bool      // by dead letter and token: that was recorded
 	own       map[*process]int     // slots that a process may have given itself
 	paced     []time.Duration      // when the receiver with a rate was attempted
 	sum       uint64               // of the trace
@@ -80,12 +81,12 @@ type world struct {
 func newWorld(seed uint64, s size, plant string) *world {
 	w := &world{
 		Seed: Seed(seed), size: s, plant: plant, start: time.Now(), over: make(chan struct{}), fates: map[string]*fate{},
-		leases: map[string]dlq.Lease{}, letterOf: map[string]string{}, own: map[*process]int{}, sum: fnv.New64a().Sum64(), doubles: map[string]int{},
+		leases: map[string]dlq.Lease{}, letterOf: map[string]string{}, own: map[*process]int{}, sum: fnv.New64a().Sum64(), doubles: map[string]int{}, settled: map[string]bool{},
 		records: delivery.NewMemory(0), operations: replay.NewMemoryOperations(),
 	}
 	w.rates = rates{
 		lost: 0.04 * w.Chance("lost"), refused: 0.02 * w.Chance("refused"), slow: 0.02 * w.Chance("slow"),
-		stall: 0.001 * w.Chance("stall"), death: 0.006 * w.Chance("death"), cut: 0.6 * w.Chance("cut"),
+		stall: 0.004 * w.Chance("stall"), death: 0.006 * w.Chance("death"), cut: 0.6 * w.Chance("cut"),
 	}
 	if w.Chance("bounded") < 0.3 {
 		w.maxLen = 5 + int(30*w.Chance("max len"))
