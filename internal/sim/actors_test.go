@@ -182,7 +182,7 @@ func (w *world) operate(ctx context.Context) {
 	paused := ""
 	for n := 0; w.at() < w.size.faults; n++ {
 		w.pause(10*time.Second + time.Duration(float64(80*time.Second)*w.Chance("operator", n)))
-		items, err := w.letters.Items(ctx, "", 1<<30)
+		items, err := w.letters.Items(ctx, "", 100)
 		if err != nil {
 			panic(err)
 		}
@@ -208,20 +208,17 @@ func (w *world) operate(ctx context.Context) {
 			}
 		})
 	}
-	for paused != "" {
-		p := w.newProcess("operator")
-		p.invoke(ctx, 20*time.Second, func(ctx context.Context) {
-			if (store{p: p}).Pause(ctx, paused, false) == nil {
-				paused = ""
-			}
-		})
-		w.pause(time.Second)
+	w.pause(2 * time.Minute) // whatever was on its way has arrived
+	for _, sink := range sinkNames {
+		if err := w.letters.Pause(ctx, sink, false); err != nil {
+			panic(err)
+		}
 	}
 }
 
 func (w *world) operateOn(ctx context.Context, p *process, it dlq.Item, chance float64) {
 	w.mu.Lock()
-	w.letterOf[it.ID] = it.DeliveryID
+	w.knows(it)
 	f := w.fates[it.DeliveryID]
 	f.discarded = f.discarded || chance < 0.35 && it.DeliveredAt.IsZero()
 	w.mu.Unlock()

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,15 +102,20 @@ func try[T any](ctx context.Context, p *process, op string, ids []string, show f
 			<-ctx.Done()
 			return fails("cut off:")
 		}
-		stalled = chance("stall") < w.stall && !shared
+		stalled = chance("stall") < max(w.stall, w.late[op]) && !shared
 	}
-	if stalled { // the whole process stands still, and its request with it
-		w.mu.Lock()
-		w.note(p.name, op, about, "stalls")
-		w.cause(ids, "stall")
-		w.mu.Unlock()
-		w.pause(30*time.Second + time.Duration(9e10*chance("stalled")))
-	} else if w.line.Wait(ctx, there) != nil {
+	if stalled { // it is on its way for long, and arrives whatever has become of the process
+		go func() {
+			w.pause(time.Second + time.Duration(9e10*chance("stalled")))
+			_, err := do(context.WithoutCancel(ctx))
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.note(p.name, op, about, "arrives late "+string(fault.CodeOf(err)))
+		}()
+		<-ctx.Done()
+		return fails("arrives late:")
+	}
+	if w.line.Wait(ctx, there) != nil {
 		return fails("late:")
 	}
 	if err := p.alive(); err != nil {
@@ -212,7 +218,7 @@ func (s store) deliveriesOf(letters ...string) (ids []string) {
 func (s store) learn(it dlq.Item) {
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
-	s.p.w.letterOf[it.ID] = it.DeliveryID
+	s.p.w.knows(it)
 }
 
 type added struct {
@@ -304,7 +310,8 @@ func (s store) Claim(ctx context.Context, c dlq.Claim) ([]dlq.Leased, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for i, l := range got {
-			w.letterOf[l.ID], w.leases[l.ID] = l.Item.DeliveryID, l.Lease
+			w.knows(l.Item)
+			w.leases[l.ID] = l.Lease
 			if w.plant == "leases that end early" {
 				got[i].Expires = l.Expires.Add(c.TTL - asked.TTL)
 			}
@@ -355,7 +362,7 @@ func (s store) Settle(ctx context.Context, settlements []dlq.Settlement) ([]dlq.
 			settlements = slices.Clone(settlements)
 			w.mu.Lock()
 			for i := range settlements {
-				settlements[i].Token = w.leases[settlements[i].ID].Token
+				settlements[i].Token = cmp.Or(w.leases[settlements[i].ID].Token, settlements[i].Token)
 			}
 			w.mu.Unlock()
 		}
@@ -363,7 +370,9 @@ func (s store) Settle(ctx context.Context, settlements []dlq.Settlement) ([]dlq.
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for i, r := range got {
-			w.settles(asked[i].Lease, r == dlq.SettleApplied)
+			if r == dlq.SettleApplied {
+				w.settles(asked[i].Lease, true)
+			}
 		}
 		return got, err
 	})
@@ -379,7 +388,15 @@ func (s store) Begin(ctx context.Context, l dlq.Lease) (bool, error) {
 
 func (s store) Release(ctx context.Context, l []dlq.Lease) error {
 	ids := s.deliveriesOf(letterIDs(l, func(x dlq.Lease) dlq.Lease { return x })...)
-	_, err := one(ctx, s, "release", ids, nil, func(ctx context.Context) (nothing, error) { return none(s.memory().Release(ctx, l)) })
+	_, err := one(ctx, s, "release", ids, nil, func(ctx context.Context) (nothing, error) {
+		err := s.memory().Release(ctx, l)
+		s.p.w.mu.Lock()
+		defer s.p.w.mu.Unlock()
+		for _, l := range l {
+			s.p.w.settles(l, false)
+		}
+		return none(err)
+	})
 	s.p.drops(ids...)
 	return err
 }
@@ -393,7 +410,8 @@ func (s store) ClaimDelivery(ctx context.Context, c dlq.DeliveryClaim) ([]dlq.Le
 		s.p.w.mu.Lock()
 		defer s.p.w.mu.Unlock()
 		for _, l := range got {
-			s.p.w.letterOf[l.ID], s.p.w.leases[l.ID] = l.Item.DeliveryID, l.Lease
+			s.p.w.knows(l.Item)
+			s.p.w.leases[l.ID] = l.Lease
 		}
 		return got, err
 	})
@@ -552,6 +570,9 @@ func (r records) Update(ctx context.Context, changes ...delivery.Change) ([]deli
 func (r records) Cancel(ctx context.Context, k delivery.Key, token string, seen delivery.Record) (delivery.State, delivery.Record, error) {
 	got, err := call(ctx, r.p, "cancel", []string{k.ID}, recordState.String, func(ctx context.Context) (recordState, error) {
 		state, rec, err := r.memory().Cancel(ctx, k, token, seen)
+		if state == delivery.StateInProgress && r.p.w.plant == "canceled while it is sent" {
+			state = delivery.StateCanceled
+		}
 		return recordState{state, rec}, err
 	})
 	return got.state, got.rec, err

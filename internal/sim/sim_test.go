@@ -215,7 +215,7 @@ const soon = 60
 // A check that cannot fail proves nothing: each of these faults is found.
 func TestEveryPlantedFaultIsFound(t *testing.T) {
 	for _, plant := range []string{
-		"acknowledged before the push", "an answer that never came", "canceled without a look at dead letters", "leases that end early",
+		"acknowledged before the push", "an answer that never came", "canceled while it is sent", "canceled without a look at dead letters", "leases that end early",
 		"messages deleted when they are received", "records that are not written", "replays forget the cancellation", "replays forget the expiry",
 		"settled without a token", "slots for everybody", "the gate is not asked",
 	} {

@@ -29,7 +29,7 @@ type size struct {
 }
 
 var (
-	small = size{deliveries: 150, traffic: 10 * time.Minute, faults: 20 * time.Minute, end: 50 * time.Minute, engines: 2, keep: true}
+	small = size{deliveries: 300, traffic: 12 * time.Minute, faults: 20 * time.Minute, end: 50 * time.Minute, engines: 2, keep: true}
 	// day has hundreds of processes, for they die and are cut off by the minute.
 	day = size{deliveries: 20_000, traffic: 23 * time.Hour, faults: 23 * time.Hour, end: 24 * time.Hour, engines: 3}
 )
@@ -39,6 +39,7 @@ type rates struct {
 	lost, refused, slow, stall, death float64
 	cut                               float64 // share of the processes, while there is a partition
 	maxLen                            int
+	late                              map[string]float64 // by call: how often it arrives long after nobody waits for it any more
 }
 
 // world is one run of a seed: everything that processes share, and what is known of deliveries.
@@ -67,7 +68,6 @@ type world struct {
 	idle      []*process
 	leases    map[string]dlq.Lease // by dead letter: the last one handed out
 	letterOf  map[string]string    // by dead letter: its delivery
-	settled   map[string]bool      // by dead letter and token: that was recorded
 	own       map[*process]int     // slots that a process may have given itself
 	paced     []time.Duration      // when the receiver with a rate was attempted
 	sum       uint64               // of the trace
@@ -81,12 +81,18 @@ type world struct {
 func newWorld(seed uint64, s size, plant string) *world {
 	w := &world{
 		Seed: Seed(seed), size: s, plant: plant, start: time.Now(), over: make(chan struct{}), fates: map[string]*fate{},
-		leases: map[string]dlq.Lease{}, letterOf: map[string]string{}, own: map[*process]int{}, sum: fnv.New64a().Sum64(), doubles: map[string]int{}, settled: map[string]bool{},
+		leases: map[string]dlq.Lease{}, letterOf: map[string]string{}, own: map[*process]int{}, sum: fnv.New64a().Sum64(), doubles: map[string]int{},
 		records: delivery.NewMemory(0), operations: replay.NewMemoryOperations(),
 	}
 	w.rates = rates{
 		lost: 0.04 * w.Chance("lost"), refused: 0.02 * w.Chance("refused"), slow: 0.02 * w.Chance("slow"),
 		stall: 0.004 * w.Chance("stall"), death: 0.006 * w.Chance("death"), cut: 0.6 * w.Chance("cut"),
+	}
+	switch plant { // what shows only where that is frequent
+	case "settled without a token":
+		w.late = map[string]float64{"settle": 0.4}
+	case "replays forget the cancellation":
+		w.late = map[string]float64{"add": 0.4}
 	}
 	if w.Chance("bounded") < 0.3 {
 		w.maxLen = 5 + int(30*w.Chance("max len"))
