@@ -84,7 +84,7 @@ func TestSim(t *testing.T) {
 			sum.add(p.Account)
 			t.Logf("seed %d: trace %s", seed, p.Hash)
 			for _, f := range p.Faults {
-				t.Errorf("seed %d: %s\nrepeat: %s", seed, f, repeat(seed))
+				t.Errorf("seed %d: %s\nrepeat: %s", seed, f, repeat(seed, *flagDay))
 			}
 			if *flagTrace != "" && seed == first {
 				if err := os.WriteFile(*flagTrace, []byte(strings.Join(p.trace, "\n")+"\n"), 0o600); err != nil {
@@ -96,11 +96,12 @@ func TestSim(t *testing.T) {
 	}
 }
 
-func repeat(seed uint64) string {
-	if *flagDay {
-		return fmt.Sprintf("make sim SEED=%d DAY=1", seed)
+// repeat is how to play a seed again.
+func repeat(seed any, day bool) string {
+	if day {
+		return fmt.Sprintf("make sim SEED=%v DAY=1", seed)
 	}
-	return fmt.Sprintf("make sim SEED=%d", seed)
+	return fmt.Sprintf("make sim SEED=%v", seed)
 }
 
 func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) } // to a terminal
@@ -108,27 +109,35 @@ func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format
 // mark begins a line that one process tells another.
 const mark = "sim: "
 
-// chunk is how many seeds a process plays.
-const chunk = 20
+// chunk is how many seeds a process plays. A day is played beside so many seeds or more.
+const (
+	chunk   = 20
+	withDay = 200
+)
 
 // inProcesses plays seeds in processes of their own, and sums up.
 func inProcesses(t *testing.T, first uint64, n int) {
 	t.Helper()
 	starts := make(chan int)
 	var mu sync.Mutex
-	var sum account
+	var sum, long account
 	var workers sync.WaitGroup
+	if n >= withDay && !*flagDay {
+		workers.Go(func() {
+			for _, p := range inProcess(t, first, 1, true) {
+				long = p.Account
+				p.judge(t, true)
+			}
+		})
+	}
 	for range runtime.NumCPU() {
 		workers.Go(func() {
 			for at := range starts {
-				for _, p := range inProcess(t, first+uint64(at), min(chunk, n-at)) { //nolint:gosec // not negative
+				for _, p := range inProcess(t, first+uint64(at), min(chunk, n-at), *flagDay) { //nolint:gosec // not negative
 					mu.Lock()
 					sum.add(p.Account)
 					mu.Unlock()
-					if len(p.Faults) > 0 {
-						what, _, _ := strings.Cut(p.Faults[0], "\n")
-						t.Errorf("FAILED seed %d: %s; repeat: %s", p.Seed, what, repeat(p.Seed))
-					}
+					p.judge(t, *flagDay)
 				}
 			}
 		})
@@ -143,11 +152,23 @@ func inProcesses(t *testing.T, first uint64, n int) {
 	}
 	if testing.Verbose() {
 		say(os.Stdout, "\nsim: %s\nsim: why some arrived twice: %s", sum, sum.causes())
+		if long.Seeds > 0 {
+			say(os.Stdout, "sim: a day: %s", long)
+		}
+	}
+}
+
+// judge fails with how to repeat a seed in which something broke.
+func (p played) judge(t *testing.T, day bool) {
+	t.Helper()
+	if len(p.Faults) > 0 {
+		what, _, _ := strings.Cut(p.Faults[0], "\n")
+		t.Errorf("FAILED seed %d: %s; repeat: %s", p.Seed, what, repeat(p.Seed, day))
 	}
 }
 
 // inProcess plays seeds in one other process.
-func inProcess(t *testing.T, first uint64, n int) (all []played) {
+func inProcess(t *testing.T, first uint64, n int, day bool) (all []played) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -155,7 +176,7 @@ func inProcess(t *testing.T, first uint64, n int) (all []played) {
 		return nil
 	}
 	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestSim$", "-sim.child", //nolint:gosec // it is this program
-		fmt.Sprint("-sim.seed=", first), fmt.Sprint("-sim.seeds=", n), fmt.Sprint("-sim.day=", *flagDay))
+		fmt.Sprint("-sim.seed=", first), fmt.Sprint("-sim.seeds=", n), fmt.Sprint("-sim.day=", day))
 	out, err := cmd.CombinedOutput()
 	last := ""
 	lines := bufio.NewScanner(bytes.NewReader(out))
@@ -176,7 +197,7 @@ func inProcess(t *testing.T, first uint64, n int) (all []played) {
 		all = append(all, p)
 	}
 	if err != nil {
-		t.Errorf("FAILED seed %s: %v; repeat: make sim SEED=%s\n%.4000s", last, err, last, out[bytes.LastIndex(out, []byte(mark))+1:])
+		t.Errorf("FAILED seed %s: %v; repeat: %s\n%.4000s", last, err, repeat(last, day), out[bytes.LastIndex(out, []byte(mark))+1:])
 	}
 	return all
 }
@@ -188,7 +209,7 @@ func TestASeedRepeats(t *testing.T) {
 		if one.Hash != two.Hash {
 			t.Errorf("seed %d: trace %s, and then %s%s", seed, one.Hash, two.Hash, difference(one.trace, two.trace))
 		}
-		other := inProcess(t, seed, 1)
+		other := inProcess(t, seed, 1, false)
 		if len(other) != 1 || other[0].Hash != one.Hash {
 			t.Errorf("seed %d: trace %s, in another process %+v", seed, one.Hash, other)
 		}
