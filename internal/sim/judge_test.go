@@ -131,7 +131,7 @@ func (w *world) knows(it dlq.Item) {
 // somewhere reports whether the delivery is safe now: a receiver has it, or it waits where it is sent or
 // seen. What somebody ordered to end may be gone. w.mu is held.
 func (w *world) somewhere(f *fate) bool {
-	return f.taken > 0 || f.discarded || f.retired || w.queue.has(f.id) || w.waits(f)
+	return f.taken > 0 || f.discarded || f.retired || w.queue.has(f.id) || w.waits(f) || w.bucket.spilled(f.id)
 }
 
 // waits reports whether a dead letter of the delivery waits. w.mu is held.
@@ -239,7 +239,7 @@ func (w *world) judge(ctx context.Context) account {
 		switch {
 		case f.taken > 0:
 			a.Delivered++
-		case w.waits(f):
+		case w.waits(f), f.canceled == 0 && w.bucket.spilled(id):
 			a.DeadLettered++
 		case f.canceled > 0:
 			a.Canceled++

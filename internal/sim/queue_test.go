@@ -16,7 +16,6 @@ type queue struct {
 	w        *world
 	messages []*queued
 	redrive  map[string]int // by delivery: what was handed out too often
-	done     bool           // nobody puts anything there any more
 }
 
 type queued struct {

@@ -204,7 +204,7 @@ func inProcess(t *testing.T, first uint64, n int, day bool) (all []played) {
 
 // The same seed is the same run, in this process and in another one.
 func TestASeedRepeats(t *testing.T) {
-	for seed := uint64(1); seed <= 4; seed++ {
+	for _, seed := range []uint64{1, 2, 3, 7, 11} { // the last two have a journal
 		one, two := play(t, seed, small, ""), play(t, seed, small, "")
 		if one.Hash != two.Hash {
 			t.Errorf("seed %d: trace %s, and then %s%s", seed, one.Hash, two.Hash, difference(one.trace, two.trace))

@@ -15,6 +15,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/flow"
+	"backstop/lib/journal"
 	"backstop/lib/replay"
 )
 
@@ -57,10 +58,12 @@ type world struct {
 	flow       *flow.Memory
 	operations *replay.MemoryOperations
 	queue      queue
+	journaled  bool // there is a bucket
 
 	work sync.WaitGroup // callers, invocations, schedules
 
 	mu        sync.Mutex
+	bucket    bucket
 	fates     map[string]*fate
 	ids       []string // of the deliveries, in the order in which they came
 	processes int
@@ -97,7 +100,12 @@ func newWorld(seed uint64, s size, plant string) *world {
 	if w.Chance("bounded") < 0.3 {
 		w.maxLen = 5 + int(30*w.Chance("max len"))
 	}
-	w.letters = dlq.NewMemory(dlq.WithMaxLen(w.maxLen), dlq.WithOverflow(dlq.OverflowReject), dlq.WithSinks(func() []string { return sinkNames }))
+	options := []dlq.Option{dlq.WithMaxLen(w.maxLen), dlq.WithOverflow(dlq.OverflowReject), dlq.WithSinks(func() []string { return sinkNames })}
+	if w.journaled = w.Chance("journaled") < 0.4; w.journaled {
+		options = append(options, dlq.WithJournal())
+		w.bucket.objects = map[string]object{}
+	}
+	w.letters = dlq.NewMemory(options...)
 	w.flow = &flow.Memory{Pause: func(ctx context.Context, sink string) (bool, error) {
 		st, err := w.letters.Stats(ctx, sink)
 		return st.Paused, err
@@ -200,14 +208,20 @@ func (w *world) newProcess(kind string) *process {
 	w.mu.Unlock()
 	p.gate = &flow.Gate{Store: shared{p}, Log: discard, Rand: p.rand}
 	p.guard = guard{p.gate, p}
-	st, rec := store{p: p}, records{p: p}
+	rec, letters := records{p: p}, dlq.Store(store{p: p})
+	if w.journaled {
+		letters = journal.NewQueue(letters, shelf{p}, journal.Options{KeepFull: w.Chance("keep full") < 0.3, Log: discard})
+	}
 	p.sender = &delivery.Sender{
-		Targets: targets{p: p}, Queue: gathering{dlq.NewBatcher(st), p}, Records: rec, Requests: putter{p}, Gate: p.guard, Paused: p.guard.Paused,
+		Targets: targets{p: p}, Queue: gathering{dlq.NewBatcher(letters), p}, Records: rec, Requests: putter{p}, Gate: p.guard, Paused: p.guard.Paused,
 		Log: discard,
 	}
-	p.cancel = &delivery.Canceler{Records: rec, Letters: st, Log: discard}
+	p.cancel = &delivery.Canceler{Records: rec, Letters: letters, Spills: w.journaled, Log: discard}
 	p.engine = &replay.Engine{
-		Store: st, Targets: targets{p: p, replays: true}, Operations: operations{p: p}, Gate: p.guard, Records: rec, Log: discard, Rand: p.rand,
+		Store: letters, Targets: targets{p: p, replays: true}, Operations: operations{p: p}, Gate: p.guard, Records: rec, Log: discard, Rand: p.rand,
+	}
+	if w.journaled {
+		p.engine.Journal = &journal.Keeper{Queue: store{p: p}, Bucket: shelf{p}, Back: p.engine.BringBack, MaxLen: w.maxLen, Log: discard}
 	}
 	return p
 }
