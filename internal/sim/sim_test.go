@@ -51,11 +51,14 @@ func play(t *testing.T, seed uint64, s size, plant string) (p played) {
 	return p
 }
 
+// chosen is the size that the flags ask for.
 func chosen() size {
+	s := small
 	if *flagDay {
-		return day
+		s = day
 	}
-	return small
+	s.keep = !*flagChild // who repeats a seed wants its history
+	return s
 }
 
 // TestSim plays seeds: a handful by default. Each fails with how to repeat it.
