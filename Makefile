@@ -149,6 +149,12 @@ races: deps ## Let N=10000 cancellations race against due times, arrivals, dupli
 outage: ## Play outages with 200 processes on a synthetic clock, some 5 minutes; SEED=n repeats a run.
 	$(GO) test ./internal/outage -run TestOutage -count=1 -timeout 30m -v -outage.processes=200 -outage.hour=1h -outage.seed=$(SEED)
 
+# A seed of its own is that one alone. Seeds are played by as many processes as there are processors.
+SEEDS ?= $(if $(filter-out 0,$(SEED)),1,1000)
+.PHONY: sim
+sim: ## Simulate a fleet under faults on a synthetic clock, SEEDS=1000 from 1 on, and a day; SEED=n repeats one (DAY=1: a day).
+	$(GO) test ./internal/sim -run 'TestSim$$' -count=1 -timeout 30m -v -sim.seed=$(SEED) -sim.seeds=$(SEEDS) $(if $(DAY),-sim.day)
+
 .PHONY: release
 release: ## Make release VERSION=v1.2.3: zips, checksums, changelog, commit, tag; pushes nothing (DRY=1: only the files).
 	@$(GO) run ./internal/release $(if $(DRY),-n) "$(VERSION)"

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,12 @@ var (
 	flagHour      = flag.Duration("outage.hour", 10*time.Minute, "how long an outage takes")
 	flagOnly      = flag.String("outage.only", "", "only the scenarios whose name contains it")
 )
+
+// One goroutine at a time: then the order of those that are ready is the same in each run.
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(1)
+	os.Exit(m.Run())
+}
 
 func TestOutage(t *testing.T) {
 	seed := *flagSeed

@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
-	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"backstop/internal/delay"
+	"backstop/internal/sim"
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/fault"
@@ -65,14 +64,14 @@ type attempt struct {
 	replayed, cut bool
 }
 
-// world is one run of a plan, with or without a gate. The seed says when batches come, where
-// they go, what receivers answer and which replies of the store are late or lost; the jitter of
-// waits, and who is first of two at the same moment, differ from run to run.
+// world is one run of a plan, with or without a gate. The seed says all of it: when batches come, where they go,
+// what receivers answer, which replies of the store are late or lost, and how long waits are.
 type world struct {
 	plan    plan
 	seed    uint64
 	gated   bool
 	start   time.Time
+	line    sim.Line
 	store   *flow.Memory
 	queue   *dlq.Memory
 	senders []*process
@@ -120,11 +119,10 @@ func (w *world) at() time.Duration            { return time.Since(w.start).Round
 func (w *world) since(ms int64) time.Duration { return time.UnixMilli(ms).Sub(w.start) }
 
 // chance is in [0, 1) and the same for the same words in each run with the same seed.
-func (w *world) chance(words ...any) float64 {
-	h := fnv.New64a()
-	_, _ = fmt.Fprint(h, append([]any{w.seed}, words...)...)
-	return rand.New(rand.NewPCG(w.seed, h.Sum64())).Float64()
-}
+func (w *world) chance(words ...any) float64 { return sim.Seed(w.seed).Chance(words...) }
+
+// rand is for the jitter of a process: it depends on who asks and when, not on how often.
+func (p *process) rand() float64 { return p.w.chance("rand", p.n, int64(p.w.at())) }
 
 func (w *world) standing(name string) *standing {
 	s := w.receivers[name]
@@ -177,7 +175,7 @@ func (w *world) run(t *testing.T) {
 	w.kept(queued)
 }
 
-func (w *world) pause(d time.Duration) { <-time.After(d) }
+func (w *world) pause(d time.Duration) { _ = w.line.Wait(context.Background(), d) } //nolint:forbidigo // no context ends it
 
 func (w *world) depth() int64 {
 	n, err := w.queue.Count(context.Background(), "")
@@ -196,7 +194,7 @@ func (w *world) fail(err error) {
 
 // schedule runs the engine each minute, as the functions do.
 func (w *world) schedule(ctx context.Context, p *process, phase time.Duration, end <-chan struct{}) {
-	e := &replay.Engine{Store: w.queue, Targets: target{w, p}, Log: slog.New(slog.DiscardHandler)}
+	e := &replay.Engine{Store: w.queue, Targets: target{w, p}, Log: slog.New(slog.DiscardHandler), Rand: p.rand}
 	if w.gated {
 		e.Gate = guard{p.gate, p}
 	}
@@ -240,7 +238,7 @@ type target struct {
 }
 
 func (t target) Target(context.Context, string) (delivery.Target, error) {
-	return delivery.Target{Sink: t.p.sink(true), Retry: t.w.plan.retry, Replay: t.w.plan.replay, Flow: t.w.plan.flow}, nil
+	return delivery.Target{Sink: t.p.sink(true), Retry: t.p.retry(), Replay: t.w.plan.replay, Flow: t.w.plan.flow}, nil
 }
 
 func (target) Names(context.Context) ([]string, error) { return []string{sinkName}, nil }
@@ -269,13 +267,20 @@ type process struct {
 
 func (w *world) newProcess(n int) *process {
 	p := &process{n: n, w: w, heard: map[string]*heard{}, rows: map[string]*row{}, leaves: map[flow.Leave]string{}, going: map[string]flow.Leave{}, under: map[string]begun{}}
-	p.gate = &flow.Gate{Store: link{p}, Log: slog.New(slog.DiscardHandler)}
-	p.retrier = retry.NewRetrier(p.sink(false), w.plan.retry, queue{w.queue, p})
+	p.gate = &flow.Gate{Store: link{p}, Log: slog.New(slog.DiscardHandler), Rand: p.rand}
+	p.retrier = retry.NewRetrier(p.sink(false), p.retry(), queue{w.queue, p})
 	p.retrier.Flow, p.retrier.Logger = w.plan.flow, p.gate.Log
 	if w.gated {
 		p.retrier.Gate = guard{p.gate, p}
 	}
 	return p
+}
+
+// retry is the plan's, with the process's jitter.
+func (p *process) retry() retry.Config {
+	c := p.w.plan.retry
+	c.Rand = p.rand
+	return c
 }
 
 func (p *process) heardOf(receiver string) *heard {
@@ -351,6 +356,7 @@ func (p *process) invoke(ctx context.Context, ids []string, again int) {
 	if len(back) == 0 {
 		return
 	}
+	slices.Sort(back) // who was handed back first says nothing
 	w.pause(w.plan.visible)
 	next := w.senders[int(w.chance("again", back[0], again)*float64(len(w.senders)))]
 	w.batches.Go(func() { next.invoke(ctx, back, again+1) })
@@ -476,7 +482,7 @@ func (s sink) Send(ctx context.Context, to sinks.Recipient, m sinks.Message) err
 	if a.hang {
 		a.took = time.Hour
 	}
-	err := delay.Sleep(ctx, a.took)
+	err := w.line.Wait(ctx, a.took)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.gated {
@@ -535,13 +541,13 @@ func (l link) try(ctx context.Context, served, arrived func()) error {
 		there = time.Hour
 	}
 	w.mu.Unlock()
-	if err := delay.Sleep(ctx, there); err != nil {
+	if err := w.line.Wait(ctx, there); err != nil {
 		return err
 	}
 	w.mu.Lock()
 	served()
 	w.mu.Unlock()
-	if err := delay.Sleep(ctx, back); err != nil {
+	if err := w.line.Wait(ctx, back); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -624,7 +630,7 @@ func (q queue) Add(ctx context.Context, it dlq.Item) (dlq.Item, error) {
 	away := q.p.away()
 	q.p.w.mu.Unlock()
 	if away {
-		err := delay.Sleep(ctx, storeWait)
+		err := q.p.w.line.Wait(ctx, storeWait)
 		return dlq.Item{}, &fault.Error{Code: fault.CodeDLQUnavailable, Msg: "push", Cause: errors.Join(err, errAway)}
 	}
 	return q.Memory.Add(ctx, it)

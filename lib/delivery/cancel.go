@@ -89,7 +89,7 @@ func (c *Canceler) Cancel(ctx context.Context, k Key) (Cancellation, error) {
 	if err := refused(state, rec); err != nil {
 		return Cancellation{}, err
 	}
-	claim := dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease()}
+	claim := dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease(), Note: latePush}
 	if c.Spills || mayCome(rec) {
 		claim.Note = c.Records.Retention()
 	}
@@ -195,6 +195,10 @@ func (c *Canceler) confirm(ctx context.Context, k Key, token string, seen Record
 	}
 	return rec, refused(state, rec)
 }
+
+// latePush is for how long a push may be on its way whose sender gave it up and made it again: longer than a network
+// carries what was sent on a connection that is closed.
+const latePush = 20 * time.Minute
 
 // mayEnd reports whether an attempt that had begun may have ended since the record was marked: what
 // waits in the queue for later has none.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
@@ -219,7 +221,7 @@ func TestWhatMayComeLaterIsNotedAsCanceled(t *testing.T) {
 	for name, c := range map[string]struct {
 		situation string
 		after     func(t *testing.T, b *bench)
-		want      bool
+		want      bool // for long
 	}{
 		"nothing is known of it": {situation: "none", want: true},
 		"its acceptor died":      {situation: "accepting", want: true},
@@ -239,19 +241,48 @@ func TestWhatMayComeLaterIsNotedAsCanceled(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(nil)
-			situate(t, b.Records, key, c.situation, "a", 0)
-			if c.after != nil {
-				c.after(t, b)
-			}
-			if _, err := b.canceler(nil).Cancel(t.Context(), key); err != nil {
-				t.Fatal(err)
-			}
-			if noted, err := b.queue.Canceled(t.Context(), key.Sink, key.ID); err != nil || noted != c.want {
-				t.Errorf("noted: %v, %v; want %v", noted, err, c.want)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(nil)
+				situate(t, b.Records, key, c.situation, "a", 0)
+				if c.after != nil {
+					c.after(t, b)
+				}
+				if _, err := b.canceler(nil).Cancel(t.Context(), key); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Hour)
+				if noted, err := b.queue.Canceled(t.Context(), key.Sink, key.ID); err != nil || noted != c.want {
+					t.Errorf("noted: %v, %v; want %v", noted, err, c.want)
+				}
+			})
 		})
 	}
+}
+
+// A push whose reply was lost is made again, and the first request may arrive when everything is over: what it
+// stores is not sent.
+func TestAPushThatArrivesAfterTheCancellationIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		it := b.kept(t)
+		if _, err := b.canceler(nil).Cancel(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Minute)
+		it.ID = ""
+		late, err := b.queue.Add(t.Context(), it)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.queue.Claim(t.Context(), dlq.Claim{Sink: key.Sink, TTL: lease, IDs: []string{late.ID}})
+		if err != nil || len(got) != 1 || !got[0].Canceled {
+			t.Errorf("claimed %+v, %v; want it canceled", got, err)
+		}
+		time.Sleep(15 * time.Minute)
+		if noted, err := b.queue.Canceled(t.Context(), key.Sink, key.ID); err != nil || noted {
+			t.Errorf("noted half an hour later: %v, %v; want no note", noted, err)
+		}
+	})
 }
 
 // tooLate finds its lease over when it removes dead letters.

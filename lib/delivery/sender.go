@@ -224,6 +224,8 @@ type guard struct {
 	attempts, unanswered int
 	// began is when the first of them did. Zero: there were none.
 	began time.Time
+	// expires is when its time is over. Zero: never.
+	expires time.Time
 	// accepting: it is this caller's to be put into Sender.Requests.
 	accepting bool
 	// again: somebody else was about to, and the queue may have it.
@@ -245,6 +247,7 @@ func (g *guard) record(a Answer) Record {
 	return Record{
 		Sink: g.key.Sink, ID: g.key.ID, Fingerprint: g.fingerprint, UpdatedAt: time.Now().UTC(),
 		Attempts: g.attempts + a.Attempts, Unanswered: g.unanswered + a.Unanswered,
+		ExpiresAt: g.expires.UTC(), // of a record that is there its own holds
 	}
 }
 
@@ -254,7 +257,7 @@ func (g *guard) record(a Answer) Record {
 func (s *Sender) once(ctx context.Context, r Request, p plan) (Answer, error) {
 	g := &guard{
 		key: Key{Sink: r.Sink, ID: r.ID}, token: uuid.NewString(),
-		fingerprint: dlq.ContentFingerprint(r.Recipient, r.Message.Subject, r.Message.Body, r.Message.Metadata),
+		fingerprint: dlq.ContentFingerprint(r.Recipient, r.Message.Subject, r.Message.Body, r.Message.Metadata), expires: r.ExpiresAt,
 	}
 	if !r.Fresh || p.later {
 		a, decided, err := s.begin(ctx, &r, g, &p)
@@ -388,7 +391,7 @@ func (s *Sender) begin(ctx context.Context, r *Request, g *guard, p *plan) (a An
 		g.began = found.BeganAt
 	}
 	g.accepting, g.again = state == StateAccepting || state == StateAcceptingAgain, state == StateAcceptingAgain
-	r.ExpiresAt = found.ExpiresAt
+	r.ExpiresAt, g.expires = found.ExpiresAt, found.ExpiresAt
 	if g.accepting {
 		r.AcceptedAt, r.NotBefore = found.AcceptedAt, found.NotBefore
 	}

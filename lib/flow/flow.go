@@ -14,6 +14,7 @@ import (
 	"context"
 	"hash/fnv"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -53,6 +54,8 @@ type Try struct {
 	Policy Policy
 	// Force goes in any case, as an operator does; a success lifts what held the receiver back.
 	Force bool
+	// Own is what Ask has given it before, for Shut: what it has itself does not hold it up. Nil: nothing.
+	Own *Leave
 }
 
 // Leave answers a Try. One with verdict Go must be told its result, once.
@@ -100,6 +103,9 @@ type Gate struct {
 	Log *slog.Logger
 	// Observer counts what this process changed. Nil: nobody does.
 	Observer Observer
+	// Rand returns numbers in [0, 1), which keep processes apart; it must be safe for concurrent use.
+	// Nil: math/rand/v2.
+	Rand func() float64
 
 	asking singleflight.Group
 	own    Memory // the process's, for rates while the store is away
@@ -143,6 +149,13 @@ const (
 	reportEvery = time.Second
 	reportMost  = 20 // outcomes
 )
+
+func (g *Gate) rand() float64 {
+	if g.Rand != nil {
+		return g.Rand()
+	}
+	return rand.Float64()
+}
 
 // Paused reports whether an operator has paused the sink, at most two seconds ago.
 func (g *Gate) Paused(ctx context.Context, sink string) bool { return g.look(ctx, sink).paused }
@@ -189,7 +202,7 @@ func (g *Gate) paced(ctx context.Context, l Leave) Leave {
 // Shut says whether Ask would refuse an attempt now. It takes nothing.
 func (g *Gate) Shut(ctx context.Context, t Try) (Leave, bool) {
 	l, s := g.ask(ctx, t)
-	if l.Verdict != Refused && !l.try.Force && !s.guarded() {
+	if l.Verdict != Refused && !l.try.Force && !s.guarded() && (t.Own == nil || !t.Own.trial) {
 		if alone := g.alone(l, s, false); alone.Verdict == Refused {
 			l = alone
 		}
@@ -210,6 +223,9 @@ func (g *Gate) ask(ctx context.Context, t Try) (Leave, State) {
 		l.mark = s.Since
 	}
 	l.Why = s.why()
+	if t.Own != nil && now >= s.Held && s.holds(t.Own.token, now) {
+		return l, s
+	}
 	if _, got := s.ask(t.Policy, event{now: now, token: "?", until: now + 1}); got.verdict != Go {
 		l = l.refused(v, got)
 	} else if t.RateKey != "" {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"maps"
-	"math/rand/v2"
 	"time"
 )
 
@@ -113,7 +112,7 @@ func (v view) nowMicro() int64 { return wall().UnixMicro() + v.ahead*1000 }
 func (g *Gate) probe(ctx context.Context, l Leave) Leave {
 	v := g.have(l.try.Sink)
 	// No two probes end at the same time, so that it names one.
-	at := (max(l.try.End.UnixMicro()+v.ahead*1000, v.nowMicro()) + rand.Int64N(1e6)) | 1
+	at := (max(l.try.End.UnixMicro()+v.ahead*1000, v.nowMicro()) + int64(g.rand()*1e6)) | 1
 	got, now, err := g.hold(ctx, l.try, Hold{Change: HoldProbe, At: at})
 	switch {
 	case err != nil || got == 0:

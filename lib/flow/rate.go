@@ -3,7 +3,6 @@ package flow
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -160,7 +159,7 @@ func (g *Gate) gather(ctx context.Context, q *gatherer, t Try) {
 
 func (g *Gate) askSlots(ctx context.Context, t Try, batch []*wish) []Granted {
 	v, r := g.have(t.Sink), t.Policy.Rate
-	s := Slots{Interval: r.interval(), Tolerance: r.tolerance(), Random: rand.Float64()}
+	s := Slots{Interval: r.interval(), Tolerance: r.tolerance(), Random: g.rand()}
 	for _, w := range batch {
 		s.Latest = append(s.Latest, w.latest.UnixMicro()+v.ahead*1000)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -145,7 +146,7 @@ func (e *Engine) retire(ctx context.Context, op Operation) {
 	if !op.Action.settles() {
 		return
 	}
-	for name := range op.Sinks {
+	for _, name := range slices.Sorted(maps.Keys(op.Sinks)) {
 		for round := 1; round <= max(op.Round, 1); round++ {
 			if err := e.Store.EndOperation(ctx, op.counters(round), name); err != nil {
 				e.log().WarnContext(ctx, "operation's counters stay", "operation", op.ID, "sink", name, "error", err.Error())
@@ -223,7 +224,7 @@ func (o *Operation) unworkable() string {
 // operation works on one bulk operation until it is final, its time is over, or what
 // is left must wait.
 func (r *run) operation(ctx context.Context, b retry.Budget, id string) error {
-	w := &worker{run: r, budget: b, owner: uuid.NewString()}
+	w := &worker{run: r, budget: b, owner: uuid.NewString(), saving: make(slots, 1)}
 	op, taken, err := r.operationStore().Take(ctx, id, w.owner, w.lease())
 	if err != nil || !taken {
 		return err
@@ -235,7 +236,8 @@ func (r *run) operation(ctx context.Context, b retry.Budget, id string) error {
 	}
 	var lanes sync.WaitGroup
 	at := make(slots, operationSinks)
-	for name, p := range op.Sinks {
+	for _, name := range slices.Sorted(maps.Keys(op.Sinks)) {
+		p := op.Sinks[name]
 		if p.over() {
 			continue
 		}

@@ -41,6 +41,8 @@ type worker struct {
 	op     Operation
 	budget retry.Budget
 	owner  string
+	// saving is held by who saves. (A mutex would hold up the clock of synctest.)
+	saving slots
 
 	mu       sync.Mutex
 	progress map[string]SinkProgress
@@ -64,14 +66,16 @@ func (w *worker) stopped() bool {
 // save records a change. It is made even when the run is ending: it tells what was
 // done.
 func (w *worker) save(ctx context.Context, c OperationChange) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.over {
+	w.saving <- struct{}{}
+	defer w.saving.give()
+	if w.stopped() {
 		return
 	}
 	ctx, cancel := w.run.budget.SettleContext(ctx)
 	defer cancel()
 	status, err := w.run.Operations.Save(ctx, w.op.ID, w.owner, c)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err != nil {
 		w.over = true
 		if !errors.Is(err, ErrOperationTaken) {

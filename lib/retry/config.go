@@ -64,7 +64,7 @@ type Config struct {
 	// OnAmbiguous is the policy for outcomes that cannot be known. Default: the
 	// sink's choice.
 	OnAmbiguous AmbiguousPolicy
-	// Rand returns numbers in [0, 1) for jitter; it must be safe for concurrent use.
+	// Rand returns numbers in [0, 1) for every wait that is spread; it must be safe for concurrent use.
 	// Default math/rand/v2.
 	Rand func() float64
 }

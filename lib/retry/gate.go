@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"backstop/internal/delay"
@@ -38,14 +37,16 @@ func (r *Retrier) try(d Delivery, cfg Config) flow.Try {
 }
 
 // shut reports whether the receiver is left alone: then nothing waits for it, and out is
-// complete.
-func (r *Retrier) shut(ctx context.Context, d Delivery, cfg Config, out *Outcome) bool {
+// complete. own is what the attempt has been given, nil: nothing yet.
+func (r *Retrier) shut(ctx context.Context, d Delivery, cfg Config, own *flow.Leave, out *Outcome) bool {
 	if r.Gate == nil {
 		return false
 	}
-	l, refused := r.Gate.Shut(ctx, r.try(d, cfg))
+	t := r.try(d, cfg)
+	t.Own = own
+	l, refused := r.Gate.Shut(ctx, t)
 	if refused {
-		*out = out.refused(dlq.ReasonOpen, l)
+		*out = out.refused(dlq.ReasonOpen, l, cfg)
 	}
 	return refused
 }
@@ -62,17 +63,17 @@ func (r *Retrier) enter(ctx context.Context, d Delivery, cfg Config, out *Outcom
 		case flow.Go:
 			return l, r.untilSlot(ctx, d, cfg, l, out)
 		case flow.Refused:
-			*out = out.refused(dlq.ReasonOpen, l)
+			*out = out.refused(dlq.ReasonOpen, l, cfg)
 			return l, false
 		}
 		// All that wait would come back at once otherwise. Whoever finds no slot comes back when
 		// it is his turn: waiting for it here takes one from nobody, and costs.
-		wait := waitOf(l)
+		wait := waitOf(l, cfg)
 		if r.tooLate(ctx, d, cfg, time.Until(l.At), out) {
 			return l, false
 		}
 		if l.Spaced || !d.Budget.Fits(wait) || wait > cfg.longestWait() {
-			*out = out.refused(dlq.ReasonThrottled, l)
+			*out = out.refused(dlq.ReasonThrottled, l, cfg)
 			return l, false
 		}
 		if err := delay.Sleep(ctx, wait); err != nil {
@@ -93,7 +94,7 @@ func (r *Retrier) untilSlot(ctx context.Context, d Delivery, cfg Config, l flow.
 		return false
 	}
 	err := delay.Sleep(ctx, max(time.Until(l.At), 0))
-	if err == nil && !r.shut(ctx, d, cfg, out) {
+	if err == nil && !r.shut(ctx, d, cfg, &l, out) {
 		return true
 	}
 	r.tell(ctx, d.Budget, l, flow.NoAnswer, nil)
@@ -105,8 +106,8 @@ func (r *Retrier) untilSlot(ctx context.Context, d Delivery, cfg Config, l flow.
 
 // refused is for a delivery that the gate ends. It is not due before its receiver may be
 // tried again.
-func (o Outcome) refused(reason dlq.Reason, l flow.Leave) Outcome {
-	if at := time.Now().Add(waitOf(l)); at.After(o.NotBefore) {
+func (o Outcome) refused(reason dlq.Reason, l flow.Leave, cfg Config) Outcome {
+	if at := time.Now().Add(waitOf(l, cfg)); at.After(o.NotBefore) {
 		o.NotBefore = at
 	}
 	o.Down = l.Down
@@ -114,17 +115,17 @@ func (o Outcome) refused(reason dlq.Reason, l flow.Leave) Outcome {
 }
 
 // waitOf is how long l is waited for.
-func waitOf(l flow.Leave) time.Duration {
+func waitOf(l flow.Leave, cfg Config) time.Duration {
 	if l.Spaced {
 		return max(time.Until(l.At), 0)
 	}
-	return spread(time.Until(l.At))
+	return cfg.spread(time.Until(l.At))
 }
 
 // spread returns d with up to a fifth of it, and a quarter of a second, on top.
-func spread(d time.Duration) time.Duration {
+func (c Config) spread(d time.Duration) time.Duration {
 	d = max(d, 0)
-	return d + rand.N(d/5+250*time.Millisecond)
+	return d + time.Duration(c.Rand()*float64(d/5+250*time.Millisecond))
 }
 
 // DefaultSlotWait is the longest wait for a slot of a receiver's rate.

@@ -104,3 +104,30 @@ func TestARateKeyThatIsHeldHoldsUpNoOther(t *testing.T) {
 		}
 	})
 }
+
+// A receiver with a rate comes back like any other: the attempt that finds it out waits for its slot, and is not
+// refused for what it is itself about to find out.
+func TestAReceiverWithARateComesBack(t *testing.T) {
+	for name, failures := range map[string]int{"this process alone left it": 6, "its breaker is open": 40} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{steps: []step{fails(errPasses)}}
+				r := retry.NewRetrier(s, exact(1), &queue{})
+				gate := &flow.Gate{Store: &flow.Memory{}, Log: quiet}
+				r.Gate, r.Flow.Rate = gate, flow.Rate{PerSecond: 1, Burst: 1}
+				for i := range failures {
+					r.Deliver(t.Context(), nil, sinks.Message{ID: fmt.Sprint("bad", i), Body: "x"})
+					gate.Flush(t.Context())
+				}
+				s.steps = []step{ok}
+				for i := range 20 {
+					time.Sleep(time.Minute)
+					if out := r.Deliver(t.Context(), nil, sinks.Message{ID: fmt.Sprint("good", i), Body: "x"}); out.Status == retry.StatusDelivered {
+						return
+					}
+				}
+				t.Error("nothing is delivered in 20 minutes, and its receiver is well")
+			})
+		})
+	}
+}

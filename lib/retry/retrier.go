@@ -198,7 +198,7 @@ func (r *Retrier) attempts(ctx context.Context, d Delivery) (out Outcome) {
 		// than any of our own, is left to the replay.
 		asked, wait := time.Until(out.NotBefore), cfg.BackoffFor(out.Attempts+1)
 		switch wait = max(wait, asked); {
-		case r.tooLate(ctx, d, cfg, wait, &out), r.shut(ctx, d, cfg, &out):
+		case r.tooLate(ctx, d, cfg, wait, &out), r.shut(ctx, d, cfg, nil, &out):
 			return out
 		case !budget.Fits(wait) || wait > cfg.longestWait():
 			reason := dlq.ReasonDeadline
