@@ -65,8 +65,10 @@ const (
 // Scripts says for every Lua script of the library, by its path below lib/, which action stands for it, or
 // why none does.
 var Scripts = map[string]string{
+	"delivery/get.lua":     Read,
 	"delivery/move.lua":    "begin, accept, finish, hand back, tell, cancel",
 	"delivery/pending.lua": Beside,
+	"delivery/record.lua":  Part,
 
 	"dlq/anew.lua":          Part,
 	"dlq/begin.lua":         "claim",
