@@ -111,6 +111,7 @@ func (n *next) loses(d uint8) {
 			s.Left.Evicts--
 			o := &s.D[d]
 			// What send has put into the queue has notes; what is being sent has a lease that is lost, too.
+			o.Forgot = o.Forgot || o.Record.Unanswered
 			guarded := o.Record.Status == accepting || o.Record.Status == accepted || o.Record.Status == canceled
 			o.Blind = o.Blind || !guarded || o.Messages == [mostMessages]uint8{}
 			o.Record = Record{}
