@@ -12,10 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Bounds of one read: the first is short, those after it follow the size of what was
-// read before.
+// Bounds of one read: the first is short, a little longer if the sink's entries were small when they were last read, and
+// those after it follow the size of what was read before.
 const (
 	readFirst = 16
+	readKnown = 64 // of small ones: a default page in one call. They may be large by now
 	readItems = 1000
 	readBytes = 1 << 20
 )
@@ -210,13 +211,12 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 }
 
 func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, more bool, err error) {
-	size := 0
+	size, want := 0, r.r.firstRead(s.sink)
 	for len(entries) < n && size < readBytes {
-		want := min(n-len(entries), readFirst)
 		if len(entries) > 0 {
-			want = (readBytes - size) * len(entries) / (size + 1)
-			want = min(max(want, 1), n-len(entries), readItems)
+			want = min((readBytes-size)*len(entries)/(size+1), readItems)
 		}
+		want = min(max(want, 1), n-len(entries))
 		got, err := redisconn.Ask(ctx, r.r.conn, "page", func(ctx context.Context) ([]redis.XMessage, error) {
 			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want)).Result()
 		})
@@ -228,12 +228,32 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			size += e.size
 			entries = append(entries, e)
 		}
+		if len(entries) > 0 {
+			r.r.haveRead(s.sink, size/len(entries))
+		}
 		if len(got) < want {
 			return entries, false, nil
 		}
 		s.newest = before(got[len(got)-1].ID)
 	}
 	return entries, true, nil
+}
+
+// firstRead is how many entries of a sink a page asks for at first.
+func (r *Redis) firstRead(sink string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if mean, ok := r.means[sink]; ok {
+		return min(max(readBytes/(mean+1), readFirst), readKnown)
+	}
+	return readFirst
+}
+
+// haveRead remembers how large a sink's entries are.
+func (r *Redis) haveRead(sink string, mean int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.means[sink] = mean
 }
 
 // complete reads what replays have made of the entries of a page, one pipeline for all
