@@ -2,7 +2,7 @@
 // write. A name counts as it is written, "Sink" is not "sink"; no name may come twice in
 // an object, at any depth; and text must be UTF-8, so that nothing is changed in silence.
 //
-// It is not for stored JSON: entries of other programs are read leniently.
+// Stored JSON is read so first, as fast as that is; what other programs stored is read leniently where that fails.
 package strictjson
 
 import (

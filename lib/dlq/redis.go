@@ -5,7 +5,6 @@ import (
 	"math"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"backstop/internal/redisconn"
@@ -28,8 +27,7 @@ type Redis struct {
 	mu     sync.Mutex
 	lookup RegistryLookup
 	known  map[string]time.Time // when a sink was last added to the set of sinks
-
-	entryBytes atomic.Int64 // of the entries that were read last, on average; 0: none was
+	means  map[string]int       // bytes of a sink's entry, in the mean of what was read last
 }
 
 // NewRedis returns a store on client: a single node, failover or cluster client. It
@@ -37,7 +35,7 @@ type Redis struct {
 func NewRedis(client redis.UniversalClient, opts ...Option) *Redis {
 	o := newOptions(opts)
 	return &Redis{
-		conn: redisconn.New(client, o.prefix, fault.CodeDLQUnavailable), opts: o, known: map[string]time.Time{},
+		conn: redisconn.New(client, o.prefix, fault.CodeDLQUnavailable), opts: o, known: map[string]time.Time{}, means: map[string]int{},
 	}
 }
 

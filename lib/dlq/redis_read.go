@@ -12,10 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Bounds of one read: the first is short where no entry was read yet, those after it follow the size of what was
-// read before; that of other pages counts for a quarter.
+// Bounds of one read: the first is short, a little longer if the sink's entries were small when they were last read, and
+// those after it follow the size of what was read before.
 const (
 	readFirst = 16
+	readKnown = 64 // of small ones: a default page in one call. They may be large by now
 	readItems = 1000
 	readBytes = 1 << 20
 )
@@ -210,16 +211,12 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 }
 
 func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, more bool, err error) {
-	size := 0
+	size, want := 0, r.r.firstRead(s.sink)
 	for len(entries) < n && size < readBytes {
-		want := min(n-len(entries), readFirst)
-		if known := r.r.entryBytes.Load(); known > 0 {
-			want = min(max(readBytes/4/int(known), readFirst), n-len(entries), readItems)
-		}
 		if len(entries) > 0 {
-			want = (readBytes - size) * len(entries) / (size + 1)
-			want = min(max(want, 1), n-len(entries), readItems)
+			want = min((readBytes-size)*len(entries)/(size+1), readItems)
 		}
+		want = min(max(want, 1), n-len(entries))
 		got, err := redisconn.Ask(ctx, r.r.conn, "page", func(ctx context.Context) ([]redis.XMessage, error) {
 			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want)).Result()
 		})
@@ -232,7 +229,7 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			entries = append(entries, e)
 		}
 		if len(entries) > 0 {
-			r.r.entryBytes.Store(int64(size/len(entries)) + 1)
+			r.r.haveRead(s.sink, size/len(entries))
 		}
 		if len(got) < want {
 			return entries, false, nil
@@ -240,6 +237,23 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 		s.newest = before(got[len(got)-1].ID)
 	}
 	return entries, true, nil
+}
+
+// firstRead is how many entries of a sink a page asks for at first.
+func (r *Redis) firstRead(sink string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if mean, ok := r.means[sink]; ok {
+		return min(max(readBytes/(mean+1), readFirst), readKnown)
+	}
+	return readFirst
+}
+
+// haveRead remembers how large a sink's entries are.
+func (r *Redis) haveRead(sink string, mean int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.means[sink] = mean
 }
 
 // complete reads what replays have made of the entries of a page, one pipeline for all

@@ -24,8 +24,26 @@ import (
 // metadata. Mail servers commonly refuse heads of more than 32 to 64 KiB.
 const maxHeaderBytes = 16 << 10
 
-// compose builds the message's text, dated so. It fails exactly when m can never be sent.
+// compose builds the message's text, dated so. It fails exactly when m can never be sent, as head does.
 func (s *Sink) compose(to *mail.Address, m sinks.Message, date time.Time) ([]byte, error) {
+	msg, err := s.head(to, m, date)
+	if err != nil {
+		return nil, err
+	}
+	text, markup := bodies(m.Body)
+	msg.SetBodyString(gomail.TypeTextPlain, text)
+	msg.AddAlternativeString(gomail.TypeTextHTML, markup)
+
+	var b bytes.Buffer
+	if _, err := msg.WriteTo(&b); err != nil {
+		return nil, sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: "the message could not be built", Cause: err})
+	}
+	return b.Bytes(), nil
+}
+
+// head returns the message without its body, or why m can never be sent. Nothing is encoded yet: any text
+// that passes can be a body, and a large one costs hundreds of times as much to encode as to check.
+func (s *Sink) head(to *mail.Address, m sinks.Message, date time.Time) (*gomail.Msg, error) {
 	if err := checkTexts(m); err != nil {
 		return nil, err
 	}
@@ -41,15 +59,7 @@ func (s *Sink) compose(to *mail.Address, m sinks.Message, date time.Time) ([]byt
 	if err := addMetadata(msg, m); err != nil {
 		return nil, err
 	}
-	text, markup := bodies(m.Body)
-	msg.SetBodyString(gomail.TypeTextPlain, text)
-	msg.AddAlternativeString(gomail.TypeTextHTML, markup)
-
-	var b bytes.Buffer
-	if _, err := msg.WriteTo(&b); err != nil {
-		return nil, sinks.Terminal(&sinks.Error{Code: sinks.CodeInternal, Msg: "the message could not be built", Cause: err})
-	}
-	return b.Bytes(), nil
+	return msg, nil
 }
 
 // checkTexts checks id, subject and body.

@@ -202,7 +202,7 @@ func (s *Sink) Validate(to sinks.Recipient, m sinks.Message) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.compose(rcpt, m, time.Now())
+	_, err = s.head(rcpt, m, time.Now())
 	return err
 }
 

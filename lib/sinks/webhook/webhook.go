@@ -12,7 +12,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -205,24 +204,11 @@ func (s *Sink) header(m sinks.Message) (http.Header, error) {
 }
 
 // body encodes a message that can be sent.
-func (s *Sink) body(m sinks.Message) ([]byte, error) {
+func (s *Sink) body(m sinks.Message) []byte {
 	if s.raw {
-		return []byte(m.Body), nil
+		return []byte(m.Body)
 	}
-	var b bytes.Buffer
-	b.Grow(len(m.Subject) + len(m.Body) + len(m.Body)/8 + 64)
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	metadata := m.Metadata
-	if metadata == nil {
-		metadata = noMetadata
-	}
-	err := e.Encode(struct {
-		Subject  string            `json:"subject"`
-		Body     string            `json:"body"`
-		Metadata map[string]string `json:"metadata"`
-	}{m.Subject, m.Body, metadata})
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+	return envelope(m)
 }
 
 // The headers that are the same in every request; read only.
@@ -230,8 +216,6 @@ var (
 	contentType = []string{"application/json"}
 	userAgent   = []string{"backstop"}
 )
-
-var noMetadata = map[string]string{}
 
 // request returns what is posted, and where to.
 func (s *Sink) request(to sinks.Recipient, m sinks.Message) (t target, h http.Header, body []byte, err error) {
@@ -241,9 +225,7 @@ func (s *Sink) request(to sinks.Recipient, m sinks.Message) (t target, h http.He
 	if h, err = s.header(m); err != nil {
 		return target{}, nil, nil, err
 	}
-	if body, err = s.body(m); err != nil {
-		return target{}, nil, nil, err
-	}
+	body = s.body(m)
 	for name, values := range t.headers {
 		h[name] = values
 	}
