@@ -57,7 +57,7 @@ mutant 'Retry-After shortened' lib/retry/retrier.go \
   's/switch wait = max\(wait, asked\); \{/switch {/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
 mutant 'ambiguous outcome sent again' lib/retry/retrier.go \
-  's/return sinks\.Deduplicates\(r\.Inner\)/return true/' \
+  's/return sinks\.DedupWindow\(r\.Inner\) != 0/return true/' \
   ./lib/retry 'TestNoScheduleBreaksThePromises'
 mutant 'push: written under its key though the queue is full' lib/dlq/push.lua \
   's/status, id, detail = .full., .., ..\n/status, id, detail = "full", "", ""; call("HSET", ids, k, "1-1")\n/' \
@@ -114,7 +114,7 @@ mutant 'record believed without its dead letter' lib/delivery/sender.go \
   's/return Answer\{\}, false\n\t\t\}\n\t\tif now := /}\n\t\tif now := /' \
   ./lib/delivery 'TestARecordIsBelievedOnlyWhileItsDeadLetterIsThere'
 mutant 'dead letter left of what another delivered' lib/delivery/sender.go \
-  's/if err == nil && it\.DeliveredAt\.IsZero\(\) \{\n\t\terr = s\.Queue/if false {\n\t\terr = s.Queue/' \
+  's/if err == nil && it\.DeliveredAt\.IsZero\(\) && !it\.Spilled \{/if false {/' \
   ./lib/delivery 'TestASenderThatLostItsRecordSettlesByIt'
 mutant 'item id taken for proof' lib/delivery/sender.go \
   's/ && FingerprintOf\(it\) == g\.fingerprint//' \
@@ -129,8 +129,20 @@ mutant 'record of a delivery set back' lib/delivery/table.go \
   's/isDeadLettered, isExpired, isDiscarded\)\)\n\}/isDeadLettered, isExpired, isDiscarded, isDelivered))\n}/' \
   ./lib/delivery 'TestARecordMovesForwardOnly'
 mutant 'record reopened though it has changed' lib/delivery/move.lua \
-  's/ and \(old\.item_id or ..\) == ARGV\[9\]//' \
+  's/ and \(old\.item_id or ..\) == ARGV\[11\]//' \
   ./lib/delivery 'TestARecordOfADeadLetterThatIsGoneIsReopenedOnce'
+mutant 'bucket: an earlier turn is not looked into' lib/delivery/record.lua \
+  's/for i = n, n - 2, -1 do/for i = n, n - 1, -1 do/' \
+  ./lib/delivery 'TestEarlierTurnsAreFound'
+mutant 'bucket: any content is that of the record' lib/delivery/record.lua \
+  's/return own == string\.sub\(fingerprint, 1, SHORT\), true/return true, true/' \
+  ./lib/delivery 'TestWhatBecomesOfRecords'
+mutant 'bucket: gone before the time to live' lib/delivery/record.lua \
+  's/\(n \+ 1\) \* turn \+ ARGV\[3\]/n * turn + ARGV[3]/' \
+  ./lib/delivery 'TestABucketIsKeptForTheTimeToLive|TestWhatWasSimplyDelivered'
+mutant 'bucket: what is pending goes' lib/delivery/record.lua \
+  's/ or r\.pending//' \
+  ./lib/delivery 'TestPendingEventsLeaveTheBucket'
 mutant 'replay settled before its record' lib/replay/settler.go \
   's/\ts\.engine\.noteBefore\(ctx, group\.\.\.\)\n//' \
   ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'
@@ -150,19 +162,19 @@ mutant 'later: sent at its own times, not at the first' lib/delivery/sender.go \
   's/\t\tr\.AcceptedAt, r\.NotBefore = found\.AcceptedAt, found\.NotBefore\n//' \
   ./lib/delivery 'TestTheFirstAcceptanceCounts'
 mutant 'later: the record of one under way goes too early' lib/delivery/move.lua \
-  's/ or which\.accepted_at and s == .in_progress.//' \
+  's/ or r\.accepted_at and s == .in_progress.//' \
   ./lib/delivery 'TestARecordIsKeptForAsLongAsItIsNeeded'
 mutant 'handed back: forgotten though an attempt was not answered' lib/delivery/sender.go \
   's/fault\.CodeDLQUnavailable, rec\.Unanswered > 0:/fault.CodeDLQUnavailable:/' \
   ./lib/delivery 'TestWhoCancelsIsToldWhatMayHaveArrived'
 mutant 'cancel: dead letters removed before the mark' lib/delivery/cancel.go \
-  's/(\tstate, rec, err := c\.Records\.Cancel\(ctx, k, token, Record\{\}\)\n)/\tif early, err := c.Letters.ClaimDelivery(ctx, dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease()}); err == nil {\n\t\tif err := c.drop(ctx, budget, early); err != nil {\n\t\t\treturn Cancellation{}, err\n\t\t}\n\t}\n$1/' \
+  's/(\tstate, rec, err := c\.Records\.Cancel\(ctx, k, token, Record\{Pending: events\}\)\n)/\tif early, err := c.Letters.ClaimDelivery(ctx, dlq.DeliveryClaim{Sink: k.Sink, DeliveryID: k.ID, Token: token, TTL: budget.Lease()}); err == nil {\n\t\tif err := c.drop(ctx, budget, early); err != nil {\n\t\t\treturn Cancellation{}, err\n\t\t}\n\t}\n$1/' \
   ./lib/delivery 'TestWhatIsNotMarkedKeepsItsDeadLetters'
 mutant 'cancel: nothing noted' lib/delivery/cancel.go \
   's/claim\.Note = c\.Records\.Retention\(\)/claim.Note = 0/' \
   ./lib/delivery 'TestWhatMayComeLaterIsNotedAsCanceled'
 mutant 'cancel: no second look' lib/delivery/cancel.go \
-  's/rec, err = c\.confirm\(ctx, k, token, seen\(state, rec, letters\)\)/rec = seen(state, rec, letters)/' \
+  's/rec, err = c\.confirm\(ctx, k, token, (seen\(state, rec, c\.waiting\(ctx, k, rec, letters\)\))\)/rec = $1/' \
   ./lib/delivery 'TestWhatAReplayDeliversMeanwhileIsNotCanceled'
 mutant 'cancel: the note of another taken away' lib/delivery/cancel.go \
   's/claim\.Note > 0 && fault\.CodeOf\(err\) != fault\.CodeItemLeased/claim.Note > 0/' \
@@ -173,8 +185,8 @@ mutant 'cancel: a note left of what is not canceled' lib/delivery/cancel.go \
 mutant 'what waits in the queue is given up with a dead letter' lib/delivery/table.go \
   's/told\(StatusDiscarded\)/rowOf(told(StatusDiscarded), row{isAccepted: {written, StatusDiscarded}})/' \
   ./lib/delivery 'TestWhatBecomesOfRecords'
-mutant 'an attempt after its time was over at the gate' lib/retry/retrier.go \
-  's/if d\.expires\(0\) \{/if false {/' \
+mutant 'an attempt after its time was over at the gate' lib/retry/window.go \
+  's/if d\.expires\(wait\) \{/if false {/' \
   ./lib/retry 'TestNothingBeginsOnceItsTimeIsOver'
 mutant 'a paused sink is sent to' lib/delivery/sender.go \
   's/ && s\.Paused\(ctx, r\.Sink\):/ \&\& false:/' \
@@ -255,10 +267,10 @@ mutant 'email: a reply that was cut off is believed' lib/sinks/email/conversatio
   's/(line, err := c\.in\.ReadString\(.*\)\n\t\tif err != nil) \{/$1 \&\& line == "" {/' \
   ./lib/sinks/email 'TestNothingThatAServerSaysOutlivesTheAttempt'
 mutant 'a replay dated anew' lib/dlq/single.go \
-  's/sinks\.WithFirstAttempt\(ctx, l\.Item\.FirstAttempt\(\)\)/ctx/' \
+  's/FirstAttempt: it\.FirstAttempt\(\), //' \
   ./lib/replay 'TestTheFirstAttempt'
 mutant 'an attempt dated anew' lib/retry/retrier.go \
-  's/ctx = sinks\.WithFirstAttempt\(ctx, first\)\n//' \
+  's/k\.FirstAttempt, k\.ExpiresAt = sinks\.FirstAttempt\(ctx\), d\.ExpiresAt/k.ExpiresAt = d.ExpiresAt/' \
   ./lib/replay 'TestTheFirstAttempt'
 mutant 'late dead-letter write without its chance' lib/retry/budget.go \
   's/late\.After\(end\)/late.IsZero()/' \
@@ -273,7 +285,7 @@ mutant 'claim: not_before of an entry written by others ignored' lib/dlq/redis_c
   's/case time\.Until\(l\.Item\.NotBefore\) > 0:/case false:/' \
   ./lib/dlq 'TestRedisConformanceEmbedded/the_schedule_is_not_starved'
 mutant 'take: prior of an expired lease forgotten' lib/dlq/lease.lua \
-  's/(local prior, holder, _\n  if )rec then/$1false then/' \
+  's/(local prior, holder\n  if )rec then/$1false then/' \
   ./lib/dlq 'TestRedisConformanceEmbedded/an_expired_lease'
 mutant 'deaths: charged to what had not begun' lib/dlq/death.lua \
   's/\(s\.deaths or quiet ~= ..\) and s\.begun ~= holder/false/' \
@@ -339,7 +351,7 @@ mutant 'flow: terminal answers are failures' lib/retry/gate.go \
   's/(e\.Code == fault\.CodeSinkUnavailable \{\n\t\treturn flow\.)Good/$1Bad/' \
   ./lib/flow 'TestTerminalAnswers'
 mutant 'flow: a refusal is retried' lib/retry/gate.go \
-  's/case flow\.Refused:\n\t\t\t\*out = out\.refused\(dlq\.ReasonOpen, l\)\n\t\t\treturn l, false\n/case flow.Refused:\n/' \
+  's/case flow\.Refused:\n\t\t\t\*out = out\.refused\(dlq\.ReasonOpen, l, cfg\)\n\t\t\treturn l, false\n/case flow.Refused:\n/' \
   ./lib/flow 'TestItClosesStepByStep'
 mutant 'flow: one receiver for all recipients' lib/sinks/sinks.go \
   's/return r\.Receiver\(to\)/_ = r\n\t\treturn ""/' \
@@ -354,7 +366,7 @@ mutant 'flow: a refused slot is used up' lib/flow/rate.go \
   's/\t\tm\.Spaced = max\(m\.Spaced, m\.Real, now\)/\t\tm.Real += s.Interval\n\t\tm.Spaced = max(m.Spaced, m.Real, now)/' \
   ./lib/flow 'TestSlots'
 mutant 'flow: the script hands out one slot twice' lib/flow/rate.lua \
-  's/    real = math\.max\(real, now\) \+ interval\n//' \
+  's/    reals\[n\] = math\.max\(real, now\) \+ interval\n//' \
   ./lib/flow 'TestStoresHandOutSlots'
 # What only a run of everything shows: minutes each.
 GOFLAGS=-tags=full mutant 'wipe: an object deleted once its dead letters are back in the queue' lib/journal/keeper_back.go \
