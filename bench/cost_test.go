@@ -33,6 +33,7 @@ const (
 type spent struct {
 	ms       float64 // of its whole batch
 	requests float64 // to Redis
+	server   float64 // time of Redis, in us
 	bytes    float64 // that stay in Redis for a day
 }
 
@@ -72,8 +73,8 @@ func BenchmarkCost(b *testing.B) {
 	f := startFunction(b, "replay", healthy.URL, server.URL())
 	replayed := measure(b, c, letters, func() float64 { return milliseconds(f.invoke(b, []byte(`{}`)).Duration) / letters })
 
-	delivered.bytes = bytesEach(b, func(c redis.UniversalClient, n int) { record(b, c, 0, n) })
-	kept := delivered.bytes + bytesEach(b, func(c redis.UniversalClient, n int) {
+	delivered.bytes = fillRecords(b, redistest.Start(b).Client(b), 1_000_000)
+	kept := bytesEach(b, func(c redis.UniversalClient, n int) { record(b, c, 0, n) }) + bytesEach(b, func(c redis.UniversalClient, n int) {
 		fill(b, dlq.NewRedis(c, dlq.WithMaxLen(0)), "ops", 0, n)
 	})
 
@@ -94,23 +95,54 @@ func BenchmarkCost(b *testing.B) {
 		line(cost(rate, "in the invocation", delivered, failed, replayed))
 		line(cost(rate, "max_wait: 500ms", delivered, unwaited, replayed))
 	}
+
+	// A record lives for 24 to 36 hours, and a bucket of so many is a hash table.
+	large := delivered
+	large.bytes = 1.25 * fillRecords(b, redistest.Start(b, hashTables).Client(b), 1_000_000)
+	line("\nA DAY OF 10^9, OF WHICH FAIL\tLAMBDA, $\tSQS, $\tSQS SENT BY TEN, $\tREDIS HOLDS, GB\tPROCESSORS OF REDIS\tREDIS, $\tSUM SENT BY TEN, $\tA MILLION, $\t")
+	for _, rate := range []float64{0.001, 0.01, 0.1} {
+		line(day(rate, large, unwaited, replayed))
+	}
 	_ = t.Flush()
 }
 
-// cost is a line of the table.
-func cost(rate float64, waiting string, delivered, failed, replayed spent) string {
-	const million, batches = 1e6, 1e5
+// expense is what n deliveries take, of which some fail.
+type expense struct {
+	gbSeconds, lambda, sqs float64 // sent one by one; received and deleted by ten
+	byTen                  float64 // SQS, sent by ten as well
+	requests, gb, cache    float64 // Redis, with what it holds for a day
+	busy                   float64 // processors of Redis, over a day
+}
+
+func expenseOf(n, rate float64, delivered, failed, replayed spent) (e expense) {
+	const million = 1e6
+	batches := n / 10
 	// A batch takes as long as its slowest delivery.
 	slow := 1 - math.Pow(1-rate, 10)
-	seconds := (batches*(slow*failed.ms+(1-slow)*delivered.ms) + million*rate*replayed.ms) / 1000
-	lambda := seconds*lambdaGB*lambdaGBSecond + batches/million*lambdaRequests
-	// Sent one by one; received and deleted by ten.
-	sqs := (1 + 0.1 + 0.1) * sqsRequests
-	requests := million * ((1-rate)*delivered.requests + rate*(failed.requests+replayed.requests))
-	gb := million * ((1-rate)*delivered.bytes + rate*failed.bytes) / 1e9
-	cache := requests/million*cacheUnits + gb*24*cacheGBHour
+	e.gbSeconds = (batches*(slow*failed.ms+(1-slow)*delivered.ms) + n*rate*replayed.ms) / 1000 * lambdaGB
+	e.lambda = e.gbSeconds*lambdaGBSecond + batches/million*lambdaRequests
+	e.sqs, e.byTen = n*(1+0.1+0.1)/million*sqsRequests, n*(0.1+0.1+0.1)/million*sqsRequests
+	e.requests = n * ((1-rate)*delivered.requests + rate*(failed.requests+replayed.requests))
+	e.gb = n * ((1-rate)*delivered.bytes + rate*failed.bytes) / 1e9
+	e.cache = e.requests/million*cacheUnits + e.gb*24*cacheGBHour
+	e.busy = n * ((1-rate)*delivered.server + rate*(failed.server+replayed.server)) / million / (24 * 3600)
+	return e
+}
+
+// cost is a line of the table of a million.
+func cost(rate float64, waiting string, delivered, failed, replayed spent) string {
+	e := expenseOf(1e6, rate, delivered, failed, replayed)
 	return fmt.Sprintf("%g%%\t%s\t%.0f\t%.2f\t%.2f\t%.1f million\t%.2f\t%.2f\t%.2f\t",
-		rate*100, waiting, seconds*lambdaGB, lambda, sqs, requests/million, gb, cache, lambda+sqs+cache)
+		rate*100, waiting, e.gbSeconds, e.lambda, e.sqs, e.requests/1e6, e.gb, e.cache, e.lambda+e.sqs+e.cache)
+}
+
+// day is a line of the table of a day. Failures wait for the schedule (max_wait), and their dead letters are held for all of it.
+func day(rate float64, delivered, failed, replayed spent) string {
+	const n = 1e9
+	e := expenseOf(n, rate, delivered, failed, replayed)
+	sum := e.lambda + e.byTen + e.cache
+	return fmt.Sprintf("%g%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t",
+		rate*100, e.lambda, e.sqs, e.byTen, e.gb, e.busy, e.cache, sum, sum/(n/1e6))
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -120,12 +152,13 @@ func measure(b *testing.B, c redis.UniversalClient, n int, f func() (ms float64)
 	b.Helper()
 	ok(b, c.ConfigResetStat(context.Background()).Err())
 	ms := f()
-	requests := 0
+	requests, usec := 0, 0.0
 	for name, stat := range commandStats(b, c) {
 		// What a script calls is counted too, and is no request.
 		if strings.HasPrefix(name, "eval") || name == "smembers" || name == "script|load" {
 			requests += stat.calls
+			usec += stat.usec
 		}
 	}
-	return spent{ms: ms, requests: float64(requests) / float64(n)}
+	return spent{ms: ms, requests: float64(requests) / float64(n), server: usec / float64(n)}
 }

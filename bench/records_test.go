@@ -20,45 +20,22 @@ import (
 // BenchmarkRecords stores the records of a million deliveries that were delivered at once, through the scripts of the functions. The
 // baseline is a key each, with the JSON that says the same, as they were kept before they shared buckets.
 func BenchmarkRecords(b *testing.B) {
-	const n, at = 1_000_000, 1000
+	const n = 1_000_000
 	ctx := context.Background()
-	key := func(i int) delivery.Key {
-		return delivery.Key{Sink: "orders-webhook", ID: fmt.Sprintf("0198f0c2-7d4e-7c3a-9b1e-%012x", i)}
-	}
-	content := func(i int) string { return dlq.ContentFingerprint(nil, "", strconv.Itoa(i), nil) }
-
-	// fill stores the records, a third of them in each turn, and returns what one takes.
-	fill := func(c redis.UniversalClient) float64 {
-		s := delivery.NewRedis(c, "", 0)
-		before := usedMemory(b, c)
-		for from := 0; from < n; from += at {
-			changes := make([]delivery.Change, at)
-			for i := range changes {
-				changes[i] = delivery.Change{Key: key(from + i), Status: delivery.StatusDelivered, Fingerprint: content(from + i)}
-			}
-			_, err := s.Update(ctx, changes...)
-			ok(b, err)
-			if done := from + at; done%(n/3) < at && done < n {
-				earlier(b, c)
-				progress("%d records", done)
-			}
-		}
-		return (usedMemory(b, c) - before) / n
-	}
 	c := redistest.Start(b).Client(b)
-	ours := fill(c)
+	ours := fillRecords(b, c, n)
 	byKey := memoryUsage(b, c) / n
-	tables := fill(redistest.Start(b, redistest.WithConfig("hash-max-listpack-entries", "8")).Client(b))
+	tables := fillRecords(b, redistest.Start(b, hashTables).Client(b), n)
 
 	bare := redistest.Start(b).Client(b)
 	before := usedMemory(b, bare)
-	for from := 0; from < n; from += at {
+	for from := 0; from < n; from += 1000 {
 		p := bare.Pipeline()
-		for i := from; i < from+at; i++ {
-			k := key(i)
+		for i := from; i < from+1000; i++ {
+			k := recordKey(i)
 			now := time.Now().UTC()
 			text, err := json.Marshal(map[string]any{
-				"sink": k.Sink, "delivery_id": k.ID, "status": "delivered", "updated_at": now, "began_at": now, "fingerprint": content(i), "attempts": 1,
+				"sink": k.Sink, "delivery_id": k.ID, "status": "delivered", "updated_at": now, "began_at": now, "fingerprint": recordContent(i), "attempts": 1,
 				"answer": `{"status":"delivered","delivery_id":"` + k.ID + `","attempts":1}`, "token": "0198f0c2-7d4e-7c3a-9b1e-2f6a54c1d001",
 			})
 			ok(b, err)
@@ -78,15 +55,46 @@ func BenchmarkRecords(b *testing.B) {
 	s := delivery.NewRedis(c, "", 0)
 	time0 := scriptTime(b, c)
 	for i := range deliveries {
-		k := key(n + i)
-		_, _, err := s.Begin(ctx, delivery.Begin{Key: k, Fingerprint: content(i), Token: "t", Lease: time.Minute})
+		k := recordKey(n + i)
+		_, _, err := s.Begin(ctx, delivery.Begin{Key: k, Fingerprint: recordContent(i), Token: "t", Lease: time.Minute})
 		ok(b, err)
 		_, _, err = s.Finish(ctx, k, "t", delivery.Record{
-			Sink: k.Sink, ID: k.ID, Status: delivery.StatusDelivered, UpdatedAt: time.Now().UTC(), Fingerprint: content(i), Attempts: 1,
+			Sink: k.Sink, ID: k.ID, Status: delivery.StatusDelivered, UpdatedAt: time.Now().UTC(), Fingerprint: recordContent(i), Attempts: 1,
 		})
 		ok(b, err)
 	}
 	report(b, row{"server time of a delivery's two calls, beside a million records", "us", (scriptTime(b, c) - time0) / deliveries, none, none, none, true})
+}
+
+// hashTables is a Redis that has a hash table for each bucket, as others have for a large one.
+var hashTables = redistest.WithConfig("hash-max-listpack-entries", "8")
+
+func recordKey(i int) delivery.Key {
+	return delivery.Key{Sink: "orders-webhook", ID: fmt.Sprintf("0198f0c2-7d4e-7c3a-9b1e-%012x", i)}
+}
+
+func recordContent(i int) string { return dlq.ContentFingerprint(nil, "", strconv.Itoa(i), nil) }
+
+// fillRecords stores the records of n deliveries that were delivered at once, a third of them in each turn, and returns what one
+// takes, in bytes.
+func fillRecords(b *testing.B, c redis.UniversalClient, n int) float64 {
+	b.Helper()
+	const at = 1000
+	s := delivery.NewRedis(c, "", 0)
+	before := usedMemory(b, c)
+	for from := 0; from < n; from += at {
+		changes := make([]delivery.Change, at)
+		for i := range changes {
+			changes[i] = delivery.Change{Key: recordKey(from + i), Status: delivery.StatusDelivered, Fingerprint: recordContent(from + i)}
+		}
+		_, err := s.Update(context.Background(), changes...)
+		ok(b, err)
+		if done := from + at; done%(n/3) < at && done < n {
+			earlier(b, c)
+			progress("%d records", done)
+		}
+	}
+	return (usedMemory(b, c) - before) / float64(n)
 }
 
 // earlier makes the buckets of this turn those of the one before, and these those of the one before that.
