@@ -2,9 +2,9 @@ package functions_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path"
@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"backstop/internal/freeport"
 )
 
 // parameterStore answers like SSM Parameter Store over HTTP: SecureStrings, as their text only for
@@ -80,13 +82,13 @@ func (p *parameterStore) put(name, value string) {
 	p.values[name] = value
 }
 
-// freeAddr is an address of loopback where nobody listens.
+// freeAddr is an address of loopback where nobody listens until the test ends, unless it does itself.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(release)
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }

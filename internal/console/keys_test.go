@@ -31,6 +31,8 @@ func (p *tab) press(key rune) {
 func (p *tab) at(hash string) {
 	p.t.Helper()
 	p.wait("the address "+hash, "location.hash === "+quote(hash))
+	// The address changes first; what follows it runs after that.
+	eval[bool](p, "new Promise((done) => setTimeout(() => setTimeout(() => done(true))))")
 	p.settled()
 }
 
