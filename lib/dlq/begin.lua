@@ -14,8 +14,7 @@ if holder ~= token or not is_leased(id, now_ms()) then
   return 0
 end
 free_first()
-local text = call('HGET', state, id)
-local s = text and cjson.decode(text) or {}
+local s = decoded(call('HGET', state, id))
 s.begun = token
 call('HSET', state, id, cjson.encode(s))
 return 1

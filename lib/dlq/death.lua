@@ -7,7 +7,7 @@
 local function outlived(id, rec, now)
   local _, _, _, holder, quiet = parse(rec)
   local text = call('HGET', state, id)
-  local s = text and cjson.decode(text) or {}
+  local s = decoded(text)
   if (s.deaths or quiet ~= '') and s.begun ~= holder then
     return text
   end

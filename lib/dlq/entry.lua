@@ -234,7 +234,7 @@ local function remove_all(entries)
   end
   for i, s in ipairs(call('HMGET', state, unpack(gone))) do
     if s then
-      s = cjson.decode(s)
+      s = decoded(s)
       if s.parked then
         count('parked', -1, gone[i])
       end

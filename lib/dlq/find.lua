@@ -20,14 +20,12 @@ local function is_over(id, x)
   if x ~= '' and tonumber(x) <= now_ms() then
     return true
   end
-  local s = call('HGET', state, id)
-  return s and cjson.decode(s).expired
+  return decoded(call('HGET', state, id)).expired
 end
 
 -- is_superseded tells whether another dead letter has taken its place: a new failure of its delivery is not it.
 local function is_superseded(id)
-  local s = call('HGET', state, id)
-  return s and cjson.decode(s).superseded_by
+  return decoded(call('HGET', state, id)).superseded_by
 end
 
 local function split(pair)

@@ -22,8 +22,7 @@ if written > 0 then
 end
 for i = at, #ARGV, 2 do
   local id, was = ARGV[i], ARGV[i + 1]
-  local s = call('HGET', state, id)
-  s = s and cjson.decode(s) or {}
+  local s = decoded(call('HGET', state, id))
   if (s.parked and 'p' or '') .. (s.held and 'h' or '') .. (s.superseded_by or '') == was then
     call('SREM', unjournaled, 's:' .. id)
   end

@@ -60,8 +60,7 @@ end
 
 -- noted_at is when a note was made; 0 where there is none, or none that can be read.
 local function noted_at(text)
-  local ok, note = pcall(cjson.decode, text or '')
-  return ok and type(note) == 'table' and tonumber(note.at_ms) or 0
+  return tonumber(decoded(text).at_ms) or 0
 end
 
 -- forget_causes forgets those of which nothing has come for KEEP, and nothing was noted.
@@ -222,7 +221,7 @@ local function recount()
       for i, e in ipairs(entries) do
         local id, k, g, n, x, j = e[1], small(e[2])
         bytes = bytes + size_of(e[2])
-        local s = states[i] and cjson.decode(states[i]) or {}
+        local s = decoded(states[i])
         local waits = s.parked or s.held or s.delivered_at or s.expired
         if leases[i] and not scores[i] or not leases[i] and not scores[i] and not waits and n ~= 'never'
           and (states[i] or n ~= '0' and n ~= '' or not is_after(id, cursor)) then

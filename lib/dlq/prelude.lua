@@ -14,6 +14,13 @@ local function free_first()
   call('HDEL', meta, '')
 end
 
+-- decoded reads the JSON that is kept of an entry. Of none, and of one that is damaged, nothing is known, as Go reads it: one entry
+-- must not stop a queue.
+local function decoded(text)
+  local ok, s = pcall(cjson.decode, text or '{}')
+  return ok and type(s) == 'table' and s or {}
+end
+
 local function ms_of(id)
   return tonumber(string.match(id, '^%d+'))
 end

@@ -35,7 +35,7 @@ local over, changed = {}, {} -- addresses that are over, and ids whose parked or
 
 local function change(id, was_idle, k, j, action, delay, charge, err, unanswered)
   local text = call('HGET', state, id)
-  local s = text and cjson.decode(text) or {}
+  local s = decoded(text)
   if action == 'expire' then
     charge, err = false, ''
   end

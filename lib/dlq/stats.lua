@@ -55,7 +55,7 @@ if leases > 0 and leases <= tonumber(ARGV[3]) then
     end
   end
   for _, s in ipairs(#idles > 0 and call('HMGET', state, unpack(idles)) or {}) do
-    s = s and cjson.decode(s) or {}
+    s = decoded(s)
     if s.delivered_at then
       replaying = replaying - 1
     elseif s.expired then

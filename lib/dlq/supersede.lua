@@ -27,7 +27,7 @@ end
 local s, rec
 if former ~= '' then
   local text = call('HGET', state, former)
-  s = text and cjson.decode(text) or {}
+  s = decoded(text)
   if heir(s) then
     return { 'superseded', heir(s), s.superseded_as or '' }
   end

@@ -16,7 +16,7 @@ if not fields then
   return { is_id and 1 or 0, '', '' }
 end
 local text = call('HGET', state, id)
-local s = text and cjson.decode(text) or {}
+local s = decoded(text)
 local rec = call('HGET', lease, id)
 local _, _, _, holder = parse(rec or '|||')
 local mine = rec and holder == token

@@ -15,8 +15,7 @@ if ARGV[5] == '1' then
 end
 
 local function delivered(id)
-  local s = call('HGET', state, id)
-  return s and cjson.decode(s).delivered_at
+  return decoded(call('HGET', state, id)).delivered_at
 end
 
 for i = 6, #ARGV do

@@ -17,7 +17,7 @@ if is_leased(id, now) then
 end
 local _, _, n, x, j = small(fields)
 local text = call('HGET', state, id)
-local s = text and cjson.decode(text) or {}
+local s = decoded(text)
 if s.delivered_at or s.expired or s.superseded_by or x ~= '' and tonumber(x) <= now then
   return 1
 end
