@@ -499,7 +499,9 @@ func (w *worker) whyAbsent(ctx context.Context, id string) (held, skip bool, err
 	case err != nil:
 		return false, false, err
 	case w.op.Action == OperationReplay && !it.DeliveredAt.IsZero():
-		return false, !it.DeliveredAt.After(w.op.CreatedAt), nil
+		// Its time is in ms. In that of the creation an earlier round may have delivered it, and in the first one only others.
+		before := it.DeliveredAt.Before(w.op.CreatedAt.Truncate(time.Millisecond))
+		return false, before || w.op.Round <= 1 && !it.DeliveredAt.After(w.op.CreatedAt), nil
 	}
 	return true, false, nil
 }
