@@ -109,7 +109,7 @@ func (a *App) compose() error {
 			overflow = dlq.OverflowTrim
 		}
 		a.Queue = dlq.NewRedis(client, append(queueOptions, dlq.WithKeyPrefix(a.Env.KeyPrefix), dlq.WithMaxLen(a.Env.DLQMaxLen),
-			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names))...)
+			dlq.WithOverflow(overflow), dlq.WithOnTrim(a.noteTrimmed), dlq.WithSinks(a.Config.Names), dlq.WithShards(a.Config.Shards))...)
 		a.Records = delivery.NewRedis(client, a.Env.KeyPrefix, a.Env.IdempotencyTTL)
 		operations = replay.NewRedisOperations(client, a.Env.KeyPrefix)
 		a.Gate.Store = flow.NewRedis(client, a.Env.KeyPrefix)

@@ -15,6 +15,7 @@ import (
 
 	"backstop/lib/config"
 	"backstop/lib/delivery"
+	"backstop/lib/dlq"
 	"backstop/lib/replay/policy"
 	"backstop/lib/sinks/apns"
 	"backstop/lib/sinks/email"
@@ -63,7 +64,7 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for prefix, blocks := range map[string][]any{
-		"": {webhook.Config{}, webpush.Config{}, slack.Config{}, fcm.Config{}, apns.Config{}, email.Config{}, config.AgeKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
+		"": {webhook.Config{}, webpush.Config{}, slack.Config{}, fcm.Config{}, apns.Config{}, email.Config{}, config.AgeKeys{}, config.RetentionKeys{}, config.ShardKeys{}}, "retry.": {config.RetryKeys{}}, "replay.": {policy.Policy{}},
 		"breaker.": {config.BreakerKeys{}}, "rate.": {config.RateKeys{}},
 	} {
 		for _, block := range blocks {
@@ -75,6 +76,13 @@ func TestEveryKeyOfASinkIsDocumented(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The configuration allows as many shards as there can be.
+func TestTheBoundOfShards(t *testing.T) {
+	if config.MaxShards != dlq.MaxShards {
+		t.Errorf("config.MaxShards = %d, dlq.MaxShards = %d", config.MaxShards, dlq.MaxShards)
 	}
 }
 

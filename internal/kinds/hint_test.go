@@ -44,7 +44,7 @@ func TestNoHintIsRedacted(t *testing.T) {
 		}
 		for _, wrong := range []string{`"?"`, `""`, "7", "true", "[7, {a: 7}]", "{a: [7]}", `["?"]`, `{"?": "?"}`, "-1s", `{"a b": "$(x"}`} {
 			var b strings.Builder
-			fmt.Fprintf(&b, "sinks:\n  s:\n    kind: %s\n    on_ambiguous: %[2]s\n    fifo: %[2]s\n    max_age: %[2]s\n    retention: %[2]s\n    breaker: %[2]s\n", name, wrong)
+			fmt.Fprintf(&b, "sinks:\n  s:\n    kind: %s\n    on_ambiguous: %[2]s\n    fifo: %[2]s\n    max_age: %[2]s\n    retention: %[2]s\n    shards: %[2]s\n    breaker: %[2]s\n", name, wrong)
 			fmt.Fprintf(&b, "    retry: {max_attempts: %[1]s, base_backoff: %[1]s}\n    replay: {on_success: %[1]s, max_delay: %[1]s}\n    events: {to: %[1]s, on: %[1]s}\n", wrong)
 			for _, key := range k.Keys {
 				fmt.Fprintf(&b, "    %s: %s\n", key.Name, wrong)

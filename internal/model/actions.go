@@ -60,6 +60,8 @@ const (
 	// Beside: it changes what no promise rests on: counters, notes of operators, rates, progress of bulk
 	// operations, whose members are claimed and settled as any.
 	Beside = "beside the protocol"
+	// Place: it says which queue of a sink has a letter. In the model a sink has one.
+	Place = "the letters' place"
 )
 
 // Scripts says for every Lua script of the library, by its path below lib/, which action stands for it, or
@@ -84,6 +86,7 @@ var Scripts = map[string]string{
 	"dlq/gate.lua":          Beside,
 	"dlq/group_note.lua":    Beside,
 	"dlq/groups.lua":        Read,
+	"dlq/held.lua":          Read,
 	"dlq/history.lua":       Read,
 	"dlq/journal_lease.lua": "keep",
 	"dlq/journal_note.lua":  "lack, restore",
@@ -91,11 +94,13 @@ var Scripts = map[string]string{
 	"dlq/journaled.lua":     "keep",
 	"dlq/lease.lua":         "claim, cancel, discard",
 	"dlq/mend.lua":          Beside,
+	"dlq/native.lua":        Part,
 	"dlq/new_groups.lua":    Beside,
 	"dlq/newest.lua":        Read,
 	"dlq/noted.lua":         "push, restore",
 	"dlq/overdue.lua":       "claim",
 	"dlq/pause.lua":         Beside,
+	"dlq/peek.lua":          Read,
 	"dlq/prelude.lua":       Part,
 	"dlq/present.lua":       Read,
 	"dlq/present_after.lua": Read,
@@ -104,7 +109,9 @@ var Scripts = map[string]string{
 	"dlq/release.lua":       "settle",
 	"dlq/retire.lua":        "lose",
 	"dlq/return.lua":        "restore",
+	"dlq/room.lua":          "lose",
 	"dlq/settle.lua":        "settle, cancel, discard",
+	"dlq/shards.lua":        Place,
 	"dlq/stats.lua":         Read,
 	"dlq/store.lua":         "push, restore",
 	"dlq/succession.lua":    Part,

@@ -30,7 +30,7 @@ func digestOf(kind string, raw map[string]any) digest {
 }
 
 var (
-	commonKeys = slices.Sorted(slices.Values(append([]string{"events", "fifo", "kind", "max_age", "on_ambiguous", "replay", "retention", "retry"}, flowKeys...)))
+	commonKeys = slices.Sorted(slices.Values(append([]string{"events", "fifo", "kind", "max_age", "on_ambiguous", "replay", "retention", "retry", "shards"}, flowKeys...)))
 	flowKeys   = []string{"breaker", "concurrency", "max_hold", "rate"}
 )
 
@@ -56,6 +56,7 @@ func (d *decoder) build(raw map[string]any, prev *Sink) *Sink {
 	s.FIFO = d.fifo(raw)
 	s.MaxAge = d.maxAge(raw)
 	s.Retention = d.retention(raw)
+	s.Shards = d.shards(raw)
 	s.events = d.events(raw)
 
 	if s.Kind = d.kind(raw); s.Kind != "" {
@@ -243,6 +244,20 @@ func (d *decoder) retention(raw map[string]any) time.Duration {
 		return 0
 	}
 	return kept
+}
+
+// shards reads over how many queues dead letters are spread.
+func (d *decoder) shards(raw map[string]any) int {
+	value, ok := raw["shards"]
+	if !ok || value == nil {
+		return 1
+	}
+	var keys ShardKeys
+	if sinks.DecodeConfig(map[string]any{"shards": value}, &keys) != nil || *keys.Shards < 1 || *keys.Shards > MaxShards {
+		d.fault(d.position("shards"), "shards", "want a whole number, 1 to %d", MaxShards)
+		return 1
+	}
+	return *keys.Shards
 }
 
 // events reads which fates are told. Whether the sink is there that tells them is known once all

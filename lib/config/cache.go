@@ -185,6 +185,17 @@ func (c *Cache) Names() []string {
 	return nil
 }
 
+// Shards returns over how many queues the dead letters of a sink are spread by the configuration in use, without waiting for
+// anything; 1 while there is none, or no such sink.
+func (c *Cache) Shards(sink string) int {
+	if e := c.current.Load(); e != nil {
+		if s, ok := e.snapshot.Sink(sink); ok {
+			return s.Shards
+		}
+	}
+	return 1
+}
+
 // Age is how old the configuration in use is, -1 while there is none.
 func (c *Cache) Age() time.Duration {
 	if e := c.current.Load(); e != nil {

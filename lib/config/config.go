@@ -6,7 +6,7 @@
 // Check is for tools that say what is wrong. A kind is known where its package is imported.
 //
 // A sink's configuration is one YAML block. The keys kind, retry, replay, breaker,
-// rate, concurrency, max_hold, max_age, retention, events, fifo and on_ambiguous are common to all kinds and read here;
+// rate, concurrency, max_hold, max_age, retention, shards, events, fifo and on_ambiguous are common to all kinds and read here;
 // every other key belongs to the kind (see sinks.RegisterFactory). Unknown and duplicate keys are refused with the
 // file or parameter, line and column. Wherever a string is expected, {ssm: /path}
 // stands for the value of that parameter.
@@ -50,6 +50,8 @@ type Sink struct {
 	// Retention is how long a dead letter is kept that nothing is due to happen to by itself. Zero: for
 	// good.
 	Retention time.Duration
+	// Shards is over how many queues the sink's dead letters are spread, 1 to MaxShards.
+	Shards int
 	// Events says which fates of its deliveries are told. A sink that another one's events go
 	// through has none, whatever is configured.
 	Events fate.Events

@@ -19,6 +19,7 @@ type Common struct {
 	FIFO        string        `json:"fifo,omitempty" jsonschema:"enum=continue,enum=hold,default=continue" jsonschema_description:"What a failed message of a FIFO queue does to its message group: continue (it is dead-lettered, and a replay comes after its successors) or hold (while it may pass, the group is handed back to the queue and waits)."`
 	AgeKeys
 	RetentionKeys
+	ShardKeys
 	Events EventKeys `json:"events,omitempty" jsonschema_description:"Which fates of this sink's deliveries are told, as CloudEvents, through another sink."`
 	FlowKeys
 }
@@ -78,6 +79,14 @@ type RetentionKeys struct {
 	// Retention is in days, as 30d, or a duration.
 	Retention string `json:"retention,omitempty" jsonschema:"pattern=^([0-9]+d|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$" jsonschema_description:"How long a dead letter is kept that nothing is due to happen to by itself (it is parked, waiting, expired, or delivered and kept), counted from its push, 1h to 3650d. Default: for good."`
 }
+
+// ShardKeys are the keys that say over how many queues dead letters are spread.
+type ShardKeys struct {
+	Shards *int `json:"shards,omitempty" jsonschema:"minimum=1,maximum=64,default=1" jsonschema_description:"Over how many queues the sink's dead letters are spread, each in a slot of its own of a cluster. More than 1 only where one node cannot bear what the sink fails; it can be raised and lowered at any time."`
+}
+
+// MaxShards is dlq.MaxShards, which bounds them.
+const MaxShards = 64
 
 // The bounds of a retention. One that is shorter would remove what nobody has seen yet.
 const (

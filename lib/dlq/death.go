@@ -15,7 +15,7 @@ func (r *Redis) Begin(ctx context.Context, l Lease) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	answer, err := r.conn.Eval(ctx, "begin", beginScript, r.conn.Keys.Queue(id.Sink), id.Native, l.Token)
+	answer, err := r.conn.Eval(ctx, "begin", beginScript, r.conn.Keys.Queue(id.queue()), id.Native, l.Token)
 	return answer == int64(1), err
 }
 

@@ -273,6 +273,8 @@ type Query struct {
 	// MaxScan bounds the entries read by this call; <= 0 means 10,000. A call also
 	// stops when it has read 4 MB.
 	MaxScan int
+
+	beyond map[[2]string]bool // groups, by sink and id, that FingerprintOther stands for too
 }
 
 // Page is an answer to a Query. Pages are also bounded by bytes (4 MB encoded, at

@@ -79,10 +79,13 @@ func (f filter) apply(e entry) (it Item, hit bool) {
 	return it, hit
 }
 
+// isOther reports whether an entry is counted under FingerprintOther.
+func (f filter) isOther(e entry) bool { return e.group == "" || f.q.beyond[[2]string{e.sink, e.group}] }
+
 // possible is the cheap test before decoding: false only for entries that do not match.
 // What others wrote may be spelled differently and passes.
 func (f filter) possible(e entry) bool {
-	if f.q.Fingerprint == FingerprintOther && e.group != "" {
+	if f.q.Fingerprint == FingerprintOther && !f.isOther(e) {
 		return false
 	}
 	if f.group != "" && e.group != "" && e.group != f.group {
@@ -114,7 +117,7 @@ func (f filter) match(e entry, it Item) bool {
 	switch q.Fingerprint {
 	case "":
 	case FingerprintOther:
-		if e.group != "" {
+		if !f.isOther(e) {
 			return false
 		}
 	default:

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"backstop/internal/redisconn"
 	"backstop/lib/fault"
 
 	"github.com/redis/go-redis/v9"
@@ -50,17 +49,32 @@ func (r *Redis) Find(ctx context.Context, sink, deliveryID, fingerprint string) 
 	if err := fault.CheckName(sink); err != nil {
 		return Item{}, err
 	}
-	found, err := redisconn.Ask(ctx, r.conn, "find", func(ctx context.Context) (string, error) {
-		found, err := r.conn.Client.HGet(ctx, r.conn.Keys.Companion(sink, "ids"), pushKey(deliveryID, 0, "")).Result()
-		if errors.Is(err, redis.Nil) {
-			return "", nil
+	queues, err := r.places(ctx, sink, firstKey(deliveryID))
+	if err != nil {
+		return Item{}, err
+	}
+	found := make([]*redis.StringCmd, len(queues))
+	err = r.conn.DoAll(ctx, "find", len(queues), func(ctx context.Context) error {
+		p := r.conn.Client.Pipeline()
+		for i, queue := range queues {
+			found[i] = p.HGet(ctx, r.conn.Keys.Companion(queue, "ids"), firstKey(deliveryID))
 		}
-		return found, err
+		_, _ = p.Exec(ctx) // the first error of its commands, one of which may be that there is nothing
+		for _, f := range found {
+			if err := f.Err(); err != nil && !errors.Is(err, redis.Nil) {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return Item{}, err
 	}
-	for _, pair := range slices.Backward(strings.Fields(found)) {
+	var pairs []string // the newest of the likeliest queue last
+	for _, f := range found {
+		pairs = append(pairs, strings.Fields(f.Val())...)
+	}
+	for _, pair := range slices.Backward(pairs) {
 		content, native, told := strings.Cut(pair, ":")
 		if !told {
 			native = pair

@@ -111,7 +111,7 @@ func (r memoryReader) read(ctx context.Context, s span, n int) ([]entry, bool, e
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	var out []entry
-	for _, e := range slices.Backward(r.m.queue(s.sink).entries) {
+	for _, e := range slices.Backward(r.m.queue(s.queue).entries) {
 		if CompareNative(e.native, s.newest) > 0 || CompareNative(e.native, s.oldest) < 0 {
 			continue
 		}

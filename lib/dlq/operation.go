@@ -7,8 +7,17 @@ func (r *Redis) EndOperation(ctx context.Context, operation, sink string) error 
 	if err := checkProgress(operation, sink); err != nil {
 		return err
 	}
-	return r.conn.Do(ctx, "end operation", func(ctx context.Context) error {
-		return r.conn.Client.PExpire(ctx, r.conn.Keys.Counts(sink, operation), OperationRetention).Err()
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return err
+	}
+	return r.conn.DoAll(ctx, "end operation", len(queues), func(ctx context.Context) error {
+		p := r.conn.Client.Pipeline()
+		for _, queue := range queues {
+			p.PExpire(ctx, r.conn.Keys.Counts(queue, operation), OperationRetention)
+		}
+		_, err := p.Exec(ctx)
+		return err
 	})
 }
 

@@ -1,6 +1,8 @@
 package dlq
 
 import (
+	"time"
+
 	"backstop/internal/redisconn"
 	"backstop/lib/fault"
 )
@@ -35,6 +37,9 @@ type options struct {
 	onTrim   func(sink string, n int)
 	sinks    func() []string
 	journal  bool
+	shards   func(sink string) int
+
+	shardsHold time.Duration // how long after it was noted a number of shards holds
 }
 
 func newOptions(opts []Option) options {
@@ -45,6 +50,9 @@ func newOptions(opts []Option) options {
 		overflow: OverflowTrim,
 		onTrim:   func(string, int) {},
 		sinks:    func() []string { return nil },
+		shards:   func(string) int { return 1 },
+
+		shardsHold: 2 * spreadFor,
 	}
 	for _, opt := range opts {
 		opt(&o)
@@ -109,3 +117,21 @@ func isOpaque(name string) bool { return fault.IsMadeOf(name, 64, fault.Alphanum
 // WithJournal tells the store that there is a journal of its dead letters: it notes those that
 // were pushed without an address (see Journaling). Without this option it does not.
 func WithJournal() Option { return func(o *options) { o.journal = true } }
+
+// WithShards says over how many queues a sink's dead letters are spread, 1 to MaxShards: each is in a cluster slot of its own, so
+// that one sink may fail more than the memory or the processor of one slot's node bears. Less than 1 is 1, and more than MaxShards
+// is MaxShards; without this option, and with nil, it is 1.
+//
+// A delivery's dead letters are in the shard that its id gives. Pushes go to more shards two minutes after a process
+// first asked for them: by then all processes know where to look. With fewer, the shards beyond them are not pushed to any more, and
+// drain; both can be done while everything runs. What is promised of a sink holds for its shards together, but: its bound (WithMaxLen,
+// WithMaxKept) may be passed by what is pushed, or kept, at the same moment; the order of dead letters in different shards is that
+// of the clocks of their nodes; and a push into one takes a further round trip, to look into the others. It is called for every
+// push, must be safe for concurrent use, and is to give the same number in all processes. Memory ignores it.
+func WithShards(shards func(sink string) int) Option {
+	return func(o *options) {
+		if shards != nil {
+			o.shards = shards
+		}
+	}
+}

@@ -22,9 +22,9 @@ const (
 	peekBytes   = 4 << 10 // of the newest entries of many sinks
 )
 
-// span is a range of one sink's native ids, both ends included.
+// span is a range of one queue's native ids, both ends included.
 type span struct {
-	sink           string
+	queue          string
 	newest, oldest string
 }
 
@@ -42,7 +42,7 @@ type reader interface {
 	complete(ctx context.Context, entries []*entry) error
 }
 
-// feed is one sink's part of a page: entries read and not yet visited.
+// feed is one queue's part of a page: entries read and not yet visited.
 type feed struct {
 	span
 	ready []entry
@@ -72,7 +72,7 @@ func (h feeds) Less(i, j int) bool {
 	if c := CompareNative(h[i].ready[0].native, h[j].ready[0].native); c != 0 {
 		return c > 0
 	}
-	return h[i].sink < h[j].sink
+	return sinkOf(h[i].queue) < sinkOf(h[j].queue)
 }
 
 // Push implements heap.Interface; feeds only leave a heap.
@@ -116,7 +116,7 @@ func (r stateReader) read(ctx context.Context, s span, n int) ([]entry, bool, er
 
 func (stateReader) complete(context.Context, []*entry) error { return nil }
 
-// page merges the sinks' entries by age: one head per sink, topped up as it is used.
+// page merges the queues' entries by age: one head per queue, topped up as it is used.
 func page(ctx context.Context, r reader, names []string, q Query) (Page, error) {
 	r = stated(r, q)
 	p, entries, err := walk(ctx, r, names, q)
@@ -184,7 +184,7 @@ func walk(ctx context.Context, r reader, names []string, q Query) (Page, []*entr
 // walker makes a page of the entries that it visits.
 type walker struct {
 	filter filter
-	many   bool // several sinks
+	many   bool // several queues
 	limit  int  // items of the page
 	budget int  // entries that it may look at
 
@@ -309,10 +309,11 @@ func openFeeds(ctx context.Context, r reader, names []string, q Query, limit int
 	return h, nil
 }
 
-// spanOf returns the part of a sink that q and its cursor select; false when there is
+// spanOf returns the part of a queue that q and its cursor select; false when there is
 // none.
-func spanOf(sink string, q Query, after ID) (span, bool) {
-	s := span{sink: sink, newest: maxNative, oldest: minNative}
+func spanOf(queue string, q Query, after ID) (span, bool) {
+	sink := sinkOf(queue)
+	s := span{queue: queue, newest: maxNative, oldest: minNative}
 	lower := func(native string) {
 		if CompareNative(native, s.newest) < 0 {
 			s.newest = native

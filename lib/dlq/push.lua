@@ -1,7 +1,7 @@
 -- push.lua: stores dead letters.
 --
 -- KEYS  1..15 the queue (prelude.lua, which this does without: see scripts.go)
--- ARGV  1     most entries in the stream, 0: no bound
+-- ARGV  1     most entries in the stream; 0: no bound; negative, where it refuses: none
 --       2     '1': at the bound remove the oldest (trim), '0': refuse
 --       3     most groups
 --       4     most contents that are known of one push key
@@ -54,7 +54,7 @@ for i = 6, #ARGV, 7 do
       lacking[#lacking + 1] = id
     end
   end
-  if not status and max > 0 and len >= max then
+  if not status and max ~= 0 and len >= max then
     if trim then
       count_in() -- make_room counts what it removes out
       make_room = make_room or trimmer()

@@ -2,7 +2,9 @@ package dlq
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,7 +29,10 @@ type Redis struct {
 	mu     sync.Mutex
 	lookup RegistryLookup
 	known  map[string]time.Time // when a sink was last added to the set of sinks
-	means  map[string]int       // bytes of a sink's entry, in the mean of what was read last
+	means  map[string]int       // bytes of a queue's entry, in the mean of what was read last
+
+	spreads spreads
+	rooms   map[string]room // of sinks with several queues
 }
 
 // NewRedis returns a store on client: a single node, failover or cluster client. It
@@ -35,7 +40,7 @@ type Redis struct {
 func NewRedis(client redis.UniversalClient, opts ...Option) *Redis {
 	o := newOptions(opts)
 	return &Redis{
-		conn: redisconn.New(client, o.prefix, fault.CodeDLQUnavailable), opts: o, known: map[string]time.Time{}, means: map[string]int{},
+		conn: redisconn.New(client, o.prefix, fault.CodeDLQUnavailable), opts: o, known: map[string]time.Time{}, means: map[string]int{}, rooms: map[string]room{},
 	}
 }
 
@@ -98,7 +103,7 @@ func (r *Redis) Sinks(ctx context.Context) ([]string, error) {
 
 // Count implements DLQ.
 func (r *Redis) Count(ctx context.Context, sink string) (int64, error) {
-	names, err := namesOf(ctx, r, sink)
+	names, err := r.queuesOf(ctx, sink)
 	if err != nil {
 		return -1, err
 	}
@@ -150,7 +155,7 @@ func (r *Redis) Unpark(ctx context.Context, id string) error {
 
 // change runs a script on one item that nobody may lease.
 func (r *Redis) change(ctx context.Context, op string, s *redis.Script, id ID, mustExist bool) error {
-	answer, err := r.conn.Eval(ctx, op, s, r.conn.Keys.Queue(id.Sink), id.Native)
+	answer, err := r.conn.Eval(ctx, op, s, r.conn.Keys.Queue(id.queue()), id.Native)
 	switch {
 	case err != nil:
 		return err
@@ -210,13 +215,32 @@ func (r *Redis) Progress(ctx context.Context, operation, sink string) (Operation
 	if err := checkProgress(operation, sink); err != nil {
 		return OperationCounts{}, err
 	}
-	fields, err := redisconn.Ask(ctx, r.conn, "progress", func(ctx context.Context) (map[string]string, error) {
-		return r.conn.Client.HGetAll(ctx, r.conn.Keys.Counts(sink, operation)).Result()
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return OperationCounts{}, err
+	}
+	var sum OperationCounts
+	err = r.conn.DoAll(ctx, "progress", len(queues), func(ctx context.Context) error {
+		p := r.conn.Client.Pipeline()
+		all := make([]*redis.MapStringStringCmd, len(queues))
+		for i, queue := range queues {
+			all[i] = p.HGetAll(ctx, r.conn.Keys.Counts(queue, operation))
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			return err
+		}
+		sum = OperationCounts{}
+		for _, c := range all {
+			fields := c.Val()
+			sum.Settled += number(fields["settled"])
+			sum.Delivered += number(fields["delivered"])
+			sum.Failed += number(fields["failed"])
+			sum.Discarded += number(fields["discarded"])
+			sum.Expired += number(fields["expired"])
+		}
+		return nil
 	})
-	return OperationCounts{
-		Settled: number(fields["settled"]), Delivered: number(fields["delivered"]),
-		Failed: number(fields["failed"]), Discarded: number(fields["discarded"]), Expired: number(fields["expired"]),
-	}, err
+	return sum, err
 }
 
 // What is kept beside the streams is put in order in steps (mend.lua): Stats, which shows
@@ -236,9 +260,9 @@ const (
 
 // mend goes on with a queue's pass and reports whether it did anything. It may fail: what
 // was read before stands, and whoever asks next goes on.
-func (r *Redis) mend(ctx context.Context, sink string) bool {
+func (r *Redis) mend(ctx context.Context, queue string) bool {
 	for range mendSteps {
-		answer, err := r.conn.Eval(ctx, "mend", mendScript, r.conn.Keys.Queue(sink), mendLooks, mendBytes, flags[r.opts.journal], journalUnused.Milliseconds())
+		answer, err := r.conn.Eval(ctx, "mend", mendScript, r.conn.Keys.Queue(queue), mendLooks, mendBytes, flags[r.opts.journal], journalUnused.Milliseconds())
 		if err != nil {
 			return false
 		}
@@ -254,78 +278,112 @@ const statsLeases = 1000
 
 // Stats implements Store.
 func (r *Redis) Stats(ctx context.Context, sink string) (Stats, error) {
-	if err := fault.CheckName(sink); err != nil {
-		return Stats{}, err
-	}
-	st, wrong, err := r.stats(ctx, sink)
+	all, err := r.statsOf(ctx, []string{sink}, MaxShards)
 	if err != nil {
 		return Stats{}, err
 	}
-	if st.Depth > 0 {
-		r.touched(ctx, sink)
-	}
-	if wrong {
-		st = r.mendedStats(ctx, sink, st)
-	}
-	return st, nil
-}
-
-// mendedStats goes on with mending a queue; where that fails, st is what is known of it.
-func (r *Redis) mendedStats(ctx context.Context, sink string, st Stats) Stats {
-	if r.mend(ctx, sink) {
-		if mended, _, err := r.stats(ctx, sink); err == nil {
-			return mended
-		}
-	}
-	return st
-}
-
-// stats also reports whether there is something to mend.
-func (r *Redis) stats(ctx context.Context, sink string) (st Stats, wrong bool, err error) {
-	answer, err := r.conn.Eval(ctx, "stats", statsScript, r.conn.Keys.Queue(sink), r.statsArgs()...)
-	if err != nil {
-		return st, false, err
-	}
-	return r.readStats(answer)
-}
-
-func (r *Redis) statsArgs() []any {
-	return []any{mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases, flags[r.opts.journal]}
+	return all[0], nil
 }
 
 // StatsOf implements Store.
 func (r *Redis) StatsOf(ctx context.Context, sinks []string) ([]Stats, error) {
-	calls := make([]redisconn.Call, len(sinks))
+	return r.statsOf(ctx, sinks, mendQueues)
+}
+
+// statsOf goes on with mending some queues that need it; where that fails, what is known of them stands.
+func (r *Redis) statsOf(ctx context.Context, sinks []string, mends int) ([]Stats, error) {
+	var queues []string
+	ends := make([]int, len(sinks)) // of each sink's queues
 	for i, sink := range sinks {
 		if err := fault.CheckName(sink); err != nil {
 			return nil, err
 		}
-		calls[i] = redisconn.Call{Keys: r.conn.Keys.Queue(sink), Args: r.statsArgs()}
+		its, err := r.queuesAmong(ctx, sink, len(sinks))
+		if err != nil {
+			return nil, err
+		}
+		queues = append(queues, its...)
+		ends[i] = len(queues)
 	}
-	answers, err := r.conn.EvalAll(ctx, "stats", statsScript, calls)
+	parts, wrong, err := r.stats(ctx, queues)
 	if err != nil {
 		return nil, err
 	}
 	all := make([]Stats, len(sinks))
 	var filled []string
-	var wrong []int
-	for i, answer := range answers {
-		var isWrong bool
-		if all[i], isWrong, err = r.readStats(answer); err != nil {
-			return nil, err
-		}
+	for i, at := 0, 0; i < len(sinks); at, i = ends[i], i+1 {
+		all[i] = together(parts[at:ends[i]])
 		if all[i].Depth > 0 {
 			filled = append(filled, sinks[i])
+		}
+	}
+	r.touched(ctx, filled...)
+	for _, q := range wrong[:min(len(wrong), mends)] {
+		if !r.mend(ctx, queues[q]) {
+			continue
+		}
+		if mended, _, err := r.stats(ctx, queues[q:q+1]); err == nil {
+			parts[q] = mended[0]
+			i, _ := slices.BinarySearch(ends, q+1)
+			from := 0
+			if i > 0 {
+				from = ends[i-1]
+			}
+			all[i] = together(parts[from:ends[i]])
+		}
+	}
+	return all, nil
+}
+
+// stats also returns the indexes of those that have something to mend.
+func (r *Redis) stats(ctx context.Context, queues []string) (parts []Stats, wrong []int, err error) {
+	calls := make([]redisconn.Call, len(queues))
+	for i, queue := range queues {
+		calls[i] = redisconn.Call{Keys: r.conn.Keys.Queue(queue), Args: []any{mendEvery.Milliseconds(), mendPause.Milliseconds(), statsLeases, flags[r.opts.journal]}}
+	}
+	answers, err := r.conn.EvalAll(ctx, "stats", statsScript, calls)
+	if err != nil {
+		return nil, nil, err
+	}
+	parts = make([]Stats, len(queues))
+	for i, answer := range answers {
+		var isWrong bool
+		if parts[i], isWrong, err = r.readStats(answer); err != nil {
+			return nil, nil, err
 		}
 		if isWrong {
 			wrong = append(wrong, i)
 		}
 	}
-	r.touched(ctx, filled...)
-	for _, i := range wrong[:min(len(wrong), mendQueues)] {
-		all[i] = r.mendedStats(ctx, sinks[i], all[i])
+	return parts, wrong, nil
+}
+
+// together is what is known of a sink, by its queues. What is of the whole sink stands with shard 0, and each
+// delivery's cancellation is noted there too.
+func together(parts []Stats) Stats {
+	all := parts[0]
+	all.States = maps.Clone(all.States)
+	for _, p := range parts[1:] {
+		all.Depth += p.Depth
+		all.Remaining += p.Remaining
+		all.Overdue += p.Overdue
+		all.Kept += p.Kept
+		all.Parked += p.Parked
+		all.Trimmed += p.Trimmed
+		all.Retired += p.Retired
+		all.New += p.New
+		for state, n := range p.States {
+			all.States[state] += n
+		}
+		if !p.OldestAt.IsZero() && (all.OldestAt.IsZero() || p.OldestAt.Before(all.OldestAt)) {
+			all.OldestAt = p.OldestAt
+		}
+		if p.NewestID != "" && (all.NewestID == "" || CompareNative(p.NewestID, all.NewestID) > 0) {
+			all.NewestID = p.NewestID
+		}
+		all.Journal = all.Journal.with(p.Journal)
 	}
-	return all, nil
+	return all
 }
 
 // readStats reads the script's answer.

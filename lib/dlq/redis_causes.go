@@ -14,11 +14,13 @@ import (
 
 // Groups implements Store.
 func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
-	names, err := namesOf(ctx, r, sink)
+	names, err := r.queuesOf(ctx, sink)
 	if err != nil {
 		return nil, err
 	}
-	answers, err := r.groups(ctx, names, false)
+	// Of several queues one may remember a group that is empty there.
+	known := slices.ContainsFunc(names, func(queue string) bool { return sinkOf(queue) != queue })
+	answers, err := r.groups(ctx, names, known)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +31,7 @@ func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		mended, err := r.groups(ctx, wrong, false)
+		mended, err := r.groups(ctx, wrong, known)
 		if err != nil {
 			return nil, err
 		}
@@ -41,9 +43,12 @@ func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
 	}
 	all := []Group{}
 	for i, a := range answers {
-		all = appendOther(append(all, a.groups...), names[i], a.other)
+		all = appendOther(append(all, a.groups...), sinkOf(names[i]), a.other)
 	}
-	sortGroups(all)
+	all = merged(all)
+	if known {
+		all, _ = bounded(slices.DeleteFunc(all, func(g Group) bool { return g.Count <= 0 }))
+	}
 	if sink != "" && len(all) > 0 {
 		r.touched(ctx, sink)
 	}
@@ -52,7 +57,7 @@ func (r *Redis) Groups(ctx context.Context, sink string) ([]Group, error) {
 
 // KnownGroups implements Store.
 func (r *Redis) KnownGroups(ctx context.Context, sink string) ([]Group, error) {
-	names, err := namesOf(ctx, r, sink)
+	names, err := r.queuesOf(ctx, sink)
 	if err != nil {
 		return nil, err
 	}
@@ -64,18 +69,105 @@ func (r *Redis) KnownGroups(ctx context.Context, sink string) ([]Group, error) {
 	for _, a := range answers {
 		all = append(all, a.groups...)
 	}
-	sortGroups(all)
-	return all, nil
+	return merged(all), nil
 }
 
-// sinkGroups are the groups of one sink, and the number of its dead letters that are in
+// bounded counts the groups of a sink that are beyond MaxGroups under FingerprintOther, and returns them: those that came last. A
+// sink with one queue has no such group; of several each may have as many.
+func bounded(all []Group) (own, beyond []Group) {
+	bySink := map[string]int{}
+	for _, g := range all {
+		if g.Fingerprint != FingerprintOther {
+			bySink[g.Sink]++
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Group) int { return a.FirstSeen.Compare(b.FirstSeen) })
+	for sink, n := range bySink {
+		if n <= MaxGroups {
+			continue
+		}
+		at, others := 0, int64(0)
+		all = slices.DeleteFunc(all, func(g Group) bool {
+			switch {
+			case g.Sink != sink:
+				return false
+			case g.Fingerprint == FingerprintOther:
+				others += g.Count
+				return true
+			}
+			if at++; at > MaxGroups {
+				others += g.Count
+				beyond = append(beyond, g)
+				return true
+			}
+			return false
+		})
+		all = appendOther(all, sink, others)
+	}
+	sortGroups(all)
+	return all, beyond
+}
+
+// beyond returns the groups that are counted under FingerprintOther though they have entries of their own, by sink and group.
+func (r *Redis) beyond(ctx context.Context, queues []string) (map[[2]string]bool, error) {
+	if !slices.ContainsFunc(queues, func(queue string) bool { return sinkOf(queue) != queue }) {
+		return nil, nil
+	}
+	answers, err := r.groups(ctx, queues, true)
+	if err != nil {
+		return nil, err
+	}
+	var all []Group
+	for _, a := range answers {
+		all = append(all, a.groups...)
+	}
+	_, groups := bounded(slices.DeleteFunc(merged(all), func(g Group) bool { return g.Count <= 0 }))
+	is := make(map[[2]string]bool, len(groups))
+	for _, g := range groups {
+		is[[2]string{g.Sink, groupID(g.Reason, g.Fingerprint)}] = true
+	}
+	return is, nil
+}
+
+// merged makes one of the groups that several queues of a sink have of the same cause, and sorts them.
+func merged(all []Group) []Group {
+	type key struct{ sink, reason, fingerprint string }
+	index := make(map[key]int, len(all))
+	out := all[:0]
+	for _, g := range all {
+		k := key{g.Sink, string(g.Reason), g.Fingerprint}
+		i, ok := index[k]
+		if !ok {
+			index[k] = len(out)
+			out = append(out, g)
+			continue
+		}
+		o := &out[i]
+		o.Count += g.Count
+		o.LastHour += g.LastHour
+		o.LastDay += g.LastDay
+		if !g.FirstSeen.IsZero() && (o.FirstSeen.IsZero() || g.FirstSeen.Before(o.FirstSeen)) {
+			o.FirstSeen = g.FirstSeen
+		}
+		if g.LastSeen.After(o.LastSeen) {
+			o.LastSeen, o.Sample = g.LastSeen, g.Sample
+		}
+		if g.Note != nil && (o.Note == nil || g.Note.At.After(o.Note.At)) {
+			o.Note = g.Note
+		}
+	}
+	sortGroups(out)
+	return out
+}
+
+// sinkGroups are the groups of one queue, and the number of its dead letters that are in
 // none: negative where the counts are wrong.
 type sinkGroups struct {
 	groups []Group
 	other  int64
 }
 
-// groups reads the groups of sinks, with those that are empty by now if known.
+// groups reads the groups of queues, with those that are empty by now if known.
 func (r *Redis) groups(ctx context.Context, names []string, known bool) ([]sinkGroups, error) {
 	in := make([]redisconn.Call, len(names))
 	for i, name := range names {
@@ -101,11 +193,11 @@ func (r *Redis) groups(ctx context.Context, names []string, known bool) ([]sinkG
 		for g := range slices.Chunk(list, width) {
 			fingerprint, reason, _ := strings.Cut(text(g[1]), "\n")
 			group := Group{
-				Sink: names[i], Reason: Reason(reason), Fingerprint: fingerprint, Count: number(g[2]),
+				Sink: sinkOf(names[i]), Reason: Reason(reason), Fingerprint: fingerprint, Count: number(g[2]),
 				FirstSeen: unixMilli(number(g[3])), LastHour: number(g[6]), LastDay: number(g[7]),
 			}
 			if newest := text(g[4]); newest != "" {
-				e := entry{sink: names[i], native: newest}
+				e := entry{sink: sinkOf(names[i]), native: newest}
 				group.LastSeen, group.Sample = e.pushedAt(), e.id().String()
 			}
 			if note := text(g[5]); note != "" {
@@ -154,18 +246,27 @@ func (r *Redis) NoteGroup(ctx context.Context, sink string, reason Reason, finge
 		}
 		stored = string(b)
 	}
-	answer, err := r.conn.Eval(ctx, "note", groupNoteScript, r.conn.Keys.Queue(sink), groupID(reason, fingerprint), stored)
+	queues, err := r.queues(ctx, sink)
 	if err != nil {
 		return Group{}, err
 	}
-	if answer != int64(1) {
+	noted := make([]bool, len(queues))
+	err = each(queues, func(i int, queue string) error {
+		answer, err := r.conn.Eval(ctx, "note", groupNoteScript, r.conn.Keys.Queue(queue), groupID(reason, fingerprint), stored)
+		noted[i] = answer == int64(1)
+		return err
+	})
+	if err != nil {
+		return Group{}, err
+	}
+	if !slices.Contains(noted, true) {
 		return Group{}, noGroupError(sink)
 	}
-	known, err := r.groups(ctx, []string{sink}, true)
+	known, err := r.KnownGroups(ctx, sink)
 	if err != nil {
 		return Group{}, err
 	}
-	return groupOf(known[0].groups, sink, reason, fingerprint)
+	return groupOf(known, sink, reason, fingerprint)
 }
 
 // NewGroups implements Store.
@@ -173,26 +274,55 @@ func (r *Redis) NewGroups(ctx context.Context, sink string) ([]Group, error) {
 	if err := fault.CheckName(sink); err != nil {
 		return nil, err
 	}
-	answer, err := r.conn.Eval(ctx, "new groups", newGroupsScript, r.conn.Keys.Queue(sink))
+	queues, err := r.queues(ctx, sink)
 	if err != nil {
 		return nil, err
 	}
-	fresh, ok := answer.([]any)
-	if !ok {
-		return nil, redisconn.Unexpected("new groups", answer)
+	calls := make([]redisconn.Call, len(queues))
+	for i, queue := range queues {
+		calls[i] = redisconn.Call{Keys: r.conn.Keys.Queue(queue)}
 	}
-	if len(fresh) == 0 {
+	answers, err := r.conn.EvalAll(ctx, "new groups", newGroupsScript, calls)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make([][]any, len(queues))
+	some := false
+	for i, answer := range answers {
+		var ok bool
+		if fresh[i], ok = answer.([]any); !ok {
+			return nil, redisconn.Unexpected("new groups", answer)
+		}
+		some = some || len(fresh[i]) > 0
+	}
+	if !some {
 		return nil, nil
 	}
-	known, err := r.groups(ctx, []string{sink}, true)
+	known, err := r.groups(ctx, queues, true)
 	if err != nil {
 		return nil, err
 	}
-	groups := slices.DeleteFunc(known[0].groups, func(g Group) bool {
-		return !slices.ContainsFunc(fresh, func(v any) bool { return text(v) == groupID(g.Reason, g.Fingerprint) })
+	// What is new in one queue is not new where another has known it.
+	var groups, old []Group
+	isOld := map[string]bool{}
+	for i, its := range known {
+		for _, g := range its.groups {
+			id := groupID(g.Reason, g.Fingerprint)
+			if slices.ContainsFunc(fresh[i], func(v any) bool { return text(v) == id }) {
+				groups = append(groups, g)
+			} else {
+				isOld[id] = true
+			}
+		}
+	}
+	groups = slices.DeleteFunc(merged(groups), func(g Group) bool {
+		is := isOld[groupID(g.Reason, g.Fingerprint)]
+		if is {
+			old = append(old, g)
+		}
+		return is
 	})
-	sortGroups(groups)
-	return groups, nil
+	return groups, r.Told(ctx, old)
 }
 
 // Told implements Store.
@@ -205,7 +335,14 @@ func (r *Redis) Told(ctx context.Context, told []Group) error {
 		bySink[g.Sink] = append(bySink[g.Sink], groupID(g.Reason, g.Fingerprint))
 	}
 	for sink, groups := range bySink {
-		if _, err := r.conn.Eval(ctx, "told", newGroupsScript, r.conn.Keys.Queue(sink), groups...); err != nil {
+		queues, err := r.queues(ctx, sink)
+		if err != nil {
+			return err
+		}
+		if err := each(queues, func(_ int, queue string) error {
+			_, err := r.conn.Eval(ctx, "told", newGroupsScript, r.conn.Keys.Queue(queue), groups...)
+			return err
+		}); err != nil {
 			return err
 		}
 	}
@@ -221,7 +358,7 @@ func (r *Redis) Histogram(ctx context.Context, q HistogramQuery) (Histogram, err
 	if err != nil {
 		return Histogram{}, err
 	}
-	names, err := namesOf(ctx, r, q.Sink)
+	names, err := r.queuesOf(ctx, q.Sink)
 	if err != nil {
 		return Histogram{}, err
 	}
@@ -250,7 +387,7 @@ func (r *Redis) Histogram(ctx context.Context, q HistogramQuery) (Histogram, err
 			if !ok || len(a) < 4 || len(a)%2 != 0 {
 				return Histogram{}, redisconn.Unexpected("histogram", answer)
 			}
-			found := row{sink: names[i], group: text(a[0]), text: text(a[1]), first: unixMilli(number(a[2])), counts: make([]counted, 0, len(a)/2-2)}
+			found := row{sink: sinkOf(names[i]), group: text(a[0]), text: text(a[1]), first: unixMilli(number(a[2])), counts: make([]counted, 0, len(a)/2-2)}
 			if newest := text(a[3]); newest != "" {
 				found.last = entry{native: newest}.pushedAt()
 			}

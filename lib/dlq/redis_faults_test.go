@@ -32,7 +32,7 @@ func faulty(t *testing.T, opts ...dlq.Option) (*faults, prefixed) {
 	c.AddHook(f)
 	prefix := redistest.Prefix()
 	t.Cleanup(func() { audit(t, clean, prefix) })
-	return f, prefixed{dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...), prefix}
+	return f, prefixed{Redis: dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...), prefix: prefix}
 }
 
 // loseReplies lets Redis execute every command and loses each odd reply.
@@ -74,8 +74,17 @@ func depth(t *testing.T, s dlq.Store, sink string) int64 {
 }
 
 func TestEveryCallSurvivesALostReply(t *testing.T) {
+	for _, shards := range []int{1, 4} {
+		t.Run(fmt.Sprint("shards ", shards), func(t *testing.T) {
+			everyCallSurvives(t, dlq.WithShards(func(string) int { return shards }), dlq.ShardsAtOnce())
+		})
+	}
+}
+
+func everyCallSurvives(t *testing.T, opts ...dlq.Option) {
+	t.Helper()
 	ctx := t.Context()
-	f, s := faulty(t, dlq.WithMaxLen(6))
+	f, s := faulty(t, append(opts, dlq.WithMaxLen(6))...)
 	for i := range 5 {
 		mustAdd(t, s, message("mail", fmt.Sprint(i)))
 	}
@@ -401,7 +410,7 @@ func TestAPushIsOneRoundTrip(t *testing.T) {
 func TestEntriesThatOthersRemovedAreForgotten(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
 	prefix := redistest.Prefix()
-	s := prefixed{dlq.NewRedis(c, dlq.WithKeyPrefix(prefix), dlq.WithMaxLen(4)), prefix}
+	s := prefixed{Redis: dlq.NewRedis(c, dlq.WithKeyPrefix(prefix), dlq.WithMaxLen(4)), prefix: prefix}
 	ctx := t.Context()
 	var ids []string
 	for i := range 4 {

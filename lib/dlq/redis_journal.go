@@ -1,13 +1,17 @@
 package dlq
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"backstop/internal/redisconn"
 	"backstop/lib/fault"
@@ -38,21 +42,94 @@ func journalView(a []any) (JournalView, error) {
 	return v, nil
 }
 
+// with is what is known of a journal by two queues of a sink. Its notes are with the first.
+func (v JournalView) with(o JournalView) JournalView {
+	v.Known = v.Known || o.Known
+	v.Unjournaled += o.Unjournaled
+	v.Ending += o.Ending
+	return v
+}
+
 // JournalLease implements Journaling.
 func (r *Redis) JournalLease(ctx context.Context, sink, token string, ttl time.Duration) (JournalView, bool, error) {
 	if err := checkJournal(sink, token); err != nil {
 		return JournalView{}, false, err
 	}
-	answer, err := r.conn.Eval(ctx, "journal lease", journalLeaseScript, r.conn.Keys.Queue(sink), token, ceilMilliseconds(max(ttl, 0)))
+	queues, err := r.queues(ctx, sink)
 	if err != nil {
 		return JournalView{}, false, err
 	}
-	a, ok := answer.([]any)
-	if !ok || len(a) != 5 {
-		return JournalView{}, false, redisconn.Unexpected("journal lease", answer)
+	view, all := JournalView{}, true
+	for i, part := range [][]string{queues[:1], queues[1:]} {
+		views, held, err := r.journalLeases(ctx, part, token, ttl)
+		if err != nil {
+			return JournalView{}, false, err
+		}
+		for j, v := range views {
+			if i+j == 0 {
+				view = v
+			} else {
+				view = view.with(v)
+			}
+			all = all && held[j]
+		}
+		if !all {
+			ttl = 0 // another works there: shard 0 says who may, and the others follow
+		}
 	}
-	v, err := journalView(a[1:])
-	return v, a[0] == int64(1), err
+	if !all && len(queues) > 1 {
+		_, _, err = r.journalLeases(ctx, queues, token, 0)
+	}
+	return view, all, err
+}
+
+// journalLeases is JournalLease in each of some queues.
+func (r *Redis) journalLeases(ctx context.Context, queues []string, token string, ttl time.Duration) ([]JournalView, []bool, error) {
+	calls := make([]redisconn.Call, len(queues))
+	for i, queue := range queues {
+		calls[i] = redisconn.Call{Keys: r.conn.Keys.Queue(queue), Args: []any{token, ceilMilliseconds(max(ttl, 0))}}
+	}
+	answers, err := r.conn.EvalAll(ctx, "journal lease", journalLeaseScript, calls)
+	if err != nil {
+		return nil, nil, err
+	}
+	views, held := make([]JournalView, len(queues)), make([]bool, len(queues))
+	for i, answer := range answers {
+		a, ok := answer.([]any)
+		if !ok || len(a) != 5 {
+			return nil, nil, redisconn.Unexpected("journal lease", answer)
+		}
+		held[i] = a[0] == int64(1)
+		if views[i], err = journalView(a[1:]); err != nil {
+			return nil, nil, err
+		}
+	}
+	return views, held, nil
+}
+
+// follow gives the lease on a sink's journal to who holds it with shard 0, in a queue that came later. False: nobody holds it there, or
+// it was not needed.
+func (r *Redis) follow(ctx context.Context, queue, token string) bool {
+	sink := sinkOf(queue)
+	if queue == sink {
+		return false
+	}
+	var mine bool
+	var ttl time.Duration
+	err := r.conn.Do(ctx, "journal lease", func(ctx context.Context) error {
+		of := r.conn.Client.HMGet(ctx, r.conn.Keys.Companion(sink, "meta"), "journal_token", "journal_until")
+		if err := of.Err(); err != nil {
+			return err
+		}
+		until := time.UnixMilli(number(of.Val()[1]))
+		mine, ttl = text(of.Val()[0]) == token, time.Until(until)
+		return nil
+	})
+	if err != nil || !mine || ttl <= 0 {
+		return false
+	}
+	views, held, err := r.journalLeases(ctx, []string{queue}, token, ttl)
+	return err == nil && len(views) == 1 && held[0]
 }
 
 // SaveJournal implements Journaling.
@@ -73,31 +150,44 @@ func (r *Redis) SaveJournal(ctx context.Context, sink, token string, n JournalNo
 
 // NoteUnjournaled implements Journaling.
 func (r *Redis) NoteUnjournaled(ctx context.Context, sink string, ids []string) error {
+	if err := fault.CheckName(sink); err != nil {
+		return err
+	}
 	natives, err := checkNatives(sink, ids)
 	if err != nil {
 		return err
 	}
-	return r.note(ctx, sink, "unjournaled", natives)
+	byQueue := map[string][]string{}
+	for _, native := range natives {
+		queue := ID{Sink: sink, Native: native}.queue()
+		byQueue[queue] = append(byQueue[queue], native)
+	}
+	for queue, part := range byQueue {
+		if err := r.note(ctx, queue, "unjournaled", part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // NoteEnded implements Journaling.
 func (r *Redis) NoteEnded(ctx context.Context, sink string, addresses []string) error {
+	if err := fault.CheckName(sink); err != nil {
+		return err
+	}
 	if err := checkAddresses(addresses); err != nil {
 		return err
 	}
 	return r.note(ctx, sink, "ended", addresses)
 }
 
-func (r *Redis) note(ctx context.Context, sink, set string, members []string) error {
-	if err := fault.CheckName(sink); err != nil {
-		return err
-	}
+func (r *Redis) note(ctx context.Context, queue, set string, members []string) error {
 	for part := range slices.Chunk(members, journalItems) {
 		args := []any{set}
 		for _, m := range part {
 			args = append(args, m)
 		}
-		if _, err := r.conn.Eval(ctx, "note "+set, journalNoteScript, r.conn.Keys.Queue(sink), args...); err != nil {
+		if _, err := r.conn.Eval(ctx, "note "+set, journalNoteScript, r.conn.Keys.Queue(queue), args...); err != nil {
 			return err
 		}
 	}
@@ -109,76 +199,115 @@ func (r *Redis) Unjournaled(ctx context.Context, sink string, limit int) ([]Unjo
 	if err := fault.CheckName(sink); err != nil {
 		return nil, err
 	}
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return nil, err
+	}
 	out := []Unjournaled{}
-	for limit > 0 && len(out) == 0 {
-		// Any of them, so that those which cannot be written keep no others away.
-		members, err := redisconn.Ask(ctx, r.conn, "unjournaled", func(ctx context.Context) ([]string, error) {
-			return r.conn.Client.SRandMemberN(ctx, r.conn.Keys.Companion(sink, "unjournaled"), int64(min(limit, maxPage))).Result()
-		})
-		if err != nil || len(members) == 0 {
-			return out, err
-		}
-		if out, err = r.lacking(ctx, sink, members); err != nil {
+	from, bytes := rand.IntN(len(queues)), 0 // no queue keeps the others away
+	for i := range queues {
+		part, size, err := r.unjournaled(ctx, queues[(from+i)%len(queues)], limit-len(out), unjournaledBytes-bytes)
+		if err != nil {
 			return nil, err
+		}
+		out, bytes = append(out, part...), bytes+size
+		if len(out) >= limit || bytes >= unjournaledBytes {
+			break
 		}
 	}
 	return out, nil
 }
 
+// unjournaled is Unjournaled in one queue, of at most so many bytes, and says how many they are.
+func (r *Redis) unjournaled(ctx context.Context, queue string, limit, most int) (out []Unjournaled, size int, err error) {
+	for limit > 0 && len(out) == 0 {
+		// Any of them, so that those which cannot be written keep no others away.
+		members, err := redisconn.Ask(ctx, r.conn, "unjournaled", func(ctx context.Context) ([]string, error) {
+			return r.conn.Client.SRandMemberN(ctx, r.conn.Keys.Companion(queue, "unjournaled"), int64(min(limit, maxPage))).Result()
+		})
+		if err != nil || len(members) == 0 {
+			return nil, 0, err
+		}
+		if out, size, err = r.lacking(ctx, queue, members, most); err != nil {
+			return nil, 0, err
+		}
+	}
+	return out, size, nil
+}
+
 // lacking reads members of the set of unjournaled dead letters, and forgets those that are gone.
-func (r *Redis) lacking(ctx context.Context, sink string, members []string) ([]Unjournaled, error) {
-	out, size := []Unjournaled{}, 0
-	for len(members) > 0 && size < unjournaledBytes {
-		args := []any{min(unjournaledBytes-size, presentBytes)}
+func (r *Redis) lacking(ctx context.Context, queue string, members []string, most int) (out []Unjournaled, size int, err error) {
+	for len(members) > 0 && size < most {
+		args := []any{min(most-size, presentBytes)}
 		for _, m := range members[:min(len(members), unjournaledItems)] {
 			args = append(args, m)
 		}
-		answer, err := r.conn.Eval(ctx, "unjournaled", unjournaledScript, r.conn.Keys.Queue(sink), args...)
+		answer, err := r.conn.Eval(ctx, "unjournaled", unjournaledScript, r.conn.Keys.Queue(queue), args...)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		a, ok := answer.([]any)
 		if !ok || len(a) == 0 || number(a[0]) == 0 {
-			return nil, redisconn.Unexpected("unjournaled", answer)
+			return nil, 0, redisconn.Unexpected("unjournaled", answer)
 		}
 		members = members[number(a[0]):]
 		for _, v := range a[1:] {
 			row, ok := v.([]any)
 			if !ok || len(row) != 3 {
-				return nil, redisconn.Unexpected("unjournaled", answer)
+				return nil, 0, redisconn.Unexpected("unjournaled", answer)
 			}
 			native, state := strings.CutPrefix(text(row[0]), stateNote)
-			e := entry{sink: sink, native: native}
+			e := entry{sink: sinkOf(queue), native: native}
 			e.setState(text(row[1]))
 			e.setFields(pairs(row[2]))
 			out = append(out, e.unjournaled(state))
 			size += len(e.item)
 		}
 	}
-	return out, nil
+	return out, size, nil
 }
 
-// Ended implements Journaling.
+// Ended implements Journaling. After shard 0, a cursor tells its shard: "<shard>:<cursor>".
 func (r *Redis) Ended(ctx context.Context, sink, cursor string, limit int) (addresses []string, next string, err error) {
 	if err := fault.CheckName(sink); err != nil {
 		return nil, "", err
 	}
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return nil, "", err
+	}
 	var at uint64
+	shard := 0
 	if cursor != "" {
-		if at, err = strconv.ParseUint(cursor, 10, 64); err != nil {
+		where, rest, many := strings.Cut(cursor, ":")
+		if !many {
+			where, rest = "0", cursor
+		}
+		var bad error
+		shard, err = strconv.Atoi(where)
+		if at, bad = strconv.ParseUint(rest, 10, 64); err != nil || bad != nil || shard < 0 || shard >= MaxShards {
 			return nil, "", invalid("%.100q is no cursor of what ended", cursor)
 		}
+		shard = min(shard, len(queues)-1)
 	}
+	var to uint64
 	err = r.conn.Do(ctx, "ended", func(ctx context.Context) (err error) {
-		var to uint64
-		addresses, to, err = r.conn.Client.SScan(ctx, r.conn.Keys.Companion(sink, "ended"), at, "", int64(min(max(limit, 1), maxPage))).Result()
-		next = ""
-		if to != 0 {
-			next = strconv.FormatUint(to, 10)
-		}
+		addresses, to, err = r.conn.Client.SScan(ctx, r.conn.Keys.Companion(queues[shard], "ended"), at, "", int64(min(max(limit, 1), maxPage))).Result()
 		return err
 	})
-	return addresses, next, err
+	switch {
+	case err != nil:
+		return nil, "", err
+	case to == 0 && shard == len(queues)-1:
+		return addresses, "", nil
+	case to == 0:
+		shard++
+	}
+	next = strconv.FormatUint(to, 10)
+	if shard > 0 {
+		next = strconv.Itoa(shard) + ":" + next
+	}
+	return addresses, next, nil
 }
 
 // AreEnded implements Journaling.
@@ -186,14 +315,37 @@ func (r *Redis) AreEnded(ctx context.Context, sink string, addresses []string) (
 	if err := fault.CheckName(sink); err != nil {
 		return nil, err
 	}
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return nil, err
+	}
+	return r.areEnded(ctx, queues, addresses)
+}
+
+// areEnded reports for each address whether one of the queues notes it as over.
+func (r *Redis) areEnded(ctx context.Context, queues, addresses []string) ([]bool, error) {
 	out := make([]bool, 0, len(addresses))
 	for part := range slices.Chunk(addresses, maxPage) {
 		members := make([]any, len(part))
 		for i, a := range part {
 			members[i] = a
 		}
-		got, err := redisconn.Ask(ctx, r.conn, "are ended", func(ctx context.Context) ([]bool, error) {
-			return r.conn.Client.SMIsMember(ctx, r.conn.Keys.Companion(sink, "ended"), members...).Result()
+		got := make([]bool, len(part))
+		err := r.conn.DoAll(ctx, "are ended", len(queues), func(ctx context.Context) error {
+			p := r.conn.Client.Pipeline()
+			all := make([]*redis.BoolSliceCmd, len(queues))
+			for i, queue := range queues {
+				all[i] = p.SMIsMember(ctx, r.conn.Keys.Companion(queue, "ended"), members...)
+			}
+			if _, err := p.Exec(ctx); err != nil {
+				return err
+			}
+			for _, cmd := range all {
+				for i, is := range cmd.Val() {
+					got[i] = got[i] || is
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			return nil, err
@@ -209,29 +361,56 @@ func (r *Redis) Journaled(ctx context.Context, sink, token string, d JournalDone
 	if err != nil {
 		return err
 	}
-	ended := d.Ended
-	for first := true; first || len(ended)+len(written)+len(states) > 0; first = false {
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return err
+	}
+	parts := map[string]*done{}
+	for _, queue := range queues {
+		parts[queue] = &done{ended: d.Ended} // any of them may have noted it
+	}
+	of := func(native string) *done {
+		queue := ID{Sink: sink, Native: native}.queue()
+		if parts[queue] == nil {
+			queues = append(queues, queue)
+			parts[queue] = &done{}
+		}
+		return parts[queue]
+	}
+	for _, native := range written {
+		of(native).written = append(of(native).written, native)
+	}
+	for i, native := range states {
+		was := ""
+		if d.States[i].Parked {
+			was += "p"
+		}
+		if d.States[i].Held {
+			was += "h"
+		}
+		of(native).states = append(of(native).states, native, was+d.States[i].SupersededBy)
+	}
+	return each(queues, func(_ int, queue string) error { return r.journaled(ctx, queue, token, *parts[queue]) })
+}
+
+// done is what the journal has by now of a queue: states are native ids with what was written of each.
+type done struct{ ended, written, states []string }
+
+func (r *Redis) journaled(ctx context.Context, queue, token string, d done) error {
+	for first := true; first || len(d.ended)+len(d.written)+len(d.states) > 0; first = false {
 		var e, w, s int // of this call
-		e = min(len(ended), journalItems)
-		w = min(len(written), journalItems-e)
-		s = min(len(states), journalItems-e-w)
+		e = min(len(d.ended), journalItems)
+		w = min(len(d.written), journalItems-e)
+		s = min(len(d.states), 2*(journalItems-e-w))
 		args := []any{token, e, w}
-		for _, a := range slices.Concat(ended[:e], written[:w]) {
+		for _, a := range slices.Concat(d.ended[:e], d.written[:w], d.states[:s]) {
 			args = append(args, a)
 		}
-		at := len(d.States) - len(states)
-		for i, native := range states[:s] {
-			was := ""
-			if d.States[at+i].Parked {
-				was += "p"
-			}
-			if d.States[at+i].Held {
-				was += "h"
-			}
-			args = append(args, native, was+d.States[at+i].SupersededBy)
+		d = done{d.ended[e:], d.written[w:], d.states[s:]}
+		answer, err := r.conn.Eval(ctx, "journaled", journaledScript, r.conn.Keys.Queue(queue), args...)
+		if err == nil && answer != int64(1) && r.follow(ctx, queue, token) {
+			answer, err = r.conn.Eval(ctx, "journaled", journaledScript, r.conn.Keys.Queue(queue), args...)
 		}
-		ended, written, states = ended[e:], written[w:], states[s:]
-		answer, err := r.conn.Eval(ctx, "journaled", journaledScript, r.conn.Keys.Queue(sink), args...)
 		if err != nil {
 			return err
 		}
@@ -247,6 +426,53 @@ func (r *Redis) Present(ctx context.Context, sink string, of []Identity) ([]Pres
 	if err := checkIdentities(sink, of); err != nil {
 		return nil, err
 	}
+	byQueue := map[string][]int{}
+	var queues []string
+	for i, id := range of {
+		its, err := r.placesOfIdentity(ctx, sink, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, queue := range its {
+			if byQueue[queue] == nil {
+				queues = append(queues, queue)
+			}
+			byQueue[queue] = append(byQueue[queue], i)
+		}
+	}
+	parts := make([][]Present, len(queues))
+	err := each(queues, func(q int, queue string) (err error) {
+		ask := make([]Identity, len(byQueue[queue]))
+		for n, i := range byQueue[queue] {
+			ask[n] = of[i]
+		}
+		parts[q], err = r.present(ctx, queue, ask)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Present, len(of))
+	for q, queue := range queues {
+		for n, i := range byQueue[queue] {
+			if parts[q][n].ID != "" {
+				out[i] = parts[q][n]
+			}
+		}
+	}
+	return out, nil
+}
+
+// placesOfIdentity returns the queues that may have a dead letter. One that others wrote tells where.
+func (r *Redis) placesOfIdentity(ctx context.Context, sink string, id Identity) ([]string, error) {
+	if native, foreign := strings.CutPrefix(id.PushKey, "@"); foreign {
+		return []string{queueOf(sink, shardOf(native))}, nil
+	}
+	return r.places(ctx, sink, deliveryKey(id.PushKey))
+}
+
+// present is Present in one queue.
+func (r *Redis) present(ctx context.Context, queue string, of []Identity) ([]Present, error) {
 	out := make([]Present, len(of))
 	after := ""
 	for at := 0; at < len(of); {
@@ -254,7 +480,7 @@ func (r *Redis) Present(ctx context.Context, sink string, of []Identity) ([]Pres
 		for _, id := range of[at:min(at+presentItems, len(of))] {
 			args = append(args, id.PushKey, id.Content)
 		}
-		answer, err := r.conn.Eval(ctx, "present", presentScript, r.conn.Keys.Queue(sink), args...)
+		answer, err := r.conn.Eval(ctx, "present", presentScript, r.conn.Keys.Queue(queue), args...)
 		if err != nil {
 			return nil, err
 		}
@@ -267,7 +493,7 @@ func (r *Redis) Present(ctx context.Context, sink string, of []Identity) ([]Pres
 			if !ok || len(row) < 2 || len(row)%3 != 2 {
 				return nil, redisconn.Unexpected("present", answer)
 			}
-			if p := presentOf(sink, of[at+i], row); p.ID != "" {
+			if p := presentOf(sinkOf(queue), of[at+i], row); p.ID != "" {
 				out[at+i] = p
 			}
 		}
@@ -299,9 +525,45 @@ func (r *Redis) PresentAfter(ctx context.Context, sink, after string, limit int)
 	if err != nil {
 		return nil, "", err
 	}
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(queues) == 1 {
+		return r.presentAfter(ctx, sink, after, limit)
+	}
+	parts, nexts := make([][]Present, len(queues)), make([]string, len(queues))
+	err = each(queues, func(i int, queue string) (err error) {
+		parts[i], nexts[i], err = r.presentAfter(ctx, queue, after, limit)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	// Up to where all of them were read.
+	for _, to := range nexts {
+		if to != "" && (next == "" || CompareNative(to, next) < 0) {
+			next = to
+		}
+	}
+	nativeOf := func(p Present) string { return p.ID[len(sink)+1:] }
+	found = slices.Concat(parts...)
+	slices.SortFunc(found, func(a, b Present) int { return CompareNative(nativeOf(a), nativeOf(b)) })
+	if next != "" {
+		found = slices.DeleteFunc(found, func(p Present) bool { return CompareNative(nativeOf(p), next) > 0 })
+	}
+	if len(found) > limit {
+		found = found[:limit]
+		next = nativeOf(found[limit-1])
+	}
+	return found, next, nil
+}
+
+// presentAfter is PresentAfter in one queue.
+func (r *Redis) presentAfter(ctx context.Context, queue, after string, limit int) (found []Present, next string, err error) {
 	found = []Present{}
 	for next = after; next != "" && len(found) < limit; {
-		answer, err := r.conn.Eval(ctx, "present", presentAfterScript, r.conn.Keys.Queue(sink), next, min(limit-len(found), presentItems), presentBytes)
+		answer, err := r.conn.Eval(ctx, "present", presentAfterScript, r.conn.Keys.Queue(queue), next, min(limit-len(found), presentItems), presentBytes)
 		if err != nil {
 			return nil, "", err
 		}
@@ -311,7 +573,7 @@ func (r *Redis) PresentAfter(ctx context.Context, sink, after string, limit int)
 		}
 		part := make([]*entry, 0, len(a)/4)
 		for i := 1; i < len(a); i += 4 {
-			part = append(part, &entry{sink: sink, native: text(a[i]), pushKey: text(a[i+1]), content: text(a[i+2]), journal: text(a[i+3])})
+			part = append(part, &entry{sink: sinkOf(queue), native: text(a[i]), pushKey: text(a[i+1]), content: text(a[i+2]), journal: text(a[i+3])})
 		}
 		if err := r.complete(ctx, part); err != nil {
 			return nil, "", err
@@ -363,34 +625,87 @@ func (r *Redis) Return(ctx context.Context, sink, token string, over int, letter
 		return r.conn.Client.SAdd(ctx, r.conn.Keys.Sinks(), sink).Err()
 	})
 	asking.Wait()
-	if err == nil {
-		err = notKnown
+	if err = cmp.Or(err, notKnown); err != nil {
+		return nil, err
 	}
+	ended, err := r.endedElsewhere(ctx, sink, entries)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Returned, len(letters))
-	var part []int
-	size := 0
+	var part []int // that are for one queue, in their order: there may not be room for all
+	size, to := 0, ""
 	for i, e := range entries {
-		if size > 0 && size+len(e.item) > pushBytes {
-			if err := r.giveBack(ctx, sink, token, over, letters, entries, there, part, out); err != nil {
+		if ended[i] {
+			out[i] = Returned{Status: ReturnEnded}
+			continue
+		}
+		queue, err := r.returnsTo(ctx, sink, e, letters[i].Item.DeliveryID, there[i])
+		if err != nil {
+			return nil, err
+		}
+		if len(part) > 0 && (queue != to || size+len(e.item) > pushBytes) {
+			if err := r.giveBack(ctx, to, token, over, letters, entries, there, part, out); err != nil {
 				return nil, err
 			}
 			part, size = nil, 0
 		}
-		part = append(part, i)
-		size += len(e.item)
+		part, size, to = append(part, i), size+len(e.item), queue
 	}
-	return out, r.giveBack(ctx, sink, token, over, letters, entries, there, part, out)
+	if len(part) == 0 {
+		return out, nil
+	}
+	return out, r.giveBack(ctx, to, token, over, letters, entries, there, part, out)
+}
+
+// endedElsewhere reports for each entry whether a queue of its sink notes its address as over. A sink with one queue need not
+// be asked: return.lua looks there.
+func (r *Redis) endedElsewhere(ctx context.Context, sink string, entries []entry) ([]bool, error) {
+	queues, err := r.queues(ctx, sink)
+	if err != nil || len(queues) == 1 {
+		return make([]bool, len(entries)), err
+	}
+	addresses := make([]string, 0, 2*len(entries))
+	for _, e := range entries {
+		addresses = append(addresses, e.journal, cmp.Or(nativeSpelling(e.journal), e.journal))
+	}
+	noted, err := r.areEnded(ctx, queues, addresses)
+	if err != nil {
+		return nil, err
+	}
+	ended := make([]bool, len(entries))
+	for i := range entries {
+		ended[i] = noted[2*i] || noted[2*i+1]
+	}
+	return ended, nil
+}
+
+// returnsTo is the queue that a dead letter is returned to: where it is, or where its delivery's go. There it is noted if
+// another notes that the delivery was canceled.
+func (r *Redis) returnsTo(ctx context.Context, sink string, e entry, deliveryID string, there Present) (string, error) {
+	if id, err := ParseID(there.ID); err == nil {
+		return id.queue(), nil
+	}
+	if native, foreign := strings.CutPrefix(e.pushKey, "@"); foreign {
+		return queueOf(sink, shardOf(native)), nil // where it is looked for
+	}
+	queue, others, err := r.home(ctx, sink, e.deliveryKeyOf(deliveryID))
+	if err != nil || len(others) == 0 {
+		return queue, err
+	}
+	_, err = r.around(ctx, queue, []push{{entry: e, delivery: e.deliveryKeyOf(deliveryID), others: others}})
+	return queue, err
 }
 
 // giveBack returns some letters, in one call unless there are entries that they must be compared
 // with (see addPart).
-func (r *Redis) giveBack(ctx context.Context, sink, token string, over int, letters []Letter, entries []entry, there []Present, part []int, out []Returned) error {
-	most := 0
+func (r *Redis) giveBack(ctx context.Context, queue, token string, over int, letters []Letter, entries []entry, there []Present, part []int, out []Returned) error {
+	sink, most := sinkOf(queue), 0
 	if r.opts.maxLen > 0 {
-		most = r.opts.maxLen + max(over, 0)
+		var err error
+		if most, err = r.most(ctx, sink, queue, r.opts.maxLen+max(over, 0)); err != nil {
+			return err
+		}
 	}
 	var known []string
 	for len(part) > 0 {
@@ -412,12 +727,15 @@ func (r *Redis) giveBack(ctx context.Context, sink, token string, over int, lett
 			args = append(args, e.pushKey, e.content, e.group, e.groupText, e.when(), e.item, e.journal, nativeSpelling(e.journal),
 				e.deliveryKeyOf(letters[i].Item.DeliveryID), wait, found.Native)
 		}
-		answer, err := r.conn.Eval(ctx, "return", returnScript, r.conn.Keys.Queue(sink), args...)
+		answer, err := r.conn.Eval(ctx, "return", returnScript, r.conn.Keys.Queue(queue), args...)
 		if err != nil {
 			return err
 		}
 		a, ok := answer.([]any)
 		if ok && len(a) == 1 && a[0] == int64(-1) {
+			if r.follow(ctx, queue, token) {
+				continue
+			}
 			return ErrJournalTaken
 		}
 		if !ok || len(a) != 3*len(part) {
@@ -447,12 +765,39 @@ func (r *Redis) giveBack(ctx context.Context, sink, token string, over int, lett
 }
 
 // Retire implements Journaling. After a lost reply, only Stats.Retired counts what was removed.
-func (r *Redis) Retire(ctx context.Context, sink string, before time.Time) (retired int64, more bool, err error) {
+func (r *Redis) Retire(ctx context.Context, sink string, until time.Time) (retired int64, more bool, err error) {
 	if err := fault.CheckName(sink); err != nil {
 		return 0, false, err
 	}
-	for left := int64(maxRetire); left > 0; {
-		answer, err := r.conn.Eval(ctx, "retire", retireScript, r.conn.Keys.Queue(sink), max(ceilUnix(before), 0), min(left, retireLooks), retireBytes)
+	queues, err := r.queues(ctx, sink)
+	if err != nil {
+		return 0, false, err
+	}
+	counts, goesOn := make([]int64, len(queues)), make([]bool, len(queues))
+	err = each(queues, func(i int, queue string) (err error) {
+		counts[i], goesOn[i], err = r.retire(ctx, queue, until, maxRetire/int64(len(queues)))
+		return err
+	})
+	for i, queue := range queues {
+		more = more || goesOn[i]
+		if err == nil && slices.Contains(goesOn, true) && !goesOn[i] {
+			err = r.retireNoMore(ctx, queue) // until the others are at their end too
+		}
+	}
+	return sum(counts), more || err != nil, err
+}
+
+// retireNoMore makes the next call of retire begin at a queue's end.
+func (r *Redis) retireNoMore(ctx context.Context, queue string) error {
+	return r.conn.Do(ctx, "retire", func(ctx context.Context) error {
+		return r.conn.Client.HSet(ctx, r.conn.Keys.Companion(queue, "meta"), "retire_at", before(maxNative)).Err()
+	})
+}
+
+// retire is Retire in one queue, up to so many looks.
+func (r *Redis) retire(ctx context.Context, queue string, until time.Time, left int64) (retired int64, more bool, err error) {
+	for left > 0 {
+		answer, err := r.conn.Eval(ctx, "retire", retireScript, r.conn.Keys.Queue(queue), max(ceilUnix(until), 0), min(left, retireLooks), retireBytes)
 		if err != nil {
 			return retired, true, err
 		}
@@ -463,7 +808,7 @@ func (r *Redis) Retire(ctx context.Context, sink string, before time.Time) (reti
 		retired += number(a[0])
 		left -= number(a[1])
 		if more = a[2] == int64(1); !more {
-			return retired, false, nil
+			break
 		}
 	}
 	return retired, more, nil

@@ -71,7 +71,7 @@ func TestAQueueThatWasThereBeforeItsJournal(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
 	for _, underWay := range []bool{false, true} {
 		before := newStore(t, c)
-		s := prefixed{dlq.NewRedis(c, dlq.WithKeyPrefix(before.prefix), dlq.WithJournal()), before.prefix}
+		s := prefixed{Redis: dlq.NewRedis(c, dlq.WithKeyPrefix(before.prefix), dlq.WithJournal()), prefix: before.prefix}
 		meta := "{" + before.prefix + ":dlq:mail}:meta"
 		var want []string
 		for i := range 700 { // several steps
@@ -159,7 +159,7 @@ func tickOf(t *testing.T, c redis.UniversalClient, s prefixed, n int) {
 func TestAJournalThatIsUsedNoMoreIsGivenUp(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
 	s := newStore(t, c, dlq.WithJournal())
-	without := prefixed{dlq.NewRedis(c, dlq.WithKeyPrefix(s.prefix)), s.prefix}
+	without := prefixed{Redis: dlq.NewRedis(c, dlq.WithKeyPrefix(s.prefix)), prefix: s.prefix}
 	meta := "{" + s.prefix + ":dlq:mail}:meta"
 	if err := s.Discard(t.Context(), mustAdd(t, s, message("mail", "a")).ID); err != nil {
 		t.Fatal(err)

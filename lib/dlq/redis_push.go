@@ -35,18 +35,20 @@ func (r *Redis) Add(ctx context.Context, it Item) (Item, error) {
 	return stored[0], errs[0]
 }
 
-// push is one item on its way into the queue.
+// push is one item on its way into a queue.
 type push struct {
-	at    int // index in the batch
-	item  Item
-	entry entry
+	at       int // index in the batch
+	item     Item
+	entry    entry
+	delivery string   // the delivery's key
+	others   []string // queues that may have it already
 }
 
 // AddBatch implements Store.
 func (r *Redis) AddBatch(ctx context.Context, items []Item) ([]Item, []error) {
 	stored, errs := make([]Item, len(items)), make([]error, len(items))
 	now := time.Now()
-	bySink := map[string][]push{}
+	byQueue := map[string][]push{}
 	for i, it := range items {
 		it, err := prepare(ctx, it, now)
 		if err != nil {
@@ -58,33 +60,41 @@ func (r *Redis) AddBatch(ctx context.Context, items []Item) ([]Item, []error) {
 			errs[i] = err
 			continue
 		}
-		bySink[it.Sink] = append(bySink[it.Sink], push{at: i, item: it, entry: e})
+		delivery := deliveryKey(e.pushKey)
+		queue, others, err := r.home(ctx, it.Sink, delivery)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		byQueue[queue] = append(byQueue[queue], push{at: i, item: it, entry: e, delivery: delivery, others: others})
 	}
 	// Each goroutine writes its own elements only.
 	var wg sync.WaitGroup
-	for sink, batch := range bySink {
-		add := func() { r.addAll(ctx, sink, batch, stored, errs) }
-		if len(bySink) == 1 {
+	for queue, batch := range byQueue {
+		add := func() { r.addAll(ctx, queue, batch, stored, errs) }
+		if len(byQueue) == 1 {
 			add()
 		} else {
 			wg.Go(add)
 		}
 	}
 	wg.Wait()
+	added := map[string][]string{}
 	for i := range stored {
 		if errs[i] == nil {
 			replays.note(ctx, stored[i].ID)
+			sink := stored[i].Sink
+			added[sink] = append(added[sink], stored[i].ID[len(sink)+1:])
 		}
 	}
+	r.trimAmong(ctx, added)
 	return stored, errs
 }
 
-// addAll pushes a sink's part of a batch, in one call unless it is very large.
-func (r *Redis) addAll(ctx context.Context, sink string, batch []push, stored []Item, errs []error) {
-	if err := r.remember(ctx, sink); err != nil {
-		for _, p := range batch {
-			errs[p.at] = err
-		}
+// addAll pushes a queue's part of a batch, in one call unless it is very large.
+func (r *Redis) addAll(ctx context.Context, queue string, batch []push, stored []Item, errs []error) {
+	if err := r.remember(ctx, sinkOf(queue)); err != nil {
+		fail(batch, err, errs)
 		return
 	}
 	for len(batch) > 0 {
@@ -95,25 +105,33 @@ func (r *Redis) addAll(ctx context.Context, sink string, batch []push, stored []
 		}
 		part := batch[:n]
 		batch = batch[n:]
-		r.addPart(ctx, sink, part, stored, errs)
+		r.addPart(ctx, queue, part, stored, errs)
 	}
 }
 
 // addPart pushes what fits into one call. Where entries of an older version, which do not
 // tell their content, may be the same, it reads what they are and asks again.
-func (r *Redis) addPart(ctx context.Context, sink string, part []push, stored []Item, errs []error) {
+func (r *Redis) addPart(ctx context.Context, queue string, part []push, stored []Item, errs []error) {
+	limit, part, err := r.among(ctx, queue, part, stored, errs)
+	if err != nil {
+		fail(part, err, errs)
+		return
+	}
 	var known []string
 	for len(part) > 0 {
-		again, learned, err := r.addOnce(ctx, sink, part, known, stored, errs)
+		again, learned, err := r.addOnce(ctx, queue, part, limit, known, stored, errs)
 		if err != nil {
-			for _, p := range part {
-				if stored[p.at].ID == "" && errs[p.at] == nil {
-					errs[p.at] = err
-				}
-			}
+			fail(slices.DeleteFunc(part, func(p push) bool { return stored[p.at].ID != "" || errs[p.at] != nil }), err, errs)
 			return
 		}
 		part, known = again, append(known, learned...)
+	}
+}
+
+// fail answers pushes with an error.
+func fail(pushes []push, err error, errs []error) {
+	for _, p := range pushes {
+		errs[p.at] = err
 	}
 }
 
@@ -127,13 +145,13 @@ func (e entry) when() string {
 
 // addOnce makes one call and returns the items that it did not decide, and what it learned of
 // the entries that they must be compared with, as push.lua takes it.
-func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []string, stored []Item, errs []error) (again []push, learned []string, err error) {
+func (r *Redis) addOnce(ctx context.Context, queue string, part []push, limit int, known []string, stored []Item, errs []error) (again []push, learned []string, err error) {
 	trim := "1"
 	if r.opts.overflow == OverflowReject {
 		trim = "0"
 	}
 	args := make([]any, 0, 5+7*len(part))
-	args = append(args, r.opts.maxLen, trim, MaxGroups, maxContents, strings.Join(known, " "))
+	args = append(args, limit, trim, MaxGroups, maxContents, strings.Join(known, " "))
 	for _, p := range part {
 		e := p.entry
 		address := e.journal
@@ -142,7 +160,7 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 		}
 		args = append(args, e.pushKey, e.content, e.group, e.groupText, e.when(), e.item, address)
 	}
-	answer, err := r.conn.Eval(ctx, "push", pushScript, r.conn.Keys.Queue(sink), args...)
+	answer, err := r.conn.Eval(ctx, "push", pushScript, r.conn.Keys.Queue(queue), args...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -154,9 +172,9 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 		status, native, more := text(a[1+3*i]), text(a[2+3*i]), a[3+3*i]
 		switch status {
 		case "full":
-			errs[p.at] = overflowError(sink, r.opts.maxLen)
+			errs[p.at] = overflowError(sinkOf(queue), r.opts.maxLen)
 		case "compare":
-			other := entry{sink: sink, native: native, item: text(more)}
+			other := entry{sink: sinkOf(queue), native: native, item: text(more)}
 			if fact := other.fingerprint() + ":" + native; !slices.Contains(learned, fact) {
 				learned = append(learned, fact)
 			}
@@ -171,7 +189,7 @@ func (r *Redis) addOnce(ctx context.Context, sink string, part []push, known []s
 		}
 	}
 	if trimmed := number(a[0]); trimmed > 0 {
-		r.opts.onTrim(sink, int(trimmed))
+		r.opts.onTrim(sinkOf(queue), int(trimmed))
 	}
 	return again, learned, nil
 }

@@ -31,11 +31,16 @@ func (r *Redis) Page(ctx context.Context, q Query) (Page, error) {
 	if err := checkQuery(q); err != nil {
 		return Page{}, err
 	}
-	names, err := namesOf(ctx, r, q.Sink)
+	queues, err := r.queuesOf(ctx, q.Sink)
 	if err != nil {
 		return Page{}, err
 	}
-	p, err := page(ctx, redisReader{r}, names, q)
+	if q.Fingerprint == FingerprintOther {
+		if q.beyond, err = r.beyond(ctx, queues); err != nil {
+			return Page{}, err
+		}
+	}
+	p, err := page(ctx, redisReader{r}, queues, q)
 	if q.Sink != "" && p.Scanned > 0 {
 		r.touched(ctx, q.Sink)
 	}
@@ -61,8 +66,8 @@ func (r *Redis) entry(ctx context.Context, id ID) (entry, error) {
 	var s states
 	err := r.conn.Do(ctx, "get", func(ctx context.Context) error {
 		p := r.conn.Client.Pipeline()
-		found = p.XRange(ctx, r.conn.Keys.Stream(id.Sink), id.Native, id.Native)
-		s = r.states(ctx, p, id.Sink, id.Native)
+		found = p.XRange(ctx, r.conn.Keys.Stream(id.queue()), id.Native, id.Native)
+		s = r.states(ctx, p, id.queue(), id.Native)
 		_, err := p.Exec(ctx)
 		return err
 	})
@@ -84,12 +89,12 @@ type states struct {
 	due          *redis.FloatSliceCmd
 }
 
-// states reads on p what is kept of entries of one sink.
-func (r *Redis) states(ctx context.Context, p redis.Pipeliner, sink string, natives ...string) states {
+// states reads on p what is kept of entries of one queue.
+func (r *Redis) states(ctx context.Context, p redis.Pipeliner, queue string, natives ...string) states {
 	return states{
-		state: p.HMGet(ctx, r.conn.Keys.Companion(sink, "state"), natives...),
-		lease: p.HMGet(ctx, r.conn.Keys.Companion(sink, "lease"), natives...),
-		due:   p.ZMScore(ctx, r.conn.Keys.Companion(sink, "due"), natives...),
+		state: p.HMGet(ctx, r.conn.Keys.Companion(queue, "state"), natives...),
+		lease: p.HMGet(ctx, r.conn.Keys.Companion(queue, "lease"), natives...),
+		due:   p.ZMScore(ctx, r.conn.Keys.Companion(queue, "due"), natives...),
 	}
 }
 
@@ -140,7 +145,7 @@ func (r *Redis) resolve(ctx context.Context, id string) (ID, error) {
 	}
 	spans := make([]span, len(names))
 	for i, name := range names {
-		spans[i] = span{sink: name, newest: parsed.Native, oldest: parsed.Native}
+		spans[i] = span{queue: queueOf(name, shardOf(parsed.Native)), newest: parsed.Native, oldest: parsed.Native}
 	}
 	heads, err := redisReader{r}.newest(ctx, spans, 0)
 	if err != nil {
@@ -160,7 +165,7 @@ type redisReader struct{ r *Redis }
 func (r redisReader) newest(ctx context.Context, spans []span, whole int) ([]*entry, error) {
 	in := make([]redisconn.Call, len(spans))
 	for i, s := range spans {
-		in[i] = redisconn.Call{Keys: []string{r.r.conn.Keys.Stream(s.sink)}, Args: []any{s.newest, s.oldest}}
+		in[i] = redisconn.Call{Keys: []string{r.r.conn.Keys.Stream(s.queue)}, Args: []any{s.newest, s.oldest}}
 	}
 	answers, err := r.r.conn.EvalAll(ctx, "page", newestScript, in)
 	if err != nil {
@@ -176,7 +181,7 @@ func (r redisReader) newest(ctx context.Context, spans []span, whole int) ([]*en
 		if len(a) == 0 {
 			continue
 		}
-		heads[i] = &entry{sink: spans[i].sink, native: text(a[0]), size: int(number(a[1])), lazy: true}
+		heads[i] = &entry{sink: sinkOf(spans[i].queue), native: text(a[0]), size: int(number(a[1])), lazy: true}
 		if heads[i].size <= peekBytes {
 			small = append(small, heads[i])
 		}
@@ -194,7 +199,7 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 	err := r.r.conn.DoAll(ctx, "page", len(entries), func(ctx context.Context) error {
 		p := r.r.conn.Client.Pipeline()
 		for i, e := range entries {
-			found[i] = p.XRange(ctx, r.r.conn.Keys.Stream(e.sink), e.native, e.native)
+			found[i] = p.XRange(ctx, r.r.conn.Keys.Stream(e.id().queue()), e.native, e.native)
 		}
 		_, err := p.Exec(ctx)
 		return err
@@ -211,25 +216,25 @@ func (r redisReader) load(ctx context.Context, entries []*entry) error {
 }
 
 func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, more bool, err error) {
-	size, want := 0, r.r.firstRead(s.sink)
+	size, want := 0, r.r.firstRead(s.queue)
 	for len(entries) < n && size < readBytes {
 		if len(entries) > 0 {
 			want = min((readBytes-size)*len(entries)/(size+1), readItems)
 		}
 		want = min(max(want, 1), n-len(entries))
 		got, err := redisconn.Ask(ctx, r.r.conn, "page", func(ctx context.Context) ([]redis.XMessage, error) {
-			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want)).Result()
+			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.queue), s.newest, s.oldest, int64(want)).Result()
 		})
 		if err != nil {
 			return nil, false, err
 		}
 		for _, m := range got {
-			e := r.r.entryOf(s.sink, m)
+			e := r.r.entryOf(sinkOf(s.queue), m)
 			size += e.size
 			entries = append(entries, e)
 		}
 		if len(entries) > 0 {
-			r.r.haveRead(s.sink, size/len(entries))
+			r.r.haveRead(s.queue, size/len(entries))
 		}
 		if len(got) < want {
 			return entries, false, nil
@@ -239,42 +244,43 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 	return entries, true, nil
 }
 
-// firstRead is how many entries of a sink a page asks for at first.
-func (r *Redis) firstRead(sink string) int {
+// firstRead is how many entries of a queue a page asks for at first.
+func (r *Redis) firstRead(queue string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if mean, ok := r.means[sink]; ok {
+	if mean, ok := r.means[queue]; ok {
 		return min(max(readBytes/(mean+1), readFirst), readKnown)
 	}
 	return readFirst
 }
 
-// haveRead remembers how large a sink's entries are.
-func (r *Redis) haveRead(sink string, mean int) {
+// haveRead remembers how large a queue's entries are.
+func (r *Redis) haveRead(queue string, mean int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.means[sink] = mean
+	r.means[queue] = mean
 }
 
 // complete reads what replays have made of the entries of a page, one pipeline for all
-// sinks.
+// queues.
 func (r redisReader) complete(ctx context.Context, entries []*entry) error {
-	bySink := map[string][]*entry{}
+	byQueue := map[string][]*entry{}
 	for _, e := range entries {
-		bySink[e.sink] = append(bySink[e.sink], e)
+		queue := e.id().queue()
+		byQueue[queue] = append(byQueue[queue], e)
 	}
-	if len(bySink) == 0 {
+	if len(byQueue) == 0 {
 		return nil
 	}
-	all := make(map[string]states, len(bySink))
-	err := r.r.conn.DoAll(ctx, "page", len(bySink), func(ctx context.Context) error {
+	all := make(map[string]states, len(byQueue))
+	err := r.r.conn.DoAll(ctx, "page", len(byQueue), func(ctx context.Context) error {
 		p := r.r.conn.Client.Pipeline()
-		for sink, part := range bySink {
+		for queue, part := range byQueue {
 			natives := make([]string, len(part))
 			for i, e := range part {
 				natives[i] = e.native
 			}
-			all[sink] = r.r.states(ctx, p, sink, natives...)
+			all[queue] = r.r.states(ctx, p, queue, natives...)
 		}
 		_, err := p.Exec(ctx)
 		return err
@@ -282,9 +288,9 @@ func (r redisReader) complete(ctx context.Context, entries []*entry) error {
 	if err != nil {
 		return err
 	}
-	for sink, part := range bySink {
+	for queue, part := range byQueue {
 		for i, e := range part {
-			all[sink].apply(i, e)
+			all[queue].apply(i, e)
 		}
 	}
 	return nil

@@ -49,18 +49,33 @@ func (r *Redis) Supersede(ctx context.Context, s Succession) (Leased, error) {
 // succeed stores the new one, and holds the superseded one where that is in the same queue.
 func (r *Redis) succeed(ctx context.Context, s Succession, c succession) (Leased, error) {
 	sink, e, former := c.item.Sink, c.entry, ""
+	queue, others, err := r.home(ctx, sink, deliveryKey(e.pushKey))
+	if err != nil {
+		return Leased{}, err
+	}
 	if c.same() {
 		former = c.former.Native
+		queue = c.former.queue() // wherever pushes go now: all is one step there
+	} else if len(others) > 0 {
+		there, err := r.around(ctx, queue, []push{{entry: e, delivery: deliveryKey(e.pushKey), others: others}})
+		if err != nil {
+			return Leased{}, err
+		}
+		if other, ok := there[0]; ok {
+			queue = other.id().queue()
+		}
 	}
 	most := 0
 	if r.opts.overflow == OverflowReject {
-		most = r.opts.maxLen
+		if most, err = r.most(ctx, sink, queue, r.opts.maxLen); err != nil {
+			return Leased{}, err
+		}
 	}
 	address := e.journal
 	if address == "" && r.opts.journal {
 		address = "@"
 	}
-	keys := r.conn.Keys.Queue(sink, r.conn.Keys.Claim(sink, s.Token))
+	keys := r.conn.Keys.Queue(queue, r.conn.Keys.Claim(queue, s.Token))
 	for known := []string{}; ; {
 		start := time.Now()
 		answer, err := r.conn.Eval(ctx, "supersede", supersedeScript, keys, s.Token, s.TTL.Milliseconds(), 0, former, sink+"~", most,
@@ -125,7 +140,7 @@ func (r *Redis) heirOf(ctx context.Context, s Succession, c succession, by, as s
 // superseded notes that an item is superseded, or about to be. It returns the public id and the identity of what
 // supersedes it already, if anything does.
 func (r *Redis) superseded(ctx context.Context, former ID, token, by, as string) (noted bool, heir, heirAs string, err error) {
-	answer, err := r.conn.Eval(ctx, "superseded", supersededScript, r.conn.Keys.Queue(former.Sink), former.Native, token, by, as)
+	answer, err := r.conn.Eval(ctx, "superseded", supersededScript, r.conn.Keys.Queue(former.queue()), former.Native, token, by, as)
 	if err != nil {
 		return false, "", "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,24 +38,66 @@ func TestRedisConformanceCluster(t *testing.T) {
 	dlqtest.Run(t, backend(t, redistest.StartCluster(t).Client(t)))
 }
 
+func TestRedisConformanceShards(t *testing.T) {
+	for _, b := range []struct {
+		shards int
+		c      redis.UniversalClient
+	}{{3, redistest.Shared(t).Client(t)}, {16, redistest.StartCluster(t).Client(t)}} {
+		t.Run(fmt.Sprintf("%d of a %T", b.shards, b.c), func(t *testing.T) {
+			dlqtest.Run(t, backend(t, b.c, dlq.WithShards(func(string) int { return b.shards }), dlq.ShardsAtOnce()))
+		})
+	}
+}
+
 // prefixed is a store that knows its prefix.
 type prefixed struct {
 	*dlq.Redis
 	prefix string
+	// apart makes each push one of its own millisecond: the order of dead letters in different shards is that of these.
+	apart bool
+}
+
+func (p prefixed) Push(ctx context.Context, it dlq.Item) error {
+	_, err := p.Add(ctx, it)
+	return err
+}
+
+func (p prefixed) Add(ctx context.Context, it dlq.Item) (dlq.Item, error) {
+	stored, errs := p.AddBatch(ctx, []dlq.Item{it})
+	return stored[0], errs[0]
+}
+
+func (p prefixed) AddBatch(ctx context.Context, items []dlq.Item) ([]dlq.Item, []error) {
+	if !p.apart {
+		return p.Redis.AddBatch(ctx, items)
+	}
+	stored, errs := make([]dlq.Item, len(items)), make([]error, len(items))
+	for i, it := range items {
+		stored[i], errs[i] = p.Redis.Add(ctx, it)
+		nextMillisecond()
+	}
+	return stored, errs
+}
+
+// nextMillisecond waits until the clock tells another millisecond.
+func nextMillisecond() {
+	for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; {
+		runtime.Gosched()
+	}
 }
 
 // newStore returns a store with a prefix of its own, whose keys are audited at the end.
 func newStore(t *testing.T, c redis.UniversalClient, opts ...dlq.Option) prefixed {
 	t.Helper()
 	prefix := redistest.Prefix()
-	s := prefixed{dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...), prefix}
+	s := prefixed{Redis: dlq.NewRedis(c, append(opts, dlq.WithKeyPrefix(prefix))...), prefix: prefix}
 	t.Cleanup(func() { audit(t, c, prefix) })
 	return s
 }
 
 // backend is the conformance suite's view of a Redis store. Every command is checked
 // on its way, and every store's keys at the end.
-func backend(t *testing.T, c redis.UniversalClient) dlqtest.Backend {
+func backend(t *testing.T, c redis.UniversalClient, always ...dlq.Option) dlqtest.Backend {
 	t.Helper()
 	c.AddHook(commandCheck{t})
 	own := func(t *testing.T, s dlq.Store) prefixed {
@@ -68,17 +111,22 @@ func backend(t *testing.T, c redis.UniversalClient) dlqtest.Backend {
 	return dlqtest.Backend{
 		New: func(t *testing.T, opts ...dlq.Option) dlq.Store {
 			t.Helper()
-			return newStore(t, c, opts...)
+			s := newStore(t, c, slices.Concat(always, opts)...)
+			s.apart = len(always) > 0
+			return s
 		},
 		Append: func(t *testing.T, s dlq.Store, sink string, fields ...string) {
 			t.Helper()
 			if err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: own(t, s).prefix + ":dlq:" + sink, Values: fields}).Err(); err != nil {
 				t.Fatal(err)
 			}
+			if len(always) > 0 {
+				nextMillisecond()
+			}
 		},
 		Expire: func(t *testing.T, s dlq.Store, id dlq.ID) {
 			t.Helper()
-			queue := "{" + own(t, s).prefix + ":dlq:" + id.Sink + "}:"
+			queue := "{" + own(t, s).prefix + ":dlq:" + id.Queue() + "}:"
 			if leased, err := c.HExists(t.Context(), queue+"lease", id.Native).Result(); err != nil || !leased {
 				t.Fatalf("%s is not leased: %v", id, err)
 			}
@@ -99,9 +147,19 @@ func audit(t *testing.T, c redis.UniversalClient, prefix string) {
 		t.Errorf("audit: %v", err)
 		return
 	}
+	spread, err := c.HGetAll(ctx, "{"+prefix+":sinks}:shards").Result()
+	if err != nil {
+		t.Errorf("audit: %v", err)
+	}
 	for _, sink := range append(names, "mail") {
-		for _, fault := range auditQueue(ctx, c, prefix, sink) {
-			t.Errorf("audit of %s: %s", sink, fault)
+		shards := 1
+		if s := spread[sink]; s != "" {
+			_, _ = fmt.Sscan(s, &shards)
+		}
+		for shard := range shards {
+			for _, fault := range auditQueue(ctx, c, prefix, dlq.QueueOf(sink, shard)) {
+				t.Errorf("audit of shard %d of %s: %s", shard, sink, fault)
+			}
 		}
 	}
 }

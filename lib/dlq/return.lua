@@ -3,7 +3,7 @@
 --
 -- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     token of who works on the journal
---       2     most entries in the stream, without the kept ones; 0: no bound
+--       2     most entries in the stream, without the kept ones; 0: no bound; negative: none
 --       3..5  most groups, most contents, what is known (push.lua)
 --       then for each item as in push.lua: push key, content's fingerprint, group, group's text,
 --       not before, item, address; and the address '@<native id>' that this stands for, or '', the key of its delivery, 'p', 'h', 'ph' or '' where it is parked or
@@ -47,7 +47,7 @@ for i = 6, #ARGV, 11 do
     local till = call('ZSCORE', canceled, delivery)
     if till and tonumber(till) > now then
       status, id, detail = 'canceled', '', ''
-    elseif max > 0 and len - call('ZCARD', kept) >= max then
+    elseif max ~= 0 and len - call('ZCARD', kept) >= max then
       status, id, detail = 'full', '', ''
     end
   end

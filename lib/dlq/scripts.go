@@ -32,6 +32,14 @@ var (
 	pushSource string
 	//go:embed claim.lua
 	claimSource string
+	//go:embed peek.lua
+	peekSource string
+	//go:embed native.lua
+	nativeSource string
+	//go:embed room.lua
+	roomSource string
+	//go:embed held.lua
+	heldSource string
 	//go:embed take.lua
 	takeSource string
 	//go:embed overdue.lua
@@ -101,9 +109,12 @@ var (
 	//go:embed superseded.lua
 	supersededSource string
 
-	pushScript = redis.NewScript(join(clockSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
+	pushScript = redis.NewScript(join(clockSource, nativeSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
 		apart("start_anew", anewSource), storing(pushSource)))
 	claimScript     = script(constants, entrySource, deathSource, leaseSource, claimSource)
+	peekScript      = script(entrySource, peekSource)
+	roomScript      = script(entrySource, roomSource)
+	heldScript      = script(entrySource, heldSource)
 	takeScript      = script(constants, entrySource, deathSource, leaseSource, takeSource)
 	overdueScript   = script(constants, entrySource, deathSource, leaseSource, overdueSource)
 	deliveryScript  = script(constants, entrySource, deathSource, leaseSource, deliverySource)
@@ -131,11 +142,11 @@ var (
 	journaledScript    = script(worksSource, journaledSource)
 	presentScript      = script(entrySource, presentSource)
 	presentAfterScript = script(entrySource, presentAfterSource)
-	returnScript       = script(entrySource, worksSource, wrapped("finder", findSource), wrapped("start_anew", anewSource),
+	returnScript       = script(nativeSource, entrySource, worksSource, wrapped("finder", findSource), wrapped("start_anew", anewSource),
 		storing(returnSource))
 	retireScript = script(entrySource, retireSource)
 
-	supersedeScript = script(constants, entrySource, deathSource, leaseSource, successionSource, wrapped("finder", findSource),
+	supersedeScript = script(nativeSource, constants, entrySource, deathSource, leaseSource, successionSource, wrapped("finder", findSource),
 		wrapped("start_anew", anewSource), storing(supersedeSource))
 	supersededScript = script(entrySource, successionSource, supersededSource)
 )

@@ -30,7 +30,7 @@ if n ~= '0' and n ~= 'never' then
   n = detail
 end
 if x == '' and j == '' then
-  id = call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f)
+  id = shard and add('item', item, 'k', k, 'g', g, 'n', n, 'f', f) or call('XADD', stream, '*', 'item', item, 'k', k, 'g', g, 'n', n, 'f', f)
 else
   local fields = { 'item', item, 'k', k, 'g', g, 'n', n, 'f', f }
   if x ~= '' then
@@ -39,7 +39,7 @@ else
   if j ~= '' and j ~= '@' then
     fields[#fields + 1], fields[#fields + 2] = 'j', j
   end
-  id = call('XADD', stream, '*', unpack(fields))
+  id = shard and add(unpack(fields)) or call('XADD', stream, '*', unpack(fields))
   if x ~= '' and not marked then
     call('ZADD', expires, x, id)
   end

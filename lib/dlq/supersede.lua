@@ -6,7 +6,7 @@
 -- ARGV  1..3  token, length of the new one's lease in ms, most bytes: not used (lease.lua)
 --       4     native id of the other, whose lease has the token; '': it is in another queue
 --       5     what makes a native id of this queue a public one: the sink and '~'
---       6     most entries in the stream, without the kept ones; 0: no bound
+--       6     most entries in the stream, without the kept ones; 0: no bound; negative: none
 --       7..9  most groups, most contents, what is known (push.lua)
 --       10..  the new one, as in push.lua: push key, content's fingerprint, group, group's text, not before,
 --             item, address
@@ -51,7 +51,7 @@ end
 if status == 'compare' then
   return { status, id, detail }
 end
-if not status and max > 0 and len - call('ZCARD', kept) >= max then
+if not status and max ~= 0 and len - call('ZCARD', kept) >= max then
   return { 'full', '', '' }
 end
 if not status then

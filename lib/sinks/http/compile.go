@@ -66,7 +66,7 @@ func (c *compiler) quoting(key, text, why string) {
 
 // reserved are the keys of sinks of every kind, which no parameter can have.
 var reserved = []string{
-	"breaker", "concurrency", "events", "fifo", "kind", "max_age", "max_hold", "on_ambiguous", "rate", "replay", "retention", "retry",
+	"breaker", "concurrency", "events", "fifo", "kind", "max_age", "max_hold", "on_ambiguous", "rate", "replay", "retention", "retry", "shards",
 }
 
 var nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`) })
