@@ -31,9 +31,10 @@ type spreads struct {
 	sink map[string]spread
 }
 
-// spread returns how a sink is spread, and begins to spread it further where it is to have more shards. Among many sinks it
-// does not wait long for Redis.
-func (r *Redis) spread(ctx context.Context, sink string, want, among int) (spread, error) {
+// spread returns how a sink is spread, and, for who pushes, begins to spread it further where it is to have more shards. Among many
+// sinks it does not wait long for Redis. Where the number was lost, dead letters are looked for where the configuration says.
+func (r *Redis) spread(ctx context.Context, sink string, pushes bool, among int) (spread, error) {
+	want := shards(r.opts.shards(sink))
 	known := func() (spread, bool) {
 		r.spreads.mu.Lock()
 		defer r.spreads.mu.Unlock()
@@ -42,14 +43,16 @@ func (r *Redis) spread(ctx context.Context, sink string, want, among int) (sprea
 			s = spread{1, 1}
 		}
 		age := time.Since(r.spreads.at)
-		return s, age >= 0 && age < spreadFor && want <= s.most
+		enough := !pushes || want <= s.most
+		s.most = max(s.most, want)
+		return s, age >= 0 && age < spreadFor && enough
 	}
 	if s, ok := known(); ok {
 		return s, nil
 	}
 	start := time.Now().Round(0)
 	named := sink
-	if want <= 1 {
+	if !pushes || want == 1 {
 		named = ""
 	}
 	var answer any
@@ -85,7 +88,7 @@ func (r *Redis) queues(ctx context.Context, sink string) ([]string, error) {
 
 // queuesAmong is queues for one of several sinks.
 func (r *Redis) queuesAmong(ctx context.Context, sink string, among int) ([]string, error) {
-	s, err := r.spread(ctx, sink, 1, among)
+	s, err := r.spread(ctx, sink, false, among)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +122,7 @@ func (r *Redis) queuesOf(ctx context.Context, sink string) ([]string, error) {
 
 // places returns the queues that may have dead letters of a delivery; the last one is the likeliest.
 func (r *Redis) places(ctx context.Context, sink, deliveryKey string) ([]string, error) {
-	s, err := r.spread(ctx, sink, 1, 1)
+	s, err := r.spread(ctx, sink, false, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -140,15 +143,14 @@ func placeNames(sink, deliveryKey string, n int) []string {
 
 // home returns the queue that a dead letter of a delivery is pushed to, and the others that may have one.
 func (r *Redis) home(ctx context.Context, sink, deliveryKey string) (queue string, others []string, err error) {
-	want := shards(r.opts.shards(sink))
-	s, err := r.spread(ctx, sink, want, 1)
+	s, err := r.spread(ctx, sink, true, 1)
 	if err != nil {
 		return "", nil, err
 	}
 	if s.most == 1 {
 		return sink, nil, nil
 	}
-	now := placesOf(deliveryKey, min(want, s.now))
+	now := placesOf(deliveryKey, min(shards(r.opts.shards(sink)), s.now))
 	queue = queueOf(sink, now[len(now)-1])
 	others = slices.DeleteFunc(placeNames(sink, deliveryKey, s.most), func(name string) bool { return name == queue })
 	return queue, others, nil

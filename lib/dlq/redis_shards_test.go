@@ -73,6 +73,13 @@ func TestShardsGrowAndShrink(t *testing.T) {
 	if len(used) != 5 {
 		t.Errorf("dead letters by queue: %v, want five queues", used)
 	}
+	if err := c.Del(t.Context(), "{"+before.prefix+":sinks}:shards").Err(); err != nil {
+		t.Fatal(err)
+	}
+	lost := spreadOver(c, before.prefix, 5)
+	if n := depth(t, lost, "mail"); n != int64(len(ids)) {
+		t.Errorf("where the number was lost, five are configured and %d dead letters are found, want %d", n, len(ids))
+	}
 	push(spreadOver(c, before.prefix, 16), "grown to sixteen")
 	small := spreadOver(c, before.prefix, 2)
 	push(small, "shrunk to two")
