@@ -38,7 +38,7 @@ func CheckPrefix(prefix string) error {
 //	                                  sink's first push by each process, and repeated; and once a
 //	                                  queue that others filled is asked for by its name.
 //	                                  Others who write to a stream add its sink here themselves
-//	{<prefix>:sinks}:shards   hash    of each sink that ever had more than one shard: "<most> <since, Unix
+//	<prefix>:dlq:~shards      hash    of each sink that ever had more than one shard: "<most> <since, Unix
 //	                                  ms> <before>" (shards). The queue of shard s > 0 has all keys below
 //	                                  with <sink>~<s> for <sink>, but for what is of the whole sink, which
 //	                                  is with shard 0: paused, gate, journal, journal_seen, flow, holds
@@ -183,8 +183,8 @@ type Keys struct{ prefix string }
 // Sinks is the set of all sinks.
 func (k Keys) Sinks() string { return k.prefix + ":sinks" }
 
-// Shards says over how many queues the dead letters of sinks are spread. It shares the slot of Sinks.
-func (k Keys) Shards() string { return "{" + k.Sinks() + "}:shards" }
+// Shards says over how many queues the dead letters of sinks are spread. No sink has such a name, and who may use the streams may use it.
+func (k Keys) Shards() string { return k.Stream("~shards") }
 
 // Ticked is when the schedule ran last.
 func (k Keys) Ticked() string { return k.prefix + ":ticked" }

@@ -35,19 +35,7 @@ type spreads struct {
 // sinks it does not wait long for Redis. Where the number was lost, dead letters are looked for where the configuration says.
 func (r *Redis) spread(ctx context.Context, sink string, pushes bool, among int) (spread, error) {
 	want := shards(r.opts.shards(sink))
-	known := func() (spread, bool) {
-		r.spreads.mu.Lock()
-		defer r.spreads.mu.Unlock()
-		s, ok := r.spreads.sink[sink]
-		if !ok {
-			s = spread{1, 1}
-		}
-		age := time.Since(r.spreads.at)
-		enough := !pushes || want <= s.most
-		s.most = max(s.most, want)
-		return s, age >= 0 && age < spreadFor && enough
-	}
-	if s, ok := known(); ok {
+	if s, ok := r.spreads.known(sink, want, pushes, spreadFor); ok {
 		return s, nil
 	}
 	start := time.Now().Round(0)
@@ -61,7 +49,7 @@ func (r *Redis) spread(ctx context.Context, sink string, pushes bool, among int)
 		return err
 	})
 	if err != nil {
-		return spread{}, err
+		return r.spreads.stillKnown(sink, want, pushes, err)
 	}
 	a, ok := answer.([]any)
 	if !ok || len(a)%3 != 0 {
@@ -74,8 +62,30 @@ func (r *Redis) spread(ctx context.Context, sink string, pushes bool, among int)
 	r.spreads.mu.Lock()
 	r.spreads.at, r.spreads.sink = start, all
 	r.spreads.mu.Unlock()
-	s, _ := known()
+	s, _ := r.spreads.known(sink, want, pushes, spreadFor)
 	return s, nil
+}
+
+// known returns what is known of a sink, and whether that was read within age and is all that is needed.
+func (k *spreads) known(sink string, want int, pushes bool, within time.Duration) (spread, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.sink[sink]
+	if !ok {
+		s = spread{1, 1}
+	}
+	age := time.Since(k.at)
+	enough := !pushes || want <= s.most
+	s.most = max(s.most, want)
+	return s, age >= 0 && age < within && enough
+}
+
+// stillKnown is known where the numbers cannot be read again: they are good until pushes of a newer one may begin.
+func (k *spreads) stillKnown(sink string, want int, pushes bool, err error) (spread, error) {
+	if s, ok := k.known(sink, want, pushes, spreadFor*3/2); ok {
+		return s, nil
+	}
+	return spread{}, err
 }
 
 // shards is a number of shards within what there can be.

@@ -73,7 +73,7 @@ func TestShardsGrowAndShrink(t *testing.T) {
 	if len(used) != 5 {
 		t.Errorf("dead letters by queue: %v, want five queues", used)
 	}
-	if err := c.Del(t.Context(), "{"+before.prefix+":sinks}:shards").Err(); err != nil {
+	if err := c.Del(t.Context(), before.prefix+":dlq:~shards").Err(); err != nil {
 		t.Fatal(err)
 	}
 	lost := spreadOver(c, before.prefix, 5)
@@ -115,7 +115,7 @@ func TestShardsGrowAndShrink(t *testing.T) {
 func TestANumberOfShardsHoldsOnceItIsKnown(t *testing.T) {
 	c := redistest.Shared(t).Client(t)
 	one := newStore(t, c)
-	registry := "{" + one.prefix + ":sinks}:shards"
+	registry := one.prefix + ":dlq:~shards"
 	many := func() *dlq.Redis {
 		return dlq.NewRedis(c, dlq.WithKeyPrefix(one.prefix), dlq.WithShards(func(string) int { return 8 }))
 	}

@@ -2,6 +2,7 @@ package dlq_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -61,6 +62,50 @@ func TestWhatGoesOverAllSinksDoesNotWaitLongForOne(t *testing.T) {
 			})
 		})
 	}
+}
+
+// mute is a Redis that answers everything but, when it is told so, scripts.
+type mute struct {
+	unanswering
+	scripts *bool
+}
+
+func (m mute) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		if c, ok := cmd.(*redis.Cmd); ok {
+			if *m.scripts {
+				return errors.New("no answer") // it is asked again, for ten seconds
+			}
+			c.SetVal([]any{})
+		}
+		return nil
+	}
+}
+
+func (mute) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(context.Context, []redis.Cmder) error { return nil }
+}
+
+// Where the numbers of shards cannot be read, what was read is used for as long as pushes of a newer one cannot have begun.
+func TestWhatIsKnownOfShardsHoldsForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}})
+		var fails bool
+		client.AddHook(mute{scripts: &fails})
+		defer client.Close()
+		s := dlq.NewRedis(client)
+		for _, step := range []struct {
+			after time.Duration
+			fails bool
+			code  fault.Code
+		}{{0, false, ""}, {59 * time.Second, true, ""}, {15 * time.Second, true, ""}, {15 * time.Second, true, fault.CodeDLQUnavailable}, {0, false, ""}} {
+			time.Sleep(step.after)
+			fails = step.fails
+			if _, err := s.Count(t.Context(), "mail"); fault.CodeOf(err) != step.code {
+				t.Errorf("%s later, while scripts fail: %v: %v", step.after, step.fails, err)
+			}
+		}
+	})
 }
 
 // vague is a Redis that knows a sink and answers each push with a status of its own.

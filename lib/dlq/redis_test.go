@@ -147,7 +147,7 @@ func audit(t *testing.T, c redis.UniversalClient, prefix string) {
 		t.Errorf("audit: %v", err)
 		return
 	}
-	spread, err := c.HGetAll(ctx, "{"+prefix+":sinks}:shards").Result()
+	spread, err := c.HGetAll(ctx, prefix+":dlq:~shards").Result()
 	if err != nil {
 		t.Errorf("audit: %v", err)
 	}
