@@ -93,6 +93,21 @@ func (r *Redis) states(ctx context.Context, p redis.Pipeliner, sink string, nati
 	}
 }
 
+// besides are how many entries of a sink have something kept beside the stream, as it is being read.
+type besides [3]*redis.IntCmd
+
+// besides asks on p, behind what reads entries of a sink: none is cheaper to ask for than the states of each.
+func (r *Redis) besides(ctx context.Context, p redis.Pipeliner, sink string) besides {
+	return besides{
+		p.HLen(ctx, r.conn.Keys.Companion(sink, "state")), p.HLen(ctx, r.conn.Keys.Companion(sink, "lease")), p.ZCard(ctx, r.conn.Keys.Companion(sink, "due")),
+	}
+}
+
+// none reports that no entry has.
+func (b besides) none() bool {
+	return !slices.ContainsFunc(b[:], func(n *redis.IntCmd) bool { return n.Val() != 0 })
+}
+
 // apply completes e, the entry of the i-th id.
 func (s states) apply(i int, e *entry) {
 	e.setState(text(s.state.Val()[i]))
@@ -217,14 +232,20 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			want = min((readBytes-size)*len(entries)/(size+1), readItems)
 		}
 		want = min(max(want, 1), n-len(entries))
+		var b besides
 		got, err := redisconn.Ask(ctx, r.r.conn, "page", func(ctx context.Context) ([]redis.XMessage, error) {
-			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want)).Result()
+			p := r.r.conn.Client.Pipeline()
+			found := p.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.sink), s.newest, s.oldest, int64(want))
+			b = r.r.besides(ctx, p, s.sink)
+			_, err := p.Exec(ctx)
+			return found.Val(), err
 		})
 		if err != nil {
 			return nil, false, err
 		}
 		for _, m := range got {
 			e := r.r.entryOf(s.sink, m)
+			e.fresh = b.none()
 			size += e.size
 			entries = append(entries, e)
 		}
@@ -257,11 +278,13 @@ func (r *Redis) haveRead(sink string, mean int) {
 }
 
 // complete reads what replays have made of the entries of a page, one pipeline for all
-// sinks.
+// sinks. Of fresh ones that is known.
 func (r redisReader) complete(ctx context.Context, entries []*entry) error {
 	bySink := map[string][]*entry{}
 	for _, e := range entries {
-		bySink[e.sink] = append(bySink[e.sink], e)
+		if !e.fresh {
+			bySink[e.sink] = append(bySink[e.sink], e)
+		}
 	}
 	if len(bySink) == 0 {
 		return nil
