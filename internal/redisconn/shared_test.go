@@ -50,7 +50,11 @@ func (s *server) answer(cmd redis.Cmder) error {
 			return err
 		}
 	}
-	cmd.(*redis.Cmd).SetVal("answer to " + argument(cmd))
+	c, ok := cmd.(*redis.Cmd)
+	if !ok {
+		return fmt.Errorf("%s is no script", cmd.Name())
+	}
+	c.SetVal("answer to " + argument(cmd))
 	return nil
 }
 
