@@ -180,3 +180,25 @@ func BenchmarkQueue(b *testing.B) {
 		report(b, slower(fmt.Sprintf("SQS batch of %d, %d at once, to a sink that takes 100 ms / the ideal", size.records, size.at), "ms", median(took), ideal, size.budget))
 	}
 }
+
+// BenchmarkLogs reads what the real send function writes of batches that go well.
+func BenchmarkLogs(b *testing.B) {
+	r := newReceiver(b, 0)
+	server := redistest.Start(b)
+	round := 0
+	for _, size := range []int{10, 100} {
+		for _, choice := range []string{"all", "1/100"} {
+			written := 0
+			out := func(_, line string) { written += len(line) + len("\n") }
+			f := startFunctions(b, "send", r.URL, server.URL(), setup{output: out}, "BACKSTOP_LOG_SUCCESSES="+choice)
+			f.invoke(b, event(round, 1)) // starts it
+			written = 0
+			const deliveries = 2000
+			for range deliveries / size {
+				round++
+				f.invoke(b, event(round, size))
+			}
+			report(b, bound(fmt.Sprintf("log lines of a delivery, SQS batch of %d, LogSuccesses=%s", size, choice), "bytes", float64(written)/deliveries, none, none))
+		}
+	}
+}

@@ -44,6 +44,7 @@ type setup struct {
 	sink      string // more keys of the sink
 	processes int
 	timeout   time.Duration
+	output    func(function, line string) // takes what the processes write; nil: nobody
 }
 
 // startFunctions starts a function that may have several processes.
@@ -60,7 +61,7 @@ func startFunctions(b *testing.B, name, url, redisURL string, s setup, env ...st
 		key, value, _ := strings.Cut(e, "=")
 		environment[key] = value
 	}
-	host, err := lambdahost.Start(context.Background(), lambdahost.Options{}, lambdahost.Function{
+	host, err := lambdahost.Start(context.Background(), lambdahost.Options{Output: s.output}, lambdahost.Function{
 		Name: name, Path: filepath.Join(binaries, name, "bootstrap"), Env: environment, Timeout: cmp.Or(s.timeout, 55*time.Second), Concurrency: max(s.processes, 1), MemoryMB: 512,
 	})
 	ok(b, err)

@@ -64,6 +64,20 @@ func (l *lines) published(t *testing.T) map[string]map[string]float64 {
 	return sums
 }
 
+// unlogged returns how many deliveries the lines so far count that have none of their own.
+func (l *lines) unlogged() (n float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.all {
+		_, line, _ = strings.Cut(line, " | ")
+		var doc struct{ Unlogged struct{ Deliveries float64 } }
+		if json.Unmarshal([]byte(line), &doc) == nil {
+			n += doc.Unlogged.Deliveries
+		}
+	}
+	return n
+}
+
 // Which sinks and numbers are published by sink is the choice of the environment; what is published
 // by service and by reason is everything, in each choice.
 func TestMetricsBySinkAreThoseOfTheChoice(t *testing.T) {
@@ -232,6 +246,12 @@ func TestOnlyLinesOfPlainSuccessesAreSampled(t *testing.T) {
 			}
 		}
 	}
+	eventually(t, "what has no line of its own is counted", func() error {
+		if total, got := float64(3*(n-taken)), l.unlogged(); got != total {
+			return fmt.Errorf("%v deliveries, want %v", got, total)
+		}
+		return nil
+	})
 	got := l.published(t)[""]
 	if got["Delivered"] < n || got["DeadLettered"] != 2*in || got["Accepted"] != n {
 		t.Errorf("%v, want metrics of all", got)

@@ -368,6 +368,27 @@ mutant 'flow: a refused slot is used up' lib/flow/rate.go \
 mutant 'flow: the script hands out one slot twice' lib/flow/rate.lua \
   's/    reals\[n\] = math\.max\(real, now\) \+ interval\n//' \
   ./lib/flow 'TestStoresHandOutSlots'
+mutant 'shared: what fails with others is given up' internal/redisconn/shared.go \
+  's/\tif c\.answer == nil \{\n\t\treturn alone\(\)\n\t\}\n//' \
+  ./internal/redisconn 'TestACallThatFailsInAPipeline'
+mutant 'shared: a call that was left is made' internal/redisconn/shared.go \
+  's/s\.waiting = slices\.DeleteFunc\(s\.waiting/_ = slices.DeleteFunc(slices.Clone(s.waiting)/' \
+  ./internal/redisconn 'TestACallWhoseTimeEndsBeforeItBegins'
+mutant 'shared: a call waits for whatever hangs' internal/redisconn/shared.go \
+  's/patience = 10 \* time\.Millisecond/patience = time.Hour/' \
+  ./internal/redisconn 'TestACallThatHangsHoldsUpNoOther'
+mutant 'shared: no time is left for a second try' internal/redisconn/shared.go \
+  's/length: tryOf\(wholeCall\(ctx, time\.Now\(\)\)\)/length: wholeCall(ctx, time.Now())/' \
+  ./internal/redisconn 'TestAPipelineThatIsNotAnswered'
+mutant 'list: what is kept beside the entries is not asked for' lib/dlq/redis_read.go \
+  's/e\.fresh = b\.none\(\)/e.fresh = b.none() || true/' \
+  ./lib/dlq 'TestAPageOfWhatNoReplayHasTouched'
+mutant 'observe: what the sample leaves out is not counted' functions/send/handler/handler.go \
+  's/\tdefault:\n\t\th\.app\.Metrics\.Unlogged\(r\.Sink, elapsed\)\n//' \
+  ./functions 'TestOnlyLinesOfPlainSuccessesAreSampled'
+mutant "observe: the service's numbers are published by sink" internal/observe/metrics.go \
+  's/_, ofSink := values\[metric\]; ofSink && d\.sink/d.sink/; s/bySink\(d\.sink, metric, values\[metric\]\)/bySink(d.sink, metric, all[metric])/' \
+  ./internal/observe 'TestAnInvocationWithOneSink'
 # What only a run of everything shows: minutes each.
 GOFLAGS=-tags=full mutant 'wipe: an object deleted once its dead letters are back in the queue' lib/journal/keeper_back.go \
   's/names = append\(names, s\.name\.Name\)/names = append(names, s.name.Name, s.name.group.open(t.sink))/' \

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda/messages"
 
@@ -41,7 +42,7 @@ func (a *App) report(ctx context.Context) {
 		return
 	}
 	a.Metrics.Add(observe.ConfigMissing, "", 0)
-	a.Metrics.Add(observe.ConfigAge, "", age.Seconds())
+	a.Metrics.Add(observe.ConfigAge, "", age.Round(time.Millisecond).Seconds())
 }
 
 func (a *App) flush(ctx context.Context) {

@@ -67,17 +67,25 @@ const maxValues = 100
 
 // Metrics collects metrics until they are flushed. It is safe for concurrent use.
 type Metrics struct {
-	service string
-	bySink  SinkMetrics
-	mu      sync.Mutex
-	lines   map[dimensions]map[Metric][]float64
+	service  string
+	bySink   SinkMetrics
+	mu       sync.Mutex
+	lines    map[dimensions]map[Metric][]float64
+	unlogged map[string]unlogged // by sink
+}
+
+// unlogged is what is told of deliveries that have no log line of their own.
+type unlogged struct {
+	Deliveries int   `json:"deliveries"`
+	ElapsedMS  int64 `json:"elapsed_ms"` // of all of them
+	LongestMS  int64 `json:"longest_ms"`
 }
 
 type dimensions struct{ sink, reason string }
 
 // NewMetrics returns an empty collection for a service, of which bySink is published by sink.
 func NewMetrics(service string, bySink SinkMetrics) *Metrics {
-	return &Metrics{service: service, bySink: bySink, lines: map[dimensions]map[Metric][]float64{}}
+	return &Metrics{service: service, bySink: bySink, lines: map[dimensions]map[Metric][]float64{}, unlogged: map[string]unlogged{}}
 }
 
 // Add records a value. Counts are summed up, other units keep their values. With an empty
@@ -111,19 +119,37 @@ func (m *Metrics) add(d dimensions, metric Metric, value float64) {
 	}
 }
 
+// Unlogged notes a delivery that has no log line of its own and is counted by another metric of its
+// sink: the line with those says how many there were, and how long they took.
+func (m *Metrics) Unlogged(sink string, elapsed time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u, ms := m.unlogged[sink], elapsed.Milliseconds()
+	m.unlogged[sink] = unlogged{u.Deliveries + 1, u.ElapsedMS + ms, max(u.LongestMS, ms)}
+}
+
 // Flush writes what was collected as EMF lines and starts anew.
 func (m *Metrics) Flush(w io.Writer) error {
 	m.mu.Lock()
-	lines := m.lines
-	m.lines = map[dimensions]map[Metric][]float64{}
+	lines, unloggedBy := m.lines, m.unlogged
+	m.lines, m.unlogged = map[dimensions]map[Metric][]float64{}, map[string]unlogged{}
 	m.mu.Unlock()
 
 	now, bySink := time.Now(), m.bySink.of(lines)
 	fold(lines, bySink)
+	lone, service := loneSink(lines)
 	for _, d := range slices.SortedFunc(maps.Keys(lines), func(a, b dimensions) int {
 		return cmp.Or(cmp.Compare(a.sink, b.sink), cmp.Compare(a.reason, b.reason))
 	}) {
-		b, err := json.Marshal(m.line(now, d, lines[d], bySink))
+		beside := service
+		if d != lone {
+			beside = nil
+		}
+		doc := m.line(now, d, lines[d], bySink, beside)
+		if u, ok := unloggedBy[d.sink]; ok && d.reason == "" {
+			doc["unlogged"] = u
+		}
+		b, err := json.Marshal(doc)
 		if err != nil {
 			return err
 		}
@@ -134,9 +160,32 @@ func (m *Metrics) Flush(w io.Writer) error {
 	return nil
 }
 
-// line is one EMF document. "level" makes Lambda's JSON log format pass it on. It names its sink
-// and has every number, whatever is published by sink.
-func (m *Metrics) line(now time.Time, d dimensions, values map[Metric][]float64, bySink func(string, Metric, []float64) bool) map[string]any {
+// loneSink takes what is of the service alone out of lines where they have one sink, whose line it can be on: most
+// invocations serve one sink, and then write one line.
+func loneSink(lines map[dimensions]map[Metric][]float64) (sink dimensions, service map[Metric][]float64) {
+	service = lines[dimensions{}]
+	for d, values := range lines {
+		if d.sink == "" {
+			continue
+		}
+		for m := range values {
+			if _, both := service[m]; both || sink.sink != "" {
+				return dimensions{}, nil
+			}
+		}
+		sink = d
+	}
+	if sink.sink != "" {
+		delete(lines, dimensions{})
+	}
+	return sink, service
+}
+
+// line is one EMF document, with numbers of the service alone beside those of d. "level" makes
+// Lambda's JSON log format pass it on. It names its sink and has every number, whatever is published by sink.
+func (m *Metrics) line(
+	now time.Time, d dimensions, values map[Metric][]float64, bySink func(string, Metric, []float64) bool, service map[Metric][]float64,
+) map[string]any {
 	type definition struct{ Name, Unit string }
 	type directive struct {
 		Namespace  string
@@ -153,13 +202,15 @@ func (m *Metrics) line(now time.Time, d dimensions, values map[Metric][]float64,
 	case d.sink != "":
 		doc["Sink"] = d.sink
 	}
-	for _, metric := range slices.SortedFunc(maps.Keys(values), func(a, b Metric) int { return cmp.Compare(a.Name, b.Name) }) {
+	all := maps.Clone(values)
+	maps.Copy(all, service)
+	for _, metric := range slices.SortedFunc(maps.Keys(all), func(a, b Metric) int { return cmp.Compare(a.Name, b.Name) }) {
 		to := &narrow
-		if d.sink != "" && bySink(d.sink, metric, values[metric]) {
+		if _, ofSink := values[metric]; ofSink && d.sink != "" && bySink(d.sink, metric, values[metric]) {
 			to = &wide
 		}
 		to.Metrics = append(to.Metrics, definition(metric))
-		if v := values[metric]; len(v) == 1 {
+		if v := all[metric]; len(v) == 1 {
 			doc[metric.Name] = v[0]
 		} else {
 			doc[metric.Name] = v

@@ -59,12 +59,8 @@ func (c *Conn) Do(ctx context.Context, op string, f func(context.Context) error)
 		return c.bad
 	}
 	start := time.Now()
-	whole := maxCall
-	if deadline, ok := ctx.Deadline(); ok {
-		whole = min(whole, deadline.Sub(start))
-	}
-	end := start.Add(whole)
-	length := min(max(whole/4, min(whole/2, minTry)), maxTry)
+	whole := wholeCall(ctx, start)
+	end, length := start.Add(whole), tryOf(whole)
 	wait := 5 * time.Millisecond
 	var last error
 	for now := start; ctx.Err() == nil && now.Before(end); now = time.Now() {
@@ -103,6 +99,19 @@ func (c *Conn) Do(ctx context.Context, op string, f func(context.Context) error)
 		op += ": Redis is out of memory (maxmemory)"
 	}
 	return &fault.Error{Code: c.code, Msg: op, Cause: last}
+}
+
+// wholeCall is how long a call that begins at start may last.
+func wholeCall(ctx context.Context, start time.Time) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(maxCall, deadline.Sub(start))
+	}
+	return maxCall
+}
+
+// tryOf is how long a try of a call may last.
+func tryOf(whole time.Duration) time.Duration {
+	return min(max(whole/4, min(whole/2, minTry)), maxTry)
 }
 
 // Ask is Do for an f that returns an answer.

@@ -34,8 +34,9 @@ var (
 // as dlq.Redis does. Its errors have no code, but for a bad prefix (INVALID_ARGUMENT): a
 // record in doubt is no fault of the queue.
 type Redis struct {
-	conn *redisconn.Conn
-	ttl  time.Duration
+	conn  *redisconn.Conn
+	moves *redisconn.Shared
+	ttl   time.Duration
 }
 
 // NewRedis returns a store on client. An empty prefix means "backstop", a ttl <= 0
@@ -44,7 +45,8 @@ func NewRedis(client redis.UniversalClient, prefix string, ttl time.Duration) *R
 	if ttl <= 0 {
 		ttl = DefaultTTL
 	}
-	return &Redis{conn: redisconn.New(client, cmp.Or(prefix, redisconn.DefaultPrefix), ""), ttl: ttl}
+	conn := redisconn.New(client, cmp.Or(prefix, redisconn.DefaultPrefix), "")
+	return &Redis{conn: conn, moves: redisconn.NewShared(conn, moveScript), ttl: ttl}
 }
 
 // Retention implements Store.
@@ -90,7 +92,7 @@ func (s *Redis) move(ctx context.Context, op string, k Key, m move) (moved, erro
 	if err != nil {
 		return moved{}, err
 	}
-	answer, err := s.conn.Eval(ctx, op, moveScript, c.Keys, c.Args...)
+	answer, err := s.moves.Eval(ctx, op, c)
 	if err != nil {
 		return moved{}, err
 	}

@@ -26,6 +26,7 @@ type entry struct {
 	item   string // the field "item"; meaningless when absent is set
 	absent bool   // there is no field "item"
 	lazy   bool   // the fields were not read along; size is the payload's
+	fresh  bool   // nothing was kept beside it when it was read: no state, lease or time
 	other  map[string]string
 
 	pushKey   string

@@ -98,6 +98,21 @@ func (r *Redis) states(ctx context.Context, p redis.Pipeliner, queue string, nat
 	}
 }
 
+// besides are how many entries of a sink have something kept beside the stream, as it is being read.
+type besides [3]*redis.IntCmd
+
+// besides asks on p, behind what reads entries of a sink: none is cheaper to ask for than the states of each.
+func (r *Redis) besides(ctx context.Context, p redis.Pipeliner, queue string) besides {
+	return besides{
+		p.HLen(ctx, r.conn.Keys.Companion(queue, "state")), p.HLen(ctx, r.conn.Keys.Companion(queue, "lease")), p.ZCard(ctx, r.conn.Keys.Companion(queue, "due")),
+	}
+}
+
+// none reports that no entry has.
+func (b besides) none() bool {
+	return !slices.ContainsFunc(b[:], func(n *redis.IntCmd) bool { return n.Val() != 0 })
+}
+
 // apply completes e, the entry of the i-th id.
 func (s states) apply(i int, e *entry) {
 	e.setState(text(s.state.Val()[i]))
@@ -222,14 +237,20 @@ func (r redisReader) read(ctx context.Context, s span, n int) (entries []entry, 
 			want = min((readBytes-size)*len(entries)/(size+1), readItems)
 		}
 		want = min(max(want, 1), n-len(entries))
+		var b besides
 		got, err := redisconn.Ask(ctx, r.r.conn, "page", func(ctx context.Context) ([]redis.XMessage, error) {
-			return r.r.conn.Client.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.queue), s.newest, s.oldest, int64(want)).Result()
+			p := r.r.conn.Client.Pipeline()
+			found := p.XRevRangeN(ctx, r.r.conn.Keys.Stream(s.queue), s.newest, s.oldest, int64(want))
+			b = r.r.besides(ctx, p, s.queue)
+			_, err := p.Exec(ctx)
+			return found.Val(), err
 		})
 		if err != nil {
 			return nil, false, err
 		}
 		for _, m := range got {
 			e := r.r.entryOf(sinkOf(s.queue), m)
+			e.fresh = b.none()
 			size += e.size
 			entries = append(entries, e)
 		}
@@ -262,12 +283,14 @@ func (r *Redis) haveRead(queue string, mean int) {
 }
 
 // complete reads what replays have made of the entries of a page, one pipeline for all
-// queues.
+// queues. Of fresh ones that is known.
 func (r redisReader) complete(ctx context.Context, entries []*entry) error {
 	byQueue := map[string][]*entry{}
 	for _, e := range entries {
-		queue := e.id().queue()
-		byQueue[queue] = append(byQueue[queue], e)
+		if !e.fresh {
+			queue := e.id().queue()
+			byQueue[queue] = append(byQueue[queue], e)
+		}
 	}
 	if len(byQueue) == 0 {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -14,20 +15,33 @@ import (
 	"backstop/lib/sinks"
 )
 
-// ranges notes how many entries each XREVRANGE asks for.
-type ranges struct{ counts []string }
+// ranges notes how many entries each XREVRANGE asks for, and counts round trips.
+type ranges struct {
+	counts []string
+	trips  int
+}
 
 func (*ranges) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (*ranges) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+func (r *ranges) note(cmds ...redis.Cmder) {
+	r.trips++
+	for _, cmd := range cmds {
+		if cmd.Name() == "xrevrange" {
+			r.counts = append(r.counts, fmt.Sprint(cmd.Args()[5]))
+		}
+	}
+}
+
+func (r *ranges) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		r.note(cmds...)
+		return next(ctx, cmds)
+	}
 }
 
 func (r *ranges) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == "xrevrange" {
-			r.counts = append(r.counts, fmt.Sprint(cmd.Args()[5]))
-		}
+		r.note(cmd)
 		return next(ctx, cmd)
 	}
 }
@@ -63,6 +77,46 @@ func TestAPageIsReadByTheSizeOfWhatWasReadBefore(t *testing.T) {
 		p, err := queue.Page(t.Context(), dlq.Query{Sink: "orders", Limit: step.limit})
 		if err != nil || len(p.Items) != step.items || !slices.Equal(asked.counts, step.want) {
 			t.Errorf("%s: %d items by %v (%v), want %d by %v", step.what, len(p.Items), asked.counts, err, step.items, step.want)
+		}
+	}
+}
+
+// What is kept beside a sink's dead letters is asked for where there is any: no replay has touched most lists that fail.
+func TestAPageOfWhatNoReplayHasTouchedIsOneRoundTrip(t *testing.T) {
+	c := redistest.Start(t).Client(t)
+	asked := &ranges{}
+	queue := dlq.NewRedis(c)
+	for range 60 {
+		if err := queue.Push(t.Context(), dlq.Item{Sink: "orders", LastError: "e"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := func(trips int) dlq.Page {
+		t.Helper()
+		asked.trips = 0
+		p, err := queue.Page(t.Context(), dlq.Query{Sink: "orders", Limit: 50})
+		if err != nil || len(p.Items) != 50 || asked.trips != trips {
+			t.Fatalf("%d items in %d round trips, %v; want 50 in %d", len(p.Items), asked.trips, err, trips)
+		}
+		return p
+	}
+	if _, err := queue.Page(t.Context(), dlq.Query{Sink: "orders"}); err != nil { // how large they are is known from now on
+		t.Fatal(err)
+	}
+	c.AddHook(asked)
+	for _, it := range page(1).Items {
+		if now := it.State(time.Now()); now != dlq.StateDue {
+			t.Fatalf("%s is %s, want it due", it.ID, now)
+		}
+	}
+	newest := page(1).Items[0].ID
+	leased, err := queue.Claim(t.Context(), dlq.Claim{Sink: "orders", IDs: []string{newest}, TTL: time.Minute})
+	if err != nil || len(leased) != 1 {
+		t.Fatalf("claimed %d, %v", len(leased), err)
+	}
+	for _, it := range page(2).Items {
+		if now := it.State(time.Now()); (now == dlq.StateReplaying) != (it.ID == newest) {
+			t.Errorf("%s is %s, and %s alone is leased", it.ID, now, newest)
 		}
 	}
 }

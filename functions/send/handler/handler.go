@@ -101,7 +101,7 @@ func plain(a delivery.Answer, err error) bool {
 }
 
 // observe writes the delivery's one log line, unless it is a plain success that is left out of
-// the sample, and its metrics.
+// the sample, which the line with the metrics counts; and its metrics.
 func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.Answer, err error, elapsed time.Duration) {
 	status, reason, text := string(a.Status), string(a.Reason), a.Error
 	if err != nil {
@@ -140,6 +140,8 @@ func (h *handler) observe(ctx context.Context, r delivery.Request, a delivery.An
 		h.app.Log.InfoContext(ctx, "delivery", attrs...)
 	case sample.Takes(r.ID):
 		h.app.Log.InfoContext(ctx, "delivery", append(attrs, "weight", sample.Weight())...)
+	default:
+		h.app.Metrics.Unlogged(r.Sink, elapsed)
 	}
 
 	sink := r.Sink
