@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -18,11 +19,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/conform"
 	"backstop/internal/delay"
 	"backstop/internal/faultproxy"
 	"backstop/internal/lambdahost"
 	"backstop/internal/load"
 	"backstop/internal/local"
+	"backstop/internal/model"
 	"backstop/internal/redistest"
 )
 
@@ -35,6 +38,9 @@ var (
 )
 
 const functionT = 5 * time.Second
+
+// perDelivery is how much longer a run may take for each delivery.
+const perDelivery = 5 * time.Millisecond
 
 // giveUp is how often a queue hands a record out, whose id was used for other content, before it
 // moves it to its redrive queue.
@@ -53,6 +59,7 @@ type soak struct {
 	load.Driver
 	w     *world
 	stack *local.Stack
+	proxy *faultproxy.Proxy
 	log   *journal
 	ctx   context.Context
 
@@ -75,18 +82,18 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("soak: SEED=%d N=%d", seed, *flagN)
 	server := redistest.Start(t, redistest.WithAppendOnly())
-	proxy, err := faultproxy.Start(context.Background(), server.Addr, seed)
+	w := newWorld(t, *flagN, seed)
+	proxy, err := faultproxy.Record(context.Background(), server.Addr, seed, w.checker.Calls)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer proxy.Close()
 
-	w := newWorld(t, *flagN, seed)
 	bin := filepath.Join(t.TempDir(), "bin")
 	if err := local.Build(t.Context(), "../..", bin); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute+time.Duration(*flagN)*perDelivery)
 	defer cancel()
 	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}, reused: map[int]bool{}}
 	stack, err := local.Start(ctx, local.Options{
@@ -100,7 +107,12 @@ func TestSoak(t *testing.T) {
 	defer stack.Close()
 	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
 
-	s := &soak{w: w, stack: stack, log: j, ctx: ctx, fates: make([]fate, *flagN), records: server.Client(t)}
+	stack.Queues.Watch(w.message)
+
+	options := server.Options()
+	options.MaxRetries = -1 // who tries again does not know what it did
+	s := &soak{w: w, stack: stack, proxy: proxy, log: j, ctx: ctx, fates: make([]fate, *flagN), records: redis.NewUniversalClient(options)}
+	defer s.records.Close()
 	s.Driver = load.Driver{Name: "soak", N: *flagN, Send: s.send, Call: s.post}
 	s.Start(ctx)
 	for range *flagN {
@@ -120,7 +132,10 @@ func TestSoak(t *testing.T) {
 	replayed := s.replayAll(t, r)
 	s.reconcileReplay(t, r, entries, readDeadLetters(t, server, w))
 	s.holdTimes(r)
+	checked := w.checker.Close()
 	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
+
+	fmt.Printf("soak: checked against the model: %s nonconforming=%d\n", conform.Counts(checked), w.checker.Failures())
 
 	if stats := stack.Host.Stats(local.Queue).Timeouts + stack.Host.Stats(local.Send).Timeouts; stats != 0 {
 		t.Errorf("%d invocations passed their deadline", stats)
@@ -170,6 +185,7 @@ func (s *soak) send(batch []int) (again []int) {
 	for _, i := range batch {
 		switch {
 		case !failed[i]:
+			s.w.checker.Told(s.w.unit(i), contentOf(i), model.ToldSafe)
 			s.ack(i)
 		case s.reused(i):
 			s.Ack()
@@ -228,11 +244,14 @@ func (s *soak) evict(i int) {
 	}
 	id := s.w.id(i)
 	keys, field := s.w.record(i)
-	n, err := s.records.Del(s.ctx, keys[0]).Result()
-	for _, bucket := range keys[1:] {
-		in, failed := s.records.HDel(s.ctx, bucket, field).Result()
-		n, err = n+in, errors.Join(err, failed)
-	}
+	n := s.evicts(i, func() (int64, error) {
+		n, err := s.records.Del(s.ctx, keys[0]).Result()
+		for _, bucket := range keys[1:] {
+			in, failed := s.records.HDel(s.ctx, bucket, field).Result()
+			n, err = n+in, errors.Join(err, failed)
+		}
+		return n, err
+	})
 	if n == 0 {
 		return // Redis is away just now, or there is none
 	}
@@ -242,6 +261,18 @@ func (s *soak) evict(i int) {
 	for _, i := range s.w.sharing(id) {
 		s.log.unguarded[i] = true
 	}
+}
+
+// evicts removes the record of a delivery past the proxy, in the order of its recording. It returns how many were there.
+func (s *soak) evicts(i int, remove func() (int64, error)) (n int64) {
+	s.proxy.Alone(func() {
+		from := time.Now()
+		var err error
+		if n, err = remove(); n > 0 || err != nil {
+			s.w.checker.Evicted(s.w.unit(i), from, time.Now(), n > 0)
+		}
+	})
+	return n
 }
 
 func (s *soak) ack(i int) {
@@ -267,6 +298,7 @@ func (s *soak) post(i int) {
 		t := s.told[i]
 		switch {
 		case status == http.StatusOK, status == http.StatusAccepted:
+			s.w.checker.Told(s.w.unit(i), contentOf(i), a.Status)
 			s.fates[i].acked, t.notBefore = true, a.NotBefore
 			s.mu.Unlock()
 			s.Ack()
