@@ -131,22 +131,23 @@ var named = func() map[string]string {
 	return all
 }()
 
-// learn finds out which script a source is: each file of it begins with its name.
-func (c *Checker) learn(source string) string {
+// ScriptName returns the hash by which Redis knows a source, and which script it is, by its path below lib/: each file that it is made of begins
+// with its name. Empty: it is none.
+func ScriptName(source string) (hash, name string) {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // Redis names scripts so
-	hash := hex.EncodeToString(sum[:])
-	if known, ok := c.scripts[hash]; ok {
-		return known
-	}
-	own := ""
 	for _, m := range header.FindAllStringSubmatch(source, -1) {
-		if file := named[m[1]]; file != "" {
-			own = file
+		if name = named[m[1]]; name != "" {
 			break
 		}
 	}
-	c.scripts[hash] = own
-	return own
+	return hex.EncodeToString(sum[:]), name
+}
+
+// learn notes which script a source is.
+func (c *Checker) learn(source string) string {
+	hash, name := ScriptName(source)
+	c.scripts[hash] = name
+	return name
 }
 
 // beside are scripts that change nothing that is followed: Of others that the model says to be beside the protocol nobody knows.

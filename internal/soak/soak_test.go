@@ -359,7 +359,7 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	t.Helper()
 	s.w.Heal()
-	limit := 2*time.Minute + s.w.pacing()
+	limit := 2*time.Minute + s.w.pacing() + time.Duration(len(s.fates))*perDelivery/4
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); runs++ {
 		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
 		if err != nil || res.FunctionError != "" {
