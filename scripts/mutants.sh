@@ -381,6 +381,21 @@ GOFLAGS=-tags=full mutant 'wipe: nothing written beside a push' lib/journal/queu
 GOFLAGS=-tags=full mutant 'wipe: what finds no room deleted on its way back' lib/journal/keeper_back.go \
   's/full, took = true, false/full = true/' \
   ./internal/wipe 'TestWipe'
+GOFLAGS=-tags=full mutant 'soak: a sender that died is not counted' lib/delivery/move.lua \
+  's/\(old\.unanswered or 0\) \+ 1\n/(old.unanswered or 0)\n/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a cancellation is not noted' lib/dlq/delivery.lua \
+  's/if note > 0 then/if note < 0 then/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a repeated push is stored again' lib/dlq/find.lua \
+  's/elseif told and content == f and .* then\n/elseif false then\n/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a settlement that was made before is fenced' lib/dlq/settle.lua \
+  's/ or call\(.HGET., claim, id\) == .s. then/ then/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a lease of a record ends at once' lib/delivery/move.lua \
+  's/new\.until_ms = now \+ tonumber\(ARGV\[9\]\)/new.until_ms = now/' \
+  ./internal/soak 'TestSoak'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

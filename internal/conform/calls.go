@@ -246,7 +246,7 @@ func (c *Checker) move(k call) {
 	}
 	fresh, err := read(k.arg(7))
 	m := model.Move{
-		Event: k.arg(4), Token: k.arg(5), Fingerprint: k.arg(6), New: fresh.Fingerprint, Unanswered: fresh.Unanswered, Lease: -1,
+		Event: k.arg(4), Token: k.arg(5), Fingerprint: k.arg(6), New: fresh.Fingerprint, Former: fresh.Former, Unanswered: fresh.Unanswered, Lease: -1,
 		Gone: k.arg(10) == "1", GoneID: k.arg(11),
 	}
 	if k.arg(9) != "" {

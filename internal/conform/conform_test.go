@@ -70,6 +70,17 @@ var scenes = map[string]func(s *stage){
 			s.t.Fatal("it is there")
 		}
 	},
+	"canceled while its record is lost": func(s *stage) {
+		s.push(0, 0)
+		s.tell(0, delivery.StatusDeadLettered)
+		s.happens("cancels", func(c *conform.Checker) { c.Canceling(0) })
+		_, found, err := s.records.Cancel(s.t.Context(), key(0), "k", delivery.Record{})
+		s.must(err)
+		s.evict(0)
+		found.Status = delivery.StatusCanceled
+		_, _, err = s.records.Cancel(s.t.Context(), key(0), "k", found)
+		s.must(err)
+	},
 	"noted": func(s *stage) { // a cancellation that comes before its letter
 		s.canceled(0)
 		s.push(0, 0)

@@ -38,6 +38,7 @@ type stage struct {
 	queue   *dlq.Redis
 	gate    *flow.Redis
 	cancel  *delivery.Canceler
+	past    redis.UniversalClient // the recording
 
 	mu   sync.Mutex
 	tape []entry
@@ -45,8 +46,8 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{t: t}
 	server := redistest.Start(t)
+	s := &stage{t: t, past: server.Client(t)}
 	p, err := faultproxy.Record(context.Background(), server.Addr, 1, func(calls []faultproxy.Call) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -136,6 +137,16 @@ func (s *stage) tell(i int, status delivery.Status) {
 func (s *stage) arrives(i int, taken bool) {
 	at := time.Now()
 	s.happens("arrives", func(c *conform.Checker) { c.Arrived(i, 0, at, taken, taken) })
+}
+
+// evict has a cache forget the record of a delivery.
+func (s *stage) evict(i int) {
+	s.t.Helper()
+	keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(sink, key(i).ID, delivery.DefaultTTL)
+	from := time.Now()
+	s.must(s.past.Del(s.t.Context(), keys[0]).Err())
+	to := time.Now()
+	s.happens("evicted", func(c *conform.Checker) { c.Evicted(i, from, to, true) })
 }
 
 func (s *stage) told(i int, what string) {

@@ -50,6 +50,8 @@ type real struct {
 	noted   Span // when the note of its cancellation does
 	of      int8 // whose content the record is of, from 1; 0: of none that is known
 	former  int8 // of what it was before it was canceled
+	// formerly is what that was, as the record says: a cancellation whose mark is lost says what it knew.
+	formerly string
 }
 
 // stored is a letter as the queue has it.

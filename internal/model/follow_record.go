@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -8,8 +9,9 @@ import (
 // Move is a call of lib/delivery/move.lua.
 type Move struct {
 	Event, Token, Fingerprint string
-	// New is the fingerprint that the new record says, and Unanswered how many attempts without an answer.
+	// New is the fingerprint that the new record says, Former what it was before it was canceled, and Unanswered how many attempts without an answer.
 	New        string
+	Former     string
 	Unanswered int
 	// Lease is in milliseconds. Negative: none.
 	Lease int64
@@ -54,9 +56,10 @@ func (f *Followed) Move(at Span, m Move, said *Moved) string {
 		}
 		v, _ := w.d[0].Record.move(mv, 0)
 		w.share()
-		now := w.d[0].Record
+		now, formerly := w.d[0].Record, w.formerly
+		w.before(was, now, m.Former)
 		if said != nil {
-			if wrong := f.moved(at, m, was, now, v, said); wrong != "" {
+			if wrong := f.moved(at, m, view{was, formerly}, view{now, w.formerly}, v, said); wrong != "" {
 				return wrong
 			}
 		}
@@ -84,7 +87,7 @@ func (f *Followed) Move(at Span, m Move, said *Moved) string {
 }
 
 // moved holds the answer against the model's.
-func (f *Followed) moved(at Span, m Move, was, now Record, v verdict, said *Moved) string {
+func (f *Followed) moved(at Span, m Move, was, now view, v verdict, said *Moved) string {
 	if said.Verdict != string(verdicts[v]) {
 		return fmt.Sprintf("%s is answered with %q, the model's answer is %q: the record %s", m.Event, said.Verdict, verdicts[v], was.describe())
 	}
@@ -107,18 +110,36 @@ func (f *Followed) moved(at Span, m Move, was, now Record, v verdict, said *Move
 }
 
 // says holds what a record says against the model's.
-func (f *Followed) says(what string, t Text, r Record) string {
+func (f *Followed) says(what string, t Text, r view) string {
 	switch {
 	case t.Status != statuses[r.Status]:
 		return fmt.Sprintf("%s a record that says %q, the model's says %q", what, t.Status, statuses[r.Status])
 	case t.Unanswered > 0 != r.Unanswered:
 		return fmt.Sprintf("%s a record with %d attempts without an answer, the model's %s", what, t.Unanswered, r.describe())
-	case t.Former != statuses[r.Former.Status]:
-		return fmt.Sprintf("%s a record that was %q before it was canceled, the model's was %q", what, t.Former, statuses[r.Former.Status])
+	case t.Former != r.formerly:
+		return fmt.Sprintf("%s a record that was %q before it was canceled, the model's was %q", what, t.Former, r.formerly)
 	case t.Token != "" && f.token(t.Token) != r.Token:
 		return fmt.Sprintf("%s a record of %d, the model's %s", what, f.token(t.Token), r.describe())
 	}
 	return ""
+}
+
+// view is a record as readers see it: with what it was before it was canceled.
+type view struct {
+	Record
+	formerly string
+}
+
+// before follows what a record that is canceled was before; said is what the call says of that.
+func (w *real) before(was, now Record, said string) {
+	switch {
+	case now.Status != canceled:
+		w.formerly = ""
+	case was.Status == canceled || was.Status == none:
+		w.formerly = cmp.Or(w.formerly, said)
+	default:
+		w.formerly = statuses[was.Status]
+	}
 }
 
 // contents follows whose content the record is of.
@@ -165,7 +186,7 @@ func rule(r Rule) string { return fmt.Sprintf("the rule %v is not kept: %s", r, 
 // Read holds what a reader found against the model's record.
 func (f *Followed) Read(at Span, t Text) string {
 	f.pass(at)
-	return f.step(at, true, func(w *real) string { return f.says("a reader finds", t, w.d[0].Record) })
+	return f.step(at, true, func(w *real) string { return f.says("a reader finds", t, view{w.d[0].Record, w.formerly}) })
 }
 
 // Evict is a cache that forgets its record; known: it is known that it did.
@@ -176,7 +197,7 @@ func (f *Followed) Evict(at Span, known bool) string {
 		for c := range w.d {
 			w.d[c].evict(f.cancels > 0)
 		}
-		w.of, w.former = 0, 0
+		w.of, w.former, w.formerly = 0, 0, ""
 		return ""
 	})
 }
