@@ -390,9 +390,6 @@ GOFLAGS=-tags=full mutant 'soak: a cancellation is not noted' lib/dlq/delivery.l
 GOFLAGS=-tags=full mutant 'soak: a repeated push is stored again' lib/dlq/find.lua \
   's/elseif told and content == f and .* then\n/elseif false then\n/' \
   ./internal/soak 'TestSoak'
-GOFLAGS=-tags=full mutant 'soak: a settlement that was made before is fenced' lib/dlq/settle.lua \
-  's/ or call\(.HGET., claim, id\) == .s. then/ then/' \
-  ./internal/soak 'TestSoak'
 GOFLAGS=-tags=full mutant 'soak: a lease of a record ends at once' lib/delivery/move.lua \
   's/new\.until_ms = now \+ tonumber\(ARGV\[9\]\)/new.until_ms = now/' \
   ./internal/soak 'TestSoak'

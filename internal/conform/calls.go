@@ -74,7 +74,7 @@ func listOf(v any) []any {
 	return l
 }
 
-// does nothing to what is followed.
+// harmless commands change nothing that is followed.
 var harmless = strings.Fields("hello client ping auth select command cluster info exists smembers scard xlen hget hmget hgetall hlen hkeys get mget " +
 	"zscore zmscore zrange zrangebyscore zrangebylex zcard xrevrange sadd time dbsize ttl pttl type")
 
@@ -150,7 +150,7 @@ func (c *Checker) learn(source string) string {
 	return name
 }
 
-// beside are scripts that change nothing that is followed: Of others that the model says to be beside the protocol nobody knows.
+// beside are the scripts beside the protocol that change nothing that is followed; the model says the same of others, which make or unpark letters.
 var beside = strings.Fields("delivery/pending.lua dlq/gate.lua dlq/group_note.lua dlq/mend.lua dlq/new_groups.lua dlq/pause.lua dlq/prune.lua flow/hold.lua flow/rate.lua")
 
 // script checks a call of a script.
@@ -196,15 +196,11 @@ func passing(e faultproxy.Error) bool {
 }
 
 // followed are the scripts whose calls are checked.
-var followed map[string]func(*Checker, call)
-
-func init() { //nolint:gochecknoinits // its functions look into it
-	followed = map[string]func(*Checker, call){
-		"delivery/move.lua": (*Checker).move, "delivery/get.lua": (*Checker).get, "dlq/push.lua": (*Checker).push,
-		"dlq/claim.lua": (*Checker).claim, "dlq/take.lua": (*Checker).claim, "dlq/overdue.lua": (*Checker).claim, "dlq/delivery.lua": (*Checker).take,
-		"dlq/canceled.lua": (*Checker).canceled, "dlq/begin.lua": (*Checker).begin, "dlq/settle.lua": (*Checker).settle,
-		"dlq/release.lua": (*Checker).release, "dlq/discard.lua": (*Checker).discard, "flow/swap.lua": (*Checker).swap,
-	}
+var followed = map[string]func(*Checker, call){
+	"delivery/move.lua": (*Checker).move, "delivery/get.lua": (*Checker).get, "dlq/push.lua": (*Checker).push,
+	"dlq/claim.lua": (*Checker).claim, "dlq/take.lua": (*Checker).claim, "dlq/overdue.lua": (*Checker).claim, "dlq/delivery.lua": (*Checker).take,
+	"dlq/canceled.lua": (*Checker).canceled, "dlq/begin.lua": (*Checker).begin, "dlq/settle.lua": (*Checker).settle,
+	"dlq/release.lua": (*Checker).release, "dlq/discard.lua": (*Checker).discard, "flow/swap.lua": (*Checker).swap,
 }
 
 // step makes the step of a call.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"backstop/internal/faultproxy"
@@ -53,6 +54,8 @@ type Checker struct {
 	suspects []suspect
 	counts   map[string]int
 	failures int
+	steps    atomic.Int64
+	failed   atomic.Int64
 }
 
 // place is what a letter is of.
@@ -102,6 +105,7 @@ func New(o Options) *Checker {
 		for e := range c.events {
 			e()
 			c.confirm(false)
+			c.failed.Store(int64(c.failures))
 		}
 	}()
 	return c
@@ -209,9 +213,15 @@ func (c *Checker) Close() map[string]int {
 // Failures is how many deliveries do not conform, once it is closed.
 func (c *Checker) Failures() int { return c.failures }
 
+// Progress says how many steps were checked so far.
+func (c *Checker) Progress() string {
+	return fmt.Sprintf("%d steps checked, %d deliveries do not conform", c.steps.Load(), c.failed.Load())
+}
+
 // does makes a step of a delivery.
 func (c *Checker) does(i int, action, text, token string, h how, at time.Time, do func(f *model.Followed) (wrong string)) {
 	c.counts[action]++
+	c.steps.Add(1)
 	if c.left[i] {
 		return
 	}

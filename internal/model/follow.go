@@ -32,12 +32,11 @@ type Followed struct {
 	fingerprints [Contents]string
 	settled      []token // those that a letter was settled under
 
-	cancels  int32 // callers who are at canceling it
-	messages int32 // of the queue of requests
-	expires  int64 // when its time is over, Unix milliseconds; 0: never
-	held     int64 // when somebody had it last, likewise
-	blurred  [Contents]uint8
-	unsure   [Contents]uint8 // as blurred, by what senders told
+	cancels  int32           // callers who are at canceling it
+	messages int32           // of the queue of requests
+	expires  int64           // when its time is over, Unix milliseconds; 0: never
+	held     int64           // when somebody had it last, likewise
+	blurred  [Contents]uint8 // attempts without an answer
 
 	afterCancel, afterExpiry, unheld bool // an attempt came
 }
@@ -218,15 +217,19 @@ func (f *Followed) pass(at Span) {
 	for what := range letterLeases + Contents {
 		for i := range f.all() {
 			until, runs := f.worlds[i].ends(what)
-			switch {
-			case !runs || until.From > at.To:
-			case until.To <= at.From:
-				f.worlds[i].end(what)
-			default:
-				w := f.worlds[i]
-				w.end(what)
-				f.worlds = also(f.worlds, w)
+			if !runs || until.From > at.To {
+				continue
 			}
+			if what != cancelNote {
+				f.held = max(f.held, until.To)
+			}
+			if until.To <= at.From {
+				f.worlds[i].end(what)
+				continue
+			}
+			w := f.worlds[i]
+			w.end(what)
+			f.worlds = also(f.worlds, w)
 		}
 	}
 	if len(f.worlds) > 1 { // what was different is the same by now
@@ -303,15 +306,14 @@ func (f *Followed) Arrive(at int64, content int, taken, answered bool) {
 	}
 }
 
-// told notes how many attempts without an answer somebody tells of: where the receiver knows of fewer, its answer came too late.
-func (f *Followed) told(w *real, content int, unanswered int) {
-	if n := uint8(min(unanswered, plenty)); n > f.unsure[content] {
-		f.unsure[content] = n
+// told notes how many attempts without an answer a sender tells of: where the receiver knows of fewer, its answer came too late.
+func (f *Followed) told(content, unanswered int) {
+	n := uint8(min(unanswered, plenty)) //nolint:gosec // bounded
+	if n <= f.blurred[content] {
+		return
 	}
-	if f.unsure[content] > f.blurred[content] {
-		f.blurred[content] = f.unsure[content]
-		w.d[content].cause()
-	}
+	f.blurred[content] = n
+	f.each(func(w *real) { w.d[content].cause() })
 }
 
 // What callers are told.

@@ -19,6 +19,7 @@ type Push struct {
 // Push stores a letter. Empty status: nobody knows whether it was stored.
 func (f *Followed) Push(at Span, p Push, status, id string) string {
 	f.pass(at)
+	f.told(p.Content, p.Unanswered)
 	return f.step(at, status != "", func(w *real) string {
 		d, l := &w.d[p.Content], &w.letters[p.Content]
 		if d.Letter.There && l.id == "" {
@@ -44,7 +45,6 @@ func (f *Followed) Push(at Span, p Push, status, id string) string {
 		if p.Due != 0 {
 			l.due = at.From + p.Due
 		}
-		f.told(w, p.Content, p.Unanswered)
 		return ""
 	})
 }
@@ -249,6 +249,9 @@ func (f *Followed) Settle(at Span, s Settle, known, applied bool) string {
 		return fmt.Sprintf("action %q is not followed", s.Action)
 	}
 	f.pass(at)
+	if s.Unanswered > 0 { // of this replay alone: whether the receiver knows of it, or answered too late, is not told
+		f.each(func(w *real) { w.d[s.Content].cause() })
+	}
 	wrong := f.step(at, known, func(w *real) string {
 		d, l := &w.d[s.Content], &w.letters[s.Content]
 		r, received := d.Record, d.Received
@@ -267,7 +270,6 @@ func (f *Followed) Settle(at Span, s Settle, known, applied bool) string {
 			l.due = at.From + s.Delay
 		}
 		l.quiet = false
-		f.told(w, s.Content, s.Unanswered)
 		return ""
 	})
 	if wrong == "" && (applied || !known) && !slices.Contains(f.settled, by) {

@@ -42,7 +42,11 @@ func (f *Followed) Move(at Span, m Move, said *Moved) string {
 	if table[m.Event] == nil {
 		return fmt.Sprintf("the table of records has no event %q", m.Event)
 	}
+	content := max(int(of), 1) - 1
 	f.pass(at)
+	if !slices.Contains(cancelEvents, m.Event) {
+		f.told(content, m.Unanswered)
+	}
 	return f.step(at, said != nil, func(w *real) string {
 		was := w.d[0].Record
 		if asks {
@@ -75,14 +79,10 @@ func (f *Followed) Move(at Span, m Move, said *Moved) string {
 				w.d[c].cause()
 			}
 		}
-		c := max(int(of), 1) - 1
-		if !slices.Contains(cancelEvents, m.Event) {
-			f.told(w, c, m.Unanswered)
-		}
 		if v != written || said == nil {
 			return ""
 		}
-		return w.followsFrom(m.Event, c)
+		return w.followsFrom(m.Event, content)
 	})
 }
 

@@ -113,7 +113,7 @@ func TestSoak(t *testing.T) {
 	options.MaxRetries = -1 // who tries again does not know what it did
 	s := &soak{w: w, stack: stack, proxy: proxy, log: j, ctx: ctx, fates: make([]fate, *flagN), records: redis.NewUniversalClient(options)}
 	defer s.records.Close()
-	s.Driver = load.Driver{Name: "soak", N: *flagN, Send: s.send, Call: s.post}
+	s.Driver = load.Driver{Name: "soak", N: *flagN, Send: s.send, Call: s.post, More: w.checker.Progress}
 	s.Start(ctx)
 	for range *flagN {
 		s.told = append(s.told, &told{})
