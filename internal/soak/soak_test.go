@@ -135,7 +135,7 @@ func TestSoak(t *testing.T) {
 	checked := w.checker.Close()
 	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
 
-	fmt.Printf("soak: checked against the model: %s nonconforming=%d\n", conform.Counts(checked), w.checker.Failures())
+	_, _ = fmt.Fprintf(os.Stdout, "soak: checked against the model: %s nonconforming=%d\n", conform.Counts(checked), w.checker.Failures())
 
 	if stats := stack.Host.Stats(local.Queue).Timeouts + stack.Host.Stats(local.Send).Timeouts; stats != 0 {
 		t.Errorf("%d invocations passed their deadline", stats)
