@@ -181,7 +181,11 @@ var plants = []struct {
 		[]change{{script("dlq/settle.lua", "discard"), 0, replaced("q", "r2")}},
 		"SettleFenced", "settle: discard",
 	},
-	{"a push is answered with stored twice", "replayed", []change{{script("dlq/push.lua", ""), 1, part(1, "stored")}}, `"stored", the model's answer is "exists"`, "push: exhausted: stored"},
+	{
+		"a push is answered with stored twice", "replayed",
+		[]change{{script("dlq/push.lua", ""), 1, part(1, "stored")}},
+		`"stored", the model's answer is "exists"`, "push: exhausted: stored",
+	},
 	{"a push finds another letter", "replayed", []change{{script("dlq/push.lua", ""), 1, part(2, "1-1")}}, "finds letter 1-1", "push"},
 	{
 		"a record is granted while another's lease runs", "delivered",
@@ -193,47 +197,115 @@ var plants = []struct {
 		[]change{{script("delivery/move.lua", "b"), 0, part(0, "taken_over")}},
 		`the model's answer is "in_progress"`, "taken_over",
 	},
-	{"a record is gone", "delivered", []change{{script("delivery/move.lua", "c"), 0, part(1, "")}}, `finds a record that says "", the model's says "delivered"`, "send finds none"},
+	{
+		"a record is gone", "delivered",
+		[]change{{script("delivery/move.lua", "c"), 0, part(1, "")}},
+		`finds a record that says "", the model's says "delivered"`, "send finds none",
+	},
 	{
 		"finishing changes a final record", "delivered",
 		[]change{{script("delivery/move.lua", "dead_lettered"), 0, part(0, "written")}},
 		`"written", the model's answer is "stayed"`, "finish: dead_lettered",
 	},
-	{"other content begins", "delivered", []change{{script("delivery/move.lua", "d"), 0, part(0, "finished")}}, `the model's answer is "reused"`, "send"},
+	{
+		"other content begins", "delivered",
+		[]change{{script("delivery/move.lua", "d"), 0, part(0, "finished")}},
+		`the model's answer is "reused"`, "send",
+	},
 	{"delivered is noted without a receipt", "delivered", []change{{event("arrives"), 0, gone}}, "AnswerBeforeDelivered", "finish: delivered"},
 	{
 		"delivered is told without a receipt", "delivered",
 		[]change{{event("arrives"), 0, gone}, {script("delivery/move.lua", "delivered"), 0, gone}, {event("told"), 0, last}},
 		"DeliveredIsTrue", "told: delivered",
 	},
-	{"a dead letter is noted that was not stored", "canceled letter", []change{{script("dlq/push.lua", ""), 0, gone}}, "FinishAfterPush", "finish: dead_lettered"},
+	{
+		"a dead letter is noted that was not stored", "canceled letter",
+		[]change{{script("dlq/push.lua", ""), 0, gone}},
+		"FinishAfterPush", "finish: dead_lettered",
+	},
 	{
 		"a dead letter is told that was not stored", "canceled letter",
 		[]change{{script("dlq/push.lua", ""), 0, gone}, {script("delivery/move.lua", "dead_lettered"), 0, gone}, {event("told"), 0, last}},
 		"KeptIsTrue", "told: safe",
 	},
-	{"accepted is told without a message", "canceled", []change{{event("queued"), 0, gone}, {script("delivery/move.lua", "accepted"), 0, gone}, {event("told"), 0, last}}, "AcceptedIsTrue", "told: accepted"},
+	{
+		"accepted is told without a message", "canceled",
+		[]change{{event("queued"), 0, gone}, {script("delivery/move.lua", "accepted"), 0, gone}, {event("told"), 0, last}},
+		"AcceptedIsTrue", "told: accepted",
+	},
 	{"accepted is noted without a message", "canceled", []change{{event("queued"), 0, gone}}, "PutBeforeAccepted", "accept: accepted"},
-	{"what a replay has is removed", "replayed", []change{{script("dlq/discard.lua", ""), 0, is(int64(1))}}, "the model's answer is -1", "removes the letter: 1"},
+	{
+		"what a replay has is removed", "replayed",
+		[]change{{script("dlq/discard.lua", ""), 0, is(int64(1))}},
+		"the model's answer is -1", "removes the letter: 1",
+	},
 	{"it is delivered twice without a cause", "delivered", []change{{event("arrives"), 0, twice(nil)}}, "DoublesHaveCauses", "the receiver takes it"},
 	{"it is sent after its expiry", "expires", []change{{event("expires"), 0, expiring}}, "NothingAfterExpiry", "the receiver takes it"},
-	{"it is sent without its record", "expires", []change{{script("delivery/move.lua", "send"), 0, gone}, {script("delivery/move.lua", "delivered"), 0, gone}}, "BeginBeforeSend", "attempt"},
-	{"a leased letter is leased", "two letters", []change{{script("dlq/claim.lua", "r"), 0, twice(func(e *entry) { e.call.Args = replaced("r", "s")(*e)[0].call.Args })}}, "ClaimSkipsLeased", "claim"},
-	{"a letter is leased that waits for an operator", "replayed", []change{{script("dlq/settle.lua", "retry"), 0, replaced("retry", "hold")}}, "is leased as due", "claim"},
-	{"a letter is settled before its record is told", "replayed", []change{{script("delivery/move.lua", "told_delivered"), 0, gone}}, "RecordBeforeSettle", "settle: discard"},
-	{"a letter is settled that was not sent", "replayed", []change{{event("arrives"), 1, gone}, {script("delivery/move.lua", "told_delivered"), 0, gone}}, "SettleAfterSend", "settle: discard"},
-	{"a cancellation takes what a replay has", "replayed", []change{{script("dlq/delivery.lua", ""), 0, is([]any{int64(0), []any{}, []any{}})}}, "CancelSparesReplays", "takes 0 letters"},
-	{"a cancellation leaves a letter", "canceled letter", []change{{script("dlq/delivery.lua", ""), 0, part(1, []any{})}}, "CancelTakesLetters", "takes 0 letters"},
-	{"a claim does not tell that it is canceled", "noted", []change{{script("dlq/claim.lua", ""), 0, part(2, []any{int64(0)})}}, "ClaimSeesNotes", "claim"},
-	{"more leases are given back than there are", "two letters", []change{{script("dlq/release.lua", ""), 0, is(int64(3))}}, "3 leases are given back", ""},
-	{"a letter stays of what was delivered", "replayed", []change{{script("dlq/settle.lua", "discard"), 0, replaced("discard", "hold")}, {script("dlq/settle.lua", "discard"), 0, gone}}, "NothingStays", "settle"},
+	{
+		"it is sent without its record", "expires",
+		[]change{{script("delivery/move.lua", "send"), 0, gone}, {script("delivery/move.lua", "delivered"), 0, gone}},
+		"BeginBeforeSend", "attempt",
+	},
+	{
+		"a leased letter is leased", "two letters",
+		[]change{{script("dlq/claim.lua", "r"), 0, twice(func(e *entry) { e.call.Args = replaced("r", "s")(*e)[0].call.Args })}},
+		"ClaimSkipsLeased", "claim",
+	},
+	{
+		"a letter is leased that waits for an operator", "replayed",
+		[]change{{script("dlq/settle.lua", "retry"), 0, replaced("retry", "hold")}},
+		"is leased as due", "claim",
+	},
+	{
+		"a letter is settled before its record is told", "replayed",
+		[]change{{script("delivery/move.lua", "told_delivered"), 0, gone}},
+		"RecordBeforeSettle", "settle: discard",
+	},
+	{
+		"a letter is settled that was not sent", "replayed",
+		[]change{{event("arrives"), 1, gone}, {script("delivery/move.lua", "told_delivered"), 0, gone}},
+		"SettleAfterSend", "settle: discard",
+	},
+	{
+		"a cancellation takes what a replay has", "replayed",
+		[]change{{script("dlq/delivery.lua", ""), 0, is([]any{int64(0), []any{}, []any{}})}},
+		"CancelSparesReplays", "takes 0 letters",
+	},
+	{
+		"a cancellation leaves a letter", "canceled letter",
+		[]change{{script("dlq/delivery.lua", ""), 0, part(1, []any{})}},
+		"CancelTakesLetters", "takes 0 letters",
+	},
+	{
+		"a claim does not tell that it is canceled", "noted",
+		[]change{{script("dlq/claim.lua", ""), 0, part(2, []any{int64(0)})}},
+		"ClaimSeesNotes", "claim",
+	},
+	{
+		"more leases are given back than there are", "two letters",
+		[]change{{script("dlq/release.lua", ""), 0, is(int64(3))}},
+		"3 leases are given back", "",
+	},
+	{
+		"a letter stays of what was delivered", "replayed",
+		[]change{{script("dlq/settle.lua", "discard"), 0, replaced("discard", "hold")}, {script("dlq/settle.lua", "discard"), 0, gone}},
+		"NothingStays", "settle",
+	},
 	{"the gate goes from what it is not", "gate", []change{{script("flow/swap.lua", "z"), 0, answers(func(v any) any {
 		a := slices.Clone(v.([]any)) //nolint:errcheck,forcetypeassert // it is the script's
 		a[0], a[2] = int64(1), "z"
 		return a
 	})}}, "the gate of", ""},
-	{"nobody knows the script", "delivered", []change{{script("delivery/move.lua", "c"), 0, twice(func(e *entry) { e.call.Args[0], e.call.Args[1] = "EVAL", "return 1" })}}, "none of which the model knows", ""},
-	{"the script is not followed", "delivered", []change{{script("delivery/move.lua", "c"), 0, twice(func(e *entry) { e.call.Args[0], e.call.Args[1] = "EVAL", "-- retire.lua: x\n" })}}, "dlq/retire.lua (lose) is not followed", ""},
+	{
+		"nobody knows the script", "delivered",
+		[]change{{script("delivery/move.lua", "c"), 0, twice(func(e *entry) { e.call.Args[0], e.call.Args[1] = "EVAL", "return 1" })}},
+		"none of which the model knows", "",
+	},
+	{
+		"the script is not followed", "delivered",
+		[]change{{script("delivery/move.lua", "c"), 0, twice(func(e *entry) { e.call.Args[0], e.call.Args[1] = "EVAL", "-- retire.lua: x\n" })}},
+		"dlq/retire.lua (lose) is not followed", "",
+	},
 	{"the command is not known", "delivered", []change{{event("told"), 0, func(entry) []entry {
 		return []entry{{call: faultproxy.Call{Args: []string{"FLUSHALL"}, Reply: []byte("+OK\r\n")}}}
 	}}}, "of which the model knows nothing", ""},
