@@ -415,10 +415,10 @@ func (c *Checker) claim(k call) {
 	}
 }
 
-// borrowed is a claim without an answer: any letter of the sink may be leased by it.
+// borrowed is a claim without an answer: any letter of the sink that is free may be leased by it.
 func (c *Checker) borrowed(k call) {
 	for key, p := range c.letters {
-		if sink, id, _ := strings.Cut(key, " "); sink == k.sink() {
+		if sink, id, _ := strings.Cut(key, " "); sink == k.sink() && c.followed[p.i].Free(k.at(), p.content, id) {
 			c.step(k, p.i, "claim", "perhaps", k.arg(1), func(f *model.Followed) string {
 				f.Borrow(k.at(), p.content, id, k.arg(1), k.number(2), k.script != "dlq/claim.lua")
 				return ""

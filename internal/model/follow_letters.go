@@ -109,6 +109,15 @@ func (w *real) lease(at Span, k Claim, by token) string {
 	return ""
 }
 
+// Free reports whether a letter may be there that nobody has.
+func (f *Followed) Free(at Span, content int, id string) bool {
+	f.pass(at)
+	return slices.ContainsFunc(f.all(), func(w real) bool {
+		l := w.d[content].Letter
+		return l.There && w.letters[content].id == id && !l.Lease.runs()
+	})
+}
+
 // Borrow is a claim that nobody knows of whether it leased a letter.
 func (f *Followed) Borrow(at Span, content int, id, token string, left int64, quiet bool) {
 	by := f.token(token)
