@@ -37,7 +37,11 @@ var (
 	flagDrop     = flag.Float64("soak.drop", 0.01, "share of Redis' replies that are lost")
 )
 
+// functionT is the functions' time: what a process that is killed has leased comes again some seconds after that.
 const functionT = 5 * time.Second
+
+// mostReplayKills is how many replays are killed at most: a letter under which three die in a row is left to an operator.
+const mostReplayKills = 2
 
 // perDelivery is how much longer a run may take for each delivery.
 const perDelivery = 5 * time.Millisecond
@@ -97,7 +101,7 @@ func TestSoak(t *testing.T) {
 	defer cancel()
 	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}, reused: map[int]bool{}}
 	stack, err := local.Start(ctx, local.Options{
-		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, Output: j.line,
+		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, ReplayTimeout: functionT, Output: j.line,
 		QueueVisibility: functionT + time.Second, QueueConcurrency: 8,
 		Env: map[string]string{"BACKSTOP_CONCURRENCY": "10"},
 	})
@@ -126,10 +130,10 @@ func TestSoak(t *testing.T) {
 	s.empty(t)
 	sent := time.Since(began)
 
-	proxy.Set(faultproxy.Faults{})
 	entries := readDeadLetters(t, server, w)
 	r := s.reconcile(entries, s.diedWith(t), proxy.Dropped(), restarted)
 	replayed := s.replayAll(t, r)
+	proxy.Set(faultproxy.Faults{})
 	s.reconcileReplay(t, r, entries, readDeadLetters(t, server, w))
 	s.holdTimes(r)
 	checked := w.checker.Close()
@@ -139,6 +143,9 @@ func TestSoak(t *testing.T) {
 
 	if stats := stack.Host.Stats(local.Queue).Timeouts + stack.Host.Stats(local.Send).Timeouts; stats != 0 {
 		t.Errorf("%d invocations passed their deadline", stats)
+	}
+	if r.replaysKilled == 0 {
+		t.Error("no replay was killed: the run was too short for that")
 	}
 	if len(restarted) < *flagRestarts || int(s.kills.Load()) < *flagKills {
 		t.Errorf("only %d restarts and %d kills happened: the run was too short for its faults", len(restarted), s.kills.Load())
@@ -355,13 +362,20 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 	return out
 }
 
-// replayAll heals the receiver and runs the schedule until nothing is due.
+// replayAll heals the receiver and runs the schedule until nothing is due. Replies are lost all the while, and runs are killed.
 func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	t.Helper()
 	s.w.Heal()
 	limit := 2*time.Minute + s.w.pacing() + time.Duration(len(s.fates))*perDelivery/4
+	ended := make(chan struct{})
+	defer close(ended)
+	killed := s.killReplays(ended)
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); runs++ {
 		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
+		if err == nil && res.FunctionError != "" && int(killed.Load()) > r.replaysKilled {
+			r.replaysKilled++
+			continue
+		}
 		if err != nil || res.FunctionError != "" {
 			t.Errorf("replay: %v %s", err, res.Payload)
 			return runs
@@ -378,4 +392,22 @@ func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	}
 	t.Errorf("dead letters are still due after %s of replays", limit)
 	return runs
+}
+
+// killReplays kills runs that are at work, until it has killed enough or ended is closed.
+func (s *soak) killReplays(ended <-chan struct{}) *atomic.Int64 {
+	killed := new(atomic.Int64)
+	go func() {
+		for killed.Load() < int64(min(*flagKills/3, mostReplayKills)) {
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Duration(rand.Int64N(int64(time.Second)))):
+			}
+			if s.stack.Host.Kill(local.Replay) {
+				killed.Add(1)
+			}
+		}
+	}()
+	return killed
 }
