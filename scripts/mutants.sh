@@ -393,6 +393,12 @@ GOFLAGS=-tags=full mutant 'soak: a repeated push is stored again' lib/dlq/find.l
 GOFLAGS=-tags=full mutant 'soak: a lease of a record ends at once' lib/delivery/move.lua \
   's/new\.until_ms = now \+ tonumber\(ARGV\[9\]\)/new.until_ms = now/' \
   ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a replay settles before the record is told' lib/replay/attempt.go \
+  's/noted, err := e\.Records\.Update\(ctx, changes\.\.\.\)/noted, err := make([]delivery.Status, len(changes)), error(nil)/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: sent without a record' lib/delivery/sender.go \
+  's/if !r\.Fresh \|\| p\.later \{/if p.later || r.Queued {/' \
+  ./internal/soak 'TestSoak'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

@@ -1,7 +1,7 @@
 // Package conform holds a recorded run of the real functions against internal/model while it goes on: what Redis got and answered
 // (faultproxy.Record), what the queue of requests handed out, what receivers got and what callers were told. Each call makes the step that
 // the model makes, and must have the model's answer; the promises are looked at after each. The first call that does not conform is
-// told with the whole history of its delivery.
+// told with the whole history of its delivery. Redis and who records it have one clock.
 package conform
 
 import (
