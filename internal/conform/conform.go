@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,8 @@ type Options struct {
 // Checker checks a run. Its methods may be called by several goroutines at once, and keep the order of their calls; Close ends it.
 type Checker struct {
 	o      Options
+	closes sync.RWMutex
+	closed bool // nothing is taken any more
 	events chan func()
 	done   chan struct{}
 	start  time.Time
@@ -113,17 +116,26 @@ func New(o Options) *Checker {
 
 // Calls are what Redis got, as faultproxy.Record tells.
 func (c *Checker) Calls(calls []faultproxy.Call) {
-	c.events <- func() {
+	c.enter(func() {
 		for _, call := range calls {
 			c.call(call)
 		}
+	})
+}
+
+// enter has an event wait for its turn.
+func (c *Checker) enter(event func()) {
+	c.closes.RLock()
+	defer c.closes.RUnlock()
+	if !c.closed {
+		c.events <- event
 	}
 }
 
 // on has something happen to a delivery.
 func (c *Checker) on(i int, action, text string, do func(f *model.Followed) (wrong string)) {
 	now := time.Now()
-	c.events <- func() { c.does(i, action, text, "", answered, now, do) }
+	c.enter(func() { c.does(i, action, text, "", answered, now, do) })
 }
 
 // Expire says when a delivery's time is over.
@@ -137,9 +149,9 @@ func (c *Checker) Evicted(i int, from, to time.Time, known bool) {
 	if !known {
 		how = unknown
 	}
-	c.events <- func() {
+	c.enter(func() {
 		c.does(i, "lose", "its record is lost", "", how, from, func(f *model.Followed) string { return f.Evict(span(from, to), known) })
-	}
+	})
 }
 
 // Blind is a delivery that somebody goes on with who could not read or write its record.
@@ -197,8 +209,11 @@ func (c *Checker) CancelTold(i int, done, mayHaveArrived, certain bool) {
 	c.on(i, "cancel", text, func(f *model.Followed) string { f.CancelTold(done, mayHaveArrived, certain); return "" })
 }
 
-// Close ends the run: nobody is at work any more. It returns how many steps were checked, by action.
+// Close ends the run: nobody is at work any more, and what comes after it is not checked. It returns how many steps were checked, by action.
 func (c *Checker) Close() map[string]int {
+	c.closes.Lock()
+	c.closed = true
+	c.closes.Unlock()
 	close(c.events)
 	<-c.done
 	c.confirm(true)
@@ -209,6 +224,9 @@ func (c *Checker) Close() map[string]int {
 	}
 	return c.counts
 }
+
+// History is that of a delivery, once it is closed.
+func (c *Checker) History(i int) string { return c.historyOf(i, 0) }
 
 // Failures is how many deliveries do not conform, once it is closed.
 func (c *Checker) Failures() int { return c.failures }

@@ -134,9 +134,9 @@ func TestSoak(t *testing.T) {
 	r := s.reconcile(entries, s.diedWith(t), proxy.Dropped(), restarted)
 	replayed := s.replayAll(t, r)
 	proxy.Set(faultproxy.Faults{})
+	checked := w.checker.Close()
 	s.reconcileReplay(t, r, entries, readDeadLetters(t, server, w))
 	s.holdTimes(r)
-	checked := w.checker.Close()
 	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
 
 	_, _ = fmt.Fprintf(os.Stdout, "soak: checked against the model: %s nonconforming=%d\n", conform.Counts(checked), w.checker.Failures())
