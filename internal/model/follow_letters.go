@@ -64,7 +64,7 @@ type Claim struct {
 	Canceled bool
 }
 
-// Claim leases a letter. known: there was an answer.
+// Claim leases a letter.
 func (f *Followed) Claim(at Span, k Claim) string {
 	by := f.token(k.Token)
 	f.pass(at)
@@ -118,7 +118,7 @@ func (f *Followed) Free(at Span, content int, id string) bool {
 	})
 }
 
-// Borrow is a claim that nobody knows of whether it leased a letter.
+// Borrow is a claim of which nobody knows whether it leased a letter.
 func (f *Followed) Borrow(at Span, content int, id, token string, left int64, quiet bool) {
 	by := f.token(token)
 	f.pass(at)
@@ -141,7 +141,7 @@ type Take struct {
 	Rows   []Claim
 }
 
-// Take takes the letters. Nil: nobody knows whether it did.
+// Take takes the letters; known: there was an answer.
 func (f *Followed) Take(at Span, t Take, known bool) string {
 	by := f.token(t.Token)
 	f.pass(at)
@@ -287,7 +287,7 @@ func (f *Followed) Settle(at Span, s Settle, known, applied bool) string {
 	return wrong
 }
 
-// Release gives a lease back; fewest and most are how many leases that may have given back.
+// Release gives a lease back, and returns how many that may have been: fewest 0 or 1, most 0 or 1.
 func (f *Followed) Release(at Span, content int, id, token string, known bool) (fewest, most int) {
 	by := f.token(token)
 	f.pass(at)
