@@ -402,6 +402,24 @@ GOFLAGS=-tags=full mutant 'wipe: nothing written beside a push' lib/journal/queu
 GOFLAGS=-tags=full mutant 'wipe: what finds no room deleted on its way back' lib/journal/keeper_back.go \
   's/full, took = true, false/full = true/' \
   ./internal/wipe 'TestWipe'
+GOFLAGS=-tags=full mutant 'soak: a sender that died is not counted' lib/delivery/move.lua \
+  's/\(old\.unanswered or 0\) \+ 1\n/(old.unanswered or 0)\n/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a cancellation is not noted' lib/dlq/delivery.lua \
+  's/if note > 0 then/if note < 0 then/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a repeated push is stored again' lib/dlq/find.lua \
+  's/elseif told and content == f and .* then\n/elseif false then\n/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a lease of a record ends at once' lib/delivery/move.lua \
+  's/new\.until_ms = now \+ tonumber\(ARGV\[9\]\)/new.until_ms = now/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: a replay settles before the record is told' lib/replay/attempt.go \
+  's/noted, err := e\.Records\.Update\(ctx, changes\.\.\.\)/noted, err := make([]delivery.Status, len(changes)), error(nil)/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: sent without a record' lib/delivery/sender.go \
+  's/if !r\.Fresh \|\| p\.later \{/if p.later || r.Queued {/' \
+  ./internal/soak 'TestSoak'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]

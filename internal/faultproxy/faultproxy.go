@@ -42,6 +42,9 @@ type Proxy struct {
 	ln     net.Listener
 	wg     sync.WaitGroup
 
+	told  func([]Call) // nil: nobody is told of calls
+	order sync.Mutex   // held while told's calls are executed
+
 	mu      sync.Mutex
 	dropped []time.Time
 	faults  Faults
@@ -55,6 +58,10 @@ type Proxy struct {
 // Start starts a proxy to target on a free loopback port. Which replies it drops depends
 // on seed and on the order in which they pass.
 func Start(ctx context.Context, target string, seed uint64) (*Proxy, error) {
+	return start(ctx, target, seed, nil)
+}
+
+func start(ctx context.Context, target string, seed uint64, told func([]Call)) (*Proxy, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("faultproxy: %w", err)
@@ -62,7 +69,7 @@ func Start(ctx context.Context, target string, seed uint64) (*Proxy, error) {
 	p := &Proxy{
 		Addr: ln.Addr().String(), target: target, ln: ln, changed: make(chan struct{}),
 		rand: rand.New(rand.NewPCG(seed, seed)), conns: map[net.Conn]struct{}{}, lost: map[net.Conn]struct{}{},
-		tried: map[net.Conn]struct{}{},
+		tried: map[net.Conn]struct{}{}, told: told,
 	}
 	p.wg.Go(func() { p.accept(ctx) })
 	return p, nil
@@ -161,6 +168,11 @@ func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer p.forget(server)
+	if p.told != nil {
+		p.converse(client, server)
+		reset(client)
+		return
+	}
 
 	done := make(chan struct{}, 2)
 	var named atomic.Bool // a request was passed on whose answer is to be lost

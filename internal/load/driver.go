@@ -35,6 +35,8 @@ type Driver struct {
 	Send func(batch []int) (again []int)
 	// Call sends one as a caller does, until it is answered or the context ends, and calls Ack then.
 	Call func(i int)
+	// More is what such a line says beside that. Nil: nothing.
+	More func() string
 
 	ctx   context.Context
 	queue chan int
@@ -86,7 +88,11 @@ func (d *Driver) tell(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-time.After(10 * time.Second):
-			_, _ = fmt.Fprintf(os.Stdout, "%s: %d of %d acknowledged\n", d.Name, d.Acked(), d.N)
+			more := ""
+			if d.More != nil {
+				more = ", " + d.More()
+			}
+			_, _ = fmt.Fprintf(os.Stdout, "%s: %d of %d acknowledged%s\n", d.Name, d.Acked(), d.N, more)
 		}
 	}
 }

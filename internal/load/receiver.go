@@ -44,8 +44,8 @@ type Options struct {
 	// Answer decides about a request, given a random number in [0, 1). It is not asked once the
 	// receiver is healed.
 	Answer func(i int, r float64) Reply
-	// Seen is told of each request, whatever it is answered. Nil: nobody is.
-	Seen func(i int, at time.Time)
+	// Seen is told of each request, and what it is answered, before it is. Nil: nobody is.
+	Seen func(i int, at time.Time, a Reply)
 	// Rand is where the random numbers come from.
 	Rand *rand.Rand
 }
@@ -105,12 +105,12 @@ func (r *Receiver) take(i int) Reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if r.o.Seen != nil {
-		r.o.Seen(i, now)
-	}
 	a := Reply{Status: http.StatusOK}
 	if !r.healed {
 		a = r.o.Answer(i, r.o.Rand.Float64())
+	}
+	if r.o.Seen != nil {
+		r.o.Seen(i, now, a)
 	}
 	if a.Status == http.StatusOK {
 		r.answered[i]++

@@ -91,6 +91,32 @@ func New(configs ...Config) (*Service, error) {
 // URL returns the URL of a queue at an endpoint, which has no slash at its end.
 func URL(endpoint, name string) string { return endpoint + "/" + account + "/" + name }
 
+// What happens to a message.
+type What int
+
+// What may happen: it is sent, received, or deleted. One that is moved to the redrive queue is not told of.
+const (
+	Sent What = iota
+	Received
+	Deleted
+)
+
+// Event is something that happened to a message of a queue, before whoever did it has the answer.
+type Event struct {
+	Queue string
+	What  What
+	Body  string
+}
+
+// Watch has f told of everything that happens from now on, in its order. f must not use the service.
+func (s *Service) Watch(f func(Event)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		q.watch = f
+	}
+}
+
 // Waiting returns how many messages a queue has, those that are delayed or received included;
 // 0 for an unknown one.
 func (s *Service) Waiting(name string) int {

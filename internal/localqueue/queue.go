@@ -33,6 +33,7 @@ type queue struct {
 	messages *list.List // of *message, in the order of their sending
 	byID     map[string]*list.Element
 	room     *room
+	watch    func(Event) // nil: nobody watches
 	sequence uint64
 
 	seen  map[string]*sighting // deduplication ids of the last five minutes
@@ -104,6 +105,7 @@ func (q *queue) send(t text, now time.Time) (sent, error) {
 		m.visible = now.Add(time.Duration(*t.delay) * time.Second)
 	}
 	q.add(m)
+	q.tell(Sent, m)
 	told := sent{id: m.id}
 	if q.fifo {
 		told.sequence = m.sequence
@@ -139,6 +141,13 @@ func (q *queue) forget(now time.Time) {
 		q.order.Remove(e)
 		delete(q.seen, s.id)
 		q.room.left += overhead
+	}
+}
+
+// tell tells who watches.
+func (q *queue) tell(what What, m *message) {
+	if q.watch != nil {
+		q.watch(Event{Queue: q.Name, What: what, Body: m.body})
 	}
 }
 
@@ -211,6 +220,7 @@ func (q *queue) take(now time.Time, w wanted) (got []received, next time.Time) {
 			m.first = now
 		}
 		m.inFlight, m.visible = w.hide > 0, now.Add(w.hide)
+		q.tell(Received, m)
 		got = append(got, received{*m, handleOf(m)})
 	}
 	return got, next
@@ -260,6 +270,7 @@ func (q *queue) delete(handle string, now time.Time) error {
 		return invalid("Value %s for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.", handle)
 	}
 	if last {
+		q.tell(Deleted, messageOf(e))
 		q.remove(e)
 	}
 	return nil

@@ -225,9 +225,12 @@ func (n *next) discarder(p int) {
 // unnote takes a canceler's note back. It may be that of another cancellation, which came meanwhile: then the record alone
 // knows of that.
 func (s *State) unnote(p int) {
-	o := &s.D[s.P[p].D]
-	o.Blind = o.Blind || o.Note && (o.ToldCanceled || s.ending(s.P[p].D, p))
-	o.Note = false
+	s.D[s.P[p].D].unnote(s.ending(s.P[p].D, p))
+}
+
+func (d *Delivery) unnote(others bool) {
+	d.Blind = d.Blind || d.Note && (d.ToldCanceled || others)
+	d.Note = false
 }
 
 // gives notes that a letter is removed by order.

@@ -8,36 +8,48 @@ func (s *State) judge(m *Model) {
 		rest = rest && p.Role == idle
 	}
 	for i := range s.D[:m.Deliveries] {
-		d := &s.D[i]
-		safe := d.Received > 0 || d.isKept() || d.ToldCanceled || d.ToldDiscarded || d.Doubtful || d.Lost || s.ending(uint8(i), -1)
-		switch {
-		case s.Broken != Kept:
-		case d.ToldDelivered && d.Received == 0:
-			s.Broken = DeliveredIsTrue
-		case d.ToldKept && !safe:
-			s.Broken = KeptIsTrue
-		case d.ToldAccepted && !safe && d.Messages == [mostMessages]uint8{}:
-			s.Broken = AcceptedIsTrue
-		case d.ToldSure && d.Received > 0 && !d.Blind && !d.Forgot:
-			s.Broken = CanceledIsTrue
-		case rest && d.Letter.There && d.Letter.Lease.By == 0 && (d.Record.Status == delivered || d.Record.Status == canceled) && !d.Loose && !d.Doubtful:
-			s.Broken = NothingStays
-		case int(d.Received) > 1+int(d.Causes):
-			s.Broken = DoublesHaveCauses
+		if s.Broken == Kept {
+			s.Broken = s.D[i].broken(rest, s.ending(uint8(i), -1))
 		}
 	}
+}
+
+// broken says which promise is broken of a delivery. Rest: nobody is at work; ending: somebody who was asked to end it is at it.
+func (d *Delivery) broken(rest, ending bool) Promise {
+	safe := d.Received > 0 || d.isKept() || d.ToldCanceled || d.ToldDiscarded || d.Doubtful || d.Lost || ending
+	switch {
+	case d.ToldDelivered && d.Received == 0:
+		return DeliveredIsTrue
+	case d.ToldKept && !safe:
+		return KeptIsTrue
+	case d.ToldAccepted && !safe && d.Messages == [mostMessages]uint8{}:
+		return AcceptedIsTrue
+	case d.ToldSure && d.Received > 0 && !d.Blind && !d.Forgot:
+		return CanceledIsTrue
+	case rest && d.Letter.There && d.Letter.Lease.By == 0 && (d.Record.Status == delivered || d.Record.Status == canceled) && !d.Loose && !d.Doubtful:
+		return NothingStays
+	case int(d.Received) > 1+int(d.Causes):
+		return DoublesHaveCauses
+	}
+	return Kept
+}
+
+// begins says which promise is broken by an attempt that begins now; blind: of somebody who has no record.
+func (d *Delivery) begins(blind bool) Promise {
+	switch {
+	case d.ToldCanceled && !blind && !d.Blind:
+		return NothingAfterCancel
+	case d.Expired:
+		return NothingAfterExpiry
+	}
+	return Kept
 }
 
 // attempt begins one of process p.
 func (s *State) attempt(p int) {
 	me := &s.P[p]
 	d := &s.D[me.D]
-	switch {
-	case d.ToldCanceled && !me.Blind && !d.Blind:
-		s.Broken = NothingAfterCancel
-	case d.Expired:
-		s.Broken = NothingAfterExpiry
-	case me.Waited:
+	if s.Broken = d.begins(me.Blind); s.Broken == Kept && me.Waited {
 		s.Broken = HoldHolds
 	}
 	for i, other := range s.P {

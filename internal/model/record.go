@@ -71,7 +71,9 @@ const (
 	onUncancel        = "uncancel"
 	suffixMine        = "/mine"
 	suffixEnded       = "/ended"
+	suffixAnother     = "/another"
 	situationGone     = "gone"
+	situationOther    = "other"
 	situationNoRecord = "none"
 )
 
@@ -126,12 +128,13 @@ type move struct {
 	event      string
 	by         token
 	untrue     bool // the dead letter that it speaks of is known to be gone
+	other      bool // it is of other content than the record
 	unanswered bool // what the new record says
 	lease      bool // the event grants a lease; onLeave one that is over
 }
 
-// move does what lib/delivery/move.lua does, as far as the model goes: one content, and no times but
-// whether a lease has run out.
+// move does what lib/delivery/move.lua does, as far as the model goes: it knows no times but whether a lease has run out, and
+// contents only where a run is followed (follow.go).
 func (r *Record) move(m move, o Rules) (verdict, Record) {
 	found := *r
 	situation, suffix := situationNoRecord, ""
@@ -143,7 +146,12 @@ func (r *Record) move(m move, o Rules) (verdict, Record) {
 		case r.open() && r.Over:
 			suffix = suffixEnded
 		}
-		if m.untrue && (r.Status == deadLettered || r.Status == expired) {
+		switch {
+		case m.other && r.Status == canceled:
+			suffix = suffixAnother
+		case m.other:
+			situation, suffix = situationOther, ""
+		case m.untrue && (r.Status == deadLettered || r.Status == expired):
 			situation, suffix = situationGone, ""
 		}
 	}

@@ -115,35 +115,41 @@ func (n *next) replayer(p int) {
 	}
 }
 
-// settle is settle.lua with one settlement.
+// settle is settle.lua with one settlement, of process p.
 func (s *State) settle(p int, m *Model) {
-	me, d := &s.P[p], &s.D[s.P[p].D]
-	if !d.Letter.There || !d.Letter.Lease.of(token(p+1)) && !m.Away.without(SettleFenced) {
-		return
+	me := &s.P[p]
+	s.D[me.D].settle(token(p+1), me.Fate, me.Unanswered, m.Journal, m.Away)
+}
+
+// settle reports whether the token has the lease; then the letter is as the fate says.
+func (d *Delivery) settle(by token, f fate, unanswered, journal bool, away Rules) bool {
+	if !d.Letter.There || !d.Letter.Lease.of(by) && !away.without(SettleFenced) {
+		return false
 	}
 	l := &d.Letter
-	if l.Unanswered && me.Fate == isDiscarded { // the record is told after that, and whoever comes in between begins anew
+	if l.Unanswered && f == isDiscarded { // the record is told after that, and whoever comes in between begins anew
 		d.cause()
 	}
-	switch me.Fate {
+	switch f {
 	case isDelivered, isGivenUp, isDiscarded:
 		// A record that a cancellation has marked that did not end learns nothing of it.
 		d.Forgot = d.Forgot || d.Record.Status == canceled && l.Unanswered
-		d.remove(m.Journal)
-		return
+		d.remove(journal)
+		return true
 	case isExpired:
 		l.Expired = true
 	case isHeld:
 		l.Held = true
 	case isFailed:
-		if m.Away.without(FailedStays) {
-			d.remove(m.Journal)
-			return
+		if away.without(FailedStays) {
+			d.remove(journal)
+			return true
 		}
 	case noFate, isKept, isAccepted:
 	}
 	l.Lease, l.Died, l.Begun = Lease{}, false, 0
-	l.Unanswered = l.Unanswered || me.Unanswered
+	l.Unanswered = l.Unanswered || unanswered
+	return true
 }
 
 // release is release.lua.

@@ -81,12 +81,8 @@ func (n *next) sender(p int) {
 		}
 		var v verdict
 		n.call(p, d, "begins the record", func(s *State) {
-			if o := &s.D[d]; o.Evicted { // nobody knows what was
-				o.cause()
-				o.Evicted = false
-			}
 			o := &s.D[d]
-			o.Blind = o.Blind || o.Unremembered && !queued                 // notes are for what comes from the queue
+			o.asked(queued)
 			o.Forgot = o.Forgot || me.At == atBeginAnew && s.ending(d, -1) // a discard tells the record after this
 			if me.At == atBeginAnew && o.Record.Unanswered {
 				o.cause() // where what may have arrived is held, its letter was held
@@ -275,6 +271,15 @@ func (n *next) sender(p int) {
 }
 
 var fateWords = []string{"nothing", "delivered", "dead-lettered", "expired", "accepted", "canceled", "discarded", "failed", "held"}
+
+// asked notes that somebody begins: of what was lost nobody knows what was, and notes are for what comes from the queue.
+func (d *Delivery) asked(queued bool) {
+	if d.Evicted {
+		d.cause()
+		d.Evicted = false
+	}
+	d.Blind = d.Blind || d.Unremembered && !queued
+}
 
 // tell notes what a caller was told.
 func (d *Delivery) tell(f fate) {

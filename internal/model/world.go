@@ -109,19 +109,23 @@ func (n *next) loses(d uint8) {
 	if n.from.Left.Evicts > 0 && o.Record.Status != none {
 		n.step(-1, d, "its record is lost", well, func(s *State) {
 			s.Left.Evicts--
-			o := &s.D[d]
-			// What send has put into the queue has notes; what is being sent has a lease that is lost, too.
-			o.Forgot = o.Forgot || o.Record.Unanswered
-			guarded := o.Record.Status == accepting || o.Record.Status == accepted || o.Record.Status == canceled
-			o.Blind = o.Blind || !guarded || o.Messages == [mostMessages]uint8{}
-			o.Record = Record{}
-			// A mark that is lost between the steps of its cancellation: see docs/guarantees.md, P7.
-			if s.ending(d, -1) {
-				o.Doubtful, o.Blind = true, true
-			}
-			o.Evicted, o.Unremembered = true, true
+			s.D[d].evict(s.ending(d, -1))
 		})
 	}
+}
+
+// evict is a cache that forgets the record; ending: somebody is at ending the delivery.
+func (d *Delivery) evict(ending bool) {
+	// What send has put into the queue has notes; what is being sent has a lease that is lost, too.
+	d.Forgot = d.Forgot || d.Record.Unanswered
+	guarded := d.Record.Status == accepting || d.Record.Status == accepted || d.Record.Status == canceled
+	d.Blind = d.Blind || !guarded || d.Messages == [mostMessages]uint8{}
+	d.Record = Record{}
+	// A mark that is lost between the steps of its cancellation: see docs/guarantees.md, P7.
+	if ending {
+		d.Doubtful, d.Blind = true, true
+	}
+	d.Evicted, d.Unremembered = true, true
 }
 
 // leases end. Under a living process that is a fault, of which it knows by its own clock.

@@ -110,6 +110,7 @@ func (s *soak) begin(i int) {
 		if t.expire > 0 {
 			s.mu.Lock()
 			s.told[i].expires = now.Add(t.expire)
+			s.w.checker.Expire(i, s.told[i].expires)
 			s.mu.Unlock()
 		}
 		if t.cancel > 0 {
@@ -141,9 +142,11 @@ func (s *soak) request(i int) string {
 func (s *soak) cancel(i int) {
 	query := url.Values{"sink": {s.w.classOf(i).name}, "id": {s.w.id(i)}}.Encode()
 	for s.ctx.Err() == nil {
+		s.w.checker.Canceling(i)
 		status, answer := s.call(http.MethodDelete, "/v1/deliveries?"+query, "", "")
 		at := time.Now()
 		decided := status == http.StatusOK || answer.Code == "ALREADY_DELIVERED"
+		s.w.checker.CancelTold(i, status == http.StatusOK, answer.MayHaveArrived, decided || status == http.StatusConflict)
 		if decided {
 			s.mu.Lock()
 			if t := s.told[i]; status == http.StatusOK {
@@ -164,7 +167,7 @@ func (s *soak) cancel(i int) {
 
 // answer is what the API's answers and problems have.
 type answer struct {
-	Code           string
+	Code, Status   string
 	NotBefore      time.Time `json:"not_before"`
 	MayHaveArrived bool      `json:"may_have_arrived"`
 }
@@ -222,8 +225,8 @@ func (s *soak) evictWaiting(i int) {
 // one.
 func (s *soak) forget(i int) bool {
 	keys, _ := s.w.record(i) // what waits or is canceled has a key of its own
-	n, err := forgetWaiting.Run(s.ctx, s.records, keys[:1]).Int()
-	if err != nil || n == 0 {
+	n := s.evicts(i, func() (int64, error) { return forgetWaiting.Run(s.ctx, s.records, keys[:1]).Int64() })
+	if n == 0 {
 		return false // Redis is away just now, or there is none
 	}
 	s.mu.Lock()

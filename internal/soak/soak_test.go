@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -18,11 +19,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"backstop/internal/conform"
 	"backstop/internal/delay"
 	"backstop/internal/faultproxy"
 	"backstop/internal/lambdahost"
 	"backstop/internal/load"
 	"backstop/internal/local"
+	"backstop/internal/model"
 	"backstop/internal/redistest"
 )
 
@@ -34,7 +37,14 @@ var (
 	flagDrop     = flag.Float64("soak.drop", 0.01, "share of Redis' replies that are lost")
 )
 
+// functionT is the functions' time: what a process that is killed has leased comes again some seconds after that.
 const functionT = 5 * time.Second
+
+// mostReplayKills is how many replays are killed at most: a letter under which three die in a row is left to an operator.
+const mostReplayKills = 2
+
+// perDelivery is how much longer a run may take for each delivery.
+const perDelivery = 5 * time.Millisecond
 
 // giveUp is how often a queue hands a record out, whose id was used for other content, before it
 // moves it to its redrive queue.
@@ -53,6 +63,7 @@ type soak struct {
 	load.Driver
 	w     *world
 	stack *local.Stack
+	proxy *faultproxy.Proxy
 	log   *journal
 	ctx   context.Context
 
@@ -75,22 +86,22 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("soak: SEED=%d N=%d", seed, *flagN)
 	server := redistest.Start(t, redistest.WithAppendOnly())
-	proxy, err := faultproxy.Start(context.Background(), server.Addr, seed)
+	w := newWorld(t, *flagN, seed)
+	proxy, err := faultproxy.Record(context.Background(), server.Addr, seed, w.checker.Calls)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer proxy.Close()
 
-	w := newWorld(t, *flagN, seed)
 	bin := filepath.Join(t.TempDir(), "bin")
 	if err := local.Build(t.Context(), "../..", bin); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute+time.Duration(*flagN)*perDelivery)
 	defer cancel()
 	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}, reused: map[int]bool{}}
 	stack, err := local.Start(ctx, local.Options{
-		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, Output: j.line,
+		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, ReplayTimeout: functionT, Output: j.line,
 		QueueVisibility: functionT + time.Second, QueueConcurrency: 8,
 		Env: map[string]string{"BACKSTOP_CONCURRENCY": "10"},
 	})
@@ -100,8 +111,13 @@ func TestSoak(t *testing.T) {
 	defer stack.Close()
 	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
 
-	s := &soak{w: w, stack: stack, log: j, ctx: ctx, fates: make([]fate, *flagN), records: server.Client(t)}
-	s.Driver = load.Driver{Name: "soak", N: *flagN, Send: s.send, Call: s.post}
+	stack.Queues.Watch(w.message)
+
+	options := server.Options()
+	options.MaxRetries = -1 // who tries again does not know what it did
+	s := &soak{w: w, stack: stack, proxy: proxy, log: j, ctx: ctx, fates: make([]fate, *flagN), records: redis.NewUniversalClient(options)}
+	defer s.records.Close()
+	s.Driver = load.Driver{Name: "soak", N: *flagN, Send: s.send, Call: s.post, More: w.checker.Progress}
 	s.Start(ctx)
 	for range *flagN {
 		s.told = append(s.told, &told{})
@@ -114,16 +130,22 @@ func TestSoak(t *testing.T) {
 	s.empty(t)
 	sent := time.Since(began)
 
-	proxy.Set(faultproxy.Faults{})
 	entries := readDeadLetters(t, server, w)
 	r := s.reconcile(entries, s.diedWith(t), proxy.Dropped(), restarted)
 	replayed := s.replayAll(t, r)
+	proxy.Set(faultproxy.Faults{})
+	checked := w.checker.Close()
 	s.reconcileReplay(t, r, entries, readDeadLetters(t, server, w))
 	s.holdTimes(r)
 	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
 
+	_, _ = fmt.Fprintf(os.Stdout, "soak: checked against the model: %s nonconforming=%d\n", conform.Counts(checked), w.checker.Failures())
+
 	if stats := stack.Host.Stats(local.Queue).Timeouts + stack.Host.Stats(local.Send).Timeouts; stats != 0 {
 		t.Errorf("%d invocations passed their deadline", stats)
+	}
+	if r.replaysKilled == 0 {
+		t.Error("no replay was killed: the run was too short for that")
 	}
 	if len(restarted) < *flagRestarts || int(s.kills.Load()) < *flagKills {
 		t.Errorf("only %d restarts and %d kills happened: the run was too short for its faults", len(restarted), s.kills.Load())
@@ -170,6 +192,7 @@ func (s *soak) send(batch []int) (again []int) {
 	for _, i := range batch {
 		switch {
 		case !failed[i]:
+			s.w.checker.Told(s.w.unit(i), contentOf(i), model.ToldSafe)
 			s.ack(i)
 		case s.reused(i):
 			s.Ack()
@@ -228,11 +251,14 @@ func (s *soak) evict(i int) {
 	}
 	id := s.w.id(i)
 	keys, field := s.w.record(i)
-	n, err := s.records.Del(s.ctx, keys[0]).Result()
-	for _, bucket := range keys[1:] {
-		in, failed := s.records.HDel(s.ctx, bucket, field).Result()
-		n, err = n+in, errors.Join(err, failed)
-	}
+	n := s.evicts(i, func() (int64, error) {
+		n, err := s.records.Del(s.ctx, keys[0]).Result()
+		for _, bucket := range keys[1:] {
+			in, failed := s.records.HDel(s.ctx, bucket, field).Result()
+			n, err = n+in, errors.Join(err, failed)
+		}
+		return n, err
+	})
 	if n == 0 {
 		return // Redis is away just now, or there is none
 	}
@@ -242,6 +268,18 @@ func (s *soak) evict(i int) {
 	for _, i := range s.w.sharing(id) {
 		s.log.unguarded[i] = true
 	}
+}
+
+// evicts removes the record of a delivery past the proxy, in the order of its recording. It returns how many were there.
+func (s *soak) evicts(i int, remove func() (int64, error)) (n int64) {
+	s.proxy.Alone(func() {
+		from := time.Now()
+		var err error
+		if n, err = remove(); n > 0 || err != nil {
+			s.w.checker.Evicted(s.w.unit(i), from, time.Now(), n > 0)
+		}
+	})
+	return n
 }
 
 func (s *soak) ack(i int) {
@@ -267,6 +305,7 @@ func (s *soak) post(i int) {
 		t := s.told[i]
 		switch {
 		case status == http.StatusOK, status == http.StatusAccepted:
+			s.w.checker.Told(s.w.unit(i), contentOf(i), a.Status)
 			s.fates[i].acked, t.notBefore = true, a.NotBefore
 			s.mu.Unlock()
 			s.Ack()
@@ -323,13 +362,20 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 	return out
 }
 
-// replayAll heals the receiver and runs the schedule until nothing is due.
+// replayAll heals the receiver and runs the schedule until nothing is due. Replies are lost all the while, and runs are killed.
 func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	t.Helper()
 	s.w.Heal()
-	limit := 2*time.Minute + s.w.pacing()
+	limit := 2*time.Minute + s.w.pacing() + time.Duration(len(s.fates))*perDelivery/4
+	ended := make(chan struct{})
+	defer close(ended)
+	killed := s.killReplays(ended)
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); runs++ {
 		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
+		if err == nil && res.FunctionError != "" && int(killed.Load()) > r.replaysKilled {
+			r.replaysKilled++
+			continue
+		}
 		if err != nil || res.FunctionError != "" {
 			t.Errorf("replay: %v %s", err, res.Payload)
 			return runs
@@ -346,4 +392,22 @@ func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	}
 	t.Errorf("dead letters are still due after %s of replays", limit)
 	return runs
+}
+
+// killReplays kills runs that are at work, until it has killed enough or ended is closed.
+func (s *soak) killReplays(ended <-chan struct{}) *atomic.Int64 {
+	killed := new(atomic.Int64)
+	go func() {
+		for killed.Load() < int64(min(*flagKills/3, mostReplayKills)) {
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Duration(rand.Int64N(int64(time.Second)))):
+			}
+			if s.stack.Host.Kill(local.Replay) {
+				killed.Add(1)
+			}
+		}
+	}()
+	return killed
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"backstop/internal/conform"
 	"backstop/internal/load"
 	"backstop/internal/redisconn"
 	"backstop/lib/delivery"
@@ -51,6 +53,8 @@ type world struct {
 	terms []terms
 
 	seen map[int][]time.Time // when requests came, whatever they were answered, of deliveries with terms
+
+	checker *conform.Checker
 }
 
 func newWorld(tb testing.TB, n int, seed uint64) *world {
@@ -72,12 +76,14 @@ func newWorld(tb testing.TB, n int, seed uint64) *world {
 		w.terms[i] = newTerms(r, i, w.classOf(i))
 	}
 	w.Receiver = load.NewReceiver(tb, load.Options{N: n, ID: w.id, Answer: w.answer, Seen: w.see, Rand: r})
+	w.checker = w.newChecker(tb)
 	return w
 }
 
 func (w *world) answer(i int, r float64) load.Reply { return w.classOf(i).answer(r) }
 
-func (w *world) see(i int, at time.Time) {
+func (w *world) see(i int, at time.Time, a load.Reply) {
+	w.checker.Arrived(w.unit(i), contentOf(i), at, a.Status == http.StatusOK || a.Reset || a.Hang, a.Status == http.StatusOK)
 	if w.terms[i] != (terms{}) || wayOf(i) == later {
 		w.seen[i] = append(w.seen[i], at)
 	}
@@ -158,14 +164,20 @@ func (w *world) record(i int) (keys []string, field string) {
 	return redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(w.classOf(i).name, w.id(i), delivery.DefaultTTL)
 }
 
+// What is sent: nothing can be sent to nowhere.
+const (
+	nowhere = `{"url":"ftp://nowhere"}`
+	subject = "soak"
+)
+
 // request is the bare request of a delivery, with more fields.
 func (w *world) request(i int, more string) string {
 	c := w.classOf(i)
 	recipient := "null"
 	if c.name == "invalid" {
-		recipient = `{"url":"ftp://nowhere"}`
+		recipient = nowhere
 	}
-	return fmt.Sprintf(`{"id":%q,"sink":%q,"recipient":%s,"message":{"subject":"soak","body":"%d"}%s}`, w.id(i), c.name, recipient, i, more)
+	return fmt.Sprintf(`{"id":%q,"sink":%q,"recipient":%s,"message":{"subject":%q,"body":"%d"}%s}`, w.id(i), c.name, recipient, subject, i, more)
 }
 
 // journal collects what the functions logged about deliveries.
@@ -209,6 +221,7 @@ func (j *journal) line(_, line string) {
 		switch {
 		case record:
 			j.unguarded[i] = true
+			j.w.checker.Blind(j.w.unit(i))
 		case reused:
 			j.reused[i] = true
 		case refused && l.Status == "handed_back":
