@@ -152,7 +152,7 @@ func (c *Checker) learn(source string) string {
 
 // beside are the scripts beside the protocol that change nothing that is followed; the model says the same of others, which make or unpark letters.
 var beside = strings.Fields("delivery/pending.lua dlq/gate.lua dlq/group_note.lua dlq/mend.lua dlq/new_groups.lua dlq/pause.lua " +
-	"dlq/prune.lua flow/hold.lua flow/rate.lua")
+	"dlq/prune.lua dlq/shards.lua flow/hold.lua flow/rate.lua")
 
 // script checks a call of a script.
 func (c *Checker) script(k faultproxy.Call, reply any, h how) {
