@@ -369,7 +369,7 @@ func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	limit := 2*time.Minute + s.w.pacing() + time.Duration(len(s.fates))*perDelivery/4
 	ended := make(chan struct{})
 	defer close(ended)
-	killed := s.killReplays(ended)
+	killed := new(atomic.Int64)
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); runs++ {
 		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
 		if err == nil && res.FunctionError != "" && int(killed.Load()) > r.replaysKilled {
@@ -385,6 +385,9 @@ func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 			t.Fatal(err)
 		}
 		r.marked += sum.Expired
+		if runs == 0 { // which marks most of what expired, and says how many
+			killed = s.killReplays(ended)
+		}
 		if sum.Remaining == 0 {
 			return runs + 1
 		}
@@ -399,13 +402,17 @@ func (s *soak) killReplays(ended <-chan struct{}) *atomic.Int64 {
 	killed := new(atomic.Int64)
 	go func() {
 		for killed.Load() < int64(min(*flagKills/3, mostReplayKills)) {
+			wait := time.Millisecond
+			if s.stack.Host.Stats(local.Replay).Busy > 0 { // some way into the run, which may be a short one
+				wait = time.Duration(rand.Int64N(int64(100 * time.Millisecond)))
+			}
 			select {
 			case <-ended:
 				return
-			case <-time.After(time.Duration(rand.Int64N(int64(time.Second)))):
+			case <-time.After(wait):
 			}
-			if s.stack.Host.Kill(local.Replay) {
-				killed.Add(1)
+			if killed.Add(1); !s.stack.Host.Kill(local.Replay) {
+				killed.Add(-1)
 			}
 		}
 	}()
