@@ -98,7 +98,7 @@ func BenchmarkCost(b *testing.B) {
 
 	// A record lives for 24 to 36 hours, and a bucket of so many is a hash table.
 	large := delivered
-	large.bytes = 1.25 * fillRecords(b, redistest.Start(b, hashTables).Client(b), 1_000_000)
+	large.bytes = 1.25 * fillRecords(b, redistest.Start(b).Client(b), 1_000_000)
 	line("\nA DAY OF 10^9, OF WHICH FAIL\tLAMBDA, $\tSQS, $\tSQS SENT BY TEN, $\tREDIS HOLDS, GB\tPROCESSORS OF REDIS\tREDIS, $\tSUM SENT BY TEN, $\tA MILLION, $\t")
 	for _, rate := range []float64{0.001, 0.01, 0.1} {
 		line(day(rate, large, unwaited, replayed))
