@@ -156,7 +156,7 @@ mutant 'bucket: a level that a process does not know is not looked into' lib/del
   's/needed = needed \.\. level/needed = needed/' \
   ./lib/delivery 'TestManyRecordsStayPacked|TestARecordIsInOnePlace'
 mutant 'bucket: what has its own key by now stays' lib/delivery/record.lua \
-  's/(PX.., ms\)\n    if) found_in/$1 false/' \
+  's/(PX., ms\)\n    if) found_in/$1 false/' \
   ./lib/delivery 'TestARecordIsInOnePlace'
 mutant 'bucket: what is told again stays in an earlier turn' lib/delivery/record.lua \
   's/(lets the others pass\.\n  if) found_in/$1 false/' \
