@@ -28,9 +28,9 @@ const (
 	cacheUnits     = 0.0023       // per million ECPU: a request of up to 1 KB
 	lambdaGB       = 0.5          // as in template.yaml
 
-	// Nodes of one's own instead of Serverless, Valkey: cache.r7g.2xlarge.
-	nodeHour   = 0.699
-	nodeGB     = 56.7 * 0.75 // a quarter is reserved
+	// Nodes of one's own instead of Serverless, Valkey: cache.r7g.xlarge, of which one processor runs scripts.
+	nodeHour   = 0.35
+	nodeGB     = 28.3 * 0.75 // a quarter is reserved
 	nodeCopies = 2           // with one replica each
 )
 
@@ -148,7 +148,7 @@ func cost(rate float64, waiting string, delivered, failed, replayed spent) strin
 func day(rate float64, delivered, failed, replayed spent) string {
 	const n = 1e9
 	e := expenseOf(n, rate, delivered, failed, replayed)
-	nodes := math.Ceil(e.gb/nodeGB) * nodeCopies
+	nodes := math.Ceil(max(e.gb/nodeGB, e.busy)) * nodeCopies
 	ofNodes := nodes * nodeHour * 24
 	return fmt.Sprintf("%g%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t",
 		rate*100, e.lambda, e.sqs, e.byTen, e.gb, e.busy, e.cache, (e.lambda+e.byTen+e.cache)/(n/1e6), nodes, ofNodes, (e.lambda+e.byTen+ofNodes)/(n/1e6))
