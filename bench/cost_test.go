@@ -27,6 +27,11 @@ const (
 	cacheGBHour    = 0.084        // ElastiCache Serverless for Valkey
 	cacheUnits     = 0.0023       // per million ECPU: a request of up to 1 KB
 	lambdaGB       = 0.5          // as in template.yaml
+
+	// Nodes of one's own instead of Serverless, Valkey: cache.r7g.xlarge, of which one processor runs scripts.
+	nodeHour   = 0.35
+	nodeGB     = 28.3 * 0.75 // a quarter is reserved
+	nodeCopies = 2           // with one replica each
 )
 
 // spent is what a piece of work took, per delivery.
@@ -96,10 +101,13 @@ func BenchmarkCost(b *testing.B) {
 		line(cost(rate, "max_wait: 500ms", delivered, unwaited, replayed))
 	}
 
-	// A record lives for 24 to 36 hours, and a bucket of so many is a hash table.
+	// A record lives for 24 to 36 hours.
+	dense := densities[len(densities)-1]
+	densely := redistest.Start(b).Client(b)
+	densely.AddHook(fold(dense.slots))
 	large := delivered
-	large.bytes = 1.25 * fillRecords(b, redistest.Start(b, hashTables).Client(b), 1_000_000)
-	line("\nA DAY OF 10^9, OF WHICH FAIL\tLAMBDA, $\tSQS, $\tSQS SENT BY TEN, $\tREDIS HOLDS, GB\tPROCESSORS OF REDIS\tREDIS, $\tSUM SENT BY TEN, $\tA MILLION, $\t")
+	large.bytes = 1.25 * fillDensely(b, densely, dense)
+	line("\nA DAY OF 10^9, OF WHICH FAIL\tLAMBDA, $\tSQS, $\tSQS SENT BY TEN, $\tREDIS HOLDS, GB\tPROCESSORS OF REDIS\tREDIS, $\tA MILLION SENT BY TEN, $\tNODES FOR REDIS\tNODES, $\tA MILLION WITH THESE, $\t")
 	for _, rate := range []float64{0.001, 0.01, 0.1} {
 		line(day(rate, large, unwaited, replayed))
 	}
@@ -140,9 +148,10 @@ func cost(rate float64, waiting string, delivered, failed, replayed spent) strin
 func day(rate float64, delivered, failed, replayed spent) string {
 	const n = 1e9
 	e := expenseOf(n, rate, delivered, failed, replayed)
-	sum := e.lambda + e.byTen + e.cache
-	return fmt.Sprintf("%g%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t",
-		rate*100, e.lambda, e.sqs, e.byTen, e.gb, e.busy, e.cache, sum, sum/(n/1e6))
+	nodes := math.Ceil(max(e.gb/nodeGB, e.busy)) * nodeCopies
+	ofNodes := nodes * nodeHour * 24
+	return fmt.Sprintf("%g%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t",
+		rate*100, e.lambda, e.sqs, e.byTen, e.gb, e.busy, e.cache, (e.lambda+e.byTen+e.cache)/(n/1e6), nodes, ofNodes, (e.lambda+e.byTen+ofNodes)/(n/1e6))
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -220,7 +220,7 @@ func BenchmarkNotSent(b *testing.B) {
 	duplicate := each(canceled("again"), func(i int) error { return deliver(request("again", i), delivery.StatusCanceled, "") })
 	forgotten := each(func(i int) {
 		canceled("forgotten")(i)
-		keys, _ := redisconn.New(c, "backstop", "").Keys.Record("ops", request("forgotten", i).ID, delivery.DefaultTTL)
+		keys, _ := redisconn.New(c, "backstop", "").Keys.Record("ops", request("forgotten", i).ID, delivery.DefaultTTL, "")
 		ok(b, c.Del(ctx, keys[0]).Err()) // what is canceled has a key of its own
 	}, func(i int) error {
 		return deliver(arrived(request("forgotten", i), 0), delivery.StatusCanceled, "")

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +27,6 @@ func BenchmarkRecords(b *testing.B) {
 	c := redistest.Start(b).Client(b)
 	ours := fillRecords(b, c, n)
 	byKey := memoryUsage(b, c) / n
-	tables := fillRecords(b, redistest.Start(b, hashTables).Client(b), n)
 
 	bare := redistest.Start(b).Client(b)
 	before := usedMemory(b, bare)
@@ -48,14 +49,30 @@ func BenchmarkRecords(b *testing.B) {
 
 	report(b, row{"Redis memory of a record at a million (used_memory; baseline: a key each)", "bytes", ours, baseline, ours, 80, true})
 	report(b, row{"the same by MEMORY USAGE of all keys", "bytes", byKey, baseline, byKey, 80, true})
+	report(b, row{"server time of a delivery's two calls, beside a million records", "us", recordTime(b, c), none, none, none, true})
+	report(b, row{"the same, beside none", "us", recordTime(b, redistest.Start(b).Client(b)), none, none, none, true})
+	for _, d := range densities {
+		c := redistest.Start(b).Client(b)
+		c.AddHook(fold(d.slots))
+		used := fillDensely(b, c, d)
+		report(b, row{fmt.Sprintf("Redis memory of a record at %g million a day (used_memory)", d.million), "bytes", used, baseline, used, none, true})
+		report(b, row{"the same by MEMORY USAGE of all keys", "bytes", memoryUsage(b, c) / d.records(), baseline, none, none, true})
+		report(b, row{"server time of a delivery's two calls beside these", "us", recordTime(b, c), none, none, none, true})
+	}
+}
 
-	report(b, row{"the same where buckets are hash tables", "bytes", tables, baseline, tables, none, true})
-
-	const deliveries = 20_000
+// recordTime is how long a Redis takes for the two scripts of a delivery, in us.
+func recordTime(b *testing.B, c redis.UniversalClient) float64 {
+	b.Helper()
+	const deliveries = 4_000
+	ctx := context.Background()
 	s := delivery.NewRedis(c, "", 0)
-	time0 := scriptTime(b, c)
-	for i := range deliveries {
-		k := recordKey(n + i)
+	before := 0.0
+	for i := range deliveries + 1 {
+		if i == 1 { // the scripts are known
+			before = scriptTime(b, c)
+		}
+		k := recordKey(int(ids.Add(1)) + 1_000_000_000)
 		_, _, err := s.Begin(ctx, delivery.Begin{Key: k, Fingerprint: recordContent(i), Token: "t", Lease: time.Minute})
 		ok(b, err)
 		_, _, err = s.Finish(ctx, k, "t", delivery.Record{
@@ -63,11 +80,74 @@ func BenchmarkRecords(b *testing.B) {
 		})
 		ok(b, err)
 	}
-	report(b, row{"server time of a delivery's two calls, beside a million records", "us", (scriptTime(b, c) - time0) / deliveries, none, none, none, true})
+	return (scriptTime(b, c) - before) / deliveries
 }
 
-// hashTables is a Redis that has a hash table for each bucket, as others have for a large one.
-var hashTables = redistest.WithConfig("hash-max-listpack-entries", "8")
+// ids is how many deliveries were timed.
+var ids atomic.Int64
+
+// density is so many deliveries a day, of which some of the cluster's slots have their part.
+type density struct {
+	million float64
+	slots   int
+}
+
+// densities have as many slots as make a hundred thousand records and more.
+var densities = []density{{3, 1024}, {10, 256}, {30, 128}, {100, 32}, {300, 16}, {1000, 8}}
+
+// inTurn is how many records come in a turn: two turns are a day.
+func (d density) inTurn() int { return int(d.million * 1e6 / 2 / (1 << 14) * float64(d.slots)) }
+
+func (d density) records() float64 { return float64(3 * d.inTurn()) }
+
+// fillDensely stores three turns of records after one more, by which they know what to expect, and returns what one takes, in bytes.
+func fillDensely(b *testing.B, c redis.UniversalClient, d density) float64 {
+	b.Helper()
+	before := usedMemory(b, c)
+	for turn := range 4 {
+		if turn > 0 {
+			earlier(b, c)
+		}
+		fillTurn(b, c, turn*d.inTurn(), d.inTurn())
+		progress("%g million a day, turn %d", d.million, turn)
+	}
+	return (usedMemory(b, c) - before) / d.records()
+}
+
+// fold is a hook that has all buckets of records in so many slots, as if the others were elsewhere.
+type fold int
+
+func (n fold) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		n.rename(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (n fold) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			n.rename(cmd)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (n fold) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (n fold) rename(cmd redis.Cmder) {
+	if !strings.HasPrefix(cmd.Name(), "eval") {
+		return
+	}
+	args := cmd.Args()
+	for i, arg := range args {
+		key, _ := arg.(string)
+		before, rest, _ := strings.Cut(key, ":delivery:{")
+		if tag, after, found := strings.Cut(rest, "}"); found {
+			args[i] = fmt.Sprintf("%s:delivery:{%04d}%s", before, crc32.ChecksumIEEE([]byte(tag))%uint32(n), after) //nolint:gosec // a few
+		}
+	}
+}
 
 func recordKey(i int) delivery.Key {
 	return delivery.Key{Sink: "orders-webhook", ID: fmt.Sprintf("0198f0c2-7d4e-7c3a-9b1e-%012x", i)}
@@ -79,25 +159,33 @@ func recordContent(i int) string { return dlq.ContentFingerprint(nil, "", strcon
 // takes, in bytes.
 func fillRecords(b *testing.B, c redis.UniversalClient, n int) float64 {
 	b.Helper()
-	const at = 1000
-	s := delivery.NewRedis(c, "", 0)
 	before := usedMemory(b, c)
-	for from := 0; from < n; from += at {
-		changes := make([]delivery.Change, at)
-		for i := range changes {
-			changes[i] = delivery.Change{Key: recordKey(from + i), Status: delivery.StatusDelivered, Fingerprint: recordContent(from + i)}
-		}
-		_, err := s.Update(context.Background(), changes...)
-		ok(b, err)
-		if done := from + at; done%(n/3) < at && done < n {
+	for turn := range 3 {
+		if turn > 0 {
 			earlier(b, c)
-			progress("%d records", done)
 		}
+		fillTurn(b, c, turn*(n/3), n/3)
+		progress("%d records", (turn+1)*(n/3))
 	}
 	return (usedMemory(b, c) - before) / float64(n)
 }
 
-// earlier makes the buckets of this turn those of the one before, and these those of the one before that.
+// fillTurn stores the records of n deliveries in this turn.
+func fillTurn(b *testing.B, c redis.UniversalClient, from, n int) {
+	b.Helper()
+	const most = 1000
+	s := delivery.NewRedis(c, "", 0)
+	for at := from; at < from+n; at += most {
+		changes := make([]delivery.Change, min(most, from+n-at))
+		for i := range changes {
+			changes[i] = delivery.Change{Key: recordKey(at + i), Status: delivery.StatusDelivered, Fingerprint: recordContent(at + i)}
+		}
+		_, err := s.Update(context.Background(), changes...)
+		ok(b, err)
+	}
+}
+
+// earlier makes the buckets of this turn those of the one before, and these those of the one before that, whose own are gone.
 func earlier(b *testing.B, c redis.UniversalClient) {
 	b.Helper()
 	ctx := context.Background()
@@ -105,16 +193,24 @@ func earlier(b *testing.B, c redis.UniversalClient) {
 	ok(b, err)
 	turn := redisconn.Turn(delivery.DefaultTTL)
 	now := time.Now().UnixMilli() / turn.Milliseconds()
-	for _, ago := range []int64{1, 0} {
-		p := c.Pipeline()
+	length := fmt.Sprintf("}:%d:", turn.Milliseconds())
+	p := c.Pipeline()
+	for _, ago := range []int64{2, 1, 0} {
+		of := strconv.FormatInt((now-ago+3)%3, 10)
 		for _, k := range keys {
-			if base, found := strings.CutSuffix(k, fmt.Sprint(":", (now-ago+3)%3)); found {
-				p.Rename(ctx, k, fmt.Sprint(base, ":", (now-ago+2)%3))
+			slot, rest, _ := strings.Cut(k, length)
+			after, found := strings.CutPrefix(rest, of)
+			switch {
+			case !found:
+			case ago == 2:
+				p.Del(ctx, k)
+			default:
+				p.Rename(ctx, k, fmt.Sprint(slot, length, (now-ago+2)%3, after))
 			}
 		}
-		_, err := p.Exec(ctx)
-		ok(b, err)
 	}
+	_, err = p.Exec(ctx)
+	ok(b, err)
 }
 
 // usedMemory is what a Redis takes in all, in bytes.

@@ -132,17 +132,38 @@ mutant 'record reopened though it has changed' lib/delivery/move.lua \
   's/ and \(old\.item_id or ..\) == ARGV\[11\]//' \
   ./lib/delivery 'TestARecordOfADeadLetterThatIsGoneIsReopenedOnce'
 mutant 'bucket: an earlier turn is not looked into' lib/delivery/record.lua \
-  's/for i = n, n - 2, -1 do/for i = n, n - 1, -1 do/' \
+  's/for n = this, this - 2, -1 do/for n = this, this - 1, -1 do/' \
   ./lib/delivery 'TestEarlierTurnsAreFound'
 mutant 'bucket: any content is that of the record' lib/delivery/record.lua \
   's/return own == string\.sub\(fingerprint, 1, SHORT\), true/return true, true/' \
   ./lib/delivery 'TestWhatBecomesOfRecords'
 mutant 'bucket: gone before the time to live' lib/delivery/record.lua \
-  's/\(n \+ 1\) \* turn \+ ARGV\[3\]/n * turn + ARGV[3]/' \
+  's/\(this \+ 1\) \* turn \+ ARGV\[3\]/this * turn + ARGV[3]/' \
   ./lib/delivery 'TestABucketIsKeptForTheTimeToLive|TestWhatWasSimplyDelivered'
 mutant 'bucket: what is pending goes' lib/delivery/record.lua \
   's/ or r\.pending//' \
   ./lib/delivery 'TestPendingEventsLeaveTheBucket'
+mutant 'bucket: there at the start of its next turn' lib/delivery/record.lua \
+  's/\(this \+ 3\) \* turn - 1/(this + 3) * turn/' \
+  ./lib/delivery 'TestWhatWasSimplyDelivered'
+mutant 'bucket: takes more than Redis packs' lib/delivery/record.lua \
+  's/count >= FULL/count >= 1000/' \
+  ./lib/delivery 'TestManyRecordsStayPacked'
+mutant 'bucket: each turn begins on the first level' lib/delivery/record.lua \
+  's/next = level_expected\(\)/next = 0/' \
+  ./lib/delivery 'TestManyRecordsStayPacked'
+mutant 'bucket: a level that a process does not know is not looked into' lib/delivery/record.lua \
+  's/needed = needed \.\. level/needed = needed/' \
+  ./lib/delivery 'TestManyRecordsStayPacked|TestARecordIsInOnePlace'
+mutant 'bucket: what has its own key by now stays' lib/delivery/record.lua \
+  's/(PX., ms\)\n    if) found_in/$1 false/' \
+  ./lib/delivery 'TestARecordIsInOnePlace'
+mutant 'bucket: what is told again stays in an earlier turn' lib/delivery/record.lua \
+  's/(lets the others pass\.\n  if) found_in/$1 false/' \
+  ./lib/delivery 'TestWhatIsToldAgainLeavesItsTurn'
+mutant 'bucket: only levels that its turn notes are looked into' lib/delivery/record.lua \
+  's/deeper\(level, n\)\n        local v/string.find(call("HGET", first(n), NOTE) or "", level, 1, true) and deeper(level, n) or first(n)\n        local v/' \
+  ./lib/delivery 'TestANoteThatIsGone'
 mutant 'replay settled before its record' lib/replay/settler.go \
   's/\ts\.engine\.noteBefore\(ctx, group\.\.\.\)\n//' \
   ./lib/replay 'TestTheRecordIsWrittenBeforeADeliveredDeadLetterGoes'

@@ -241,13 +241,17 @@ func (c *Checker) move(k call) {
 		c.stray("%s is the record of no delivery", k.keys[0])
 		return
 	}
-	fresh, err := read(k.arg(7))
-	m := model.Move{
-		Event: k.arg(4), Token: k.arg(5), Fingerprint: k.arg(6), New: fresh.Fingerprint, Former: fresh.Former, Unanswered: fresh.Unanswered, Lease: -1,
-		Gone: k.arg(10) == "1", GoneID: k.arg(11),
+	if numberOf(k.reply) < 0 { // it needs other buckets, and did nothing
+		c.counts["beside"]++
+		return
 	}
-	if k.arg(9) != "" {
-		m.Lease = k.number(9)
+	fresh, err := read(k.arg(8))
+	m := model.Move{
+		Event: k.arg(5), Token: k.arg(6), Fingerprint: k.arg(7), New: fresh.Fingerprint, Former: fresh.Former, Unanswered: fresh.Unanswered, Lease: -1,
+		Gone: k.arg(11) == "1", GoneID: k.arg(12),
+	}
+	if k.arg(10) != "" {
+		m.Lease = k.number(10)
 	}
 	if m.Event == "cancel" || m.Event == "confirm" {
 		c.tokens[m.Token] = i
@@ -282,6 +286,9 @@ func or(text, none string) string {
 func (c *Checker) get(k call) {
 	i, ok := c.o.Record(k.keys[0])
 	t, err := read(textOf(k.reply))
+	if numberOf(k.reply) < 0 {
+		return // it needs other buckets
+	}
 	if !ok || err != nil || !k.known() {
 		return
 	}

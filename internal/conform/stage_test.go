@@ -142,7 +142,7 @@ func (s *stage) arrives(i int, taken bool) {
 // evict has a cache forget the record of a delivery.
 func (s *stage) evict(i int) {
 	s.t.Helper()
-	keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(sink, key(i).ID, delivery.DefaultTTL)
+	keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(sink, key(i).ID, delivery.DefaultTTL, "")
 	from := time.Now()
 	s.must(s.past.Del(s.t.Context(), keys[0]).Err())
 	to := time.Now()
@@ -189,7 +189,7 @@ func scriptOf(k faultproxy.Call) string {
 func check(tape []entry, n int) (failed []string) {
 	records := map[string]int{}
 	for i := range n {
-		keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(sink, key(i).ID, delivery.DefaultTTL)
+		keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(sink, key(i).ID, delivery.DefaultTTL, "")
 		records[keys[0]] = i
 	}
 	c := conform.New(conform.Options{

@@ -22,7 +22,7 @@ type sqsName = types.QueueAttributeName
 
 // recordKey is the record's own key: what waits or was canceled has one.
 func recordKey(r *race) string {
-	keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(r.sink, r.id, delivery.DefaultTTL)
+	keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(r.sink, r.id, delivery.DefaultTTL, "")
 	return keys[0]
 }
 

@@ -96,18 +96,19 @@ func TestAnErrorHasTheCodeOfItsStore(t *testing.T) {
 // Other versions and other processes find what is stored by these names.
 func TestKeysAreWhatTheyWere(t *testing.T) {
 	k := redisconn.New(nil, "p", "").Keys
-	record, field := k.Record("s", "d", 24*time.Hour)
+	record, field := k.Record("s", "d", 24*time.Hour, "13")
 	if len(field) != 12 || !strings.HasSuffix(record[0], hex.EncodeToString([]byte(field))) {
 		t.Errorf("the field %x is no end of %s", field, record[0])
 	}
 	got := []string{
 		k.Sinks(), k.Companion("s", "due"), k.Claim("s", "t"), k.Counts("s", "o"),
-		record[0], record[1], record[3], k.Operation("o"), k.Operations(), k.OpenOperations(),
+		record[0], record[1], record[3], record[4], record[9], k.Operation("o"), k.Operations(), k.OpenOperations(),
 		k.OwedEvents(), k.Ticked(),
 	}
 	want := []string{
 		"p:sinks", "{p:dlq:s}:due", "{p:dlq:s}:claim:t", "{p:dlq:s}:op:o",
-		"p:delivery:0cc07939998ca332774fc11c7a038ae5", "p:delivery:{BEHN}:43200000:0", "p:delivery:{BEHN}:43200000:2", "p:op:o", "p:ops", "p:ops:open",
+		"p:delivery:0cc07939998ca332774fc11c7a038ae5", "p:delivery:{BEHN}:43200000:0", "p:delivery:{BEHN}:43200000:2",
+		"p:delivery:{BEHN}:43200000:0:2", "p:delivery:{BEHN}:43200000:2:386", "p:op:o", "p:ops", "p:ops:open",
 		"p:events", "p:ticked",
 	}
 	if !reflect.DeepEqual(got, want) {

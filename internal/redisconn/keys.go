@@ -2,6 +2,7 @@ package redisconn
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -144,8 +145,9 @@ func CheckPrefix(prefix string) error {
 // it, else every hour. Nothing rests on the counts.
 //
 // Records of deliveries (lib/delivery; find and keep of record.lua). One that was simply delivered, as nearly all are, is a
-// field of a bucket, and no key of its own: in less than a fifth of the memory. There are 16,384 times three buckets; a record's
-// are those in the cluster's slot of its own key, so that a script reaches all of them:
+// field of a bucket, and no key of its own: in a tenth of the memory, for as long as Redis packs the bucket. A record is in one
+// place. Its buckets are in the cluster's slot of its own key, so that a script reaches all of them: in each of the 16,384
+// slots and three turns there is one on the first level, 8 on the next, 64 and 512 on those after it:
 //
 //	<prefix>:delivery:<hash>  string, TTL   the record of a sink and a delivery id, JSON: the
 //	                                  Record's fields, token (its owner), until_ms (the end of
@@ -154,7 +156,10 @@ func CheckPrefix(prefix string) error {
 //	                                  was canceled), pending (events that are not told yet; move,
 //	                                  pending)
 //	<prefix>:delivery:{<slot>}:<turn>:<n>  hash, TTL   what was delivered in a turn (so many ms) of the clock of Redis; the three
-//	                                  take turns, and each goes before its next one
+//	                                  take turns, and each goes before its next one. The first level
+//	<prefix>:delivery:{<slot>}:<turn>:<n>:<bucket>  hash, TTL   the same on the deeper levels: buckets 1 to 8, 9 to 72, 73 to 584
+//	    levels                        on the first level: digits of the deeper ones that the turn uses, from 1; none while it
+//	                                  needs no other
 //	    <12 bytes of the hash>        9 characters of the fingerprint; then, big endian, updated_at in ms since its
 //	                                  turn began (4 bytes), attempts (5 bits) and which of the last three there are
 //	                                  (3 bits), how long after began_at that was in ms, and 1 (2 bytes; 0: began_at is not
@@ -233,15 +238,38 @@ func Turn(ttl time.Duration) time.Duration {
 	return turn
 }
 
-// Record names what a script needs to find the record of a delivery: the record's own key, then the three buckets that take
-// turns (see Turn), and its field in these. The hash is fixed in length and free of characters that mean something in a key.
-func (k Keys) Record(sink, id string, ttl time.Duration) (keys []string, field string) {
+// Buckets of records are on levels: in one slot of a cluster there is one on the first, and more times as many on each deeper one.
+const (
+	turns        = 3
+	bucketsMore  = 8
+	deepestLevel = 3
+)
+
+// Record names what a script needs to find the record of a delivery: the record's own key; the bucket on the first level for each of
+// the three turns (see Turn); the same for each of levels, which are digits from 1 to 3; and its field in all of these. The hash is fixed in
+// length and free of characters that mean something in a key.
+func (k Keys) Record(sink, id string, ttl time.Duration, levels string) (keys []string, field string) {
 	h := sha256.New()
 	_, _ = io.WriteString(h, sink+"\x00"+id)
 	sum := h.Sum(nil)[:16]
 	own := k.prefix + ":delivery:" + hex.EncodeToString(sum)
 	base := k.prefix + ":delivery:{" + tagOf(slotOf(own)) + "}:" + strconv.FormatInt(Turn(ttl).Milliseconds(), 10) + ":"
-	return []string{own, base + "0", base + "1", base + "2"}, string(sum[4:])
+	keys = append(make([]string, 0, 1+turns*(1+len(levels))), own)
+	add := func(suffix string) {
+		for turn := range turns {
+			keys = append(keys, base+strconv.Itoa(turn)+suffix)
+		}
+	}
+	add("")
+	which := binary.BigEndian.Uint32(sum)
+	first, many := uint32(0), uint32(1)
+	for level := range deepestLevel {
+		first, many = first+many, many*bucketsMore
+		if strings.Contains(levels, strconv.Itoa(level+1)) {
+			add(":" + strconv.FormatUint(uint64(first+which%many), 10))
+		}
+	}
+	return keys, string(sum[4:])
 }
 
 // OwedEvents lists the deliveries whose events are owed.

@@ -161,7 +161,7 @@ func (w *world) sinks(tb testing.TB) string {
 
 // record names where a delivery's record is: its own key, the buckets, and its field in these.
 func (w *world) record(i int) (keys []string, field string) {
-	return redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(w.classOf(i).name, w.id(i), delivery.DefaultTTL)
+	return redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(w.classOf(i).name, w.id(i), delivery.DefaultTTL, "")
 }
 
 // What is sent: nothing can be sent to nowhere.

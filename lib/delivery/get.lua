@@ -2,5 +2,5 @@
 --
 -- KEYS, ARGV  as in record.lua
 
-local _, text = find()
-return text or ''
+local _, text, needed = find()
+return needed or text or ''

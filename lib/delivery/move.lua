@@ -1,20 +1,23 @@
 -- move.lua: does to a delivery's record what an event makes of it.
 --
--- KEYS, ARGV[1..3]  as in record.lua
--- ARGV[4]  the event. Its row of the table (table.go) is in row, which Go puts before this:
+-- KEYS, ARGV[1..4]  as in record.lua
+-- ARGV[5]  the event. Its row of the table (table.go) is in row, which Go puts before this:
 --          lines of <situation>=<verdict>:<status>
--- ARGV[5]  token of who has the delivery, or wants it; '': of nobody
--- ARGV[6]  fingerprint of the content; '': of any
--- ARGV[7]  what a new record says, JSON without status; '': nothing new
--- ARGV[8]  how long one that waits, or was canceled, is kept, ms
--- ARGV[9]  lease, ms; '': none
--- ARGV[10] '1': the dead letter ARGV[11] ('': without an id) is known to be gone
--- ARGV[11] its id
+-- ARGV[6]  token of who has the delivery, or wants it; '': of nobody
+-- ARGV[7]  fingerprint of the content; '': of any
+-- ARGV[8]  what a new record says, JSON without status; '': nothing new
+-- ARGV[9]  how long one that waits, or was canceled, is kept, ms
+-- ARGV[10] lease, ms; '': none
+-- ARGV[11] '1': the dead letter ARGV[12] ('': without an id) is known to be gone
+-- ARGV[12] its id
 -- returns  {verdict, the record that was found or '', the record as it is now or ''}; of one that a bucket has now, only if it is as
 --          it was: who delivered it knows it
 
-local old, found = find()
-local token, fingerprint = ARGV[5], ARGV[6]
+local old, found, needed = find()
+if needed then
+  return needed
+end
+local token, fingerprint = ARGV[6], ARGV[7]
 
 -- The situation, and the suffix that says more of it.
 local situation, suffix = 'none', ''
@@ -35,7 +38,7 @@ if old then
     situation, suffix = 'other', ''
   elseif not same and not open then
     situation, suffix = 'older', ''
-  elseif ARGV[10] == '1' and (situation == 'dead_lettered' or situation == 'expired') and (old.item_id or '') == ARGV[11] then
+  elseif ARGV[11] == '1' and (situation == 'dead_lettered' or situation == 'expired') and (old.item_id or '') == ARGV[12] then
     situation, suffix = 'gone', ''
   end
 end
@@ -57,9 +60,9 @@ end
 local function kept(r)
   local ms, s = tonumber(ARGV[3]), r.status
   if s == 'accepting' or s == 'accepted' or s == 'canceled' or r.accepted_at and s == 'in_progress' then
-    ms = tonumber(ARGV[8])
+    ms = tonumber(ARGV[9])
   end
-  return { verdict, found or '', keep(r, math.max(ms, tonumber(ARGV[9]) or 0)) }
+  return { verdict, found or '', keep(r, math.max(ms, tonumber(ARGV[10]) or 0)) }
 end
 
 if status == 'forget' or status == 'restore' and not old.former then
@@ -70,7 +73,7 @@ if status == 'restore' then
   return kept(cjson.decode(old.former))
 end
 
-local new = ARGV[7] == '' and {} or cjson.decode(ARGV[7])
+local new = ARGV[8] == '' and {} or cjson.decode(ARGV[8])
 new.status = status
 if old and situation ~= 'older' and situation ~= 'gone' then
   if old.status == 'in_progress' or old.status == 'accepting' or old.status == 'accepted' then
@@ -114,10 +117,10 @@ if old and old.pending then
   new.pending = pending
 end
 new.token = token ~= '' and token or old and old.token or nil
-if ARGV[9] ~= '' then
-  new.until_ms = now + tonumber(ARGV[9])
+if ARGV[10] ~= '' then
+  new.until_ms = now + tonumber(ARGV[10])
 end
-new.left = ARGV[4] == 'leave' or nil
+new.left = ARGV[5] == 'leave' or nil
 if verdict ~= 'written' and (status == 'in_progress' or status == 'accepting') then
   -- The reply may be lost, and the call made again.
   if suffix == '/mine' and old.status == status then

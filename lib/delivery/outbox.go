@@ -36,8 +36,7 @@ func (s *Redis) Told(ctx context.Context, k Key, events ...string) error {
 	for _, id := range events {
 		args = append(args, id)
 	}
-	c := s.call(k, args...)
-	_, err := s.conn.Eval(ctx, "forget events", pendingScript, c.Keys, c.Args...)
+	_, err := s.eval(ctx, "forget events", s.alone(pendingScript), k, args...)
 	return err
 }
 
@@ -49,8 +48,7 @@ func (s *Redis) Owe(ctx context.Context, r Record) error {
 		return err
 	}
 	const op = "owe events"
-	c := s.call(r.key(), "owe", b, s.Retention().Milliseconds())
-	if _, err := s.conn.Eval(ctx, op, pendingScript, c.Keys, c.Args...); err != nil {
+	if _, err := s.eval(ctx, op, s.alone(pendingScript), r.key(), "owe", b, s.Retention().Milliseconds()); err != nil {
 		return err
 	}
 	return s.conn.Do(ctx, op, func(ctx context.Context) error {

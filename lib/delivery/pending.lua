@@ -1,19 +1,22 @@
 -- pending.lua: changes which events of a delivery are pending, and nothing else of its record.
 --
--- KEYS, ARGV[1..3]  as in record.lua
--- ARGV[4]  'owe' or 'told'
--- ARGV[5]  owe: what the record is where there is none, JSON; its pending events are added
--- ARGV[6]  owe: how long it is kept at least, ms
--- ARGV[5...]  told: ids of events that are not pending any more
+-- KEYS, ARGV[1..4]  as in record.lua
+-- ARGV[5]  'owe' or 'told'
+-- ARGV[6]  owe: what the record is where there is none, JSON; its pending events are added
+-- ARGV[7]  owe: how long it is kept at least, ms
+-- ARGV[6...]  told: ids of events that are not pending any more
 
-local record = find()
+local record, _, needed = find()
+if needed then
+  return needed
+end
 local ttl = math.max(call('PTTL', KEYS[1]), 1)
 
-if ARGV[4] == 'owe' then
-  ttl = math.max(ttl, tonumber(ARGV[6]))
-  local new = cjson.decode(ARGV[5])
+if ARGV[5] == 'owe' then
+  ttl = math.max(ttl, tonumber(ARGV[7]))
+  local new = cjson.decode(ARGV[6])
   if not record then
-    call('SET', KEYS[1], ARGV[5], 'PX', ttl)
+    call('SET', KEYS[1], ARGV[6], 'PX', ttl)
     return 1
   end
   local pending, known = record.pending or {}, {}
@@ -28,7 +31,7 @@ if ARGV[4] == 'owe' then
   record.sink, record.delivery_id, record.pending = new.sink, new.delivery_id, pending
 elseif record and record.pending then
   local told, left = {}, {}
-  for i = 5, #ARGV do
+  for i = 6, #ARGV do
     told[ARGV[i]] = true
   end
   for _, e in ipairs(record.pending) do

@@ -1,19 +1,28 @@
 -- record.lua: finds and keeps the record of a delivery. Put before move.lua, pending.lua and get.lua.
 --
 -- KEYS[1]     the record: JSON, with a TTL. Not of one that was simply delivered, as nearly all are: that is a field of a
--- KEYS[2..4]  bucket, a hash with many of them (internal/redisconn/keys.go)
--- ARGV[1]     the bucket's field
--- ARGV[2]     how long it is until the next bucket's turn, ms
+-- KEYS[2..4]  bucket, a hash with many of them (internal/redisconn/keys.go), one for each turn of three
+-- KEYS[5...]  the buckets on deeper levels that it may be in, three for each of ARGV[4]
+-- ARGV[1]     the buckets' field
+-- ARGV[2]     how long it is until the next turn, ms
 -- ARGV[3]     how long a finished record is kept, ms; at most two turns
+-- ARGV[4]     the deeper levels whose buckets are in KEYS, a digit each
+-- returns     before it has written anything, a negative number: these levels are needed as well, a digit each
 --
 -- A bucket takes what is delivered in its turn, one in three, and goes when the last of it has been kept long enough: before its next turn.
+-- Redis packs a small hash. So a bucket that is full leaves the rest of its turn to the next level, which has eight times as many, and the
+-- first bucket notes it. A turn begins on the level that is enough for as many as the turn before it had.
 
 local call = redis.call
 local at = call('TIME')
 local now = at[1] * 1000 + math.floor(at[2] / 1000)
 local turn = tonumber(ARGV[2])
+local this = math.floor(now / turn) -- the number of the turn
 local SHORT, MOST = 9, 31 -- characters of a fingerprint, and attempts, that a bucket keeps
 local TIMES = { 'accepted_at', 'not_before', 'expires_at' } -- that it keeps where there are any
+local DEEPER, MORE = { '1', '2', '3' }, 8 -- levels after the first, and how many times as many buckets each has
+local FULL, EXPECTED = 112, 80 -- records in a bucket: when it is full, some before it has 128, and how many a turn may begin with
+local NOTE = 'levels' -- the first bucket's field that names deeper ones in use, a digit each
 
 -- ms_of reads a time as Go writes it, in UTC. Nil: it is none.
 local function ms_of(text)
@@ -107,35 +116,126 @@ local function unpacked(v, n)
   return r
 end
 
--- find returns the record and its text; nil: there is none.
+-- first is the bucket of a turn on the first level, and deeper the one on another; nil: it is not in KEYS.
+local function first(n)
+  return KEYS[2 + n % 3]
+end
+local function deeper(level, n)
+  local p = string.find(ARGV[4], level, 1, true)
+  return p and KEYS[2 + p * 3 + n % 3]
+end
+
+local own, found_in, found_turn -- what find found: a key of its own; or in which bucket, of which turn
+
+local function unpacked_from(key, n, v)
+  found_in, found_turn = key, n
+  local r = unpacked(v, n)
+  return r, cjson.encode(r)
+end
+
+-- find returns the record and its text; nil: there is none. The third is what else is needed to tell.
 local function find()
-  local text = call('GET', KEYS[1])
-  if text then
-    return cjson.decode(text), text
+  own = call('GET', KEYS[1])
+  if own then
+    return cjson.decode(own), own
   end
-  local n = math.floor(now / turn)
-  for i = n, n - 2, -1 do
-    local v = call('HGET', KEYS[2 + i % 3], ARGV[1])
-    if v then
-      local r = unpacked(v, i)
-      return r, cjson.encode(r)
+  local levels = ''
+  for n = this, this - 2, -1 do
+    local got = call('HMGET', first(n), ARGV[1], NOTE)
+    if got[1] then
+      return unpacked_from(first(n), n, got[1])
     end
+    levels = levels .. (got[2] or '')
+  end
+  if levels == '' then
+    return nil
+  end
+  local needed = ''
+  for _, level in ipairs(DEEPER) do
+    -- What one turn notes is looked for in all: another's note may have been evicted.
+    if not string.find(levels, level, 1, true) then
+    elseif not deeper(level, this) then
+      needed = needed .. level
+    else
+      for n = this, this - 2, -1 do
+        local key = deeper(level, n)
+        local v = call('HGET', key, ARGV[1])
+        if v then
+          return unpacked_from(key, n, v)
+        end
+      end
+    end
+  end
+  return nil, nil, needed ~= '' and -needed or nil
+end
+
+-- level_expected is where this turn begins, by what the turn before it has; 0: on the first level.
+local function level_expected()
+  local n = this - 1
+  local sum, many, levels = call('HLEN', first(n)), 1, call('HGET', first(n), NOTE) or ''
+  for _, level in ipairs(DEEPER) do
+    many = many * MORE
+    if string.find(levels, level, 1, true) then
+      local key = deeper(level, n)
+      sum = sum + (key and call('HLEN', key) or EXPECTED) * many
+    end
+  end
+  local level = 0
+  while sum > EXPECTED and level < #DEEPER do
+    sum, level = sum / MORE, level + 1
+  end
+  return level
+end
+
+-- put makes v a field of the bucket of this turn that has room. One that is not in KEYS is noted for those who come, and a fuller one takes it.
+local function put(v)
+  local top = first(this)
+  local levels = call('HGET', top, NOTE) or ''
+  local level = tonumber(string.sub(levels, -1)) or 0
+  local key = level > 0 and deeper(DEEPER[level], this) or top
+  local count = call('HLEN', key)
+  local next = level
+  if count == 0 and key == top then
+    next = level_expected()
+  elseif count >= FULL and level < #DEEPER and (key ~= top or level == 0) then
+    next = level + 1
+  end
+  local ends = math.min((this + 1) * turn + ARGV[3], (this + 3) * turn - 1)
+  if next > level then
+    call('HSET', top, NOTE, levels .. next)
+    call('PEXPIREAT', top, ends)
+    key = deeper(DEEPER[next], this) or key
+    count = call('HLEN', key)
+  end
+  call('HSET', key, ARGV[1], v)
+  if count == 0 then
+    call('PEXPIREAT', key, ends)
   end
 end
 
--- keep keeps a record, for ms where it has a key of its own, and returns its text: '' where it has none.
+-- keep keeps the record that find was asked for, for ms where it has a key of its own, and returns its text: '' where it has none. It is
+-- in one place, so that nothing older answers once that is gone.
 local function keep(r, ms)
   local v = packed(r)
   if not v then
     local text = cjson.encode(r)
     call('SET', KEYS[1], text, 'PX', ms)
+    if found_in then
+      call('HDEL', found_in, ARGV[1])
+    end
     return text
   end
-  local n = math.floor(now / turn)
-  local bucket = KEYS[2 + n % 3]
-  call('DEL', KEYS[1]) -- first: what frees memory lets the others pass
-  call('HSET', bucket, ARGV[1], v)
-  call('PEXPIREAT', bucket, (n + 1) * turn + ARGV[3])
+  if found_in and found_turn == this then
+    call('HSET', found_in, ARGV[1], v)
+    return ''
+  end
+  -- First: what frees memory lets the others pass.
+  if found_in then
+    call('HDEL', found_in, ARGV[1])
+  elseif own then
+    call('DEL', KEYS[1])
+  end
+  put(v)
   return ''
 end
 

@@ -6,6 +6,9 @@ import (
 	_ "embed" // the script
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,9 +37,10 @@ var (
 // as dlq.Redis does. Its errors have no code, but for a bad prefix (INVALID_ARGUMENT): a
 // record in doubt is no fault of the queue.
 type Redis struct {
-	conn  *redisconn.Conn
-	moves *redisconn.Shared
-	ttl   time.Duration
+	conn   *redisconn.Conn
+	moves  *redisconn.Shared
+	ttl    time.Duration
+	levels atomic.Pointer[string] // the deeper levels of buckets that are in use as far as is known, as record.lua takes them; nil: none
 }
 
 // NewRedis returns a store on client. An empty prefix means "backstop", a ttl <= 0
@@ -54,8 +58,52 @@ func (s *Redis) Retention() time.Duration { return max(s.ttl, LongestWait) }
 
 // call is a call of a script that begins with record.lua.
 func (s *Redis) call(k Key, args ...any) redisconn.Call {
-	keys, field := s.conn.Keys.Record(k.Sink, k.ID, s.ttl)
-	return redisconn.Call{Keys: keys, Args: append([]any{field, redisconn.Turn(s.ttl).Milliseconds(), s.ttl.Milliseconds()}, args...)}
+	levels := ""
+	if known := s.levels.Load(); known != nil {
+		levels = *known
+	}
+	keys, field := s.conn.Keys.Record(k.Sink, k.ID, s.ttl, levels)
+	return redisconn.Call{Keys: keys, Args: append([]any{field, redisconn.Turn(s.ttl).Milliseconds(), s.ttl.Milliseconds(), levels}, args...)}
+}
+
+// learn reports whether an answer is no answer yet: the script needs levels that the call did not have. From then on all have them.
+func (s *Redis) learn(answer any) bool {
+	needed, _ := answer.(int64)
+	if needed >= 0 {
+		return false
+	}
+	for {
+		known, levels := s.levels.Load(), strconv.FormatInt(-needed, 10)
+		if known != nil {
+			levels += *known
+		}
+		sorted := []byte(levels)
+		slices.Sort(sorted)
+		levels = string(slices.Compact(sorted))
+		if s.levels.CompareAndSwap(known, &levels) {
+			return true
+		}
+	}
+}
+
+// caller calls a script.
+type caller func(ctx context.Context, op string, c redisconn.Call) (any, error)
+
+// alone calls a script by itself.
+func (s *Redis) alone(script *redis.Script) caller {
+	return func(ctx context.Context, op string, c redisconn.Call) (any, error) {
+		return s.conn.Eval(ctx, op, script, c.Keys, c.Args...)
+	}
+}
+
+// eval calls a script that begins with record.lua: once more where it needs other levels, which no script does twice for the same.
+func (s *Redis) eval(ctx context.Context, op string, script caller, k Key, args ...any) (any, error) {
+	for {
+		answer, err := script(ctx, op, s.call(k, args...))
+		if err != nil || !s.learn(answer) {
+			return answer, err
+		}
+	}
 }
 
 // move is one call of the script.
@@ -69,12 +117,13 @@ type move struct {
 
 const noLease = -1
 
-func (s *Redis) callOf(k Key, m move) (redisconn.Call, error) {
+// args are those of the script, after record.lua's.
+func (s *Redis) args(m move) ([]any, error) {
 	var record []byte
 	if m.new != nil {
 		var err error
 		if record, err = json.Marshal(m.new); err != nil {
-			return redisconn.Call{}, err
+			return nil, err
 		}
 	}
 	lease, untrue, gone := any(""), "0", ""
@@ -84,15 +133,15 @@ func (s *Redis) callOf(k Key, m move) (redisconn.Call, error) {
 	if m.untrue != nil {
 		untrue, gone = "1", m.untrue.ItemID
 	}
-	return s.call(k, string(m.event), m.token, m.fingerprint, record, s.Retention().Milliseconds(), lease, untrue, gone), nil
+	return []any{string(m.event), m.token, m.fingerprint, record, s.Retention().Milliseconds(), lease, untrue, gone}, nil
 }
 
 func (s *Redis) move(ctx context.Context, op string, k Key, m move) (moved, error) {
-	c, err := s.callOf(k, m)
+	args, err := s.args(m)
 	if err != nil {
 		return moved{}, err
 	}
-	answer, err := s.moves.Eval(ctx, op, c)
+	answer, err := s.eval(ctx, op, s.moves.Eval, k, args...)
 	if err != nil {
 		return moved{}, err
 	}
@@ -171,33 +220,46 @@ func (s *Redis) HandBack(ctx context.Context, k Key, token string, how Back, r R
 	return err
 }
 
-// Update implements Store, in one round trip unless there are very many changes.
+// Update implements Store, in one round trip unless there are very many changes, or levels are new to this store.
 func (s *Redis) Update(ctx context.Context, changes ...Change) ([]Status, error) {
+	const op = "update deliveries"
 	now := time.Now().UTC()
-	calls := make([]redisconn.Call, len(changes))
+	args, left := make([][]any, len(changes)), make([]int, len(changes))
 	for i, c := range changes {
 		r := c.record(now)
 		var err error
-		if calls[i], err = s.callOf(c.Key, move{event: c.event(), fingerprint: c.Fingerprint, new: &r, lease: noLease}); err != nil {
+		if args[i], err = s.args(move{event: c.event(), fingerprint: c.Fingerprint, new: &r, lease: noLease}); err != nil {
 			return nil, err
 		}
-	}
-	const op = "update deliveries"
-	answers, err := s.conn.EvalAll(ctx, op, moveScript, calls)
-	if err != nil {
-		return nil, err
+		left[i] = i
 	}
 	statuses := make([]Status, len(changes))
-	for i, a := range answers {
-		moved, err := readMove(op, a)
+	for len(left) > 0 {
+		calls := make([]redisconn.Call, len(left))
+		for n, i := range left {
+			calls[n] = s.call(changes[i].Key, args[i]...)
+		}
+		answers, err := s.conn.EvalAll(ctx, op, moveScript, calls)
 		if err != nil {
 			return nil, err
 		}
-		found, err := changes[i].Key.record(op, moved.found)
-		if err != nil {
-			return nil, err
+		var again []int
+		for n, i := range left {
+			if s.learn(answers[n]) {
+				again = append(again, i)
+				continue
+			}
+			moved, err := readMove(op, answers[n])
+			if err != nil {
+				return nil, err
+			}
+			found, err := changes[i].Key.record(op, moved.found)
+			if err != nil {
+				return nil, err
+			}
+			statuses[i] = changes[i].after(moved.verdict, found)
 		}
-		statuses[i] = changes[i].after(moved.verdict, found)
+		left = again
 	}
 	return statuses, nil
 }
@@ -223,8 +285,7 @@ func (s *Redis) Uncancel(ctx context.Context, k Key, token string) error {
 // Get implements Store.
 func (s *Redis) Get(ctx context.Context, k Key) (Record, bool, error) {
 	const op = "get delivery"
-	c := s.call(k)
-	answer, err := s.conn.Eval(ctx, op, getScript, c.Keys, c.Args...)
+	answer, err := s.eval(ctx, op, s.alone(getScript), k)
 	if err != nil {
 		return Record{}, false, err
 	}

@@ -200,7 +200,7 @@ func rows() string {
 	often := []event{onSend, onDelivered} // of a million deliveries, nearly all have these two alone
 	rest := slices.DeleteFunc(slices.Sorted(maps.Keys(transitions)), func(e event) bool { return slices.Contains(often, e) })
 	for _, e := range append(often, rest...) {
-		b.WriteString(word + " ARGV[4] == '" + string(e) + "' then row = [[\n")
+		b.WriteString(word + " ARGV[5] == '" + string(e) + "' then row = [[\n")
 		for _, s := range slices.Sorted(maps.Keys(transitions[e])) {
 			st := transitions[e][s]
 			b.WriteString("\n" + string(s) + "=" + string(st.verdict) + ":" + string(st.status))
