@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -27,6 +28,7 @@ const (
 	cacheGBHour    = 0.084        // ElastiCache Serverless for Valkey
 	cacheUnits     = 0.0023       // per million ECPU: a request of up to 1 KB
 	lambdaGB       = 0.5          // as in template.yaml
+	logsGB         = 0.50 + 0.03  // taken in, and kept for a month
 
 	// Nodes of one's own instead of Serverless, Valkey: cache.r7g.xlarge, of which one processor runs scripts.
 	nodeHour   = 0.35
@@ -40,6 +42,7 @@ type spent struct {
 	requests float64 // to Redis
 	server   float64 // time of Redis, in us
 	bytes    float64 // that stay in Redis for a day
+	logs     float64 // bytes of log lines
 }
 
 // BenchmarkCost prints what a million deliveries cost at three rates of failure, from
@@ -54,29 +57,37 @@ func BenchmarkCost(b *testing.B) {
 	}))
 	b.Cleanup(down.Close)
 	round := 0
+	var written atomic.Int64
+	count := func(_, line string) { written.Add(int64(len(line) + len("\n"))) }
+	const sampled = "BACKSTOP_LOG_SUCCESSES=1/100"
 	send := func(b *testing.B, url, sink string, batches int) spent {
 		b.Helper()
 		server := redistest.Start(b)
 		c := server.Client(b)
-		f := startFunctions(b, "send", url, server.URL(), setup{sink: "breaker: off\n" + sink})
+		f := startFunctions(b, "send", url, server.URL(), setup{sink: "breaker: off\n" + sink, output: count}, sampled)
 		f.invoke(b, event(round, 1)) // starts it
-		return measure(b, c, 10*batches, func() (ms float64) {
+		written.Store(0)
+		took := measure(b, c, 10*batches, func() (ms float64) {
 			for range batches {
 				round++
 				ms += milliseconds(f.invoke(b, event(round, 10)).Duration) / float64(batches)
 			}
 			return ms
 		})
+		took.logs = float64(written.Load()) / float64(10*batches)
+		return took
 	}
-	delivered, failed := send(b, healthy.URL, "", 20), send(b, down.URL, "", 2)
+	delivered, failed := send(b, healthy.URL, "", 100), send(b, down.URL, "", 2)
 	unwaited := send(b, down.URL, "retry: {max_wait: 500ms}\n", 20)
 
 	const letters = 1000
 	server := redistest.Start(b)
 	c := server.Client(b)
 	newOurs(b, c, healthy).store(b, 0, letters)
-	f := startFunction(b, "replay", healthy.URL, server.URL())
+	f := startFunctions(b, "replay", healthy.URL, server.URL(), setup{output: count}, sampled)
+	written.Store(0)
 	replayed := measure(b, c, letters, func() float64 { return milliseconds(f.invoke(b, []byte(`{}`)).Duration) / letters })
+	replayed.logs = float64(written.Load()) / letters
 
 	delivered.bytes = fillRecords(b, redistest.Start(b).Client(b), 1_000_000)
 	kept := bytesEach(b, func(c redis.UniversalClient, n int) { record(b, c, 0, n) }) + bytesEach(b, func(c redis.UniversalClient, n int) {
@@ -87,15 +98,15 @@ func BenchmarkCost(b *testing.B) {
 
 	t := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	line := func(text string) { _, _ = fmt.Fprintln(t, text) }
-	line("\nA DELIVERY THAT IS\tBATCH OF TEN TAKES, ms\tREQUESTS TO REDIS\tBYTES KEPT IN REDIS\t")
+	line("\nA DELIVERY THAT IS\tBATCH OF TEN TAKES, ms\tREQUESTS TO REDIS\tBYTES KEPT IN REDIS\tBYTES OF LOG LINES\t")
 	for _, r := range []struct {
 		name string
 		spent
 	}{{"delivered", delivered}, {"dead-lettered", failed}, {"dead-lettered, max_wait: 500ms", unwaited}} {
-		line(fmt.Sprintf("%s\t%.0f\t%.1f\t%.0f\t", r.name, r.ms, r.requests, r.bytes))
+		line(fmt.Sprintf("%s\t%.0f\t%.1f\t%.0f\t%.0f\t", r.name, r.ms, r.requests, r.bytes, r.logs))
 	}
-	line(fmt.Sprintf("replayed\t%.1f each\t%.1f\t-\t", replayed.ms, replayed.requests))
-	line("\nA MILLION, OF WHICH FAIL\tWAITING FOR IT\tLAMBDA, GB-s\tLAMBDA, $\tSQS, $\tREQUESTS TO REDIS\tREDIS FOR A DAY, GB\tREDIS, $\tSUM, $\t")
+	line(fmt.Sprintf("replayed\t%.1f each\t%.1f\t-\t%.0f\t", replayed.ms, replayed.requests, replayed.logs))
+	line("\nA MILLION, OF WHICH FAIL\tWAITING FOR IT\tLAMBDA, GB-s\tLAMBDA, $\tSQS, $\tREQUESTS TO REDIS\tREDIS FOR A DAY, GB\tREDIS, $\tLOGS, $\tSUM, $\t")
 	for _, rate := range []float64{0.001, 0.01, 0.1} {
 		line(cost(rate, "in the invocation", delivered, failed, replayed))
 		line(cost(rate, "max_wait: 500ms", delivered, unwaited, replayed))
@@ -107,7 +118,7 @@ func BenchmarkCost(b *testing.B) {
 	densely.AddHook(fold(dense.slots))
 	large := delivered
 	large.bytes = 1.25 * fillDensely(b, densely, dense)
-	line("\nA DAY OF 10^9, OF WHICH FAIL\tLAMBDA, $\tSQS, $\tSQS SENT BY TEN, $\tREDIS HOLDS, GB\tPROCESSORS OF REDIS\tREDIS, $\tA MILLION SENT BY TEN, $\tNODES FOR REDIS\tNODES, $\tA MILLION WITH THESE, $\t")
+	line("\nA DAY OF 10^9, OF WHICH FAIL\tLAMBDA, $\tSQS, $\tSQS SENT BY TEN, $\tREDIS HOLDS, GB\tPROCESSORS OF REDIS\tREDIS, $\tLOGS, $\tA MILLION SENT BY TEN, $\tNODES FOR REDIS\tNODES, $\tA MILLION WITH THESE, $\t")
 	for _, rate := range []float64{0.001, 0.01, 0.1} {
 		line(day(rate, large, unwaited, replayed))
 	}
@@ -120,6 +131,7 @@ type expense struct {
 	byTen                  float64 // SQS, sent by ten as well
 	requests, gb, cache    float64 // Redis, with what it holds for a day
 	busy                   float64 // processors of Redis, over a day
+	logs                   float64 // of one success in a hundred
 }
 
 func expenseOf(n, rate float64, delivered, failed, replayed spent) (e expense) {
@@ -133,6 +145,7 @@ func expenseOf(n, rate float64, delivered, failed, replayed spent) (e expense) {
 	e.requests = n * ((1-rate)*delivered.requests + rate*(failed.requests+replayed.requests))
 	e.gb = n * ((1-rate)*delivered.bytes + rate*failed.bytes) / 1e9
 	e.cache = e.requests/million*cacheUnits + e.gb*24*cacheGBHour
+	e.logs = n * ((1-rate)*delivered.logs + rate*(failed.logs+replayed.logs)) / 1e9 * logsGB
 	e.busy = n * ((1-rate)*delivered.server + rate*(failed.server+replayed.server)) / million / (24 * 3600)
 	return e
 }
@@ -140,8 +153,8 @@ func expenseOf(n, rate float64, delivered, failed, replayed spent) (e expense) {
 // cost is a line of the table of a million.
 func cost(rate float64, waiting string, delivered, failed, replayed spent) string {
 	e := expenseOf(1e6, rate, delivered, failed, replayed)
-	return fmt.Sprintf("%g%%\t%s\t%.0f\t%.2f\t%.2f\t%.1f million\t%.2f\t%.2f\t%.2f\t",
-		rate*100, waiting, e.gbSeconds, e.lambda, e.sqs, e.requests/1e6, e.gb, e.cache, e.lambda+e.sqs+e.cache)
+	return fmt.Sprintf("%g%%\t%s\t%.0f\t%.2f\t%.2f\t%.1f million\t%.2f\t%.2f\t%.2f\t%.2f\t",
+		rate*100, waiting, e.gbSeconds, e.lambda, e.sqs, e.requests/1e6, e.gb, e.cache, e.logs, e.lambda+e.sqs+e.cache+e.logs)
 }
 
 // day is a line of the table of a day. Failures wait for the schedule (max_wait), and their dead letters are held for all of it.
@@ -150,8 +163,9 @@ func day(rate float64, delivered, failed, replayed spent) string {
 	e := expenseOf(n, rate, delivered, failed, replayed)
 	nodes := math.Ceil(max(e.gb/nodeGB, e.busy)) * nodeCopies
 	ofNodes := nodes * nodeHour * 24
-	return fmt.Sprintf("%g%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t",
-		rate*100, e.lambda, e.sqs, e.byTen, e.gb, e.busy, e.cache, (e.lambda+e.byTen+e.cache)/(n/1e6), nodes, ofNodes, (e.lambda+e.byTen+ofNodes)/(n/1e6))
+	beside := e.lambda + e.byTen + e.logs
+	return fmt.Sprintf("%g%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t%.0f\t%.0f\t%.2f\t",
+		rate*100, e.lambda, e.sqs, e.byTen, e.gb, e.busy, e.cache, e.logs, (beside+e.cache)/(n/1e6), nodes, ofNodes, (beside+ofNodes)/(n/1e6))
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
