@@ -101,6 +101,8 @@ func (c *Checker) call(k faultproxy.Call) {
 	switch command := strings.ToLower(k.Args[0]); {
 	case command == "eval" || command == "evalsha":
 		c.script(k, reply, h)
+	case isError(reply): // it did nothing, and told nothing: a server that loads, perhaps
+		c.counts["beside"]++
 	case command == "script" && len(k.Args) == 3 && strings.EqualFold(k.Args[1], "load"):
 		c.learn(k.Args[2])
 	case command == "zrem" && strings.HasSuffix(k.Args[1], "}:canceled") && len(k.Args) == 3:
@@ -112,6 +114,11 @@ func (c *Checker) call(k faultproxy.Call) {
 	default:
 		c.stray("%.200q is a command of which the model knows nothing", k.Args)
 	}
+}
+
+func isError(reply any) bool {
+	_, ok := reply.(faultproxy.Error)
+	return ok
 }
 
 var header = regexp.MustCompile(`(?m)^-- ([a-z_]+)\.lua:`)

@@ -152,6 +152,25 @@ func TestWhatTheLibraryDoesConforms(t *testing.T) {
 	}
 }
 
+// A server that loads what it has answers each command with an error, which says nothing of a letter.
+func TestAServerThatLoadsTellsNothing(t *testing.T) {
+	s := newStage(t)
+	s.push(0, 0)
+	l := s.claim("r")[0]
+	if _, err := s.queue.Get(t.Context(), l.Item.ID); err != nil {
+		t.Fatal(err)
+	}
+	loading := false
+	for i, e := range s.tape {
+		if e.do == nil && strings.EqualFold(e.call.Args[0], "xrange") {
+			s.tape[i].call.Reply, loading = []byte("-LOADING Redis is loading the dataset in memory\r\n"), true
+		}
+	}
+	if failed := check(s.tape, deliveries); len(failed) > 0 || !loading {
+		t.Errorf("a letter was read: %v; does not conform:\n%s", loading, strings.Join(failed, "\n"))
+	}
+}
+
 func isError(k faultproxy.Call) bool { return len(k.Reply) > 0 && k.Reply[0] == '-' }
 
 // script finds the n-th call of a script with an argument, named something else that happened.
