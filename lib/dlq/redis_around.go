@@ -60,7 +60,7 @@ func (r *Redis) around(ctx context.Context, queue string, pushes []push) (map[in
 	var canceled []redis.Z
 	for q, other := range queues {
 		for n, i := range byQueue[other] {
-			if until := notes[q][n]; until > float64(now.UnixMilli()) {
+			if until := notes[q][n]; until > 0 { // one that is over does no harm, and is pruned
 				canceled = append(canceled, redis.Z{Score: until, Member: pushes[i].delivery})
 			}
 			if found[q][n].ID == "" {
@@ -249,7 +249,7 @@ func (r *Redis) trimTo(ctx context.Context, sink string, most int, natives []str
 	return err
 }
 
-// most is how many entries that wait a queue may have so that those of its sink are at most so many together, as return.lua and
+// most is how many entries that wait a queue may have so that those of its sink are at most so many together, as
 // push.lua, return.lua and supersede.lua take it: 0 is no bound, and a negative number none at all.
 func (r *Redis) most(ctx context.Context, sink, queue string, most int) (int, error) {
 	queues, err := r.queues(ctx, sink)

@@ -28,7 +28,7 @@ func (r *Redis) ClaimDelivery(ctx context.Context, c DeliveryClaim) ([]Leased, e
 	if err != nil {
 		return nil, err
 	}
-	var all []Leased
+	var all, held []Leased
 	passes := []time.Duration{0}
 	if c.Note > 0 {
 		passes = append(passes, c.Note) // under the same token: what is leased stays so
@@ -40,9 +40,9 @@ func (r *Redis) ClaimDelivery(ctx context.Context, c DeliveryClaim) ([]Leased, e
 			if err == nil && len(all)+len(leased) > maxDelivery {
 				err = manyError(c.Sink, c.DeliveryID)
 			}
-			all = append(all, leased...)
+			all, held = append(all, leased...), append(held, leased...)
 			if err != nil {
-				return nil, errors.Join(err, r.undoClaim(ctx, c, all, queues, before))
+				return nil, joined(err, r.undoClaim(ctx, c, held, queues, before))
 			}
 		}
 	}

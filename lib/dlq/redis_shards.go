@@ -49,7 +49,7 @@ func (r *Redis) spread(ctx context.Context, sink string, pushes bool, among int)
 		return err
 	})
 	if err != nil {
-		return r.spreads.stillKnown(sink, want, pushes, err)
+		return r.spreads.stillKnown(sink, want, err)
 	}
 	a, ok := answer.([]any)
 	if !ok || len(a)%3 != 0 {
@@ -80,9 +80,10 @@ func (k *spreads) known(sink string, want int, pushes bool, within time.Duration
 	return s, age >= 0 && age < within && enough
 }
 
-// stillKnown is known where the numbers cannot be read again: they are good until pushes of a newer one may begin.
-func (k *spreads) stillKnown(sink string, want int, pushes bool, err error) (spread, error) {
-	if s, ok := k.known(sink, want, pushes, spreadFor*3/2); ok {
+// stillKnown is known where the numbers cannot be read again: they are good until pushes of a newer one may begin, those of who wants
+// more shards too.
+func (k *spreads) stillKnown(sink string, want int, err error) (spread, error) {
+	if s, ok := k.known(sink, want, false, spreadFor*3/2); ok {
 		return s, nil
 	}
 	return spread{}, err
