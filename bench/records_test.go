@@ -49,15 +49,15 @@ func BenchmarkRecords(b *testing.B) {
 
 	report(b, row{"Redis memory of a record at a million (used_memory; baseline: a key each)", "bytes", ours, baseline, ours, 80, true})
 	report(b, row{"the same by MEMORY USAGE of all keys", "bytes", byKey, baseline, byKey, 80, true})
-	report(b, row{"server time of a delivery's two calls, beside a million records", "us", recordTime(b, c), none, none, none, true})
-	report(b, row{"the same, beside none", "us", recordTime(b, redistest.Start(b).Client(b)), none, none, none, true})
+	report(b, bound("server time of a delivery's two calls, beside a million records", "µs", recordTime(b, c), none, none))
+	report(b, bound("the same, beside none", "µs", recordTime(b, redistest.Start(b).Client(b)), none, none))
 	for _, d := range densities {
 		c := redistest.Start(b).Client(b)
 		c.AddHook(fold(d.slots))
 		used := fillDensely(b, c, d)
-		report(b, row{fmt.Sprintf("Redis memory of a record at %g million a day (used_memory)", d.million), "bytes", used, baseline, used, none, true})
-		report(b, row{"the same by MEMORY USAGE of all keys", "bytes", memoryUsage(b, c) / d.records(), baseline, none, none, true})
-		report(b, row{"server time of a delivery's two calls beside these", "us", recordTime(b, c), none, none, none, true})
+		report(b, bound(fmt.Sprintf("Redis memory of a record at %g million a day (used_memory)", d.million), "bytes", used, baseline, none))
+		report(b, bound("the same by MEMORY USAGE of all keys", "bytes", memoryUsage(b, c)/d.records(), baseline, none))
+		report(b, bound("server time of a delivery's two calls beside these", "µs", recordTime(b, c), none, none))
 	}
 }
 
