@@ -46,7 +46,7 @@ func play(t *testing.T, seed uint64, s size, plant string) (p played) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(seed, s, plant)
 		a := w.run(t)
-		p = played{seed, fmt.Sprintf("%016x", w.sum), a, w.faults, w.trace}
+		p = played{seed, fmt.Sprintf("%016x", w.hash()), a, w.faults, w.trace}
 	})
 	return p
 }

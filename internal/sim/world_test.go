@@ -73,7 +73,9 @@ type world struct {
 	letterOf  map[string]string    // by dead letter: its delivery
 	own       map[*process]int     // slots that a process may have given itself
 	paced     []time.Duration      // when the receiver with a rate was attempted
-	sum       uint64               // of the trace
+	instant   time.Duration        // of the last line of the trace
+	of        uint64               // the lines of that instant, in any order: what happens at once has none
+	sum       uint64               // of the trace before
 	trace     []string
 	events    int
 	judged    bool
@@ -129,14 +131,19 @@ func (w *world) note(who, what, about, result string) {
 	}
 	w.events++
 	line := strconv.FormatInt(int64(w.at()), 10) + " " + who + " " + what + " " + about + " " + result
-	for i := range len(line) {
-		w.sum = (w.sum ^ uint64(line[i])) * 1099511628211
+	if now := w.at(); now != w.instant {
+		w.sum, w.instant, w.of = w.hash(), now, 0
 	}
-	w.sum = (w.sum ^ '\n') * 1099511628211
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(line))
+	w.of += h.Sum64()
 	if w.keep {
 		w.trace = append(w.trace, line)
 	}
 }
+
+// hash is that of the trace.
+func (w *world) hash() uint64 { return (w.sum ^ w.of) * 1099511628211 }
 
 // fault notes what must not be, with the history of the delivery. w.mu is held.
 func (w *world) fault(f *fate, format string, args ...any) {
