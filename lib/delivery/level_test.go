@@ -433,12 +433,11 @@ func TestMemoryAndRedisAgreeOnRecords(t *testing.T) {
 				crowdIn(t, c, keys[1+3*rapid.IntRange(0, 3).Draw(rt, "level")+thisTurn(t, c)], rapid.IntRange(full-2, full+1).Draw(rt, "others"))
 			},
 			"another process": func(*rapid.T) { real = delivery.NewRedis(c, prefix, 0) },
-			"a turn passes": func(rt *rapid.T) {
-				if turns == 2 {
-					rt.Skip("nothing is kept for longer")
+			"a turn passes": func(*rapid.T) {
+				if turns < 2 { // nothing is kept for longer
+					turns++
+					later(t, c, prefix)
 				}
-				turns++
-				later(t, c, prefix)
 			},
 			"": func(*rapid.T) {
 				for _, id := range []string{"a", "b", "c"} {
