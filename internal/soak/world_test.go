@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,7 +53,8 @@ type world struct {
 	class []uint8 // by delivery
 	terms []terms
 
-	seen map[int][]time.Time // when requests came, whatever they were answered, of deliveries with terms
+	seen map[int][]time.Time    // when requests came, whatever they were answered, of deliveries with terms
+	also atomic.Pointer[func()] // is told of each request too, before it is answered; nil: nothing is
 
 	checker *conform.Checker
 }
@@ -86,6 +88,9 @@ func (w *world) see(i int, at time.Time, a load.Reply) {
 	w.checker.Arrived(w.unit(i), contentOf(i), at, a.Status == http.StatusOK || a.Reset || a.Hang, a.Status == http.StatusOK)
 	if w.terms[i] != (terms{}) || wayOf(i) == later {
 		w.seen[i] = append(w.seen[i], at)
+	}
+	if tell := w.also.Load(); tell != nil {
+		(*tell)()
 	}
 }
 
