@@ -115,19 +115,21 @@ LETTERS ?=
 .PHONY: bench
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
-bench: deps ## Compare with baselines and peers in one run, and print one table (BENCH=regexp selects; LETTERS=1000000 to restore).
+bench: deps-bench ## Compare with baselines and peers in one run, and print one table (BENCH=regexp selects; LETTERS=1000000 to restore).
 	@mkdir -p build
 	cd bench && $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m . $(if $(LETTERS),-letters $(LETTERS)) | tee ../build/bench.txt
 
 .PHONY: bench-compare
-bench-compare: deps $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
+bench-compare: deps-bench $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
 	@BASE="$(BASE)" BENCH="$(filter-out .,$(BENCH))" ROUNDS="$(ROUNDS)" scripts/bench-compare.sh
 
-.PHONY: deps deps-full
+.PHONY: deps deps-full deps-bench
 deps: ## Install what `make test` needs, or say what is missing.
 	@scripts/deps.sh base
 deps-full: ## The same for `make test-full`.
 	@scripts/deps.sh full
+deps-bench: ## The same for `make bench`.
+	@scripts/deps.sh bench
 
 # A run of 100,000 takes some minutes, one of a million an hour.
 N    ?= 100000
