@@ -16,6 +16,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"backstop/internal/redistest"
 	"backstop/lib/delivery"
@@ -54,17 +56,20 @@ func postLetter(b *testing.B, r *receiver) func(raw []byte) error {
 const replayAt = policy.DefaultConcurrency
 
 // BenchmarkReplay compares the scheduled replay with a loop that only posts, and with
-// what the peers do to failed work, on the same payloads and the same Redis.
+// what the peers do to failed work, on the same payloads and the same Redis; river is on a
+// PostgreSQL beside it, which persists as little.
 func BenchmarkReplay(b *testing.B) {
 	const rounds, n = 10, 1000 // 10,000 in all
 	r := newReceiver(b, time.Millisecond)
 	c := redistest.Start(b).Client(b)
 	ours := newOurs(b, c, r)
+	onPostgres := newRiver(b, postLetter(b, r))
 	sides := map[string]side{
 		"ours": ours, "bare": &bareLoop{again(context.Background(), b, r, replayAt)},
 		"asynq": newAsynq(b, c, r), "watermill": newWatermill(b, c, r),
+		"river": onPostgres,
 	}
-	names := []string{"ours", "bare", "asynq", "watermill"}
+	names := []string{"ours", "bare", "asynq", "watermill", "river"}
 	took := map[string][]float64{}
 	for round := range rounds {
 		for k := range names {
@@ -82,6 +87,7 @@ func BenchmarkReplay(b *testing.B) {
 			progress("round %d: %s took %.0f µs each", round+1, name, took[name][round])
 		}
 	}
+	took["river, arrived"] = onPostgres.arrivedIn
 	for _, than := range []struct {
 		what, name string
 		budget     float64
@@ -89,6 +95,8 @@ func BenchmarkReplay(b *testing.B) {
 		{"scheduled replay of 10,000 to a receiver that takes 1 ms / bare POST loop", "bare", 0.6},
 		{"the same / asynq running archived tasks", "asynq", 1},
 		{"the same / watermill reading its poison queue", "watermill", 1},
+		{"the same / river retrying discarded jobs", "river", none},
+		{"the same / river until all have arrived, some not yet completed", "river, arrived", none},
 	} {
 		r := rate(than.what, "µs each", median(took["ours"]), median(took[than.name]), than.budget)
 		// Within a round both sides met the same machine.
@@ -282,6 +290,7 @@ func BenchmarkPeers(b *testing.B) {
 	client, inspector := asynq.NewClientFromRedisClient(c), asynq.NewInspectorFromRedisClient(c)
 	publisher, err := redisstream.NewPublisher(redisstream.PublisherConfig{Client: c}, watermill.NopLogger{})
 	ok(b, err)
+	onPostgres := newRiver(b, nil)
 	encoded := func(i int) []byte {
 		raw, err := json.Marshal(letter("ops", i))
 		ok(b, err)
@@ -296,11 +305,19 @@ func BenchmarkPeers(b *testing.B) {
 		},
 		func(i int) error {
 			return publisher.Publish("poison", message.NewMessage(watermill.NewUUID(), encoded(i)))
+		},
+		func(i int) error {
+			_, err := onPostgres.insert.Insert(context.Background(), riverLetter{encoded(i)}, once)
+			return err
 		})
 	report(b, rate("push of a dead letter / asynq enqueueing a task", "µs", stored[0], stored[1], none))
 	report(b, rate("push of a dead letter / watermill publishing a message", "µs", stored[0], stored[2], none))
+	report(b, rate("push of a dead letter / river inserting a job", "µs", stored[0], stored[3], none))
 	_, err = inspector.ArchiveAllPendingTasks("default")
 	ok(b, err)
+	onPostgres.discard(b, n)
+	onPostgres.stop(b) // it would look for jobs all the time
+	newest := river.NewJobListParams().States(rivertype.JobStateDiscarded).OrderBy(river.JobListOrderByTime, river.SortOrderDesc).First(50)
 	listed := interleave(b, 200,
 		func(int) error {
 			page, err := queue.Page(context.Background(), dlq.Query{Sink: "ops", Limit: 50})
@@ -315,6 +332,14 @@ func BenchmarkPeers(b *testing.B) {
 				err = errors.New("not a page")
 			}
 			return err
+		},
+		func(int) error {
+			jobs, err := onPostgres.insert.JobList(context.Background(), newest)
+			if err == nil && len(jobs.Jobs) != 50 {
+				err = errors.New("not a page")
+			}
+			return err
 		})
 	report(b, rate("page of 50 dead letters / asynq listing 50 archived tasks", "µs", listed[0], listed[1], none))
+	report(b, rate("page of 50 dead letters / river listing 50 discarded jobs", "µs", listed[0], listed[2], none))
 }
