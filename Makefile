@@ -109,18 +109,18 @@ $(LINT): tools/go.mod tools/go.sum
 $(BENCHSTAT): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$@ golang.org/x/perf/cmd/benchstat
 
-# The raw output, for benchstat, is beside the table.
+# The raw output, for benchstat, is beside the table. What is selected with BENCH says itself if it lacks PostgreSQL.
 BENCH ?= .
 LETTERS ?=
 .PHONY: bench
 bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
-bench: deps-bench ## Compare with baselines and peers in one run, and print one table (BENCH=regexp selects; LETTERS=1000000 to restore).
+bench: $(if $(filter .,$(BENCH)),deps-bench,deps) ## Compare with baselines and peers in one run, and print one table (BENCH=regexp selects; LETTERS=1000000 to restore).
 	@mkdir -p build
 	cd bench && $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m . $(if $(LETTERS),-letters $(LETTERS)) | tee ../build/bench.txt
 
 .PHONY: bench-compare
-bench-compare: deps-bench $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
+bench-compare: $(if $(filter .,$(BENCH)),deps-bench,deps) $(BENCHSTAT) ## Run the benchmarks of BASE=revision and of this tree in turn; benchstat's verdict.
 	@BASE="$(BASE)" BENCH="$(filter-out .,$(BENCH))" ROUNDS="$(ROUNDS)" scripts/bench-compare.sh
 
 .PHONY: deps deps-full deps-bench
