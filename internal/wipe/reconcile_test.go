@@ -284,9 +284,9 @@ func (r *run) wantFaults(t *testing.T, out *result, o operated) {
 	want("nothing was spilled", out.spilled > 0)
 	want("nothing that was spilled came back before the end", out.returned > 0)
 	want("nothing that was parked or held was lost and restored", out.stateful > 0)
-	want("no request to the journal was slow", r.bucket.slow.Load() > 0)
-	want("no request to the journal failed", r.bucket.failed.Load() > 0)
-	want("no answer of the journal was lost", r.bucket.cut.Load() > 0)
+	want("no request to the journal was slow", r.bucket.Slow.Load() > 0)
+	want("no request to the journal failed", r.bucket.Failed.Load() > 0)
+	want("no answer of the journal was lost", r.bucket.Cut.Load() > 0)
 	want("no reply of Redis was lost", len(r.proxy.Dropped()) > 0)
 	for _, f := range []string{local.Queue, local.Send, local.Replay} {
 		want("no process of "+f+" was killed", len(r.kills[f]) > 0)
@@ -338,9 +338,9 @@ func (r *result) print(run *run, o operated, seed uint64, sent, took time.Durati
 	}
 	row("processes killed", kills)
 	row("replies of Redis lost", len(run.proxy.Dropped()))
-	row("requests to the journal: slow by a second", run.bucket.slow.Load())
-	row("  failed", run.bucket.failed.Load())
-	row("  carried out without an answer", run.bucket.cut.Load())
+	row("requests to the journal: slow by a second", run.bucket.Slow.Load())
+	row("  failed", run.bucket.Failed.Load())
+	row("  carried out without an answer", run.bucket.Cut.Load())
 	row("runs of the schedule", run.ticks+o.ticks)
 	_, _ = fmt.Fprintf(t, "\naudit: %s\n", o.audit)
 	_, _ = fmt.Fprintf(t, "\nwipe: accepted=%d delivered=%d dead_lettered=%d spilled=%d wipes=%d restored=%d resent=%d handed_back=%d lost=%d unexplained=%d\n",

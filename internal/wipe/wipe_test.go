@@ -9,12 +9,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +23,6 @@ import (
 	"backstop/internal/lambdahost"
 	"backstop/internal/load"
 	"backstop/internal/local"
-	"backstop/internal/locals3"
 	"backstop/internal/redistest"
 )
 
@@ -57,7 +54,7 @@ type run struct {
 	server *redistest.Server
 	proxy  *faultproxy.Proxy
 	redis  redis.UniversalClient // past the proxy
-	bucket *journal
+	bucket *load.Bucket
 	ctx    context.Context
 
 	gate   sync.RWMutex // held while nobody may begin to send
@@ -77,51 +74,6 @@ type wiped struct {
 	depth map[string]int64 // dead letters by sink, just before
 	full  bool             // a sink had as many as it may
 	state map[int]bool     // deliveries whose dead letters were parked or held, and the journal knew
-}
-
-// journal is a bucket that fails now and then, and its faults so far.
-type journal struct {
-	*locals3.Server
-	url               string
-	calm              atomic.Bool
-	slow, failed, cut atomic.Int64
-
-	mu   sync.Mutex
-	rand *rand.Rand
-}
-
-// Of 1,000 requests so many are slow by a second, fail, and are carried out without an answer.
-const slow, failing, silent = 10, 10, 10
-
-func newJournal(tb testing.TB, seed uint64) *journal {
-	tb.Helper()
-	j := &journal{Server: locals3.New(bucket), rand: rand.New(rand.NewPCG(seed, 2))}
-	j.Fault = j.fault
-	server := httptest.NewServer(j)
-	tb.Cleanup(server.Close)
-	j.url = server.URL
-	return j
-}
-
-func (j *journal) fault(r *http.Request) locals3.Fault {
-	if j.calm.Load() {
-		return locals3.Fault{}
-	}
-	j.mu.Lock()
-	n := j.rand.IntN(1000)
-	j.mu.Unlock()
-	switch {
-	case n < slow:
-		j.slow.Add(1)
-		_ = delay.Sleep(r.Context(), time.Second) // whoever asked may be gone; it is carried out all the same
-	case n < slow+failing:
-		j.failed.Add(1)
-		return locals3.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}
-	case n < slow+failing+silent:
-		j.cut.Add(1)
-		return locals3.Fault{Cut: true}
-	}
-	return locals3.Fault{}
 }
 
 func TestWipe(t *testing.T) {
@@ -172,18 +124,16 @@ func start(ctx context.Context, t *testing.T, seed uint64) *run {
 	}
 	r := &run{
 		bin: bin, proxy: proxy,
-		w: newWorld(t, n, seed), server: server, redis: server.Client(t), bucket: newJournal(t, seed), ctx: ctx,
+		w: newWorld(t, n, seed), server: server, redis: server.Client(t), bucket: load.NewBucket(t, bucket, seed, nil), ctx: ctx,
 		fates: make([]history, n), kills: map[string][]time.Time{}, wiping: make(chan int, len(wipes)),
 	}
 	r.log = newLog(r.w)
+	env := r.bucket.Env("wipe")
+	env["BACKSTOP_CONCURRENCY"], env["BACKSTOP_DLQ_MAX_LEN"] = "10", strconv.Itoa(room(n))
 	r.stack, err = local.Start(ctx, local.Options{
 		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: r.w.sinks(t), Output: r.log.line,
 		Timeout: functionT, QueueTimeout: functionT, ReplayTimeout: replayT,
-		Env: map[string]string{
-			"BACKSTOP_CONCURRENCY": "10", "BACKSTOP_DLQ_MAX_LEN": strconv.Itoa(room(n)),
-			"BACKSTOP_JOURNAL": "s3://" + bucket + "/wipe", "AWS_ENDPOINT_URL_S3": r.bucket.url,
-			"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", // nobody looks at them
-		},
+		Env: env,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +170,7 @@ func (r *run) everything(t *testing.T) {
 	close(sent)
 	wg.Wait()
 	r.proxy.Set(faultproxy.Faults{})
-	r.bucket.calm.Store(true)
+	r.bucket.Calm.Store(true)
 	if n := r.Acked(); n != r.N {
 		t.Errorf("%d of %d deliveries were acknowledged in time", n, r.N)
 	}
