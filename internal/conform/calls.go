@@ -76,7 +76,7 @@ func listOf(v any) []any {
 
 // harmless commands change nothing that is followed.
 var harmless = strings.Fields("hello client ping auth select command cluster info exists smembers scard xlen hget hmget hgetall hlen hkeys get mget " +
-	"zscore zmscore zrange zrangebyscore zrangebylex zcard xrevrange sadd time dbsize ttl pttl type")
+	"zscore zmscore zrange zrangebyscore zrangebylex zcard xrevrange sadd sscan smismember srandmember time dbsize ttl pttl type")
 
 // call checks one command.
 func (c *Checker) call(k faultproxy.Call) {
@@ -158,8 +158,8 @@ func (c *Checker) learn(source string) string {
 }
 
 // beside are the scripts beside the protocol that change nothing that is followed; the model says the same of others, which make or unpark letters.
-var beside = strings.Fields("delivery/pending.lua dlq/gate.lua dlq/group_note.lua dlq/mend.lua dlq/new_groups.lua dlq/pause.lua " +
-	"dlq/prune.lua dlq/shards.lua flow/hold.lua flow/rate.lua")
+var beside = strings.Fields("delivery/pending.lua dlq/gate.lua dlq/group_note.lua dlq/journal_save.lua dlq/mend.lua dlq/new_groups.lua dlq/pause.lua " +
+	"dlq/prune.lua dlq/shards.lua dlq/unjournaled.lua flow/hold.lua flow/rate.lua")
 
 // script checks a call of a script.
 func (c *Checker) script(k faultproxy.Call, reply any, h how) {
@@ -191,7 +191,7 @@ func (c *Checker) script(k faultproxy.Call, reply any, h how) {
 	case script != "" && (model.Scripts[script] == model.Read || slices.Contains(beside, script)):
 		c.counts["beside"]++
 	case script == "":
-		c.stray("the script %.80q is none of which the model knows", k.Args[1])
+		c.stray("the script %.80q is none of which the model knows: %.300q", k.Args[1], k.Args[2:])
 	default:
 		c.stray("%s (%s) is not followed", script, model.Scripts[script])
 	}
@@ -209,6 +209,8 @@ var followed = map[string]func(*Checker, call){
 	"dlq/claim.lua": (*Checker).claim, "dlq/take.lua": (*Checker).claim, "dlq/overdue.lua": (*Checker).claim, "dlq/delivery.lua": (*Checker).take,
 	"dlq/canceled.lua": (*Checker).canceled, "dlq/begin.lua": (*Checker).begin, "dlq/settle.lua": (*Checker).settle,
 	"dlq/release.lua": (*Checker).release, "dlq/discard.lua": (*Checker).discard, "flow/swap.lua": (*Checker).swap,
+	"dlq/journal_lease.lua": (*Checker).keeper, "dlq/journal_note.lua": (*Checker).noteJournal, "dlq/journaled.lua": (*Checker).journaled,
+	"dlq/return.lua": (*Checker).back,
 }
 
 // step makes the step of a call.
@@ -335,6 +337,14 @@ func (c *Checker) item(sink, text string) (it item, p place, ok bool) {
 // firstOf is the push key of a delivery's first generation, of one of any.
 func firstOf(key string) string { return key[strings.IndexByte(key, ',')+1:] }
 
+// pushOf is a letter that is stored: when it is due, as the scripts write it, and its address in the journal.
+func pushOf(it item, p place, when, address string) model.Push {
+	due, expires, _ := strings.Cut(when, " ")
+	return model.Push{
+		Content: p.content, Held: due == "never", Expired: due == "expired", Unanswered: it.unanswered(), Due: numberOf(due), Expires: numberOf(expires), Address: address,
+	}
+}
+
 func (c *Checker) push(k call) {
 	const before, each = 5, 7
 	answer := listOf(k.reply)
@@ -351,15 +361,14 @@ func (c *Checker) push(k call) {
 		if !ok {
 			continue
 		}
-		due, expires, _ := strings.Cut(a[4], " ")
-		push := model.Push{
-			Content: p.content, Held: due == "never", Expired: due == "expired", Unanswered: it.unanswered(), Due: numberOf(due), Expires: numberOf(expires),
-		}
+		push := pushOf(it, p, a[4], a[6])
+		c.addresses[k.sink()+" "+push.Address] = p
 		status, id, text := "", "", it.Reason
 		if k.known() {
 			status, id = textOf(answer[1+3*n]), textOf(answer[2+3*n])
-			text += ": " + status
-			c.letters[k.sink()+" "+id] = p
+			if text += ": " + status; id != "" {
+				c.letters[k.sink()+" "+id] = p
+			}
 		}
 		c.firsts[k.sink()+" "+firstOf(a[0])] = p.i
 		c.step(k, p.i, "push", text, "", func(f *model.Followed) string { return f.Push(k.at(), push, status, id) })

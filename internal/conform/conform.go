@@ -49,16 +49,19 @@ type Checker struct {
 	texts    []string
 	numbers  map[string]uint16
 
-	scripts  map[string]string // by hash: path below lib/
-	letters  map[string]place
-	firsts   map[string]int // by sink and push key of a first generation
-	tokens   map[string]int // of cancellations under way
-	gates    map[string][]string
-	suspects []suspect
-	counts   map[string]int
-	failures int
-	steps    atomic.Int64
-	failed   atomic.Int64
+	scripts map[string]string // by hash: path below lib/
+	letters map[string]place
+	firsts  map[string]int // by sink and push key of a first generation
+	// addresses are those of the journal, by sink and address, and keepers who work on it, by sink.
+	addresses map[string]place
+	keepers   map[string]keeper
+	tokens    map[string]int // of cancellations under way
+	gates     map[string][]string
+	suspects  []suspect
+	counts    map[string]int
+	failures  int
+	steps     atomic.Int64
+	failed    atomic.Int64
 }
 
 // place is what a letter is of.
@@ -100,7 +103,8 @@ func New(o Options) *Checker {
 	c := &Checker{
 		o: o, events: make(chan func(), queued), done: make(chan struct{}), start: time.Now(),
 		followed: make([]model.Followed, o.N), history: make([][]note, o.N), left: map[int]bool{}, numbers: map[string]uint16{},
-		scripts: map[string]string{}, letters: map[string]place{}, firsts: map[string]int{}, tokens: map[string]int{}, gates: map[string][]string{},
+		scripts: map[string]string{}, letters: map[string]place{}, addresses: map[string]place{}, keepers: map[string]keeper{},
+		firsts: map[string]int{}, tokens: map[string]int{}, gates: map[string][]string{},
 		counts: map[string]int{},
 	}
 	go func() {

@@ -12,8 +12,6 @@ import (
 
 // elsewhere are scripts that no run that is checked calls, by why: a call of one does not conform.
 var elsewhere = map[string]string{
-	"dlq/journal_lease.lua": "the soak has no journal", "dlq/journal_note.lua": "the soak has no journal", "dlq/journal_save.lua": "the soak has no journal",
-	"dlq/journaled.lua": "the soak has no journal", "dlq/return.lua": "the soak has no journal", "dlq/unjournaled.lua": "the soak has no journal",
 	"dlq/room.lua":      "no sink has several queues",
 	"dlq/supersede.lua": "nobody edits", "dlq/superseded.lua": "nobody edits", "dlq/unpark.lua": "no operator is at work", "dlq/retire.lua": "nothing is so old",
 	"replay/operation_cancel.lua": "no bulk operations", "replay/operation_create.lua": "no bulk operations", "replay/operation_resume.lua": "no bulk operations",

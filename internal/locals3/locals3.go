@@ -7,6 +7,7 @@
 package locals3
 
 import (
+	"bytes"
 	"crypto/md5" //nolint:gosec // the ETag of S3
 	"encoding/hex"
 	"encoding/xml"
@@ -25,6 +26,9 @@ type Server struct {
 	// Fault is asked before each request, outside of any lock: it may wait. Nil, or a zero Fault:
 	// the request is answered as it should be. It is set before the first request.
 	Fault func(r *http.Request) Fault
+	// Watch is told of each change of an object, in their order, before whoever asked for it is: what it was and what
+	// it is, nil where there is none. It must not change them, nor call the server. Nil: nobody is.
+	Watch func(bucket, name string, was, now []byte)
 
 	mu      sync.Mutex
 	buckets map[string]*bucket
@@ -216,7 +220,7 @@ func (s *Server) answer(r *http.Request) (respond, *apiError) {
 	switch {
 	case key == "" && r.Method == http.MethodPost && q.Has("delete"):
 		s.calls["delete"]++
-		return s.deleteAll(b, body)
+		return s.deleteAll(name, body)
 	case key == "" && r.Method == http.MethodGet && q.Has("versions"):
 		s.calls["versions"]++
 		return b.versions(q.Get("prefix"), q.Get("key-marker"), q.Get("version-id-marker"), limit(q.Get("max-keys")))
@@ -225,13 +229,13 @@ func (s *Server) answer(r *http.Request) (respond, *apiError) {
 		return b.list(q.Get("prefix"), q.Get("start-after"), q.Get("continuation-token"), q.Get("delimiter"), limit(q.Get("max-keys")))
 	case r.Method == http.MethodPut:
 		s.calls["put"]++
-		return s.put(b, key, body, r.Header)
+		return s.put(name, key, body, r.Header)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		s.calls["get"]++
 		return b.get(key, q.Get("versionId"))
 	case r.Method == http.MethodDelete:
 		s.calls["delete"]++
-		s.remove(b, key, q.Get("versionId"))
+		s.remove(name, key, q.Get("versionId"))
 		return func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }, nil
 	}
 	return nil, failure(http.StatusMethodNotAllowed, "MethodNotAllowed")
@@ -245,7 +249,8 @@ func limit(text string) int {
 	return n
 }
 
-func (s *Server) put(b *bucket, key string, body []byte, h http.Header) (respond, *apiError) {
+func (s *Server) put(name, key string, body []byte, h http.Header) (respond, *apiError) {
+	b := s.buckets[name]
 	now := b.current(key)
 	if h.Get("If-None-Match") == "*" && now != nil {
 		return nil, failure(http.StatusPreconditionFailed, "PreconditionFailed")
@@ -260,6 +265,7 @@ func (s *Server) put(b *bucket, key string, body []byte, h http.Header) (respond
 	}
 	sum := md5.Sum(body) //nolint:gosec // the ETag of S3
 	v := version{id: s.id(), body: body, etag: `"` + hex.EncodeToString(sum[:]) + `"`, at: time.Now().UTC()}
+	s.watch(name, key, bodyOf(now), body)
 	b.objects[key] = append(b.objects[key], v)
 	if now == nil {
 		b.names = nil
@@ -302,22 +308,39 @@ func (b *bucket) get(key, id string) (respond, *apiError) {
 	}, nil
 }
 
+func (s *Server) watch(bucket, name string, was, now []byte) {
+	if s.Watch != nil && !bytes.Equal(was, now) {
+		s.Watch(bucket, name, was, now)
+	}
+}
+
+func bodyOf(v *version) []byte {
+	if v == nil {
+		return nil
+	}
+	return v.body
+}
+
 // remove deletes an object, or one of its versions.
-func (s *Server) remove(b *bucket, key, id string) {
+func (s *Server) remove(name, key, id string) {
+	b := s.buckets[name]
 	b.names = nil
+	was := bodyOf(b.current(key))
 	if id != "" {
 		b.objects[key] = slices.DeleteFunc(b.objects[key], func(v version) bool { return v.id == id })
 		if len(b.objects[key]) == 0 {
 			delete(b.objects, key)
 		}
+		s.watch(name, key, was, bodyOf(b.current(key)))
 		return
 	}
-	if b.current(key) != nil {
+	if was != nil {
+		s.watch(name, key, was, nil)
 		b.objects[key] = append(b.objects[key], version{id: s.id(), at: time.Now().UTC(), deleted: true})
 	}
 }
 
-func (s *Server) deleteAll(b *bucket, body []byte) (respond, *apiError) {
+func (s *Server) deleteAll(name string, body []byte) (respond, *apiError) {
 	var asked struct {
 		Object []struct{ Key, VersionId string } //nolint:revive // as S3 spells it
 	}
@@ -325,7 +348,7 @@ func (s *Server) deleteAll(b *bucket, body []byte) (respond, *apiError) {
 		return nil, failure(http.StatusBadRequest, "MalformedXML")
 	}
 	for _, o := range asked.Object {
-		s.remove(b, o.Key, o.VersionId)
+		s.remove(name, o.Key, o.VersionId)
 	}
 	return encoded(struct {
 		XMLName xml.Name `xml:"DeleteResult"`

@@ -31,6 +31,7 @@ type Followed struct {
 	tokens       []uint64
 	fingerprints [Contents]string
 	settled      []token // those that a letter was settled under
+	addresses    []address
 
 	cancels  int32           // callers who are at canceling it
 	messages int32           // of the queue of requests
@@ -377,7 +378,12 @@ func (f *Followed) Broken(rest bool) (name, text string) {
 			case f.unheld && !d.Blind:
 				return BeginBeforeSend.String(), ruleTexts[BeginBeforeSend].text
 			default:
-				p = d.broken(rest, f.cancels > 0)
+				if d.lacks() {
+					return LackIsNoted.String(), ruleTexts[LackIsNoted].text
+				}
+				if p = d.broken(rest, f.cancels > 0); p == Kept && rest && d.left() {
+					p = NothingStays
+				}
 			}
 		}
 		if p == Kept {
@@ -399,6 +405,9 @@ func (f *Followed) String() string {
 		for c := range w.d {
 			if l := w.d[c].Letter; l.There {
 				fmt.Fprintf(&b, ", letter %s of content %d", w.letters[c].id, c+1)
+				if l.Address != 0 {
+					fmt.Fprintf(&b, " at address %d", l.Address)
+				}
 				if l.Lease.By != 0 {
 					fmt.Fprintf(&b, " leased by %d (over: %v)", l.Lease.By, l.Lease.Over)
 				}
@@ -406,6 +415,11 @@ func (f *Followed) String() string {
 		}
 		if w.d[0].Note {
 			b.WriteString(", noted as canceled")
+		}
+		for c := range w.d {
+			if d := &w.d[c]; d.Open|d.Spill|d.Ended != 0 || d.Unjournaled {
+				fmt.Fprintf(&b, "; the journal has addresses %08b of content %d, %08b spilled; over are %08b, lacking: %v", d.Open, c+1, d.Spill, d.Ended, d.Unjournaled)
+			}
 		}
 	}
 	return b.String()

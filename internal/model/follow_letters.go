@@ -14,12 +14,23 @@ type Push struct {
 	Unanswered int
 	// Due is when it is due, in milliseconds from now, and Expires when its time is over, in Unix milliseconds. Zero: at once, and never.
 	Due, Expires int64
+	// Address is that in the journal; empty where there is none.
+	Address string
+}
+
+func (p Push) stored(at Span, id string) stored {
+	l := stored{id: id, expires: p.Expires}
+	if p.Due != 0 {
+		l.due = at.From + p.Due
+	}
+	return l
 }
 
 // Push stores a letter. Empty status: nobody knows whether it was stored.
 func (f *Followed) Push(at Span, p Push, status, id string) string {
 	f.pass(at)
 	f.told(p.Content, p.Unanswered)
+	a := f.address(p.Address)
 	return f.step(at, status != "", func(w *real) string {
 		d, l := &w.d[p.Content], &w.letters[p.Content]
 		if d.Letter.There && l.id == "" {
@@ -33,17 +44,16 @@ func (f *Followed) Push(at Span, p Push, status, id string) string {
 		switch {
 		case d.Letter.There && over && l.expires != p.Expires:
 			return "it is stored beside one of the same content, whose time is over: that is not followed"
+		case status == "full" && want == "stored":
+			return ""
 		case status != "" && status != want:
 			return fmt.Sprintf("a push is answered with %q, the model's answer is %q", status, want)
 		case want == "exists" && status != "" && id != l.id:
 			return fmt.Sprintf("a push finds letter %s, and the model's is %s", id, l.id)
-		case want == "exists":
-			return ""
 		}
-		d.push(0, Letter{Held: p.Held, Expired: p.Expired, Unanswered: p.Unanswered > 0}, false)
-		*l = stored{id: id, expires: p.Expires}
-		if p.Due != 0 {
-			l.due = at.From + p.Due
+		d.push(a, Letter{Held: p.Held, Expired: p.Expired, Unanswered: p.Unanswered > 0}, p.Address != "")
+		if want == "stored" {
+			*l = p.stored(at, id)
 		}
 		return ""
 	})
@@ -264,13 +274,16 @@ func (f *Followed) Settle(at Span, s Settle, known, applied bool) string {
 	wrong := f.step(at, known, func(w *real) string {
 		d, l := &w.d[s.Content], &w.letters[s.Content]
 		r, received := d.Record, d.Received
-		has := d.Letter.There && l.id == s.ID && d.settle(by, fate, s.Unanswered > 0, false, 0)
+		struck := f.struck(d, at)
+		has := d.Letter.There && l.id == s.ID && d.settle(by, fate, s.Unanswered > 0, d.Letter.Address > 0, 0)
 		if known && applied != (has || slices.Contains(f.settled, by)) {
 			return fmt.Sprintf("%s: %q of letter %s by %d is applied: %v, the model says %v", rule(SettleFenced), s.Action, s.ID, by, applied, !applied)
 		}
 		switch {
 		case !has:
 			return ""
+		case fate == isGivenUp && !struck && known:
+			return rule(OrderLeavesJournal)
 		case fate == isDelivered && received == 0:
 			return rule(SettleAfterSend)
 		case fate == isDelivered && r.Status != delivered && r.Status != canceled && !d.Blind && !d.Loose && known:
@@ -321,7 +334,7 @@ func (f *Followed) Discard(at Span, content int, id string, known bool, told int
 			return fmt.Sprintf("the removal of letter %s is answered with %d, the model's answer is %d", id, told, want)
 		}
 		if want == 1 {
-			d.remove(false)
+			d.remove(d.Letter.Address > 0)
 		}
 		return ""
 	})

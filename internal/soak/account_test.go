@@ -9,10 +9,13 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
 
+	"backstop/internal/load"
+	"backstop/internal/locals3"
 	"backstop/internal/redistest"
 )
 
@@ -21,11 +24,12 @@ type entry struct {
 	at      time.Time
 	reason  string
 	expires time.Time
+	spilled bool // the journal has it, and the queue does not
 	waits   bool // for the schedule to mark it as expired, or for its expiry
 }
 
-// readDeadLetters reads every stream, past the proxy and past our code.
-func readDeadLetters(t *testing.T, server *redistest.Server, w *world) map[int][]entry {
+// deadLetters reads every stream, past the proxy and past our code, and what the journal has for the queue.
+func (s *soak) deadLetters(t *testing.T, server *redistest.Server) map[int][]entry {
 	t.Helper()
 	client := server.Client(t)
 	entries := map[int][]entry{}
@@ -39,30 +43,55 @@ func readDeadLetters(t *testing.T, server *redistest.Server, w *world) map[int][
 			t.Fatal(err)
 		}
 		for _, m := range messages {
-			var it struct {
-				DeliveryID string    `json:"delivery_id"`
-				Reason     string    `json:"reason"`
-				ExpiresAt  time.Time `json:"expires_at"`
-				Message    struct {
-					Body int `json:"body,string"`
-				} `json:"message"`
-			}
 			raw, _ := m.Values["item"].(string)
-			if err := json.Unmarshal([]byte(raw), &it); err != nil {
-				t.Fatalf("entry %s: %v", m.ID, err)
-			}
-			i := it.Message.Body
-			if i < 0 || i >= len(w.class) || w.id(i) != it.DeliveryID {
-				t.Fatalf("entry %s belongs to no delivery: %s", m.ID, raw)
-			}
+			i, e := s.read(t, raw)
 			var ms int64
 			if _, err := fmt.Sscanf(m.ID, "%d-", &ms); err != nil {
 				t.Fatal(err)
 			}
-			entries[i] = append(entries[i], entry{time.UnixMilli(ms), it.Reason, it.ExpiresAt, slices.Contains(unmarked, m.ID)})
+			e.at, e.waits = time.UnixMilli(ms), slices.Contains(unmarked, m.ID)
+			entries[i] = append(entries[i], e)
+		}
+	}
+	for _, l := range s.spilled() {
+		for text := range strings.SplitSeq(strings.TrimSuffix(string(l.Body), "\n"), "\n") {
+			if text == "null" {
+				continue
+			}
+			// What the queue has as well is one, and what was canceled meanwhile does not come back.
+			if i, e := s.read(t, text); len(entries[i]) == 0 && s.told[i].canceled.IsZero() {
+				e.at, e.spilled, e.waits = l.From, true, e.reason != "expired"
+				entries[i] = append(entries[i], e)
+			}
 		}
 	}
 	return entries
+}
+
+// read reads a dead letter, but for what is not in it.
+func (s *soak) read(t *testing.T, text string) (int, entry) {
+	t.Helper()
+	var it struct {
+		DeliveryID string    `json:"delivery_id"`
+		Reason     string    `json:"reason"`
+		ExpiresAt  time.Time `json:"expires_at"`
+		Message    struct {
+			Body int `json:"body,string"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal([]byte(text), &it); err != nil {
+		t.Fatalf("dead letter %s: %v", text, err)
+	}
+	i := it.Message.Body
+	if i < 0 || i >= len(s.w.class) || s.w.id(i) != it.DeliveryID {
+		t.Fatalf("a dead letter belongs to no delivery: %s", text)
+	}
+	return i, entry{reason: it.Reason, expires: it.ExpiresAt}
+}
+
+// spilled are the objects that the queue is still to take.
+func (s *soak) spilled() []locals3.Life {
+	return slices.DeleteFunc(s.bucket.Lives("journal", journalFolder+"/spill/"), func(l locals3.Life) bool { return !l.Until.IsZero() })
 }
 
 // result is the account of a run.
@@ -82,6 +111,8 @@ type result struct {
 	late                                       int // requests that came after the expiry, and had begun before
 	latest                                     time.Duration
 	evictedWaiting                             int
+	spills                                     int // dead letters that the journal had and the queue did not
+	bucket                                     *load.Bucket
 	reasons                                    map[string]int
 	faults                                     []string
 }
@@ -110,7 +141,7 @@ func (r *result) fault(format string, args ...any) {
 
 // reconcile holds every delivery against what arrived and what is stored.
 func (s *soak) reconcile(entries map[int][]entry, died map[int]bool, drops []time.Time, restarts [][2]time.Time) *result {
-	r := &result{accepted: len(s.fates), evicted: int(s.evicted.Load()), evictedWaiting: int(s.evictedWaiting.Load()), reasons: map[string]int{}}
+	r := &result{bucket: s.bucket, accepted: len(s.fates), evicted: int(s.evicted.Load()), evictedWaiting: int(s.evictedWaiting.Load()), reasons: map[string]int{}}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	for i, f := range s.fates {
@@ -123,7 +154,9 @@ func (s *soak) reconcile(entries map[int][]entry, died map[int]bool, drops []tim
 		}
 		r.handedBackEvents += f.handedBack
 		for _, e := range stored {
-			r.reasons[e.reason]++
+			if r.reasons[e.reason]++; e.spilled {
+				r.spills++
+			}
 		}
 		switch {
 		case len(stored) > 1:
@@ -245,6 +278,10 @@ func (r *result) print(out io.Writer, seed uint64, took time.Duration, restarts,
 	row("  the latest", r.latest)
 	row("records of accepted or canceled ones evicted", r.evictedWaiting)
 	row("records evicted", r.evicted)
+	row("dead letters spilled before the replays", r.spills)
+	row("requests to the journal: slow by a second", r.bucket.Slow.Load())
+	row("  failed", r.bucket.Failed.Load())
+	row("  carried out without an answer", r.bucket.Cut.Load())
 	row("handed back and sent again", r.handedBackEvents)
 	row("stored and handed back, reply lost", r.storedAndHandedBack)
 	row("arrived more than once, explained", r.duplicates)

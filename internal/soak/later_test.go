@@ -288,6 +288,9 @@ func (s *soak) diedWith(t *testing.T) map[int]bool {
 		}
 		died[i] = known && rec.Unanswered > 0 || !known && s.told[i].forgotten // of which nobody knows
 	}
+	if err := s.records.ScriptFlush(context.Background()).Err(); err != nil { // who asks for them next is recorded
+		t.Fatal(err)
+	}
 	return died
 }
 

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +41,12 @@ var (
 
 // functionT is the functions' time: what a process that is killed has leased comes again some seconds after that.
 const functionT = 5 * time.Second
+
+// away is how long Redis is away at each restart, at least.
+const away = 600 * time.Millisecond
+
+// journalFolder is the journal's in its bucket.
+const journalFolder = "soak"
 
 // mostReplayKills is how many replays are killed at most: a letter under which three die in a row is left to an operator.
 const mostReplayKills = 2
@@ -72,6 +80,7 @@ type soak struct {
 	kills atomic.Int64
 
 	records redis.UniversalClient // past the proxy
+	bucket  *load.Bucket          // of the journal
 	evicted atomic.Int64
 
 	told           []*told // by delivery
@@ -100,10 +109,15 @@ func TestSoak(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute+time.Duration(*flagN)*perDelivery)
 	defer cancel()
 	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}, reused: map[int]bool{}}
+	bucket := load.NewBucket(t, "journal", seed, func(_, name string, was, now []byte) {
+		w.checker.Journal(strings.TrimPrefix(name, journalFolder+"/"), was, now)
+	})
+	env := bucket.Env(journalFolder)
+	env["BACKSTOP_CONCURRENCY"], env["BACKSTOP_DLQ_MAX_LEN"] = "10", strconv.Itoa(*flagN/50) // the sink that is down has more
 	stack, err := local.Start(ctx, local.Options{
 		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, ReplayTimeout: functionT, Output: j.line,
 		QueueVisibility: functionT + time.Second, QueueConcurrency: 8,
-		Env: map[string]string{"BACKSTOP_CONCURRENCY": "10"},
+		Env: env,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +129,7 @@ func TestSoak(t *testing.T) {
 
 	options := server.Options()
 	options.MaxRetries = -1 // who tries again does not know what it did
-	s := &soak{w: w, stack: stack, proxy: proxy, log: j, ctx: ctx, fates: make([]fate, *flagN), records: redis.NewUniversalClient(options)}
+	s := &soak{w: w, stack: stack, proxy: proxy, bucket: bucket, log: j, ctx: ctx, fates: make([]fate, *flagN), records: redis.NewUniversalClient(options)}
 	defer s.records.Close()
 	s.Driver = load.Driver{Name: "soak", N: *flagN, Send: s.send, Call: s.post, More: w.checker.Progress}
 	s.Start(ctx)
@@ -130,12 +144,14 @@ func TestSoak(t *testing.T) {
 	s.empty(t)
 	sent := time.Since(began)
 
-	entries := readDeadLetters(t, server, w)
+	entries := s.deadLetters(t, server)
 	r := s.reconcile(entries, s.diedWith(t), proxy.Dropped(), restarted)
 	replayed := s.replayAll(t, r)
 	proxy.Set(faultproxy.Faults{})
+	bucket.Calm.Store(true)
+	s.tickAll(t, server)
 	checked := w.checker.Close()
-	s.reconcileReplay(t, r, entries, readDeadLetters(t, server, w))
+	s.reconcileReplay(t, r, entries, s.deadLetters(t, server))
 	s.holdTimes(r)
 	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
 
@@ -152,6 +168,9 @@ func TestSoak(t *testing.T) {
 	}
 	if r.evicted == 0 || r.reused == 0 {
 		t.Errorf("%d records were evicted and %d ids found used: the run was too short for that", r.evicted, r.reused)
+	}
+	if b := r.bucket; r.spills == 0 || b.Slow.Load()+b.Failed.Load()+b.Cut.Load() == 0 {
+		t.Errorf("%d dead letters were spilled, and %d requests to the journal failed or were slow: the run was too short for that", r.spills, b.Slow.Load()+b.Failed.Load()+b.Cut.Load())
 	}
 	if r.reasons["open"] == 0 || r.reasons["throttled"] == 0 {
 		t.Errorf("dead letters by reason: %v; no breaker opened, or no rate held", r.reasons)
@@ -343,6 +362,8 @@ func (s *soak) trouble(t *testing.T, server *redistest.Server) <-chan [][2]time.
 			progress := s.Progress()
 			if want := int(progress * float64(*flagRestarts+1) * 1.1); len(restarts) < min(want, *flagRestarts) {
 				from := time.Now()
+				server.Kill(t)
+				_ = delay.Sleep(s.ctx, away) // what is pushed meanwhile is spilled
 				server.Restart(t)
 				restarts = append(restarts, [2]time.Time{from, time.Now()})
 			}
@@ -383,13 +404,45 @@ func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 			t.Fatal(err)
 		}
 		r.saidMarked += sum.Expired
-		if sum.Remaining == 0 {
+		if sum.Remaining == 0 && len(s.spilled()) == 0 {
 			return runs + 1
 		}
 		_ = delay.Sleep(context.Background(), 200*time.Millisecond)
 	}
-	t.Errorf("dead letters are still due after %s of replays", limit)
+	t.Errorf("dead letters are still due, or spilled, after %s of replays", limit)
 	return runs
+}
+
+// tickAll runs the schedule until the journal has nothing to do any more.
+func (s *soak) tickAll(t *testing.T, server *redistest.Server) {
+	t.Helper()
+	client := server.Client(t)
+	left := func() (all []string) {
+		for _, c := range classes {
+			for _, set := range []string{":ended", ":unjournaled"} {
+				members, err := client.SMembers(context.Background(), "{backstop:dlq:"+c.name+"}"+set).Result()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range members {
+					if group, _, _ := strings.Cut(m, ":"); set == ":unjournaled" || strings.HasSuffix(group, "-1") { // other objects wait for their other lines
+						all = append(all, c.name+set+" "+m)
+					}
+				}
+			}
+		}
+		return all
+	}
+	for deadline := time.Now().Add(2*time.Minute + time.Duration(len(s.fates))*perDelivery/4); len(left()) > 0; {
+		if time.Now().After(deadline) {
+			t.Errorf("the ticks leave %q", left())
+			return
+		}
+		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
+		if err != nil || res.FunctionError != "" {
+			t.Fatalf("a tick: %v %s", err, res.Payload)
+		}
+	}
 }
 
 // killReplays has runs killed while what they send arrives, at even distances among the letters that are due. It counts them.
