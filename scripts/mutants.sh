@@ -438,6 +438,12 @@ GOFLAGS=-tags=full mutant 'soak: a lease of a record ends at once' lib/delivery/
 GOFLAGS=-tags=full mutant 'soak: a replay settles before the record is told' lib/replay/attempt.go \
   's/noted, err := e\.Records\.Update\(ctx, changes\.\.\.\)/noted, err := make([]delivery.Status, len(changes)), error(nil)/' \
   ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: an address is forgotten whose object stays' lib/journal/keeper_tick.go \
+  's/(if err := t\.k\.remove\(ctx, names)(\); err != nil \{\n\t\treturn err\n\t\}\n\tt\.r\.Deleted)/$1\[:0\]$2/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: given up, and the journal still has it' lib/journal/drop.go \
+  's/missing := q\.forget\(ctx, s, drops\)/var missing error/' \
+  ./internal/soak 'TestSoak'
 GOFLAGS=-tags=full mutant 'soak: sent without a record' lib/delivery/sender.go \
   's/if !r\.Fresh \|\| p\.later \{/if p.later || r.Queued {/' \
   ./internal/soak 'TestSoak'

@@ -40,13 +40,41 @@ func (k call) arg(n int) string {
 
 func (k call) number(n int) int64 { return numberOf(k.arg(n)) }
 
-// sink is that of the queue that a call is of.
-func (k call) sink() string {
+// queue is the one that a call is of: a sink's, or one of its shards.
+func (k call) queue() string {
 	if len(k.keys) == 0 {
 		return ""
 	}
-	_, sink, _ := strings.Cut(k.keys[0], ":dlq:")
+	_, queue, _ := strings.Cut(k.keys[0], ":dlq:")
+	return queue
+}
+
+// sink is that of the queue.
+func (k call) sink() string {
+	sink, _, _ := strings.Cut(k.queue(), "~")
 	return sink
+}
+
+// shard is that of the queue.
+func (k call) shard() int {
+	_, shard, _ := strings.Cut(k.queue(), "~")
+	return int(numberOf(shard))
+}
+
+// shardOf is the shard that a native id tells.
+func shardOf(id string) int {
+	const each = 1_000_000_000_000
+	_, seq, _ := strings.Cut(id, "-")
+	n, err := strconv.ParseUint(seq, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return int(n / each) //nolint:gosec // at most 10^8
+}
+
+// home reports whether letters of a delivery are pushed to the queue of a call.
+func (c *Checker) home(k call, i int) bool {
+	return c.o.Shard == nil && k.shard() == 0 || c.o.Shard != nil && c.o.Shard(i) == k.shard()
 }
 
 // numberOf reads what the protocol has of a number; 0: it is none.
@@ -105,6 +133,8 @@ func (c *Checker) call(k faultproxy.Call) {
 		c.counts["beside"]++
 	case command == "script" && len(k.Args) == 3 && strings.EqualFold(k.Args[1], "load"):
 		c.learn(k.Args[2])
+	case command == "zadd" && strings.HasSuffix(k.Args[1], "}:canceled") && len(k.Args) > 3 && strings.EqualFold(k.Args[2], "gt"):
+		c.noteCopied(call{Call: k, reply: reply, how: h})
 	case command == "zrem" && strings.HasSuffix(k.Args[1], "}:canceled") && len(k.Args) == 3:
 		c.unnote(call{Call: k, reply: reply, how: h})
 	case command == "xrange" && len(k.Args) == 4 && k.Args[2] == k.Args[3] && h != unknown:
@@ -345,6 +375,13 @@ func pushOf(it item, p place, when, address string) model.Push {
 	}
 }
 
+// belongs holds the queue that a letter is stored in against where its delivery's are.
+func (c *Checker) belongs(k call, i int) {
+	if !c.home(k, i) {
+		c.stray("%s stores a letter of %s in %s, and its delivery's are elsewhere", k.script, c.o.Name(i), k.queue())
+	}
+}
+
 func (c *Checker) push(k call) {
 	const before, each = 5, 7
 	answer := listOf(k.reply)
@@ -361,6 +398,7 @@ func (c *Checker) push(k call) {
 		if !ok {
 			continue
 		}
+		c.belongs(k, p.i)
 		push := pushOf(it, p, a[4], a[6])
 		c.addresses[k.sink()+" "+push.Address] = p
 		status, id, text := "", "", it.Reason
@@ -441,7 +479,7 @@ func (c *Checker) claim(k call) {
 // borrowed is a claim without an answer: any letter of the sink that is free may be leased by it.
 func (c *Checker) borrowed(k call) {
 	for key, p := range c.letters {
-		if sink, id, _ := strings.Cut(key, " "); sink == k.sink() && c.followed[p.i].Free(k.at(), p.content, id) {
+		if sink, id, _ := strings.Cut(key, " "); sink == k.sink() && shardOf(id) == k.shard() && c.followed[p.i].Free(k.at(), p.content, id) {
 			c.step(k, p.i, "claim", "perhaps", k.arg(1), func(f *model.Followed) string {
 				f.Borrow(k.at(), p.content, id, k.arg(1), k.number(2), k.script != "dlq/claim.lua")
 				return ""
@@ -458,6 +496,13 @@ func (c *Checker) take(k call) {
 		return
 	}
 	c.firsts[first] = i
+	if !c.home(k, i) {
+		if answer := listOf(k.reply); k.known() && (numberOf(answer[0]) != 0 || len(listOf(answer[1])) > 0) {
+			c.stray("dlq/delivery.lua finds letters of %s in %s: %v", c.o.Name(i), k.queue(), k.reply)
+		}
+		c.counts["beside"]++
+		return
+	}
 	t := model.Take{Token: k.arg(1), TTL: k.number(2), Note: k.number(5)}
 	text := "takes the letters"
 	if answer := listOf(k.reply); k.known() {
@@ -493,13 +538,35 @@ func (c *Checker) canceled(k call) {
 		}
 		return
 	}
+	if !c.home(k, i) {
+		c.counts["beside"]++
+		return
+	}
 	c.step(k, i, "begin", fmt.Sprintf("noted as canceled: %v", told), "", func(f *model.Followed) string { return f.Noted(k.at(), told) })
 }
 
-func (c *Checker) unnote(k call) {
+// notes has a command be one of the queue whose notes it is about.
+func (k call) notes() call {
 	k.keys = []string{strings.TrimSuffix(strings.TrimPrefix(k.Args[1], "{"), "}:canceled")}
+	return k
+}
+
+// noteCopied is a note of a cancellation that another queue of the sink had.
+func (c *Checker) noteCopied(k call) {
+	k = k.notes()
+	for n := 3; n+1 < len(k.Args); n += 2 {
+		until := numberOf(k.Args[n])
+		if i, ok := c.firsts[k.sink()+" "+k.Args[n+1]]; ok && c.home(k, i) {
+			c.step(k, i, "cancel", "a note of it is copied", "", func(f *model.Followed) string { f.NoteCopied(k.at(), until, k.known()); return "" })
+		}
+	}
+}
+
+func (c *Checker) unnote(k call) {
+	k = k.notes()
 	i, ok := c.firsts[k.sink()+" "+k.Args[2]]
-	if !ok {
+	if !ok || !c.home(k, i) {
+		c.counts["beside"]++
 		return
 	}
 	c.step(k, i, "cancel", "takes the note back", "", func(f *model.Followed) string { return f.Unnote(k.at(), k.known(), numberOf(k.reply) == 1) })

@@ -28,6 +28,8 @@ type Options struct {
 	Record func(key string) (i int, ok bool)
 	// Delivery returns which delivery, and which content of it, a dead letter is of.
 	Delivery func(sink, id, body string) (i, content int, ok bool)
+	// Shard is in which shard the letters of a delivery are stored. Nil: each sink has one queue.
+	Shard func(i int) int
 	// Fingerprints are those of a delivery with several contents.
 	Fingerprints func(i int) []string
 	// Failed is told of what does not conform, of at most so many deliveries.
@@ -52,7 +54,7 @@ type Checker struct {
 	scripts map[string]string // by hash: path below lib/
 	letters map[string]place
 	firsts  map[string]int // by sink and push key of a first generation
-	// addresses are those of the journal, by sink and address, and keepers who work on it, by sink.
+	// addresses are those of the journal, by sink and address, and keepers who work on it, by queue.
 	addresses map[string]place
 	keepers   map[string]keeper
 	tokens    map[string]int // of cancellations under way

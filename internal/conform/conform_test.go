@@ -2,6 +2,7 @@ package conform_test
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 )
 
 // scenes are short runs of the library, which conform. deliveries is how many each may have.
-const deliveries = 2
+const deliveries = 4
 
 var scenes = map[string]func(s *stage){
 	"delivered": func(s *stage) {
@@ -119,6 +120,80 @@ var scenes = map[string]func(s *stage){
 			s.t.Fatalf("%d letters are due", len(left))
 		}
 	},
+	"journaled": func(s *stage) {
+		s.journals(0)
+		s.begin(0, "a", nil)
+		s.arrives(0, false)
+		s.push(0, 0)
+		s.finish(0, "a", delivery.StatusDeadLettered, 0)
+		s.told(0, model.ToldDeadLettered)
+		s.push(0, 0) // is there, at another address
+		s.tick()
+		l := s.claim("r")[0]
+		s.arrives(0, true)
+		s.tell(0, delivery.StatusDelivered)
+		s.settle(l, dlq.ActionDiscard)
+		s.tick()
+	},
+	"journaled late": func(s *stage) {
+		s.journals(0)
+		s.bucket.fails = true
+		s.begin(0, "a", nil)
+		s.push(0, 0)
+		s.finish(0, "a", delivery.StatusDeadLettered, 0)
+		s.told(0, model.ToldDeadLettered)
+		s.bucket.fails = false
+		s.tick()
+	},
+	"canceled in the journal": func(s *stage) {
+		s.journals(0)
+		s.begin(0, "a", nil)
+		s.push(0, 0)
+		s.finish(0, "a", delivery.StatusDeadLettered, 0)
+		s.told(0, model.ToldSafe)
+		s.canceled(0)
+		s.tick()
+	},
+	"spilled": func(s *stage) {
+		s.journals(1)
+		s.push(1, 0)
+		s.begin(0, "a", nil)
+		s.push(0, 0) // finds no room
+		s.finish(0, "a", delivery.StatusDeadLettered, 0)
+		s.told(0, model.ToldDeadLettered)
+		s.settle(s.claim("r")[0], dlq.ActionDrop)
+		s.tick()
+		if n := len(s.claim("q")); n != 1 {
+			s.t.Fatalf("%d letters came back", n)
+		}
+	},
+	"canceled while it is spilled": func(s *stage) {
+		s.journals(1)
+		s.push(1, 0)
+		s.begin(0, "a", nil)
+		s.push(0, 0)
+		s.finish(0, "a", delivery.StatusDeadLettered, 0)
+		s.told(0, model.ToldSafe)
+		s.canceled(0)
+		s.settle(s.claim("r")[0], dlq.ActionDrop)
+		s.tick()
+		s.tick()
+	},
+	"spread": func(s *stage) {
+		i := s.spreads()
+		s.begin(i, "a", nil)
+		s.push(i, 0)
+		s.finish(i, "a", delivery.StatusDeadLettered, 0)
+		s.told(i, model.ToldSafe)
+		s.settle(s.claim("r")[0], dlq.ActionRetry)
+		s.canceled(i)
+		s.push(i, 0) // by somebody who had no record
+		l := s.claim("q")[0]
+		if !l.Canceled {
+			s.t.Fatal("it is not noted")
+		}
+		s.settle(l, dlq.ActionDrop)
+	},
 	"gate": func(s *stage) {
 		now := time.Now().UnixMilli()
 		for _, swap := range []flow.Swap{{New: "x", At: now}, {Old: "x", New: "y", At: now}, {Old: "x", New: "z", At: now}} {
@@ -134,7 +209,7 @@ func TestWhatTheLibraryDoesConforms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
 			act(s)
-			if failed := check(s.tape, deliveries); len(failed) > 0 {
+			if failed := check(s.tape, deliveries, s.spread); len(failed) > 0 {
 				t.Errorf("does not conform:\n%s", strings.Join(failed, "\n"))
 			}
 			// Nor does it matter of which call nobody knows whether it was made, be it that it was, or that it was made again.
@@ -143,7 +218,7 @@ func TestWhatTheLibraryDoesConforms(t *testing.T) {
 					continue
 				}
 				for how, calls := range map[string][]entry{"made": silent(e), "not made": append(silent(e), e)} {
-					if failed := check(slices.Concat(s.tape[:i], calls, s.tape[i+1:]), deliveries); len(failed) > 0 {
+					if failed := check(slices.Concat(s.tape[:i], calls, s.tape[i+1:]), deliveries, s.spread); len(failed) > 0 {
 						t.Errorf("%s without an answer, %s: does not conform:\n%s", scriptOf(e.call), how, strings.Join(failed, "\n"))
 					}
 				}
@@ -166,7 +241,7 @@ func TestAServerThatLoadsTellsNothing(t *testing.T) {
 			s.tape[i].call.Reply, loading = []byte("-LOADING Redis is loading the dataset in memory\r\n"), true
 		}
 	}
-	if failed := check(s.tape, deliveries); len(failed) > 0 || !loading {
+	if failed := check(s.tape, deliveries, s.spread); len(failed) > 0 || !loading {
 		t.Errorf("a letter was read: %v; does not conform:\n%s", loading, strings.Join(failed, "\n"))
 	}
 }
@@ -325,9 +400,76 @@ var plants = []struct {
 		[]change{{script("delivery/move.lua", "c"), 0, twice(func(e *entry) { e.call.Args[0], e.call.Args[1] = "EVAL", "-- retire.lua: x\n" })}},
 		"dlq/retire.lua (lose) is not followed", "",
 	},
+	{
+		"nobody notes what the journal lacks", "journaled",
+		[]change{{event("object"), 0, gone}, {event("told"), 0, last}},
+		"LackIsNoted", "told: dead_lettered",
+	},
+	{
+		"an address is forgotten whose object is there", "journaled",
+		[]change{{event("object removed"), 0, gone}},
+		"ObjectBeforeEnded", "its address is forgotten",
+	},
+	{
+		"a letter is noted as written that was not", "journaled late",
+		[]change{{event("object"), 0, gone}},
+		"the journal has no line of it", "the queue notes that the journal has it",
+	},
+	{
+		"a letter is given up that the journal has", "canceled in the journal",
+		[]change{{event("object removed"), 0, gone}},
+		"OrderLeavesJournal", "settle: drop",
+	},
+	{
+		"a letter comes back that is said to be there", "spilled",
+		[]change{{script("dlq/return.lua", ""), 0, part(0, "exists")}},
+		`"exists", the model's answer is "stored"`, "comes back: exists",
+	},
+	{
+		"a letter comes back that was canceled", "canceled while it is spilled",
+		[]change{{script("dlq/return.lua", ""), 0, part(0, "stored")}},
+		`"stored", the model's answer is "canceled"`, "comes back: stored",
+	},
+	{
+		"a spilled letter does not come back", "spilled",
+		[]change{{script("dlq/return.lua", ""), 0, part(0, "ended")}},
+		`"ended", the model's answer is "stored"`, "comes back: ended",
+	},
+	{"a spilled letter stays", "spilled", []change{{event("told"), 0, last}}, "NothingStays", "told: dead_lettered"},
+	{
+		"two work on a journal", "journaled",
+		[]change{{script("dlq/journal_lease.lua", ""), 0, twice(func(e *entry) { e.call.Args[len(e.call.Args)-2] = "another" })}},
+		"and another begins to work on it", "",
+	},
+	{
+		"somebody works on a journal without its lease", "journaled",
+		[]change{{script("dlq/journaled.lua", ""), 0, func(e entry) []entry { return replaced(tokenOf(e), "another")(e) }}},
+		"by another is carried out", "",
+	},
+	{
+		"a letter is stored where its delivery has none", "spread",
+		[]change{{script("dlq/push.lua", ""), 0, func(e entry) []entry {
+			e.call.Args = slices.Clone(e.call.Args)
+			e.call.Args[3] = "backstop:dlq:" + sink
+			return []entry{e}
+		}}},
+		"and its delivery's are elsewhere", "",
+	},
+	{"a name of no journal", "journaled", []change{{event("told"), 0, func(entry) []entry {
+		return []entry{{do: func(c *conform.Checker) { c.Journal(time.Now(), "what/ops/x.ndjson", nil, []byte("{}")) }}}
+	}}}, "is no name of a journal", ""},
 	{"the command is not known", "delivered", []change{{event("told"), 0, func(entry) []entry {
 		return []entry{{call: faultproxy.Call{Args: []string{"FLUSHALL"}, Reply: []byte("+OK\r\n")}}}
 	}}}, "of which the model knows nothing", ""},
+}
+
+// tokenOf is the first argument of a call.
+func tokenOf(e entry) string {
+	n, err := strconv.Atoi(e.call.Args[2])
+	if err != nil {
+		panic(err)
+	}
+	return e.call.Args[3+n]
 }
 
 // arriving has it arrive now, and is where e is.
@@ -350,15 +492,15 @@ func expiring(entry) []entry {
 
 // Each call that is planted is found, and told with the history of its delivery.
 func TestWhatDoesNotConformIsFound(t *testing.T) {
-	tapes := map[string][]entry{}
+	played := map[string]*stage{}
 	for name, act := range scenes {
 		s := newStage(t)
 		act(s)
-		tapes[name] = s.tape
+		played[name] = s
 	}
 	for _, p := range plants {
 		t.Run(p.name, func(t *testing.T) {
-			tape := slices.Clone(tapes[p.scene])
+			tape := slices.Clone(played[p.scene].tape)
 			for _, c := range p.changes {
 				n := -1
 				at := slices.IndexFunc(tape, func(e entry) bool {
@@ -375,7 +517,7 @@ func TestWhatDoesNotConformIsFound(t *testing.T) {
 			if at := slices.IndexFunc(tape, func(e entry) bool { return e.name == end }); at >= 0 {
 				tape = tape[:at]
 			}
-			failed := check(tape, deliveries)
+			failed := check(tape, deliveries, played[p.scene].spread)
 			if len(failed) == 0 {
 				t.Fatal("it is not found")
 			}

@@ -9,15 +9,14 @@ import (
 	"backstop/internal/model"
 )
 
-// keeper is who works on a sink's journal.
+// keeper is who works on a journal, by the lease in one queue of its sink.
 type keeper struct {
 	token string
 	until model.Span
 }
 
 // Journal is an object of the journal that changed, by its name below the journal's folder: what it was and what it is, nil where there is none.
-func (c *Checker) Journal(name string, was, now []byte) {
-	at := time.Now()
+func (c *Checker) Journal(at time.Time, name string, was, now []byte) {
 	c.enter(func() { c.object(name, was, now, at) })
 }
 
@@ -76,33 +75,33 @@ func textAt(lines []string, n int) string {
 // keeper is a call by which somebody begins to work on a journal, goes on, or ends.
 func (c *Checker) keeper(k call) {
 	c.counts["keep"]++
-	was, token, ttl := c.keepers[k.sink()], k.arg(1), k.number(2)
+	was, token, ttl := c.keepers[k.queue()], k.arg(1), k.number(2)
 	mine := was.token == "" || was.token == token
 	switch {
 	case ttl == 0 && mine:
-		delete(c.keepers, k.sink())
+		delete(c.keepers, k.queue())
 	case ttl == 0:
 	case !k.known():
 		if mine || was.until.From <= k.at().To {
-			c.keepers[k.sink()] = keeper{} // it may be either's
+			c.keepers[k.queue()] = keeper{} // it may be either's
 		}
 	case numberOf(listOf(k.reply)[0]) == 1:
 		if !mine && was.until.From > k.at().To {
-			c.stray("%s has the journal of %s, and %s begins to work on it", was.token, k.sink(), token)
+			c.stray("%s has the journal of %s, and %s begins to work on it", was.token, k.queue(), token)
 		}
-		c.keepers[k.sink()] = keeper{token, k.at().After(ttl)}
+		c.keepers[k.queue()] = keeper{token, k.at().After(ttl)}
 	case was.token == token && was.until.From > k.at().To:
-		c.stray("%s has the journal of %s, and is told that it has not", token, k.sink())
+		c.stray("%s has the journal of %s, and is told that it has not", token, k.queue())
 	}
 }
 
 // works holds against the lease what was answered to somebody who works on a journal.
 func (c *Checker) works(k call, told bool) {
-	was := c.keepers[k.sink()]
+	was := c.keepers[k.queue()]
 	switch {
 	case was.token == "":
 	case told && was.token != k.arg(1):
-		c.stray("%s by %s is carried out, and %s has the journal of %s", k.script, k.arg(1), was.token, k.sink())
+		c.stray("%s by %s is carried out, and %s has the journal of %s", k.script, k.arg(1), was.token, k.queue())
 	case told && was.until.To <= k.at().From, !told && was.token == k.arg(1) && was.until.From > k.at().To:
 		c.stray("%s by %s is carried out: %v, and its lease ends %d ms later", k.script, k.arg(1), told, was.until.To-k.at().From)
 	}
@@ -126,7 +125,7 @@ func (c *Checker) noteJournal(k call) {
 					return ""
 				})
 			}
-		} else if p, ok := c.letter(k, member); ok {
+		} else if p, ok := c.letters[k.sink()+" "+member]; ok { // else it is a letter's state, or of a push without an answer
 			c.step(k, p.i, "lack", "the queue notes that the journal lacks it", "", func(f *model.Followed) string {
 				f.NoteLack(k.at(), p.content, member, k.known())
 				return ""
@@ -149,10 +148,7 @@ func (c *Checker) journaled(k call) {
 		}
 	}
 	for _, id := range k.args[3+n : 3+n+int(k.number(3))] {
-		if strings.HasPrefix(id, "s:") { // its state
-			continue
-		}
-		if p, ok := c.letter(k, id); ok {
+		if p, ok := c.letters[k.sink()+" "+id]; ok { // else it is a letter's state, or of a push without an answer
 			c.step(k, p.i, "keep", "the queue notes that the journal has it", "", func(f *model.Followed) string { return f.Written(k.at(), p.content, id, k.known()) })
 		}
 	}
@@ -177,6 +173,7 @@ func (c *Checker) back(k call) {
 		if !ok {
 			continue
 		}
+		c.belongs(k, p.i)
 		back := model.Return{Push: pushOf(it, p, a[4], a[6]), Waits: a[9] != ""}
 		status, id, text := "", "", "comes back"
 		if k.known() {

@@ -1,8 +1,11 @@
 package conform_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +22,7 @@ import (
 	"backstop/lib/delivery"
 	"backstop/lib/dlq"
 	"backstop/lib/flow"
+	"backstop/lib/journal"
 	"backstop/lib/sinks"
 )
 
@@ -35,10 +39,14 @@ type entry struct {
 type stage struct {
 	t       *testing.T
 	records *delivery.Redis
-	queue   *dlq.Redis
+	queue   dlq.Store
 	gate    *flow.Redis
 	cancel  *delivery.Canceler
 	past    redis.UniversalClient // the recording
+	client  redis.UniversalClient
+	bucket  *bucket // of the journal; nil: there is none
+	spread  bool    // the sink has several shards
+	ticks   *journal.Keeper
 
 	mu   sync.Mutex
 	tape []entry
@@ -61,9 +69,101 @@ func newStage(t *testing.T) *stage {
 	t.Cleanup(func() { _ = p.Close() })
 	client := redis.NewUniversalClient(redistest.ClientOptions(p.Addr))
 	t.Cleanup(func() { _ = client.Close() })
+	s.client = client
 	s.records, s.queue, s.gate = delivery.NewRedis(client, "", 0), dlq.NewRedis(client), flow.NewRedis(client, "")
 	s.cancel = &delivery.Canceler{Records: s.records, Letters: s.queue}
 	return s
+}
+
+// shards is over how many the scenes' letters are that have several.
+const shards = 3
+
+// spreads has a queue for each shard, and returns a delivery whose letters are in another than the first.
+func (s *stage) spreads() (i int) {
+	s.t.Helper()
+	s.must(s.past.HSet(s.t.Context(), "backstop:dlq:~shards", sink, fmt.Sprintf("%d 0 1", shards)).Err()) // since long ago
+	q := dlq.NewRedis(s.client, dlq.WithShards(func(string) int { return shards }))
+	s.queue, s.cancel.Letters, s.spread = q, q, true
+	for i = range deliveries {
+		if dlq.Shard(key(i).ID, shards) > 0 {
+			return i
+		}
+	}
+	s.t.Fatal("all deliveries are in the first shard")
+	return 0
+}
+
+// journals gives the queue, which takes so many letters, a journal; 0: no bound.
+func (s *stage) journals(room int) {
+	s.t.Helper()
+	inner := dlq.NewRedis(s.client, dlq.WithJournal(), dlq.WithMaxLen(room), dlq.WithOverflow(dlq.OverflowReject))
+	s.bucket = &bucket{Folder: journal.NewFolder(s.t.TempDir()), s: s}
+	q := journal.NewQueue(inner, s.bucket, journal.Options{Log: slog.New(slog.DiscardHandler)})
+	s.queue, s.ticks = q, &journal.Keeper{Queue: inner, Bucket: s.bucket, MaxLen: room}
+	s.cancel.Letters = q
+}
+
+// tick has the journal do what is left to do.
+func (s *stage) tick() {
+	s.t.Helper()
+	_, err := s.ticks.Tick(s.t.Context(), sink)
+	s.must(err)
+}
+
+// bucket tells what its objects become.
+type bucket struct {
+	*journal.Folder
+
+	s     *stage
+	fails bool // whatever is put
+}
+
+var errBucket = errors.New("the bucket fails")
+
+// changes makes a change of an object and has it recorded, as if it had been some time ago: nobody is at writing it any more.
+func (b *bucket) changes(ctx context.Context, name string, do func() error) error {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	body := func() []byte {
+		o, err := b.Get(ctx, name)
+		if err != nil {
+			return nil
+		}
+		return o.Body
+	}
+	was := body()
+	if err := do(); err != nil {
+		return err
+	}
+	now, at := body(), time.Now().Add(-time.Minute)
+	if !bytes.Equal(was, now) {
+		what := "object"
+		if now == nil {
+			what = "object removed"
+		}
+		b.s.tape = append(b.s.tape, entry{name: what, do: func(c *conform.Checker) { c.Journal(at, name, was, now) }})
+	}
+	return nil
+}
+
+func (b *bucket) Put(ctx context.Context, name string, body []byte) error {
+	if b.fails {
+		return errBucket
+	}
+	return b.changes(ctx, name, func() error { return b.Folder.Put(ctx, name, body) })
+}
+
+func (b *bucket) Replace(ctx context.Context, name, tag string, body []byte) error {
+	return b.changes(ctx, name, func() error { return b.Folder.Replace(ctx, name, tag, body) })
+}
+
+func (b *bucket) Delete(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if err := b.changes(ctx, name, func() error { return b.Folder.Delete(ctx, name) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // happens adds something that no store sees, by a name that plants find.
@@ -185,15 +285,19 @@ func scriptOf(k faultproxy.Call) string {
 	return names[k.Args[1]]
 }
 
-// check plays a tape to a checker, and returns what does not conform.
-func check(tape []entry, n int) (failed []string) {
+// check plays a tape to a checker, and returns what does not conform. spread: its sink has several shards.
+func check(tape []entry, n int, spread bool) (failed []string) {
 	records := map[string]int{}
 	for i := range n {
 		keys, _ := redisconn.New(nil, redisconn.DefaultPrefix, "").Keys.Record(sink, key(i).ID, delivery.DefaultTTL, "")
 		records[keys[0]] = i
 	}
+	shard := func(i int) int { return dlq.Shard(key(i).ID, shards) }
+	if !spread {
+		shard = nil
+	}
 	c := conform.New(conform.Options{
-		N: n, Name: func(i int) string { return key(i).ID },
+		N: n, Shard: shard, Name: func(i int) string { return key(i).ID },
 		Record: func(key string) (int, bool) { i, ok := records[key]; return i, ok },
 		Delivery: func(_, id, body string) (i, content int, ok bool) {
 			_, err := fmt.Sscanf(body, "%d %d", &i, &content)

@@ -215,6 +215,19 @@ func (f *Followed) Noted(at Span, told bool) string {
 	})
 }
 
+// NoteCopied notes beside the letters, until a time in Unix milliseconds, what is noted elsewhere already.
+func (f *Followed) NoteCopied(at Span, until int64, known bool) {
+	f.pass(at)
+	f.step(at, known, func(w *real) string {
+		till := Span{until, until}
+		if w.d[0].Note {
+			till = Span{max(till.From, w.noted.From), max(till.To, w.noted.To)}
+		}
+		w.d[0].Note, w.noted = true, till
+		return ""
+	})
+}
+
 // Unnote takes the note back, and is told whether there was one.
 func (f *Followed) Unnote(at Span, known, was bool) string {
 	f.pass(at)

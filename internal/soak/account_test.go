@@ -33,12 +33,12 @@ func (s *soak) deadLetters(t *testing.T, server *redistest.Server) map[int][]ent
 	t.Helper()
 	client := server.Client(t)
 	entries := map[int][]entry{}
-	for _, c := range classes {
-		messages, err := client.XRange(context.Background(), "backstop:dlq:"+c.name, "-", "+").Result()
+	for _, queue := range queues() {
+		messages, err := client.XRange(context.Background(), "backstop:dlq:"+queue, "-", "+").Result()
 		if err != nil {
 			t.Fatal(err)
 		}
-		unmarked, err := client.ZRange(context.Background(), "{backstop:dlq:"+c.name+"}:expires", 0, -1).Result()
+		unmarked, err := client.ZRange(context.Background(), "{backstop:dlq:"+queue+"}:expires", 0, -1).Result()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,7 @@ func (w *world) newChecker(tb testing.TB) *conform.Checker {
 			}
 			return w.unit(i), contentOf(i), true
 		},
+		Shard: func(i int) int { return dlq.Shard(w.id(i), w.classOf(i).shards()) },
 		Fingerprints: func(i int) (all []string) {
 			for _, i := range w.sharing(w.id(i)) {
 				all = append(all, w.fingerprint(i))

@@ -96,6 +96,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("soak: SEED=%d N=%d", seed, *flagN)
 	server := redistest.Start(t, redistest.WithAppendOnly())
 	w := newWorld(t, *flagN, seed)
+	spread(t, server.Client(t))
 	proxy, err := faultproxy.Record(context.Background(), server.Addr, seed, w.checker.Calls)
 	if err != nil {
 		t.Fatal(err)
@@ -110,10 +111,10 @@ func TestSoak(t *testing.T) {
 	defer cancel()
 	j := &journal{w: w, unguarded: map[int]bool{}, unanswered: map[int]bool{}, refused: map[int][]time.Time{}, reused: map[int]bool{}}
 	bucket := load.NewBucket(t, "journal", seed, func(_, name string, was, now []byte) {
-		w.checker.Journal(strings.TrimPrefix(name, journalFolder+"/"), was, now)
+		w.checker.Journal(time.Now(), strings.TrimPrefix(name, journalFolder+"/"), was, now)
 	})
 	env := bucket.Env(journalFolder)
-	env["BACKSTOP_CONCURRENCY"], env["BACKSTOP_DLQ_MAX_LEN"] = "10", strconv.Itoa(*flagN/50) // the sink that is down has more
+	env["BACKSTOP_CONCURRENCY"], env["BACKSTOP_DLQ_MAX_LEN"] = "10", strconv.Itoa(*flagN*9/200) // the sink that is down has more, and none what waits for an operator
 	stack, err := local.Start(ctx, local.Options{
 		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: w.sinks(t), Timeout: functionT, QueueTimeout: functionT, ReplayTimeout: functionT, Output: j.line,
 		QueueVisibility: functionT + time.Second, QueueConcurrency: 8,
@@ -181,6 +182,26 @@ func TestSoak(t *testing.T) {
 	}
 	for _, fault := range r.faults {
 		t.Error(fault)
+	}
+}
+
+// queues are those of all classes.
+func queues() (all []string) {
+	for _, c := range classes {
+		all = append(all, c.queues()...)
+	}
+	return all
+}
+
+// spread has the numbers of shards hold since long ago: new ones hold after minutes.
+func spread(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	for _, c := range classes {
+		if n := c.shards(); n > 1 {
+			if err := client.HSet(t.Context(), "backstop:dlq:~shards", c.name, fmt.Sprintf("%d 0 1", n)).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
@@ -418,15 +439,15 @@ func (s *soak) tickAll(t *testing.T, server *redistest.Server) {
 	t.Helper()
 	client := server.Client(t)
 	left := func() (all []string) {
-		for _, c := range classes {
+		for _, queue := range queues() {
 			for _, set := range []string{":ended", ":unjournaled"} {
-				members, err := client.SMembers(context.Background(), "{backstop:dlq:"+c.name+"}"+set).Result()
+				members, err := client.SMembers(context.Background(), "{backstop:dlq:"+queue+"}"+set).Result()
 				if err != nil {
 					t.Fatal(err)
 				}
 				for _, m := range members {
 					if group, _, _ := strings.Cut(m, ":"); set == ":unjournaled" || strings.HasSuffix(group, "-1") { // other objects wait for their other lines
-						all = append(all, c.name+set+" "+m)
+						all = append(all, queue+set+" "+m)
 					}
 				}
 			}

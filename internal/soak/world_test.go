@@ -33,6 +33,24 @@ type class struct {
 	blurred bool
 }
 
+// shards is over how many queues the dead letters of a class are.
+func (c class) shards() int {
+	switch c.name {
+	case "flaky", "down", "later", "mute":
+		return 3
+	}
+	return 1
+}
+
+// queues are those of a class, by the names that they have in Redis.
+func (c class) queues() []string {
+	all := []string{c.name}
+	for s := 1; s < c.shards(); s++ {
+		all = append(all, fmt.Sprintf("%s~%d", c.name, s))
+	}
+	return all
+}
+
 var classes = []class{
 	{"ok", 695, load.Always(load.Reply{Status: 200}), false},
 	{"paced", 10, load.Always(load.Reply{Status: 200}), false}, // more than its rate
@@ -156,6 +174,9 @@ func (w *world) sinks(tb testing.TB) string {
 		}
 		if c.name == "mute" { // each is tried
 			text += "breaker: off\n"
+		}
+		if n := c.shards(); n > 1 {
+			text += fmt.Sprintf("shards: %d\n", n)
 		}
 		if err := os.WriteFile(filepath.Join(dir, c.name+".yaml"), []byte(text), 0o600); err != nil {
 			tb.Fatal(err)

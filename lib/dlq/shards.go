@@ -42,6 +42,12 @@ func sinkOf(queue string) string {
 // queue names the queue that has the dead letter.
 func (id ID) queue() string { return queueOf(id.Sink, shardOf(id.Native)) }
 
+// Shard returns which of n shards, from 0, has the dead letters of a delivery that are pushed while its sink has n (see WithShards).
+func Shard(deliveryID string, n int) int {
+	at := placesOf(firstKey(deliveryID), shards(n))
+	return at[len(at)-1]
+}
+
 // placesOf returns the shards, in ascending order, that dead letters of a delivery have been pushed to while a sink had up to n shards:
 // the last one is where they go with n. A delivery stays where it is unless its new place is a shard that is new, as in
 // "A Fast, Minimal Memory, Consistent Hash Algorithm" (Lamping, Veach, 2014), whose steps these are: log n of them in the mean.
