@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"backstop/lib/fault"
@@ -157,9 +158,21 @@ func passing(err error) bool {
 	return false
 }
 
+// Script returns a script that is put together and hashed when it is first asked for: a process runs a few of some fifty, and would
+// start a millisecond later with all. It may be called by several goroutines at once.
+type Script func() *redis.Script
+
+// NewScript returns the script that source returns, which is called once, or never.
+func NewScript(source func() string) Script {
+	return sync.OnceValue(func() *redis.Script { return redis.NewScript(source()) })
+}
+
+// Source is NewScript of a text.
+func Source(text string) Script { return NewScript(func() string { return text }) }
+
 // Eval runs a script and returns its answer.
-func (c *Conn) Eval(ctx context.Context, op string, s *redis.Script, keys []string, args ...any) (any, error) {
-	return Ask(ctx, c, op, func(ctx context.Context) (any, error) { return s.Run(ctx, c.Client, keys, args...).Result() })
+func (c *Conn) Eval(ctx context.Context, op string, s Script, keys []string, args ...any) (any, error) {
+	return Ask(ctx, c, op, func(ctx context.Context) (any, error) { return s().Run(ctx, c.Client, keys, args...).Result() })
 }
 
 // Call is one call of a script among several.
@@ -172,15 +185,15 @@ type Call struct {
 const pipelined = 250
 
 // EvalAll makes several calls of a script, pipelined, and returns their answers in order.
-func (c *Conn) EvalAll(ctx context.Context, op string, s *redis.Script, calls []Call) ([]any, error) {
+func (c *Conn) EvalAll(ctx context.Context, op string, s Script, calls []Call) ([]any, error) {
 	answers := make([]any, 0, len(calls))
 	for len(calls) > 0 {
 		part := calls[:min(len(calls), pipelined)]
 		calls = calls[len(part):]
 		err := c.DoAll(ctx, op, len(part), func(ctx context.Context) error {
-			got, err := c.pipeline(ctx, part, s.EvalSha)
+			got, err := c.pipeline(ctx, part, s().EvalSha)
 			if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-				got, err = c.pipeline(ctx, part, s.Eval)
+				got, err = c.pipeline(ctx, part, s().Eval)
 			}
 			if err == nil {
 				answers = append(answers, got...)

@@ -19,7 +19,7 @@ const patience = 10 * time.Millisecond
 // fails for its own reasons alone. It is safe for concurrent use.
 type Shared struct {
 	conn   *Conn
-	script *redis.Script
+	script Script
 
 	mu      sync.Mutex
 	busy    bool // calls are under way, and whoever makes them looks for what waits
@@ -36,7 +36,7 @@ type sharedCall struct {
 }
 
 // NewShared returns a Shared that calls s through c.
-func NewShared(c *Conn, s *redis.Script) *Shared { return &Shared{conn: c, script: s} }
+func NewShared(c *Conn, s Script) *Shared { return &Shared{conn: c, script: s} }
 
 // Eval is Conn.Eval of the script.
 func (s *Shared) Eval(ctx context.Context, op string, call Call) (any, error) {
@@ -126,7 +126,7 @@ func (s *Shared) make(part []*sharedCall) {
 	p := s.conn.Client.Pipeline()
 	cmds := make([]*redis.Cmd, len(part))
 	for i, c := range part {
-		cmds[i] = s.script.EvalSha(ctx, p, c.Keys, c.Args...)
+		cmds[i] = s.script().EvalSha(ctx, p, c.Keys, c.Args...)
 	}
 	_, _ = p.Exec(ctx) // each call has its own error
 	for i, c := range part {

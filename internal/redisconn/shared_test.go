@@ -120,7 +120,7 @@ func shared(t *testing.T, s *server) *redisconn.Shared {
 	client := redis.NewUniversalClient(redistest.ClientOptions("nowhere:1"))
 	t.Cleanup(func() { _ = client.Close() })
 	client.AddHook(s)
-	return redisconn.NewShared(redisconn.New(client, "p", "CODE"), redis.NewScript("return ARGV[1]"))
+	return redisconn.NewShared(redisconn.New(client, "p", "CODE"), redisconn.Source("return ARGV[1]"))
 }
 
 // ask makes a call for each argument at once, behind one that is under way, and returns what they were
@@ -318,7 +318,7 @@ func TestEachCallThatSharesARoundTripGetsItsOwnAnswer(t *testing.T) {
 	}
 	_, clients["mini"] = redistest.Mini(t)
 	for name, client := range clients {
-		s := redisconn.NewShared(redisconn.New(client, "p", "CODE"), redis.NewScript("redis.call('SET', KEYS[1], ARGV[1]) return ARGV[1]"))
+		s := redisconn.NewShared(redisconn.New(client, "p", "CODE"), redisconn.Source("redis.call('SET', KEYS[1], ARGV[1]) return ARGV[1]"))
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -342,7 +342,7 @@ func TestEachCallThatSharesARoundTripGetsItsOwnAnswer(t *testing.T) {
 func TestANodeThatHangsFailsItsOwnCallsAlone(t *testing.T) {
 	cluster := redistest.StartCluster(t, redistest.WithConfig("cluster-node-timeout", "60000")) // nobody takes its place
 	client := cluster.Client(t)
-	s := redisconn.NewShared(redisconn.New(client, "p", "CODE"), redis.NewScript("return KEYS[1]"))
+	s := redisconn.NewShared(redisconn.New(client, "p", "CODE"), redisconn.Source("return KEYS[1]"))
 	const calls = 60
 	keys, hangs := make([]string, calls), map[string]bool{}
 	frozen := cluster.Master(t, "0")

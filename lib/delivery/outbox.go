@@ -17,11 +17,11 @@ import (
 //go:embed pending.lua
 var pendingLua string
 
-var pendingScript = redis.NewScript(recordLua + pendingLua)
+var pendingScript = redisconn.NewScript(func() string { return recordLua + pendingLua })
 
 // paidScript takes a delivery off the list of those whose events are owed (KEYS[1]): the member ARGV[1], unless
 // its time is not ARGV[2] any more.
-var paidScript = redis.NewScript(`
+var paidScript = redisconn.Source(`
 if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or -1) == tonumber(ARGV[2]) then
   return redis.call('ZREM', KEYS[1], ARGV[1])
 end

@@ -25,8 +25,8 @@ var (
 	//go:embed get.lua
 	getLua string
 
-	moveScript = redis.NewScript(rows() + recordLua + moveLua)
-	getScript  = redis.NewScript(recordLua + getLua)
+	moveScript = redisconn.NewScript(func() string { return rows() + recordLua + moveLua })
+	getScript  = redisconn.NewScript(func() string { return recordLua + getLua })
 )
 
 // Redis is a Store on Redis or Valkey (the keys stand in internal/redisconn). A record has a time to live; that of
@@ -90,7 +90,7 @@ func (s *Redis) learn(answer any) bool {
 type caller func(ctx context.Context, op string, c redisconn.Call) (any, error)
 
 // alone calls a script by itself.
-func (s *Redis) alone(script *redis.Script) caller {
+func (s *Redis) alone(script redisconn.Script) caller {
 	return func(ctx context.Context, op string, c redisconn.Call) (any, error) {
 		return s.conn.Eval(ctx, op, script, c.Keys, c.Args...)
 	}

@@ -154,7 +154,7 @@ func (r *Redis) Unpark(ctx context.Context, id string) error {
 }
 
 // change runs a script on one item that nobody may lease.
-func (r *Redis) change(ctx context.Context, op string, s *redis.Script, id ID, mustExist bool) error {
+func (r *Redis) change(ctx context.Context, op string, s redisconn.Script, id ID, mustExist bool) error {
 	answer, err := r.conn.Eval(ctx, op, s, r.conn.Keys.Queue(id.queue()), id.Native)
 	switch {
 	case err != nil:

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"backstop/internal/redisconn"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Bounds of one call of the scripts that lease and settle, which keep them short.
@@ -249,7 +247,7 @@ type leaseRow struct {
 	canceled bool
 }
 
-func (r *Redis) leaseRows(ctx context.Context, s *redis.Script, c Claim, queue string, most int, args ...any) (more bool, rows []leaseRow, err error) {
+func (r *Redis) leaseRows(ctx context.Context, s redisconn.Script, c Claim, queue string, most int, args ...any) (more bool, rows []leaseRow, err error) {
 	keys := r.conn.Keys.Queue(queue, r.conn.Keys.Claim(queue, c.Token))
 	answer, err := r.conn.Eval(ctx, "claim", s, keys, append([]any{c.Token, c.TTL.Milliseconds(), most}, args...)...)
 	if err != nil {

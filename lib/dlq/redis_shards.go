@@ -8,14 +8,12 @@ import (
 	"time"
 
 	"backstop/internal/redisconn"
-
-	"github.com/redis/go-redis/v9"
 )
 
 //go:embed shards.lua
 var shardsSource string
 
-var shardsScript = redis.NewScript(join(clockSource, shardsSource))
+var shardsScript = redisconn.NewScript(func() string { return join(clockSource, shardsSource) })
 
 // A number of shards that is new holds once every process knows it: each reads the numbers again before it uses them after
 // spreadFor, and the pushes of the new one begin after twice that. So whoever looks for a dead letter looks wherever it may be.
@@ -45,7 +43,7 @@ func (r *Redis) spread(ctx context.Context, sink string, pushes bool, among int)
 	}
 	var answer any
 	err := r.conn.DoAll(ctx, "shards", among, func(ctx context.Context) (err error) {
-		answer, err = shardsScript.Run(ctx, r.conn.Client, []string{r.conn.Keys.Shards()}, r.opts.shardsHold.Milliseconds(), named, want).Result()
+		answer, err = shardsScript().Run(ctx, r.conn.Client, []string{r.conn.Keys.Shards()}, r.opts.shardsHold.Milliseconds(), named, want).Result()
 		return err
 	})
 	if err != nil {

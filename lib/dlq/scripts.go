@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	"backstop/internal/redisconn"
 )
 
 // The scripts: clock.lua, prelude.lua, the parts that they need, and their own text.
@@ -109,8 +109,10 @@ var (
 	//go:embed superseded.lua
 	supersededSource string
 
-	pushScript = redis.NewScript(join(clockSource, nativeSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
-		apart("start_anew", anewSource), storing(pushSource)))
+	pushScript = redisconn.NewScript(func() string {
+		return join(clockSource, nativeSource, apart("trimmer", entrySource, trimSource), apart("finder", findSource),
+			apart("start_anew", anewSource), storing(pushSource))
+	})
 	claimScript     = script(constants, entrySource, deathSource, leaseSource, claimSource)
 	peekScript      = script(entrySource, peekSource)
 	roomScript      = script(entrySource, roomSource)
@@ -128,12 +130,12 @@ var (
 	gateScript      = script(gateSource)
 	pauseScript     = script(pauseSource)
 	statsScript     = script(entrySource, statsSource)
-	mendScript      = script(entrySource, wrapped("start_anew", anewSource), mendSource)
+	mendScript      = scriptOf(func() []string { return []string{entrySource, wrapped("start_anew", anewSource), mendSource} })
 	groupsScript    = script(groupsSource)
 	groupNoteScript = script(groupNoteSource)
 	historyScript   = script(historySource)
 	newGroupsScript = script(newGroupsSource)
-	newestScript    = redis.NewScript(newestSource)
+	newestScript    = redisconn.Source(newestSource)
 
 	journalLeaseScript = script(journalLeaseSource)
 	journalSaveScript  = script(worksSource, journalSaveSource)
@@ -142,12 +144,17 @@ var (
 	journaledScript    = script(worksSource, journaledSource)
 	presentScript      = script(entrySource, presentSource)
 	presentAfterScript = script(entrySource, presentAfterSource)
-	returnScript       = script(nativeSource, entrySource, worksSource, wrapped("finder", findSource), wrapped("start_anew", anewSource),
-		storing(returnSource))
+	returnScript       = scriptOf(func() []string {
+		return []string{nativeSource, entrySource, worksSource, wrapped("finder", findSource), wrapped("start_anew", anewSource), storing(returnSource)}
+	})
 	retireScript = script(entrySource, retireSource)
 
-	supersedeScript = script(nativeSource, constants, entrySource, deathSource, leaseSource, successionSource, wrapped("finder", findSource),
-		wrapped("start_anew", anewSource), storing(supersedeSource))
+	supersedeScript = scriptOf(func() []string {
+		return []string{
+			nativeSource, constants, entrySource, deathSource, leaseSource, successionSource, wrapped("finder", findSource),
+			wrapped("start_anew", anewSource), storing(supersedeSource),
+		}
+	})
 	supersededScript = script(entrySource, successionSource, supersededSource)
 )
 
@@ -176,6 +183,9 @@ func storing(source string) string {
 
 func join(parts ...string) string { return strings.Join(parts, "\n") }
 
-func script(parts ...string) *redis.Script {
-	return redis.NewScript(join(append([]string{clockSource, preludeSource}, parts...)...))
+// script puts parts behind the prelude.
+func script(parts ...string) redisconn.Script { return scriptOf(func() []string { return parts }) }
+
+func scriptOf(parts func() []string) redisconn.Script {
+	return redisconn.NewScript(func() string { return join(append([]string{clockSource, preludeSource}, parts()...)...) })
 }

@@ -23,10 +23,10 @@ var (
 	//go:embed hold.lua
 	holdSource string
 
-	lookScript = redis.NewScript(lookSource)
-	swapScript = redis.NewScript(swapSource)
-	rateScript = redis.NewScript(rateSource)
-	holdScript = redis.NewScript(holdSource)
+	lookScript = redisconn.Source(lookSource)
+	swapScript = redisconn.Source(swapSource)
+	rateScript = redisconn.Source(rateSource)
+	holdScript = redisconn.Source(holdSource)
 )
 
 // Redis is a Store that all processes share. A sink's receivers are one hash, in the slot of

@@ -37,11 +37,11 @@ var cancelLua string
 var resumeLua string
 
 var (
-	createScript = redis.NewScript(createLua)
-	takeScript   = redis.NewScript(takeLua)
-	saveScript   = redis.NewScript(saveLua)
-	cancelScript = redis.NewScript(cancelLua)
-	resumeScript = redis.NewScript(resumeLua)
+	createScript = redisconn.Source(createLua)
+	takeScript   = redisconn.Source(takeLua)
+	saveScript   = redisconn.Source(saveLua)
+	cancelScript = redisconn.Source(cancelLua)
+	resumeScript = redisconn.Source(resumeLua)
 )
 
 // RedisOperations is an OperationStore on Redis or Valkey (the keys stand in
@@ -67,7 +67,7 @@ const sinkField = "sink:"
 const orphanAge = time.Hour
 
 // run runs a script on an operation and returns the word that it answers with.
-func (s *RedisOperations) run(ctx context.Context, what string, script *redis.Script, id string, args ...any) (string, error) {
+func (s *RedisOperations) run(ctx context.Context, what string, script redisconn.Script, id string, args ...any) (string, error) {
 	what = "operations: " + what
 	answer, err := s.conn.Eval(ctx, what, script, []string{s.conn.Keys.Operation(id)}, args...)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *RedisOperations) Create(ctx context.Context, op Operation) (Operation, 
 		if err := c.ZAddNX(ctx, s.conn.Keys.OpenOperations(), z).Err(); err != nil {
 			return err
 		}
-		if err := createScript.Run(ctx, c, []string{s.conn.Keys.Operation(op.ID)}, doc, recipient).Err(); err != nil {
+		if err := createScript().Run(ctx, c, []string{s.conn.Keys.Operation(op.ID)}, doc, recipient).Err(); err != nil {
 			return err
 		}
 		return c.ZAddNX(ctx, s.conn.Keys.Operations(), z).Err()
