@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"backstop/lib/fault"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 )
 
 // Bounds of a call whose context has no deadline, or a far one.
@@ -181,30 +183,34 @@ type Call struct {
 	Args []any
 }
 
-// pipelined is the most script calls in one pipeline.
-const pipelined = 250
+// pipelined is the most script calls in one pipeline, and underWay how many of these are under way at once: while Redis works on one,
+// the answers of another are read.
+const (
+	pipelined = 250
+	underWay  = 2
+)
 
-// EvalAll makes several calls of a script, pipelined, and returns their answers in order.
+// EvalAll makes several calls of a script, pipelined and in any order, and returns their answers in that of the calls.
 func (c *Conn) EvalAll(ctx context.Context, op string, s Script, calls []Call) ([]any, error) {
-	answers := make([]any, 0, len(calls))
-	for len(calls) > 0 {
-		part := calls[:min(len(calls), pipelined)]
-		calls = calls[len(part):]
-		err := c.DoAll(ctx, op, len(part), func(ctx context.Context) error {
-			got, err := c.pipeline(ctx, part, s().EvalSha)
-			if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-				got, err = c.pipeline(ctx, part, s().Eval)
-			}
-			if err == nil {
-				answers = append(answers, got...)
-			}
-			return err
+	parts := slices.Collect(slices.Chunk(calls, pipelined))
+	got := make([][]any, len(parts))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(underWay)
+	for i, part := range parts {
+		g.Go(func() error {
+			return c.DoAll(ctx, op, len(part), func(ctx context.Context) (err error) {
+				got[i], err = c.pipeline(ctx, part, s().EvalSha)
+				if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+					got[i], err = c.pipeline(ctx, part, s().Eval)
+				}
+				return err
+			})
 		})
-		if err != nil {
-			return nil, err
-		}
 	}
-	return answers, nil
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(got...), nil
 }
 
 func (c *Conn) pipeline(ctx context.Context, calls []Call, run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) ([]any, error) {

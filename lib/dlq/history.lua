@@ -14,12 +14,9 @@
 local kind, from, to, total = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local only, reason, other = ARGV[5], ARGV[6], ARGV[7] == '1'
 local text, first, newest, names = {}, {}, {}, {}
-local function field_of(e, i)
-  return string.match(e[i], '^(%a+):(.*)')
-end
 local all = call('HGETALL', causes)
 for i = 1, #all, 2 do
-  local what, g = field_of(all, i)
+  local what, g = string.sub(all[i], 1, 1), string.sub(all[i], 3)
   if what == 't' then
     text[g] = all[i + 1]
   elseif what == 'f' then
@@ -91,7 +88,7 @@ end
 for _, row in ipairs(out) do
   for n, v in pairs(sums[row[1]]) do
     row[#row + 1] = n
-    row[#row + 1] = string.format('%.0f', v)
+    row[#row + 1] = v
   end
 end
 return out

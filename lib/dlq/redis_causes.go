@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -392,10 +391,7 @@ func (r *Redis) Histogram(ctx context.Context, q HistogramQuery) (Histogram, err
 				found.last = entry{native: newest}.pushedAt()
 			}
 			for at := range slices.Chunk(a[4:], 2) {
-				n, err := strconv.ParseInt(text(at[1]), 10, 64)
-				if err != nil {
-					return Histogram{}, redisconn.Unexpected("histogram", answer)
-				}
+				n := number(at[1])
 				found.counts = append(found.counts, counted{at: p.from + number(at[0]) - 1, came: n / packed, there: n % packed})
 			}
 			rows = append(rows, found)
