@@ -52,10 +52,10 @@ func (c class) queues() []string {
 }
 
 var classes = []class{
-	{"ok", 695, load.Always(load.Reply{Status: 200}), false},
+	{"ok", 655, load.Always(load.Reply{Status: 200}), false},
 	{"paced", 10, load.Always(load.Reply{Status: 200}), false}, // more than its rate
 	{"flaky", 120, load.Sometimes(0.4, load.Reply{Status: 503}), false},
-	{"down", 60, load.Always(load.Reply{Status: 503}), false},
+	{"down", 100, load.Always(load.Reply{Status: 503}), false},
 	{"gone", 30, load.Always(load.Reply{Status: 404}), false},
 	{"invalid", 20, nil, false}, // a recipient that cannot be sent to
 	{"later", 20, load.Sometimes(0.5, load.Reply{Status: 429, RetryAfter: "1"}), false},
