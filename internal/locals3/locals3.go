@@ -48,7 +48,7 @@ type Fault struct {
 
 type bucket struct {
 	objects map[string][]version // oldest first
-	names   []string             // of what is there, sorted; nil: to be sorted anew
+	names   []string             // of what is there, sorted
 }
 
 type version struct {
@@ -84,7 +84,7 @@ func (s *Server) Names(bucket, prefix string) []string {
 		return nil
 	}
 	var names []string
-	for _, name := range b.sorted() {
+	for _, name := range b.names {
 		if strings.HasPrefix(name, prefix) {
 			names = append(names, name)
 		}
@@ -127,17 +127,15 @@ func (s *Server) Lives(bucket, prefix string) []Life {
 	return lives
 }
 
-func (b *bucket) sorted() []string {
-	if b.names == nil {
-		b.names = []string{}
-		for name := range b.objects {
-			if b.current(name) != nil {
-				b.names = append(b.names, name)
-			}
-		}
-		slices.Sort(b.names)
+// name keeps names in order once an object has come or gone: a list costs what it returns, however many there are.
+func (b *bucket) name(name string) {
+	i, listed := slices.BinarySearch(b.names, name)
+	switch there := b.current(name) != nil; {
+	case there && !listed:
+		b.names = slices.Insert(b.names, i, name)
+	case !there && listed:
+		b.names = slices.Delete(b.names, i, i+1)
 	}
-	return b.names
 }
 
 func (b *bucket) current(name string) *version {
@@ -267,9 +265,7 @@ func (s *Server) put(name, key string, body []byte, h http.Header) (respond, *ap
 	v := version{id: s.id(), body: body, etag: `"` + hex.EncodeToString(sum[:]) + `"`, at: time.Now().UTC()}
 	s.watch(name, key, bodyOf(now), body)
 	b.objects[key] = append(b.objects[key], v)
-	if now == nil {
-		b.names = nil
-	}
+	b.name(key)
 	return func(w http.ResponseWriter) {
 		w.Header().Set("ETag", v.etag)
 		w.Header().Set("x-amz-version-id", v.id)
@@ -324,7 +320,7 @@ func bodyOf(v *version) []byte {
 // remove deletes an object, or one of its versions.
 func (s *Server) remove(name, key, id string) {
 	b := s.buckets[name]
-	b.names = nil
+	defer b.name(key)
 	was := bodyOf(b.current(key))
 	if id != "" {
 		b.objects[key] = slices.DeleteFunc(b.objects[key], func(v version) bool { return v.id == id })
@@ -382,7 +378,7 @@ func (b *bucket) list(prefix, after, token, delimiter string, most int) (respond
 		Contents              []content
 		CommonPrefixes        []common
 	}{Prefix: prefix, MaxKeys: most}
-	names := b.sorted()
+	names := b.names
 	after = max(after, token)
 	i, _ := slices.BinarySearch(names, prefix)
 	if after >= prefix && after != "" {
