@@ -1,4 +1,4 @@
--- death.lua: put after entry.lua in claim.lua and take.lua.
+-- death.lua: put after entry.lua in what takes over, or takes away, a lease that ran out.
 
 -- outlived charges an entry with the death of the process whose lease on it ran out, and
 -- returns its state. The first is charged in any case, and then what had begun (begin.lua):

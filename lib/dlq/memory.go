@@ -366,7 +366,9 @@ func (m *Memory) Unpark(ctx context.Context, id string) error {
 	}
 	switch e.stateAt(now) {
 	case StateParked, StateWaiting, StateScheduled:
-		e.unlease()
+		if e.token != "" {
+			e.outlived(now)
+		}
 		if e.state.Parked || e.state.Held {
 			m.queue(parsed.Sink).changed(e)
 		}

@@ -62,6 +62,9 @@ func (q *memoryQueue) stepDown(e *memoryEntry, token, by, as string, now time.Ti
 		if cl := q.claims[e.token]; cl != nil {
 			cl.leased[e.native] = false
 		}
+		if e.token != "" && e.token != token {
+			e.outlived(now)
+		}
 		e.unlease()
 	}
 	e.due = 0

@@ -126,7 +126,7 @@ var (
 	settleScript    = script(constants, entrySource, settleSource)
 	releaseScript   = script(entrySource, releaseSource)
 	discardScript   = script(entrySource, discardSource)
-	unparkScript    = script(entrySource, unparkSource)
+	unparkScript    = script(constants, entrySource, deathSource, unparkSource)
 	gateScript      = script(gateSource)
 	pauseScript     = script(pauseSource)
 	statsScript     = script(entrySource, statsSource)
@@ -155,7 +155,7 @@ var (
 			wrapped("start_anew", anewSource), storing(supersedeSource),
 		}
 	})
-	supersededScript = script(entrySource, successionSource, supersededSource)
+	supersededScript = script(constants, entrySource, deathSource, successionSource, supersededSource)
 )
 
 // constants tell the scripts that lease and settle what Go says too.

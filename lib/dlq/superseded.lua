@@ -20,7 +20,8 @@ local s = decoded(text)
 local rec = call('HGET', lease, id)
 local _, _, _, holder = parse(rec or '|||')
 local mine = rec and holder == token
-local leased = is_leased(id, now_ms())
+local now = now_ms()
+local leased = is_leased(id, now)
 if heir(s) then
   return { s.superseded_by == by and 1 or 0, s.superseded_by, s.superseded_as or '' }
 end
@@ -34,6 +35,9 @@ if is_id and s.superseded_by then
   end
 elseif not mine and (leased or not is_id) or s.delivered_at then
   return { 0, '', '' }
+end
+if rec and not mine and not leased then
+  s = decoded(outlived(id, rec, now))
 end
 step_down(id, s, rec, by, as, not is_id or leased and not mine)
 return { 1, '', '' }

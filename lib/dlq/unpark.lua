@@ -1,5 +1,5 @@
 -- unpark.lua: makes an item due now that is not due, or not yet; one whose time is over, or that is
--- superseded, stays as it is.
+-- superseded, stays as it is. Who died with a lease that ran out is charged to it (death.lua).
 --
 -- KEYS  1..15 the queue (prelude.lua)
 -- ARGV  1     native id
@@ -32,7 +32,10 @@ end
 if not was_idle and tonumber(since) <= now then
   return 1
 end
-call('HDEL', lease, id)
+if rec then
+  s = decoded(outlived(id, rec, now))
+  call('HDEL', lease, id)
+end
 if was_idle then
   count('idle', -1, id)
 end

@@ -300,24 +300,6 @@ func (e *Engine) note(ctx context.Context, fates ...fate) []delivery.Status {
 	return statuses
 }
 
-// Discard removes a dead letter, as it was read, and notes that its delivery was given up.
-// One that is gone counts as removed. ITEM_LEASED while a replay holds it. Where its sink has that told, it is
-// removed once its event is safe.
-func (e *Engine) Discard(ctx context.Context, it dlq.Item) error {
-	if told, err := e.Events.Told(ctx, it.Sink, delivery.FateDiscarded); err != nil {
-		return err
-	} else if told && it.DeliveryID != "" && it.DecodeError == "" && it.DeliveredAt.IsZero() {
-		return e.discardTold(ctx, it)
-	}
-	if err := e.Store.Discard(ctx, it.ID); err != nil {
-		return err
-	}
-	if it.DeliveredAt.IsZero() && it.SupersededBy == "" {
-		e.note(ctx, fate{it, delivery.StatusDiscarded})
-	}
-	return nil
-}
-
 // noteBefore tells the records what is true before the items are settled: a receiver has them, or
 // their time is over. A process that ends between the two has the delivered ones sent again, and
 // the others marked by the next tick; the other way round, nobody would tell any more: what is

@@ -372,7 +372,7 @@ func (w *worker) settle(ctx context.Context, l *lane, ids []string, p *SinkProgr
 	var absent []string
 	for len(ids) > 0 && !l.prober.over() {
 		batch := ids[:min(len(ids), l.batchSize())]
-		leased, err := l.claim(ctx, dlq.Claim{IDs: batch, Limit: len(batch), Force: w.op.Action != OperationReplay})
+		leased, err := l.claim(ctx, dlq.Claim{IDs: batch, Limit: len(batch), Force: w.op.Action != OperationReplay, Quiet: w.op.Action != OperationReplay})
 		if err != nil {
 			return got, err
 		}

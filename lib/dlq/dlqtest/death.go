@@ -146,6 +146,44 @@ var deathCases = []Case{
 		},
 	},
 	{
+		Name: "a lease that ran out is not taken away without its death",
+		Rule: "Unpark and NoteSuperseded charge the death of a holder whose lease has run out, as a claim does, and none where nothing was sent under it",
+		Check: func(t *T, b Backend) {
+			for name, takes := range map[string]func(t *T, s dlq.Store, it dlq.Item){
+				"unpark": func(t *T, s dlq.Store, it dlq.Item) {
+					if err := s.Unpark(t.Context(), it.ID); err != nil {
+						t.Error(err)
+					}
+				},
+				"superseded": func(t *T, s dlq.Store, it dlq.Item) {
+					by := item("slack", it.DeliveryID)
+					by.Origin = it.ID
+					if ok, err := s.NoteSuperseded(t.Context(), add(t, s, by)); err != nil || !ok {
+						t.Errorf("NoteSuperseded = %t, %v; want true", ok, err)
+					}
+				},
+			} {
+				for _, quiet := range []bool{false, true} {
+					s := b.New(t.T)
+					never := add(t, s, withReason(item("mail", "never"), dlq.ReasonTerminal))
+					moved := add(t, s, item("mail", "moved"))
+					settleOne(t, s, moved.ID, dlq.Settlement{Action: dlq.ActionRetry, Delay: time.Hour})
+					for _, it := range []dlq.Item{never, moved} {
+						expired(t, b, s, dlq.Claim{Sink: "mail", IDs: []string{it.ID}, Quiet: quiet}, !quiet)
+						takes(t, s, it)
+						want := 1
+						if quiet {
+							want = 0
+						}
+						if got := get(t, s, it.ID); got.Unanswered != want || got.Replays != want || len(got.History) != want || !got.LeasedUntil.IsZero() {
+							t.Errorf("%s of %s, quiet: %t: %d attempts unanswered, %d replays, history %v; want %d of each", name, it.DeliveryID, quiet, got.Unanswered, got.Replays, got.History, want)
+						}
+					}
+				}
+			}
+		},
+	},
+	{
 		Name: "only the holder begins",
 		Rule: "Begin answers false when the token does not hold the lease, or the lease has run out, and changes nothing then",
 		Check: func(t *T, b Backend) {
