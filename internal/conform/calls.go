@@ -185,9 +185,10 @@ func (c *Checker) learn(source string) string {
 	return name
 }
 
-// beside are the scripts beside the protocol that change nothing that is followed; the model says the same of others, which make or unpark letters.
+// beside are the scripts beside the protocol that change nothing that is followed; the model says the same of others, which make letters.
 var beside = strings.Fields("delivery/pending.lua dlq/gate.lua dlq/group_note.lua dlq/journal_save.lua dlq/mend.lua dlq/new_groups.lua dlq/pause.lua " +
-	"dlq/prune.lua dlq/shards.lua dlq/unjournaled.lua flow/hold.lua flow/rate.lua")
+	"dlq/prune.lua dlq/shards.lua dlq/unjournaled.lua flow/hold.lua flow/rate.lua " +
+	"replay/operation_cancel.lua replay/operation_create.lua replay/operation_resume.lua replay/operation_save.lua replay/operation_take.lua")
 
 // script checks a call of a script.
 func (c *Checker) script(k faultproxy.Call, reply any, h how) {
@@ -238,7 +239,7 @@ var followed = map[string]func(*Checker, call){
 	"dlq/canceled.lua": (*Checker).canceled, "dlq/begin.lua": (*Checker).begin, "dlq/settle.lua": (*Checker).settle,
 	"dlq/release.lua": (*Checker).release, "dlq/discard.lua": (*Checker).discard, "flow/swap.lua": (*Checker).swap,
 	"dlq/journal_lease.lua": (*Checker).keeper, "dlq/journal_note.lua": (*Checker).noteJournal, "dlq/journaled.lua": (*Checker).journaled,
-	"dlq/return.lua": (*Checker).back,
+	"dlq/return.lua": (*Checker).back, "dlq/unpark.lua": (*Checker).unpark,
 }
 
 // step makes the step of a call.

@@ -215,6 +215,23 @@ func (c *Checker) CancelTold(i int, done, mayHaveArrived, certain bool) {
 	c.on(i, "cancel", text, func(f *model.Followed) string { f.CancelTold(done, mayHaveArrived, certain); return "" })
 }
 
+// GivingUp is an operator who begins to give a delivery up.
+func (c *Checker) GivingUp(i int) {
+	c.on(i, "discard", "an operator gives it up", func(f *model.Followed) string { f.GiveUp(); return "" })
+}
+
+// GivenUpTold is what that operator was told.
+func (c *Checker) GivenUpTold(i int, done, certain bool) {
+	text := "its operator is told that it is not given up"
+	switch {
+	case done:
+		text = "its operator is told that it is given up"
+	case !certain:
+		text = "its operator is told nothing certain of that"
+	}
+	c.on(i, "discard", text, func(f *model.Followed) string { f.GaveUp(done, certain); return "" })
+}
+
 // Close ends the run: nobody is at work any more, and what comes after it is not checked. It returns how many steps were checked, by action.
 func (c *Checker) Close() map[string]int {
 	c.closes.Lock()

@@ -16,6 +16,8 @@ import (
 	"backstop/lib/flow"
 )
 
+var leased = &fault.Error{Code: fault.CodeItemLeased}
+
 // scenes are short runs of the library, which conform. deliveries is how many each may have.
 const deliveries = 4
 
@@ -178,6 +180,42 @@ var scenes = map[string]func(s *stage){
 		s.settle(s.claim("r")[0], dlq.ActionDrop)
 		s.tick()
 		s.tick()
+	},
+	"an operator": func(s *stage) {
+		s.begin(0, "a", nil)
+		s.arrives(0, false)
+		s.push(0, 0)
+		s.finish(0, "a", delivery.StatusDeadLettered, 0)
+		s.told(0, model.ToldDeadLettered)
+		l := s.claim("r")[0]
+		s.settle(l, dlq.ActionPark)
+		claim := dlq.Claim{Sink: sink, IDs: []string{l.ID}, Token: "p", TTL: lease}
+		held, err := s.queue.Claim(s.t.Context(), claim)
+		s.must(err)
+		if err := s.queue.Unpark(s.t.Context(), l.ID); fault.CodeOf(err) != fault.CodeItemLeased {
+			s.t.Fatal(err)
+		}
+		s.must(s.queue.Release(s.t.Context(), []dlq.Lease{held[0].Lease}))
+		claim.Token, claim.TTL = "o", 10*time.Millisecond
+		if all, err := s.queue.Claim(s.t.Context(), claim); err != nil || len(all) != 1 {
+			s.t.Fatalf("%d letters are leased: %v", len(all), err)
+		}
+		s.arrives(0, true) // and whoever sent it dies
+		for err := error(leased); fault.CodeOf(err) == fault.CodeItemLeased; {
+			err = s.queue.Unpark(s.t.Context(), l.ID)
+		}
+		again := s.claim("q")
+		if len(again) != 1 || again[0].Item.Unanswered != 1 {
+			s.t.Fatalf("due are %+v", again)
+		}
+		s.settle(again[0], dlq.ActionPark)
+		claim.Token, claim.TTL, claim.Quiet = "d", lease, true
+		all, err := s.queue.Claim(s.t.Context(), claim)
+		s.must(err)
+		s.happens("gives up", func(c *conform.Checker) { c.GivingUp(0) })
+		s.settle(all[0], dlq.ActionDrop)
+		s.tell(0, delivery.StatusDiscarded)
+		s.happens("told given up", func(c *conform.Checker) { c.GivenUpTold(0, true, true) })
 	},
 	"spread": func(s *stage) {
 		i := s.spreads()
@@ -454,6 +492,24 @@ var plants = []struct {
 			return []entry{e}
 		}}},
 		"and its delivery's are elsewhere", "",
+	},
+	{
+		"a letter that is leased is made due", "an operator",
+		[]change{{script("dlq/unpark.lua", ""), 0, is(int64(1))}},
+		"is answered with 1, the model's answer is -1", "makes the letter due: 1",
+	},
+	{
+		"who died with a letter is forgotten", "an operator",
+		[]change{{script("dlq/claim.lua", ""), 1, answers(func(v any) any {
+			v.([]any)[1].([]any)[0].([]any)[3] = "" //nolint:forcetypeassert // it is the script's
+			return v
+		})}},
+		"an attempt may have arrived: false, the model says true", "claim",
+	},
+	{
+		"nobody gave it up", "an operator",
+		[]change{{event("arrives"), 1, gone}, {event("gives up"), 0, gone}, {event("told given up"), 0, gone}},
+		"KeptIsTrue", "settle: drop",
 	},
 	{"a name of no journal", "journaled", []change{{event("told"), 0, func(entry) []entry {
 		return []entry{{do: func(c *conform.Checker) { c.Journal(time.Now(), "what/ops/x.ndjson", nil, []byte("{}")) }}}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"backstop/internal/model"
@@ -142,7 +143,7 @@ func (c *Checker) claim(k call) {
 	claims, places := c.rows(k, listOf(answer[1]), listOf(answer[2]))
 	for n, claim := range claims {
 		claim.Due, claim.Overdue = k.script == "dlq/claim.lua", k.script == "dlq/overdue.lua"
-		claim.Quiet = claim.Overdue || k.script == "dlq/take.lua" && k.arg(5) == "1"
+		claim.Quiet = k.quiet()
 		text := strings.TrimSuffix(path.Base(k.script), ".lua")
 		if claim.Canceled {
 			text += ", noted as canceled"
@@ -151,12 +152,21 @@ func (c *Checker) claim(k call) {
 	}
 }
 
-// borrowed is a claim without an answer: any letter of the sink that is free may be leased by it.
+// quiet reports whether nothing is sent under the leases of a claim.
+func (k call) quiet() bool {
+	return k.script == "dlq/overdue.lua" || k.script == "dlq/take.lua" && k.arg(5) == "1"
+}
+
+// borrowed is a claim without an answer: any letter of the sink that is free, and named where it is by id, may be leased by it.
 func (c *Checker) borrowed(k call) {
 	for key, p := range c.letters {
-		if sink, id, _ := strings.Cut(key, " "); sink == k.sink() && shardOf(id) == k.shard() && c.followed[p.i].Free(k.at(), p.content, id) {
+		sink, id, _ := strings.Cut(key, " ")
+		switch {
+		case sink != k.sink() || shardOf(id) != k.shard() || !c.followed[p.i].Free(k.at(), p.content, id):
+		case k.script == "dlq/take.lua" && !slices.Contains(k.args[5:], id):
+		default:
 			c.step(k, p.i, "claim", "perhaps", k.arg(1), func(f *model.Followed) string {
-				f.Borrow(k.at(), p.content, id, k.arg(1), k.number(2), k.script != "dlq/claim.lua")
+				f.Borrow(k.at(), p.content, id, k.arg(1), k.number(2), k.quiet())
 				return ""
 			})
 		}
@@ -315,6 +325,15 @@ func (c *Checker) release(k call) {
 	}
 	if n := int(numberOf(k.reply)); k.known() && (n < fewest || n > most) && len(c.left) == 0 {
 		c.stray("%d leases are given back of %q, the model says %d to %d", n, k.args, fewest, most)
+	}
+}
+
+func (c *Checker) unpark(k call) {
+	if p, ok := c.letter(k, k.arg(1)); ok {
+		told := numberOf(k.reply)
+		c.step(k, p.i, "unpark", fmt.Sprintf("makes the letter due: %d", told), "", func(f *model.Followed) string {
+			return f.Unpark(k.at(), p.content, k.arg(1), k.known(), told)
+		})
 	}
 }
 

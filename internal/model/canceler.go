@@ -184,8 +184,12 @@ func (n *next) discarder(p int) {
 			n.step(p, d, "is refused: there is no letter, or a replay holds it", well, func(s *State) { s.end(p) })
 			return
 		}
+		read := n.from.D[d].Letter.Unanswered // before the lease
 		n.call(p, d, "takes the letter to give it up", func(s *State) { s.D[d].Letter.claim(by, away) }, func(s *State) {
 			s.P[p].At, s.P[p].Fate, s.P[p].Took, s.P[p].Unanswered = atSettle, isDiscarded, true, s.D[d].Letter.Unanswered
+			if away.without(DiscardLeases) {
+				s.P[p].Unanswered = read
+			}
 			if n.m.Journal {
 				s.P[p].At = atStrike
 			}

@@ -33,7 +33,7 @@ type Followed struct {
 	settled      []token // those that a letter was settled under
 	addresses    []address
 
-	cancels  int32           // callers who are at canceling it
+	cancels  int32           // callers who are at canceling it, and operators at giving it up
 	messages int32           // of the queue of requests
 	expires  int64           // when its time is over, Unix milliseconds; 0: never
 	held     int64           // when somebody had it last, likewise
@@ -358,6 +358,18 @@ func (f *Followed) CancelTold(done, mayHaveArrived, certain bool) {
 		case !certain:
 			d.Doubtful = true
 		}
+	})
+}
+
+// GiveUp notes that an operator begins to give it up.
+func (f *Followed) GiveUp() { f.cancels++ }
+
+// GaveUp notes what that operator was told: that it is gone, that it is not, or nothing certain.
+func (f *Followed) GaveUp(done, certain bool) {
+	f.cancels--
+	f.deliveries(func(d *Delivery) {
+		d.ToldDiscarded = d.ToldDiscarded || done
+		d.Doubtful = d.Doubtful || !certain
 	})
 }
 

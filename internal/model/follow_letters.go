@@ -99,12 +99,10 @@ func (w *real) lease(at Span, k Claim, by token) string {
 	case k.Overdue && (l.expires == 0 || l.expires > at.To || d.Letter.Expired):
 		return fmt.Sprintf("letter %s is leased as overdue, and its time is not over, or it is marked", k.ID)
 	default:
-		if l.quiet || d.Letter.Lease.of(by) { // nobody died with it
+		if d.Letter.Lease.of(by) { // nobody died with it
 			d.Letter.Lease = Lease{}
 		}
-		if d.Letter.Lease.By != 0 {
-			d.cause()
-		}
+		w.bury(k.Content)
 		d.Letter.claim(by, 0)
 		l.until, l.quiet = at.After(k.Left), k.Quiet
 	}
@@ -351,6 +349,44 @@ func (f *Followed) Discard(at Span, content int, id string, known bool, told int
 		}
 		return ""
 	})
+}
+
+// Unpark is a call of lib/dlq/unpark.lua: told 1, 0 and -1 are its answers.
+func (f *Followed) Unpark(at Span, content int, id string, known bool, told int64) string {
+	f.pass(at)
+	return f.step(at, known, func(w *real) string {
+		d, l := &w.d[content], &w.letters[content]
+		want := int64(1)
+		switch {
+		case !d.Letter.There || l.id != id:
+			want = 0
+		case d.Letter.Lease.runs():
+			want = -1
+		}
+		if known && told != want {
+			return fmt.Sprintf("unparking letter %s is answered with %d, the model's answer is %d", id, told, want)
+		}
+		over := d.Letter.Expired || l.expires > 0 && l.expires <= at.From
+		if want != 1 || over || !d.Letter.Held && l.due <= at.From {
+			return ""
+		}
+		w.bury(content)
+		d.Letter.unpark(0)
+		l.due, l.until = at.From, Span{}
+		return ""
+	})
+}
+
+// bury is who died with a letter, and will be charged: nobody, where nothing was sent under the lease.
+func (w *real) bury(content int) {
+	d, l := &w.d[content], &w.letters[content]
+	if l.quiet {
+		d.Letter.Lease = Lease{}
+	}
+	if d.Letter.Lease.By != 0 {
+		d.cause()
+	}
+	l.quiet = false
 }
 
 // Looked is a reader that is told whether a letter is there.

@@ -90,7 +90,7 @@ func (n *next) keeper(p int) {
 				got = over
 			default:
 				got = stored
-				o.Letter = Letter{There: true, Address: a, Held: o.Held&bit(a) != 0}
+				o.Letter = Letter{There: true, Address: a, Held: o.Held&bit(a) != 0, Unanswered: o.Blurred&bit(a) != 0}
 				if o.ToldCanceled && o.Note || o.Given&bit(a) != 0 && (o.ToldCanceled || o.ToldDiscarded) {
 					s.Broken = OrderIsFinal
 				}

@@ -31,12 +31,25 @@ func (d *Delivery) push(address uint8, l Letter, journal bool) {
 // claim is claim.lua, take.lua, overdue.lua and delivery.lua, once it is decided that the letter is leased: whoever had it
 // and did not give it back died with it, unless nothing is sent under its lease.
 func (l *Letter) claim(by token, o Rules) {
-	if l.Lease.By != 0 && !o.without(DeathMayHaveArrived) {
-		if !l.Died || l.Begun == l.Lease.By { // death.lua: the first one in any case, then who had begun
-			l.Unanswered, l.Died, l.Begun = true, true, 0
-		}
+	if !o.without(DeathMayHaveArrived) {
+		l.outlived()
 	}
 	l.Lease = Lease{By: by}
+}
+
+// outlived is death.lua: whoever had it is charged, the first one in any case, then who had begun.
+func (l *Letter) outlived() {
+	if l.Lease.By != 0 && (!l.Died || l.Begun == l.Lease.By) {
+		l.Unanswered, l.Died, l.Begun = true, true, 0
+	}
+}
+
+// unpark is unpark.lua of a letter that nobody leases.
+func (l *Letter) unpark(o Rules) {
+	if !o.without(UnparkKnowsDeath) {
+		l.outlived()
+	}
+	l.Lease, l.Held = Lease{}, false
 }
 
 // remove ends a letter that was settled: its address is over.
@@ -57,6 +70,13 @@ func (d *Delivery) wipe() {
 	}
 	d.Record, d.Letter, d.Note, d.Ended, d.Unjournaled = Record{}, Letter{}, false, 0, false
 	d.Blind, d.Loose, d.Causes = true, true, plenty
+}
+
+// ordered is an operator who has it sent: knowing that it may have arrived, where the letter says so.
+func (d *Delivery) ordered() {
+	if d.Letter.Unanswered {
+		d.Causes = min(d.Causes+1, plenty)
+	}
 }
 
 // plenty are more causes than doubles can be.

@@ -37,8 +37,8 @@ type Delivery struct {
 	Note bool
 	// Open and Spill are the objects of the journal, Ended the addresses that the queue notes as over;
 	// one bit for each address, of which Addresses were given out. Held are those of letters that wait
-	// for an operator.
-	Open, Spill, Ended, Held, Addresses uint8
+	// for an operator, Blurred those of which an attempt may have arrived.
+	Open, Spill, Ended, Held, Blurred, Addresses uint8
 	// Given are the addresses of letters that were removed by order.
 	Given uint8
 	// Unjournaled: the queue notes that the journal lacks its letter.
@@ -119,6 +119,8 @@ type Process struct {
 	Unseen     bool // another owner may have stored a letter
 	Blind      bool // it could not read its record
 	Unanswered bool // one of its attempts had no answer
+	Refused    bool // the receiver refused it for good
+	Ordered    bool // a replay that an operator asked for
 	Before     bool // or one of somebody before
 	Looked     bool // it took over, and found no letter
 	Sending    bool // an attempt is under way
@@ -189,6 +191,7 @@ type Budget struct {
 	Replays  int8
 	Cancels  int8
 	Discards int8
+	Orders   int8 // of an operator: replays of what waits, and unparking
 	Keeps    int8 // ticks of the journal
 
 	Faults  int8 // replies that are lost, calls that do not arrive, answers that do not come
@@ -209,6 +212,7 @@ type World struct {
 	Processes  int
 	Journal    bool // there is one
 	Park       bool // what may have arrived is not sent again
+	Refuses    bool // a receiver may refuse it for good: then it waits for an operator
 	Expire     bool // times may end
 	Budget     Budget
 }

@@ -47,6 +47,8 @@ var Faults = []Planted{
 	{CancelConfirms, "cancellations", NothingAfterCancel},
 	{CancelNotes, "for later, records lost", NothingAfterCancel},
 	{DiscardTells, "discards", CanceledIsTrue},
+	{DiscardLeases, "an operator", CanceledIsTrue},
+	{UnparkKnowsDeath, "an operator", CanceledIsTrue},
 	{OrderLeavesJournal, "wiped", OrderIsFinal},
 	{ReturnSkipsEnded, "spilled", DoublesHaveCauses},
 	{ReturnAsksAgain, "others remove letters", NothingStays},

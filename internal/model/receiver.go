@@ -56,6 +56,13 @@ func (n *next) answers(p int, d uint8, ok, failed func(*State)) {
 		s.ended(p, false, n.m.Away)
 		failed(s)
 	})
+	if n.m.Refuses {
+		n.step(p, d, "sends", "the receiver refuses it for good", func(s *State) {
+			s.ended(p, false, n.m.Away)
+			s.P[p].Refused = true
+			failed(s)
+		})
+	}
 	if n.from.Left.Holds > 0 {
 		n.step(p, d, "sends", "the receiver asks to wait", func(s *State) {
 			s.Left.Holds--

@@ -26,11 +26,16 @@ func (n *next) replayer(p int) {
 	switch me.At {
 	case atClaim:
 		free := !o.Letter.Lease.runs() || away.without(ClaimSkipsLeased)
-		if !o.Letter.There || o.Letter.Held || o.Letter.Expired || !free {
+		if !o.Letter.There || o.Letter.Held && !me.Ordered || o.Letter.Expired || !free {
 			n.step(p, d, "finds nothing that is due", well, end)
 			return
 		}
-		n.call(p, d, "claims the letter", func(s *State) { s.D[d].Letter.claim(by, away) }, func(s *State) {
+		n.call(p, d, "claims the letter", func(s *State) {
+			if me.Ordered {
+				s.D[d].ordered()
+			}
+			s.D[d].Letter.claim(by, away)
+		}, func(s *State) {
 			o := &s.D[d]
 			s.P[p].Took = true
 			switch {
@@ -68,7 +73,7 @@ func (n *next) replayer(p int) {
 	case atAnswered:
 		n.answers(p, d, func(s *State) { settles(s, isDelivered) }, func(s *State) {
 			f := isFailed
-			if n.m.Park && s.P[p].Unanswered && !away.without(AmbiguousWaits) {
+			if s.P[p].Refused || n.m.Park && s.P[p].Unanswered && !away.without(AmbiguousWaits) {
 				f = isHeld
 			}
 			settles(s, f)

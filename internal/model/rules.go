@@ -44,6 +44,8 @@ const (
 	CancelConfirms
 	CancelNotes
 	DiscardTells
+	DiscardLeases
+	UnparkKnowsDeath
 	OrderLeavesJournal
 	ReturnSkipsEnded
 	ReturnAsksAgain
@@ -99,6 +101,8 @@ var ruleTexts = [rules]struct{ name, text string }{
 	CancelConfirms:        {"CancelConfirms", "a cancellation marks the record once more when it has the letters"},
 	CancelNotes:           {"CancelNotes", "a cancellation is noted beside the dead letters, too"},
 	DiscardTells:          {"DiscardTells", "who discards a letter tells its record that an attempt of it may have arrived"},
+	DiscardLeases:         {"DiscardLeases", "who discards a letter tells what it knows under the discard's lease"},
+	UnparkKnowsDeath:      {"UnparkKnowsDeath", "who makes a letter due takes no lease away without counting the death under it"},
 	OrderLeavesJournal:    {"OrderLeavesJournal", "what is ended by order is told once the journal has let it go"},
 	ReturnSkipsEnded:      {"ReturnSkipsEnded", "what is over does not come back from the journal"},
 	ReturnAsksAgain:       {"ReturnAsksAgain", "whoever brought a letter back tells its record, and removes what ended meanwhile"},

@@ -370,8 +370,11 @@ func (n *next) pushes(s *State, p int, f fate) {
 	s.leaveGate(p)
 	me.At, me.Fate, me.Pushed, me.Opened, me.Failed, me.Stored, me.Doubt = atPush, f, false, !n.m.Journal, false, false, false
 	me.Address = s.D[me.D].address()
-	if n.m.Park && me.Unanswered {
+	if me.Refused || n.m.Park && me.Unanswered {
 		s.D[me.D].Held |= bit(me.Address)
+	}
+	if me.Unanswered || me.Before {
+		s.D[me.D].Blurred |= bit(me.Address)
 	}
 	if n.m.Away.without(FinishAfterPush) {
 		me.At = atFinish

@@ -71,6 +71,16 @@ func (n *next) starts(d uint8) {
 	if left.Replays > 0 && n.from.D[d].Letter.There {
 		start("a replay begins", func(b *Budget) { b.Replays-- }, Process{Role: replayer, D: d, At: atClaim})
 	}
+	if o := n.from.D[d].Letter; left.Orders > 0 && o.There && o.Held {
+		start("an operator has it replayed", func(b *Budget) { b.Orders-- }, Process{Role: replayer, D: d, At: atClaim, Ordered: true})
+		if !o.Lease.runs() {
+			n.step(-1, d, "an operator unparks it", well, func(s *State) {
+				s.Left.Orders--
+				s.D[d].ordered()
+				s.D[d].Letter.unpark(n.m.Away)
+			})
+		}
+	}
 	if left.Cancels > 0 {
 		first := atMark
 		if n.m.Away.without(CancelMarksFirst) {

@@ -16,6 +16,7 @@ var Worlds = []World{
 	{Name: "the journal, records lost", Deliveries: 1, Processes: 2, Journal: true, Budget: Budget{Calls: 1, Replays: 2, Keeps: 2, Deaths: 1, Faults: 1, Evicts: 1}},
 	{Name: "others remove letters", Deliveries: 1, Processes: 2, Journal: true, Budget: Budget{Calls: 2, Replays: 1, Keeps: 1, Faults: 1, Trims: 1}},
 	{Name: "discards", Deliveries: 1, Processes: 2, Budget: Budget{Calls: 1, Replays: 1, Discards: 1, Cancels: 1, Faults: 1}},
+	{Name: "an operator", Deliveries: 1, Processes: 2, Refuses: true, Budget: Budget{Calls: 1, Replays: 1, Orders: 2, Discards: 1, Cancels: 1, Deaths: 1}},
 	{Name: "spilled, records lost", Deliveries: 1, Processes: 2, Journal: true, Budget: Budget{Calls: 1, Keeps: 1, Cancels: 1, Fulls: 1, Evicts: 1, Faults: 1}},
 	{Name: "late keepers", Deliveries: 1, Processes: 2, Journal: true, Budget: Budget{Calls: 1, Replays: 2, Keeps: 2, Evicts: 1, Lates: 1}},
 	{Name: "others remove letters, no journal", Deliveries: 1, Processes: 2, Budget: Budget{Calls: 2, Replays: 1, Cancels: 1, Faults: 1, Trims: 1}},
@@ -36,8 +37,8 @@ var Larger = []World{
 		Budget: Budget{Calls: 5, Later: 2, Receives: 5, Replays: 4, Cancels: 3, Discards: 1, Faults: 3, Deaths: 2, Lates: 2, Fulls: 1, Evicts: 1, Outages: 2, Holds: 1},
 	},
 	{
-		Name: "everything, parked", Deliveries: 1, Processes: 3, Journal: true, Park: true,
-		Budget: Budget{Calls: 4, Later: 1, Receives: 4, Replays: 4, Cancels: 2, Discards: 1, Keeps: 4, Faults: 3, Deaths: 2, Lates: 1, Fulls: 1},
+		Name: "everything, parked", Deliveries: 1, Processes: 3, Journal: true, Park: true, Refuses: true,
+		Budget: Budget{Calls: 4, Later: 1, Receives: 4, Replays: 4, Orders: 2, Cancels: 2, Discards: 1, Keeps: 4, Faults: 3, Deaths: 2, Lates: 1, Fulls: 1},
 	},
 }
 

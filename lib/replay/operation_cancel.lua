@@ -1,4 +1,4 @@
--- Cancels a bulk operation unless it is final.
+-- operation_cancel.lua: cancels a bulk operation unless it is final.
 -- KEYS[1]  the operation (hash)
 -- ARGV[1]  how long it is kept once it is final, in ms
 -- returns  its status after that, or 'missing'

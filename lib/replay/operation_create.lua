@@ -1,4 +1,4 @@
--- Stores a bulk operation unless there is one of its id.
+-- operation_create.lua: stores a bulk operation unless there is one of its id.
 -- KEYS[1]  the operation (hash)
 -- ARGV[1]  the operation, JSON
 -- ARGV[2]  whose dead letters it erases, hashed; '' for no erasure

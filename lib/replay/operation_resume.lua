@@ -1,4 +1,4 @@
--- Makes a stopped bulk operation queued again, for its next round.
+-- operation_resume.lua: makes a stopped bulk operation queued again, for its next round.
 -- KEYS[1]  the operation (hash)
 -- ARGV[1]  token of this call, so that it can be repeated
 -- ARGV[2]  the progress that the round begins with: a JSON object of fields and their values

@@ -1,4 +1,4 @@
--- Records an owner's progress in a bulk operation.
+-- operation_save.lua: records an owner's progress in a bulk operation.
 -- KEYS[1]  the operation (hash)
 -- ARGV[1]  how long it is kept once it is final, in ms
 -- ARGV[2]  owner

@@ -1,4 +1,4 @@
--- Makes an owner the one who works on a bulk operation.
+-- operation_take.lua: makes an owner the one who works on a bulk operation.
 -- KEYS[1]  the operation (hash)
 -- ARGV[1]  owner
 -- ARGV[2]  the owner's time in ms
