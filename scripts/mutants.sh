@@ -314,6 +314,15 @@ mutant 'deaths: charged to what had not begun' lib/dlq/death.lua \
 mutant 'deaths: not charged by a claim' lib/dlq/claim.lua \
   's/rec and outlived\(id, rec, now\) or //' \
   ./lib/dlq 'TestRedisConformanceEmbedded/a_replayer_that_died'
+mutant 'deaths: forgotten by an unpark' lib/dlq/unpark.lua \
+  's/s = decoded\(outlived\(id, rec, now\)\)/local _ = rec/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/a_lease_that_ran_out_is_not_taken'
+mutant 'deaths: forgotten by what supersedes' lib/dlq/superseded.lua \
+  's/s = decoded\(outlived\(id, rec, now\)\)/local _ = rec/' \
+  ./lib/dlq 'TestRedisConformanceEmbedded/a_lease_that_ran_out_is_not_taken'
+mutant 'deaths: a discard tells what was read before' lib/replay/discard.go \
+  's/fate\{l\.Item, /fate{it, /' \
+  ./lib/replay 'TestNoHand'
 mutant 'deaths: charged to its own holder' lib/dlq/lease.lua \
   's/rec and holder ~= token and outlived/rec and outlived/' \
   ./lib/dlq 'TestRedisConformanceEmbedded/who_comes_back'
@@ -443,6 +452,9 @@ GOFLAGS=-tags=full mutant 'soak: an address is forgotten whose object stays' lib
   ./internal/soak 'TestSoak'
 GOFLAGS=-tags=full mutant 'soak: given up, and the journal still has it' lib/journal/drop.go \
   's/missing := q\.forget\(ctx, s, drops\)/var missing error/' \
+  ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'soak: an unpark forgets who died' lib/dlq/unpark.lua \
+  's/s = decoded\(outlived\(id, rec, now\)\)/local _ = rec/' \
   ./internal/soak 'TestSoak'
 GOFLAGS=-tags=full mutant 'soak: sent without a record' lib/delivery/sender.go \
   's/if !r\.Fresh \|\| p\.later \{/if p.later || r.Queued {/' \

@@ -137,11 +137,18 @@ func (c *Checker) call(k faultproxy.Call) {
 		c.unnote(call{Call: k, reply: reply, how: h})
 	case command == "xrange" && len(k.Args) == 4 && k.Args[2] == k.Args[3] && h != unknown:
 		c.looked(call{Call: k, reply: reply, how: h})
+	case (command == "zadd" || command == "zrem") && isOperations(k.Args[1]), command == "pexpire" && strings.Contains(k.Args[1], "}:op:"):
+		c.counts["beside"]++
 	case command == "set" && strings.HasSuffix(k.Args[1], ":ticked"), command == "xrange", command == "script", slices.Contains(harmless, command):
 		c.counts["beside"]++
 	default:
 		c.stray("%.200q is a command of which the model knows nothing", k.Args)
 	}
+}
+
+// isOperations reports whether a key lists bulk operations.
+func isOperations(key string) bool {
+	return strings.HasSuffix(key, ":ops") || strings.HasSuffix(key, ":ops:open")
 }
 
 func isError(reply any) bool {

@@ -112,6 +112,8 @@ type result struct {
 	latest                                     time.Duration
 	evictedWaiting                             int
 	spills                                     int // dead letters that the journal had and the queue did not
+	ordered                                    map[order]int
+	apiKilled                                  int // processes of dlq-api
 	bucket                                     *load.Bucket
 	reasons                                    map[string]int
 	faults                                     []string
@@ -235,8 +237,7 @@ func (s *soak) reconcileReplay(t *testing.T, r *result, before, after map[int][]
 			if r.marked++; !it.waits || after[i][0].waits {
 				t.Errorf("%s (%s) is past its expiry: waits for its mark before the replays: %t, after them: %t", s.w.id(i), it.reason, it.waits, after[i][0].waits)
 			}
-		case held(it.reason) && len(after[i]) == 1:
-			r.notReplayed++
+		case held(it.reason) && len(after[i]) == 1: // for the operator
 		case held(it.reason):
 			t.Errorf("%s (%s) must wait for an operator and is gone", s.w.id(i), it.reason)
 		case len(after[i]) > 0:
@@ -291,6 +292,10 @@ func (r *result) print(out io.Writer, seed uint64, took time.Duration, restarts,
 	row("Redis replies dropped", drops)
 	row(fmt.Sprintf("replayed in %d runs, of which %d were killed", runs, r.replaysKilled), r.replayed)
 	row("canceled before they were stored, and removed", r.dropped)
+	for o := replayed; o <= inBulk; o++ {
+		row("ordered by an operator: "+o.String(), r.ordered[o])
+	}
+	row("  processes of dlq-api killed meanwhile", r.apiKilled)
 	row("left for the operator", r.notReplayed)
 	row("expired among the dead letters", r.expired)
 	row("  marked by the schedule", r.marked)

@@ -86,6 +86,7 @@ type soak struct {
 	told           []*told // by delivery
 	cancels        sync.WaitGroup
 	evictedWaiting atomic.Int64
+	orders         orders
 }
 
 func TestSoak(t *testing.T) {
@@ -148,11 +149,14 @@ func TestSoak(t *testing.T) {
 	entries := s.deadLetters(t, server)
 	r := s.reconcile(entries, s.diedWith(t), proxy.Dropped(), restarted)
 	replayed := s.replayAll(t, r)
+	waiting := s.deadLetters(t, server)
+	s.operate(t, server, r)
 	proxy.Set(faultproxy.Faults{})
 	bucket.Calm.Store(true)
 	s.tickAll(t, server)
 	checked := w.checker.Close()
-	s.reconcileReplay(t, r, entries, s.deadLetters(t, server))
+	s.reconcileReplay(t, r, entries, waiting)
+	s.reconcileOrders(t, r, waiting, s.deadLetters(t, server))
 	s.holdTimes(r)
 	r.print(os.Stdout, seed, sent, len(restarted), int(s.kills.Load()), len(proxy.Dropped()), replayed)
 
@@ -332,14 +336,14 @@ func (s *soak) ack(i int) {
 // post sends a delivery over the HTTP API until it is answered with 200, 202, or the
 // 400 of a message that can never be sent.
 func (s *soak) post(i int) {
-	prefer := ""
+	var header http.Header
 	if wayOf(i) == async {
-		prefer = "respond-async"
+		header = http.Header{"Prefer": {"respond-async"}}
 	}
 	s.begin(i)
 	for s.ctx.Err() == nil {
 		s.evict(i)
-		status, a := s.call(http.MethodPost, "/v1/messages", s.request(i), prefer)
+		status, a := s.call(http.MethodPost, "/v1/messages", s.request(i), header)
 		refused := false // for good: the caller's, not stored
 		s.mu.Lock()
 		t := s.told[i]

@@ -43,7 +43,11 @@ var hands = map[string]func(t *testing.T, e *replay.Engine, it dlq.Item){
 	},
 	"unpark": func(t *testing.T, e *replay.Engine, it dlq.Item) {
 		t.Helper()
-		if err := e.Store.(*dlq.Memory).Unpark(t.Context(), it.ID); err != nil {
+		s, ok := e.Store.(*dlq.Memory)
+		if !ok {
+			t.Fatalf("the store is a %T", e.Store)
+		}
+		if err := s.Unpark(t.Context(), it.ID); err != nil {
 			t.Error(err)
 		}
 	},
