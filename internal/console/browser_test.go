@@ -254,12 +254,12 @@ func (p *tab) mouse(a chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// where is where to click the element that named finds, once nothing is being drawn anew:
-// that would move it from under the mouse.
+// where is where to click the element that named finds, once nothing is being drawn anew, nor about to be by a dialog that was
+// just closed: that would move it from under the mouse.
 func (p *tab) where(selector, name string) (x, y float64) {
 	p.t.Helper()
 	target := named(selector, name)
-	p.wait(selector+" "+quote(name), `!document.querySelector("main [aria-busy]") && `+target)
+	p.wait(selector+" "+quote(name), `!document.querySelector("main [aria-busy], dialog:not([open])") && `+target)
 	at := eval[[2]float64](p, `(() => { const e = `+target+`; e.scrollIntoView({ block: "center" });
 		const r = e.getBoundingClientRect(); return [r.x + Math.min(r.width, 20) / 2, r.y + r.height / 2]; })()`)
 	return at[0], at[1]
