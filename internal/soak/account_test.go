@@ -17,10 +17,12 @@ import (
 	"backstop/internal/load"
 	"backstop/internal/locals3"
 	"backstop/internal/redistest"
+	"backstop/lib/dlq"
 )
 
 // entry is a dead letter as it stands in the stream.
 type entry struct {
+	id      string // as the API names it; empty where it is spilled
 	at      time.Time
 	reason  string
 	expires time.Time
@@ -49,7 +51,7 @@ func (s *soak) deadLetters(t *testing.T, server *redistest.Server) map[int][]ent
 			if _, err := fmt.Sscanf(m.ID, "%d-", &ms); err != nil {
 				t.Fatal(err)
 			}
-			e.at, e.waits = time.UnixMilli(ms), slices.Contains(unmarked, m.ID)
+			e.id, e.at, e.waits = dlq.ID{Sink: s.w.classOf(i).name, Native: m.ID}.String(), time.UnixMilli(ms), slices.Contains(unmarked, m.ID)
 			entries[i] = append(entries[i], e)
 		}
 	}

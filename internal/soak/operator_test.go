@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -18,8 +19,6 @@ import (
 	"backstop/internal/delay"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/internal/redistest"
-	"backstop/lib/dlq"
 )
 
 // order is what an operator wants of a dead letter that waits.
@@ -66,11 +65,11 @@ const (
 
 // operate has an operator decide about what waits: some letters one by one, while processes of dlq-api are killed, then all others in bulk,
 // while replays are. Redis' replies are lost all the while. Whoever ordered something that failed often orders something else.
-func (s *soak) operate(t *testing.T, server *redistest.Server, r *result) {
+func (s *soak) operate(t *testing.T, entries map[int][]entry, r *result) {
 	t.Helper()
 	s.orders.of = map[int]order{}
 	rnd := rand.New(rand.NewPCG(s.w.seed, 2))
-	letters := s.waiting(t, server)
+	letters := waiting(entries)
 	rnd.Shuffle(len(letters), func(a, b int) { letters[a], letters[b] = letters[b], letters[a] })
 	alone := s.alone(letters)
 
@@ -167,22 +166,12 @@ func (s *soak) alone(letters []letter) (all []single) {
 	return all
 }
 
-// waiting reads what waits for an operator in every stream.
-func (s *soak) waiting(t *testing.T, server *redistest.Server) (all []letter) {
-	t.Helper()
-	client := server.Client(t)
-	for _, c := range classes {
-		for _, queue := range c.queues() {
-			messages, err := client.XRange(context.Background(), "backstop:dlq:"+queue, "-", "+").Result()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range messages {
-				text, _ := m.Values["item"].(string)
-				i, e := s.read(t, text)
-				if held(e.reason) && e.reason != "expired" {
-					all = append(all, letter{i, dlq.ID{Sink: c.name, Native: m.ID}.String(), e.reason, !e.expires.IsZero()})
-				}
+// waiting are the letters that wait for an operator, in the order of their deliveries.
+func waiting(entries map[int][]entry) (all []letter) {
+	for _, i := range slices.Sorted(maps.Keys(entries)) {
+		for _, e := range entries[i] {
+			if held(e.reason) && e.reason != "expired" && !e.spilled {
+				all = append(all, letter{i, e.id, e.reason, !e.expires.IsZero()})
 			}
 		}
 	}
