@@ -77,15 +77,23 @@ func (g *Gate) have(sink string) view {
 func (g *Gate) look(ctx context.Context, sink string) view {
 	for {
 		v := g.have(sink)
-		age := wall().Sub(v.asked)
-		if !v.asked.IsZero() && age >= 0 && age < viewAge || ctx.Err() != nil {
+		if v.fresh() || ctx.Err() != nil {
 			return v
 		}
 		_, _, _ = g.asking.Do(sink, func() (any, error) {
-			g.see(ctx, sink)
+			// Somebody's question may have been answered since we looked.
+			if !g.have(sink).fresh() {
+				g.see(ctx, sink)
+			}
 			return nil, nil
 		})
 	}
+}
+
+// fresh reports whether the store was asked less than viewAge ago.
+func (v view) fresh() bool {
+	age := wall().Sub(v.asked)
+	return !v.asked.IsZero() && age >= 0 && age < viewAge
 }
 
 // see asks the store. A question that its own caller ended is not noted: it says nothing, and
