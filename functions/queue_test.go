@@ -36,7 +36,7 @@ func TestTheLocalQueueFeedsSend(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := onRedis(t)
-			o.QueueName, o.QueueTimeout, o.QueueVisibility = name, time.Second, time.Second
+			o.QueueName, o.QueueTimeout, o.QueueVisibility = name, 2*time.Second, 2*time.Second
 			s := start(t, o)
 			c := queueClient(t, s)
 			put := func(id, sink string) {
