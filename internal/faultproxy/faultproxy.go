@@ -101,6 +101,13 @@ func (p *Proxy) Swallow() int {
 	return len(p.conns) / 2
 }
 
+// Open returns how many clients' connections are open and work.
+func (p *Proxy) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return (len(p.conns) - len(p.lost)) / 2
+}
+
 // Swallowed returns over how many connections a client has sent something that was
 // swallowed: how often it trusted a dead one.
 func (p *Proxy) Swallowed() int {
