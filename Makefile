@@ -147,8 +147,8 @@ wipe: deps ## The same with a journal, which is slow and fails, while Redis is f
 
 .PHONY: races
 races: N = 10000
-races: deps ## Let N=10000 cancellations race against due times, arrivals, duplicates and takeovers; SEED=n repeats a run.
-	$(GO) test -tags full ./internal/races -run TestRaces -count=1 -timeout 40m -v -races.n=$(N) -races.seed=$(SEED)
+races: deps ## Let N=10000 cancellations race against due times, arrivals, duplicates and takeovers, and N/10 edits; SEED=n repeats a run.
+	$(GO) test -tags full ./internal/races -count=1 -timeout 60m -v -races.n=$(N) -edits.n=$$(($(N) / 10)) -races.seed=$(SEED)
 
 .PHONY: outage
 outage: ## Play outages with 200 processes on a synthetic clock, some 5 minutes; SEED=n repeats a run.

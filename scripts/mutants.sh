@@ -459,6 +459,15 @@ GOFLAGS=-tags=full mutant 'soak: an unpark forgets who died' lib/dlq/unpark.lua 
 GOFLAGS=-tags=full mutant 'soak: sent without a record' lib/delivery/sender.go \
   's/if !r\.Fresh \|\| p\.later \{/if p.later || r.Queued {/' \
   ./internal/soak 'TestSoak'
+GOFLAGS=-tags=full mutant 'edits: what is superseded is due all the same' lib/dlq/succession.lua \
+  's/s\.held = not s\.expired or nil/s.held = nil/; s/(HDEL., lease, id\)\n) *call\(.ZREM., due, id\)\n/$1/' \
+  ./internal/races 'TestEdits'
+GOFLAGS=-tags=full mutant 'edits: a cancellation forgets what superseded it' lib/delivery/cancel.go \
+  's/by == "" \|\| err != nil \|\| id\.Sink == claim\.Sink/true/' \
+  ./internal/races 'TestEdits'
+GOFLAGS=-tags=full mutant 'edits: who died may not have sent it' lib/dlq/death.lua \
+  's/(\(s\.unanswered or 0\)) \+ 1/$1/' \
+  ./internal/races 'TestEdits'
 
 echo "mutants: $caught caught, $survived not caught"
 [[ $survived == 0 ]]
