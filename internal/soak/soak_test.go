@@ -413,7 +413,7 @@ func (s *soak) replayAll(t *testing.T, r *result) (runs int) {
 	t.Helper()
 	killed := s.killReplays(r.due())
 	s.w.Heal()
-	limit := 2*time.Minute + s.w.pacing() + time.Duration(len(s.fates))*perDelivery/4
+	limit := 2*time.Minute + s.w.pacing() + time.Duration(len(s.fates))*perDelivery/2
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); runs++ {
 		res, err := s.stack.Host.Invoke(context.Background(), lambdahost.Invocation{Function: local.Replay, Payload: []byte(`{}`)})
 		if err == nil && res.FunctionError != "" && int(killed.Load()) > r.replaysKilled {
