@@ -156,15 +156,22 @@ func (t *Turn) enter(ctx context.Context, budget retry.Budget, to receiver, most
 	}
 	select {
 	case <-w.granted:
-		return leave, true, nil
 	case <-ctx.Done():
+		b.change(func() { b.waiting = slices.DeleteFunc(b.waiting, func(other *waiter) bool { return other == w }) })
 	}
-	b.change(func() { b.waiting = slices.DeleteFunc(b.waiting, func(other *waiter) bool { return other == w }) })
+	granted := false
 	select {
-	case <-w.granted: // meanwhile
-		return leave, true, nil
+	case <-w.granted:
+		granted = true
 	default:
 	}
-	b.enterRoom() // soon: whoever is under way ends in time
+	switch {
+	case granted && ctx.Err() == nil:
+		return leave, true, nil
+	case granted: // by one that ended for the same reason, perhaps
+		leave()
+	default:
+		b.enterRoom() // soon: whoever is under way ends in time
+	}
 	return nil, true, &fault.Error{Code: fault.CodeNotAttempted, Msg: "no time was left after others to the same receiver", Cause: ctx.Err()}
 }
