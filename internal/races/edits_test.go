@@ -3,18 +3,15 @@
 package races
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +23,6 @@ import (
 	"backstop/internal/faultproxy"
 	"backstop/internal/lambdahost"
 	"backstop/internal/local"
-	"backstop/internal/redistest"
 )
 
 var flagEdits = flag.Int("edits.n", 150, "dead letters that are edited")
@@ -167,7 +163,8 @@ func TestEdits(t *testing.T) {
 	d := newDesk(*flagEdits, seed)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	proxy := d.open(ctx, t, seed)
+	config := "retry: {max_attempts: 2, base_backoff: 50ms, attempt_timeout: 300ms}\nbreaker: off"
+	proxy := d.open(ctx, t, seed, d, map[string]string{home: config, abroad: config})
 	d.fill(ctx, t)
 
 	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
@@ -191,37 +188,6 @@ func TestEdits(t *testing.T) {
 	d.judge(ctx, t, len(proxy.Dropped()))
 }
 
-// open starts the receivers and the functions.
-func (d *desk) open(ctx context.Context, t *testing.T, seed uint64) *faultproxy.Proxy {
-	t.Helper()
-	server := redistest.Start(t)
-	proxy, err := faultproxy.Start(ctx, server.Addr, seed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = proxy.Close() })
-	d.records = server.Client(t)
-	receiver := serve(t, d)
-	dir := t.TempDir()
-	for _, name := range []string{home, abroad} {
-		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\nretry: {max_attempts: 2, base_backoff: 50ms, attempt_timeout: 300ms}\nbreaker: off\nconcurrency: 50\nreplay: {concurrency: 8, max_replays: 4, base_delay: 1s}\n", receiver, name)
-		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	bin := filepath.Join(t.TempDir(), "bin")
-	if err := local.Build(ctx, "../..", bin); err != nil {
-		t.Fatal(err)
-	}
-	if d.stack, err = local.Start(ctx, local.Options{
-		Bin: bin, RedisURL: "redis://" + proxy.Addr, Sinks: "file:" + dir, Timeout: functionT, QueueTimeout: functionT, ReplayTimeout: functionT, Output: d.line,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.stack.Close() })
-	return proxy
-}
-
 // fill has each message fail for good.
 func (d *desk) fill(ctx context.Context, t *testing.T) {
 	t.Helper()
@@ -235,7 +201,7 @@ func (d *desk) fill(ctx context.Context, t *testing.T) {
 				Status string
 				ItemID string `json:"item_id"`
 			}
-			d.ask(ctx, http.MethodPost, "/v1/messages", map[string]any{"id": e.id, "sink": home, "message": map[string]string{"body": "old"}}, &a)
+			d.api(ctx, http.MethodPost, "/v1/messages", map[string]any{"id": e.id, "sink": home, "message": map[string]string{"body": "old"}}, &a)
 			if e.item = a.ItemID; e.item == "" || a.Status != "dead_lettered" {
 				t.Errorf("%s: %+v, want a dead letter", e.id, a)
 			}
@@ -247,28 +213,13 @@ func (d *desk) fill(ctx context.Context, t *testing.T) {
 	}
 }
 
-// ask calls the API once. What it answers is decoded into answer where its status is good.
-func (d *desk) ask(ctx context.Context, method, path string, body, answer any) told {
+// api asks with a body that is encoded.
+func (d *desk) api(ctx context.Context, method, path string, body, answer any) told {
 	text, err := json.Marshal(body)
 	if err != nil {
 		panic(err)
 	}
-	a := told{asked: time.Now()}
-	req, err := http.NewRequestWithContext(ctx, method, d.stack.APIURL+path, bytes.NewReader(text))
-	if err != nil {
-		panic(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err == nil {
-		defer func() { _ = resp.Body.Close() }()
-		var problem struct{ Code string }
-		text, rerr := io.ReadAll(resp.Body)
-		if rerr == nil && json.Unmarshal(text, &problem) == nil && (resp.StatusCode >= 300 || json.Unmarshal(text, answer) == nil) {
-			a.status, a.code = resp.StatusCode, problem.Code
-		}
-	}
-	a.at = time.Now()
-	return a
+	return d.ask(ctx, method, path, text, http.Header{}, answer)
 }
 
 // trouble kills processes.
@@ -297,8 +248,8 @@ func (d *desk) operate(ctx context.Context, e *edited) {
 	}
 	for _, after := range e.resent {
 		at(after, func() {
-			d.ask(ctx, http.MethodPost, "/v1/dlq/items/"+e.item+"/replay", map[string]any{}, &struct{}{})
-			d.ask(ctx, http.MethodPost, "/v1/dlq/items/"+e.item+"/unpark", nil, &struct{}{})
+			d.api(ctx, http.MethodPost, "/v1/dlq/items/"+e.item+"/replay", map[string]any{}, &struct{}{})
+			d.api(ctx, http.MethodPost, "/v1/dlq/items/"+e.item+"/unpark", nil, &struct{}{})
 		})
 	}
 	switch e.trigger {
@@ -330,7 +281,7 @@ func (d *desk) edit(ctx context.Context, e *edited, c *change) {
 			Status       string
 			SupersededBy string `json:"superseded_by"`
 		}
-		a := d.ask(ctx, http.MethodPost, "/v1/dlq/items/"+e.item+"/replay", body, &answer)
+		a := d.api(ctx, http.MethodPost, "/v1/dlq/items/"+e.item+"/replay", body, &answer)
 		e.mu.Lock()
 		c.told, c.by, c.ends = a, answer.SupersededBy, answer.Status
 		e.mu.Unlock()
@@ -396,7 +347,7 @@ func (d *desk) queued(ctx context.Context, t *testing.T) map[string][]left {
 			var shown struct {
 				SupersededBy string `json:"superseded_by"`
 			}
-			if a := d.ask(ctx, http.MethodGet, "/v1/dlq/items/"+l.id, nil, &shown); a.status != http.StatusOK {
+			if a := d.api(ctx, http.MethodGet, "/v1/dlq/items/"+l.id, nil, &shown); a.status != http.StatusOK {
 				t.Errorf("%s: %d %s", l.id, a.status, a.code)
 			}
 			l.supersededBy = shown.SupersededBy

@@ -290,6 +290,25 @@ func TestRaces(t *testing.T) {
 // start starts the receivers and the functions.
 func (w *world) start(ctx context.Context, t *testing.T, seed uint64) *faultproxy.Proxy {
 	t.Helper()
+	configs := map[string]string{}
+	for _, k := range receivers {
+		configs[k.name] = k.config
+	}
+	proxy := w.open(ctx, t, seed, w, configs)
+	endpoint, err := url.Parse(w.stack.QueueURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.queue = sqs.New(sqs.Options{
+		BaseEndpoint: aws.String("http://" + endpoint.Host), Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+	})
+	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
+	return proxy
+}
+
+// open starts what receives, Redis behind a proxy, and the functions with webhooks of these names and configurations.
+func (w *world) open(ctx context.Context, t *testing.T, seed uint64, receiver http.Handler, configs map[string]string) *faultproxy.Proxy {
+	t.Helper()
 	server := redistest.Start(t)
 	proxy, err := faultproxy.Start(ctx, server.Addr, seed)
 	if err != nil {
@@ -297,11 +316,10 @@ func (w *world) start(ctx context.Context, t *testing.T, seed uint64) *faultprox
 	}
 	t.Cleanup(func() { _ = proxy.Close() })
 	w.records = server.Client(t)
-	receiver := serve(t, w)
-	dir := t.TempDir()
-	for _, k := range receivers {
-		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\n%s\nconcurrency: 50\nreplay: {concurrency: 8, max_replays: 4, base_delay: 1s}\n", receiver, k.name, k.config)
-		if err := os.WriteFile(filepath.Join(dir, k.name+".yaml"), []byte(text), 0o600); err != nil {
+	address, dir := serve(t, receiver), t.TempDir()
+	for name, config := range configs {
+		text := fmt.Sprintf("kind: webhook\nurl: %s/%s\n%s\nconcurrency: 50\nreplay: {concurrency: 8, max_replays: 4, base_delay: 1s}\n", address, name, config)
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -316,14 +334,6 @@ func (w *world) start(ctx context.Context, t *testing.T, seed uint64) *faultprox
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.stack.Close() })
-	endpoint, err := url.Parse(w.stack.QueueURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.queue = sqs.New(sqs.Options{
-		BaseEndpoint: aws.String("http://" + endpoint.Host), Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
-	})
-	proxy.Set(faultproxy.Faults{DropReplies: *flagDrop})
 	return proxy
 }
 
@@ -467,21 +477,32 @@ func (w *world) cancel(ctx context.Context, r *race) {
 	}
 }
 
+// call asks for a delivery, or its cancellation.
 func (w *world) call(ctx context.Context, method, path string, body []byte, preferAsync bool) told {
+	header := http.Header{}
+	if preferAsync {
+		header.Set("Prefer", "respond-async")
+	}
+	answer := told{}.answer
+	a := w.ask(ctx, method, path, body, header, &answer)
+	a.answer = answer
+	return a
+}
+
+// ask calls the API once. What it answers is decoded into answer where its status is good.
+func (w *world) ask(ctx context.Context, method, path string, body []byte, header http.Header, answer any) told {
 	a := told{asked: time.Now()}
 	req, err := http.NewRequestWithContext(ctx, method, w.stack.APIURL+path, bytes.NewReader(body))
 	if err != nil {
 		panic(err)
 	}
-	if preferAsync {
-		req.Header.Set("Prefer", "respond-async")
-	}
+	req.Header = header
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }()
 		var problem struct{ Code string }
 		text, rerr := io.ReadAll(resp.Body)
-		if rerr == nil && json.Unmarshal(text, &problem) == nil && (problem.Code != "" || json.Unmarshal(text, &a.answer) == nil) {
+		if rerr == nil && json.Unmarshal(text, &problem) == nil && (problem.Code != "" || json.Unmarshal(text, answer) == nil) {
 			a.status, a.code = resp.StatusCode, problem.Code
 		}
 	}
