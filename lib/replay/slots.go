@@ -8,14 +8,17 @@ import (
 // slots bounds how many hold one at once; who waits longest is next.
 type slots chan struct{}
 
-// take waits for a slot; false when ctx ended first.
+// take waits for a slot; false when ctx ended first, or with what held it.
 func (s slots) take(ctx context.Context) bool {
 	select {
 	case s <- struct{}{}:
-		return true
+		if ctx.Err() == nil {
+			return true
+		}
+		s.give()
 	case <-ctx.Done():
-		return false
 	}
+	return false
 }
 
 func (s slots) give() { <-s }
